@@ -1,0 +1,72 @@
+"""Neural architecture search with predictors in JAX.
+
+The public names below are loaded when first used, so that importing the package costs nothing and starts no backend.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ncp_jax.benchmarks import Table, join, list_tables, load_table
+    from ncp_jax.checks import DataError, UsageError
+    from ncp_jax.metrics import MetricSpec
+    from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
+    from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+    from ncp_jax.spaces import SPACES, Space, cost_model, get_space
+    from ncp_jax.studies.search import SearchConfig, run_search
+    from ncp_jax.training import Recipe, fit, fit_many
+
+_WHERE = {
+    "benchmarks": ("Table", "join", "list_tables", "load_table"),
+    "checks": ("DataError", "UsageError"),
+    "metrics": ("MetricSpec",),
+    "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
+    "propagation": ("Found", "Objective", "PropagationConfig", "propagate"),
+    "spaces": ("SPACES", "Space", "cost_model", "get_space"),
+    "studies.search": ("SearchConfig", "run_search"),
+    "training": ("Recipe", "fit", "fit_many"),
+}
+_MODULE = {name: module for module, names in _WHERE.items() for name in names}
+
+__version__ = "0.1.0"
+__all__ = [
+    "SPACES",
+    "DataError",
+    "FoldedMLP",
+    "Found",
+    "MetricSpec",
+    "Objective",
+    "Predictor",
+    "PropagationConfig",
+    "Recipe",
+    "SearchConfig",
+    "Space",
+    "Table",
+    "UsageError",
+    "cost_model",
+    "fit",
+    "fit_many",
+    "get_space",
+    "join",
+    "list_tables",
+    "load_predictor",
+    "load_shipped",
+    "load_table",
+    "propagate",
+    "run_search",
+    "save_predictor",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_MODULE[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

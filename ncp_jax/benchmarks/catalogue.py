@@ -1,0 +1,179 @@
+"""The tables: which file each is made of, how that file is laid out, and what its columns mean."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import Literal
+
+from ncp_jax import checks
+from ncp_jax.metrics import MetricSpec
+
+MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p")
+TRANSNAS_TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
+FAMILIES = ("nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro")
+JOINT = "nas-bench-mr"
+
+Layout = Literal["ncp-multi-resolution", "ncp-cells", "naslib"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """One column of a table and the upstream field it is read from.
+
+    Attributes:
+      field: the upstream name.
+      metric: the column's name and meaning here.
+      factor: 1, or -1 where upstream stores the negated value.
+    """
+
+    field: str
+    metric: MetricSpec
+    factor: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How one table is made.
+
+    Attributes:
+      name: the table's name ("nas-bench-mr/seg").
+      space: the name of its space.
+      file: the key of its upstream file.
+      layout: how that file is laid out; ``convert.py`` has one reader each.
+      rows: how many architectures it must have.
+      columns: its columns.
+      members: layout "naslib": the names of the archive's members that are read, nothing else is.
+    """
+
+    name: str
+    space: str
+    file: str
+    layout: Layout
+    rows: int
+    columns: tuple[Column, ...]
+    members: tuple[str, ...] = ()
+
+    @property
+    def metrics(self) -> tuple[MetricSpec, ...]:
+        """The meaning of each column."""
+        return tuple(column.metric for column in self.columns)
+
+
+def _quality(task: str, name: str, unit: str, *, minimize: bool = False) -> MetricSpec:
+    direction: Literal["maximize", "minimize"] = "minimize" if minimize else "maximize"
+    return MetricSpec(name, task=task, split="validation", epoch="final", unit=unit, direction=direction)
+
+
+def _cost(name: str, unit: str) -> MetricSpec:
+    return MetricSpec(name, unit=unit, direction="minimize", kind="cost")
+
+
+def _multi_resolution(task: str) -> Recipe:
+    measured = ("mIoU", "mAcc", "aAcc") if task.startswith("seg") else ("top1", "top5")
+    columns = [Column(name, _quality(task, name, "%")) for name in measured]
+    columns += [Column("flops", _cost("flops", "GMAC")), Column("params", _cost("params", "M"))]
+    return Recipe(
+        name=f"nas-bench-mr/{task}",
+        space="nas-bench-mr",
+        file=f"ncp/{task}/trainval.pkl",
+        layout="ncp-multi-resolution",
+        rows=2507,
+        columns=tuple(columns),
+    )
+
+
+def _members(space: str, task: str, rows: int, chunk: int) -> tuple[str, ...]:
+    return tuple(f"zen/benchmark--{space}--{task}--{start}.json" for start in range(0, rows, chunk))
+
+
+def _nas_bench_201(task: str, upstream: str) -> Recipe:
+    return Recipe(
+        name=f"nas-bench-201/{task}",
+        space="nas-bench-201",
+        file="naslib/nb201_zen.zip",
+        layout="naslib",
+        rows=15625,
+        columns=(Column("val_accuracy", _quality(task, "top1", "%")),),
+        members=_members("nasbench201", upstream, 15625, 250),
+    )
+
+
+def _nas_bench_201_ncp() -> Recipe:
+    return Recipe(
+        name="nas-bench-201/imagenet16-120-ncp",
+        space="nas-bench-201",
+        file="ncp/nas-bench-201/trainval.pkl",
+        layout="ncp-cells",
+        rows=15625,
+        columns=(
+            Column("Acc", _quality("imagenet16-120", "top1", "%")),
+            Column("Flops", _cost("flops", "M")),
+            Column("Params", _cost("params", "M")),
+        ),
+    )
+
+
+def _transnas(variant: str, task: str) -> Recipe:
+    rows, chunk, file = {
+        "micro": (4096, 1000, "naslib/all_benchmarks_zen.zip"),
+        "macro": (3256, 250, "naslib/tnb101_macro_zen.zip"),
+    }[variant]
+    if task == "room_layout":
+        column = Column("val_accuracy", _quality(task, "l2_loss", "1", minimize=True), factor=-1.0)
+    elif task in ("normal", "autoencoder"):
+        column = Column("val_accuracy", _quality(task, "ssim", "1"))
+    else:
+        name = "pixel_accuracy" if task == "segmentsemantic" else "top1"
+        column = Column("val_accuracy", _quality(task, name, "%"))
+    return Recipe(
+        name=f"transnas-{variant}/{task}",
+        space=f"transnas-{variant}",
+        file=file,
+        layout="naslib",
+        rows=rows,
+        columns=(column,),
+        members=_members(f"transbench101_{variant}", task, rows, chunk),
+    )
+
+
+def _recipes() -> dict[str, Recipe]:
+    found = [_multi_resolution(task) for task in MR_TASKS]
+    found += [
+        _nas_bench_201(task, upstream)
+        for task, upstream in (("cifar10", "cifar10"), ("cifar100", "cifar100"), ("imagenet16-120", "ImageNet16-120"))
+    ]
+    found.append(_nas_bench_201_ncp())
+    found += [_transnas(variant, task) for variant in ("micro", "macro") for task in TRANSNAS_TASKS]
+    return {recipe.name: recipe for recipe in found}
+
+
+RECIPES: Mapping[str, Recipe] = _recipes()
+
+
+@functools.cache
+def bare_names() -> Mapping[str, str]:
+    """Returns the task names that one table alone has, each with that table ("seg" → "nas-bench-mr/seg")."""
+    owners: dict[str, list[str]] = {}
+    for name in RECIPES:
+        owners.setdefault(name.split("/", 1)[1], []).append(name)
+    return {task: names[0] for task, names in owners.items() if len(names) == 1}
+
+
+def list_tables() -> tuple[str, ...]:
+    """Returns the names that ``load_table`` knows, whether or not their data is on this machine."""
+    return (JOINT, *RECIPES)
+
+
+def choose_table(name: str) -> str:
+    """Returns the full name of the table that ``name`` means.
+
+    Args:
+      name: a full name, or the task alone where one table alone has it; case does not matter.
+
+    Raises:
+      UsageError: there is no such table; the text lists the nearest names.
+    """
+    chosen = checks.choose("table", name, (*list_tables(), *bare_names()))
+    return bare_names().get(chosen, chosen)

@@ -1,0 +1,129 @@
+"""Downloads upstream files, or copies them from a local mirror. The only code of the project that uses the network."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import os
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ncp_jax import checks, files
+from ncp_jax.benchmarks import registry, store
+from ncp_jax.benchmarks.sources import Source, check_hash, select_sources, sha256
+
+_WAITS = (1.0, 4.0)  # seconds before the second and the third try
+_TIMEOUT = 30.0  # seconds without an answer or a byte
+_MIRROR_REMEDY = "fetch it where there is a network and name the folder that holds the files: --mirror DIR"
+
+
+@dataclasses.dataclass(frozen=True)
+class Fetched:
+    """What ``fetch_tables`` did for one upstream file.
+
+    Attributes:
+      file: its key.
+      action: "present" (the cache had it, hash right), "copied" (from the mirror) or "downloaded".
+      path: where the cache keeps it.
+    """
+
+    file: str
+    action: Literal["present", "copied", "downloaded"]
+    path: Path
+
+
+def fetch_tables(
+    names: Sequence[str] = ("all",),
+    *,
+    mirror: str | os.PathLike[str] | None = None,
+    progress: bool = True,
+) -> tuple[Fetched, ...]:
+    """Brings upstream files into the cache, each with the right hash or not at all, and converts their tables.
+
+    A file that the cache holds already is left alone; an altered one is replaced. Several processes may fetch at once:
+    the first downloads, the others wait and find the file. An interrupted fetch leaves whole files and no others, and
+    the next one goes on from there.
+
+    Args:
+      names: tables ("nas-bench-mr/seg", "seg"), families ("nas-bench-mr", "nas-bench-201", "transnas-micro",
+        "transnas-macro"), keys of files ("ncp/search_list.txt") or "all".
+      mirror: a folder with copies of the files under their keys, used instead of the network; ``NCP_JAX_MIRROR`` if
+        None.
+      progress: a progress bar a file on standard error, where that is a terminal.
+
+    Returns:
+      What was done, one entry a file.
+
+    Raises:
+      UsageError: an unknown name.
+      FileNotFoundError: the mirror lacks a file, or there is no such folder.
+      ConnectionError: a download failed three times.
+      DataError: what was downloaded, or the mirror's file, has another hash than ``sources.toml`` says.
+      OSError: the cache cannot be written.
+    """
+    chosen = select_sources(names)
+    folder = store.mirror_path(mirror)
+    done = tuple(_fetch(source, folder, progress) for source in chosen)
+    for source in chosen:
+        for table in source.tables:
+            registry.load_arrays(table)
+    return done
+
+
+def _fetch(source: Source, mirror: Path | None, progress: bool) -> Fetched:
+    path = store.raw_path(source)
+    with files.lock(path.with_name(f".{path.name}.lock")):
+        if path.is_file() and sha256(path.read_bytes()) == source.sha256:
+            return Fetched(source.key, "present", path)
+        content = _download(source, progress) if mirror is None else _copy(source, mirror)
+        files.atomic_write(path, content, remedy=store.WRITE_REMEDY)
+    return Fetched(source.key, "downloaded" if mirror is None else "copied", path)
+
+
+def _copy(source: Source, mirror: Path) -> bytes:
+    path = mirror / source.key
+    if not path.is_file():
+        remedy = "complete the mirror, or leave it out to download from the source"
+        raise FileNotFoundError(checks.message(f"{source.key} in the mirror at {path}", "no such file", remedy))
+    content = path.read_bytes()
+    remedy = "replace the mirror's file by the one of its source"
+    check_hash(source, content, str(path), f"{remedy}, {source.address}")
+    return content
+
+
+def _download(source: Source, progress: bool) -> bytes:
+    """The content, hash checked, after at most three tries from the start (the files have a few MB at most)."""
+    failure: Exception | None = None
+    for wait in (0.0, *_WAITS):
+        time.sleep(wait)
+        try:
+            content = _request(source, progress)
+            check_hash(source, content, source.address, f"the source may have changed; {_MIRROR_REMEDY}")
+            return content
+        except OSError as error:  # every failure of the connection, the server or the transfer is one
+            failure = error
+        except checks.DataError as error:  # a transfer cut short may look complete
+            failure = error
+    assert failure is not None
+    if isinstance(failure, checks.DataError):
+        raise failure
+    tries = f"{len(_WAITS) + 1} tries"
+    remedy = f"check the network and run the command again, or {_MIRROR_REMEDY}"
+    cause = f"{type(failure).__name__}: {failure}".replace("\n", " ")[:300]
+    text = checks.message(f"to download {source.address}", f"after {tries} {cause}", remedy)
+    raise ConnectionError(text) from failure
+
+
+def _request(source: Source, progress: bool) -> bytes:
+    """One try. Memory, not a file: nothing half downloaded can ever lie in the cache."""
+    import pooch  # imported late: they take as long to import as a table to load
+    from tqdm import tqdm
+
+    buffer = io.BytesIO()
+    hidden = None if progress else True  # None: hidden where standard error is not a terminal
+    with tqdm(total=source.bytes, desc=source.key, unit="B", unit_scale=True, disable=hidden) as bar:
+        downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=_TIMEOUT)
+        downloader(source.address, buffer, None)
+    return buffer.getvalue()

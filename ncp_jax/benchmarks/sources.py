@@ -1,0 +1,103 @@
+"""The upstream files: address, hash, size, licence and citation of each, read from ``sources.toml``."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from importlib import resources
+
+from ncp_jax import checks
+from ncp_jax.benchmarks.catalogue import FAMILIES, RECIPES, bare_names
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """One upstream file.
+
+    Attributes:
+      key: its path in the cache and in a mirror ("ncp/seg/trainval.pkl").
+      family: the benchmark it belongs to ("nas-bench-mr").
+      what: what it holds, in one line.
+      address: where it is downloaded from; the address names a commit, so the content is fixed.
+      sha256: the hash it must have, hexadecimal.
+      bytes: its size.
+      source: who publishes it.
+      licence: the licence it is published under.
+      citations: the papers to cite.
+      tables: the names of the tables it feeds; empty for files kept for checks and costs.
+    """
+
+    key: str
+    family: str
+    what: str
+    address: str
+    sha256: str
+    bytes: int
+    source: str
+    licence: str
+    citations: tuple[str, ...]
+    tables: tuple[str, ...]
+
+
+@functools.cache
+def all_sources() -> Mapping[str, Source]:
+    """Returns the files of ``sources.toml`` by key, in the order of that file."""
+    text = resources.files("ncp_jax.benchmarks").joinpath("sources.toml").read_text(encoding="utf-8")
+    document = tomllib.loads(text)
+    papers = document["citations"]
+    found = {}
+    for entry in document["file"]:
+        fields = dict(entry)
+        fields["citations"] = tuple(papers[paper] for paper in entry["citations"])
+        fields["tables"] = tuple(entry["tables"])
+        found[entry["key"]] = Source(**fields)
+    return found
+
+
+def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
+    """Returns the files that a list of names means, each once, in the order of ``sources.toml``.
+
+    Args:
+      names: each a table ("nas-bench-mr/seg", or "seg" where one table alone has that task), a family
+        ("nas-bench-mr"), the key of a file ("ncp/search_list.txt") or "all". Case does not matter.
+
+    Raises:
+      UsageError: a name is none of these, or there is no name; the text lists the nearest ones.
+    """
+    if isinstance(names, str):
+        names = (names,)
+    if not names:
+        raise checks.UsageError(checks.message("at least one name", "none", "name a table, a family or 'all'"))
+    everything = all_sources()
+    chosen: set[str] = set()
+    options = ["all", *FAMILIES, *RECIPES, *bare_names(), *everything]
+    for name in names:
+        option = checks.choose("table, family or file", name, options)
+        table = bare_names().get(option, option)
+        for key, source in everything.items():
+            if option == "all" or key == option or source.family == option or table in source.tables:
+                chosen.add(key)
+    return tuple(source for key, source in everything.items() if key in chosen)
+
+
+def sha256(content: bytes) -> str:
+    """Returns the SHA-256 of some bytes, hexadecimal."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def check_hash(source: Source, content: bytes, where: str, remedy: str) -> None:
+    """Raises DataError unless the bytes are the upstream file's, to the bit.
+
+    Args:
+      source: the file they should be.
+      content: the bytes found.
+      where: where they were found, for the error text.
+      remedy: what the user can do, for the error text.
+    """
+    found = sha256(content)
+    if found != source.sha256:
+        expected = f"{source.key} with SHA-256 {source.sha256} ({source.bytes} bytes)"
+        raise checks.DataError(checks.message(expected, f"SHA-256 {found} ({len(content)} bytes) at {where}", remedy))

@@ -1,0 +1,246 @@
+"""Where the files are on this machine: the cache, a local mirror, and the converted tables in the cache.
+
+- ``CACHE/raw/KEY``: upstream files, byte for byte;
+- ``CACHE/tables/BENCHMARK/TASK.npz`` and ``.json``: the tables made of them;
+- ``MIRROR/KEY``: the same upstream files, anywhere else.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from ncp_jax import checks, files
+from ncp_jax.benchmarks import convert
+from ncp_jax.benchmarks.arrays import TableArrays
+from ncp_jax.benchmarks.catalogue import RECIPES, Recipe
+from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, select_sources, sha256
+
+FORMAT = "ncp-jax table 1"
+WRITE_REMEDY = "free some space, or set NCP_JAX_DATA to a folder that can be written"
+
+
+def cache_path() -> Path:
+    """Returns the folder of downloaded and converted files: ``NCP_JAX_DATA``, or ncp_jax in the platform's cache."""
+    chosen = os.environ.get("NCP_JAX_DATA", "")
+    if chosen:
+        return Path(os.path.abspath(Path(chosen).expanduser()))
+    import pooch  # here, not above: it takes as long to import as a table to load
+
+    return Path(pooch.os_cache("ncp_jax"))
+
+
+def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
+    """Returns the folder that holds copies of the upstream files: the argument, ``NCP_JAX_MIRROR``, or None.
+
+    Raises:
+      FileNotFoundError: there is no such folder.
+    """
+    chosen = os.fspath(mirror) if mirror is not None else os.environ.get("NCP_JAX_MIRROR", "")
+    if not chosen:
+        return None
+    path = Path(os.path.abspath(Path(chosen).expanduser()))
+    if not path.is_dir():
+        origin = "--mirror" if mirror is not None else "NCP_JAX_MIRROR"
+        remedy = f"correct {origin} or leave it out"
+        raise FileNotFoundError(checks.message(f"a folder of upstream files at {origin}={chosen}", "none", remedy))
+    return path
+
+
+def raw_path(source: Source) -> Path:
+    """Returns where the cache keeps an upstream file, whether or not it is there."""
+    return cache_path() / "raw" / source.key
+
+
+def find_source(source: Source) -> Path | None:
+    """Returns where an upstream file is on this machine, the mirror first, None if nowhere; its hash is not checked."""
+    mirror = mirror_path()
+    if mirror is not None and (mirror / source.key).is_file():
+        return mirror / source.key
+    return raw_path(source) if raw_path(source).is_file() else None
+
+
+def read_source(source: Source, table: str) -> bytes:
+    """Returns the bytes of an upstream file after checking their hash.
+
+    Args:
+      source: the file.
+      table: the table that needs it, for the error text.
+
+    Raises:
+      FileNotFoundError: it is neither in the mirror nor in the cache; the text names the command that fetches it.
+      DataError: it has another hash than ``sources.toml`` says.
+    """
+    path = find_source(source)
+    remedy = f"run: ncp-jax data fetch {table}"
+    if path is None:
+        places = str(raw_path(source))
+        mirror = mirror_path()
+        if mirror is not None:
+            places += f" or {mirror / source.key}"
+        text = checks.message(f"the data of {table} at {places}", "no such file", remedy)
+        raise FileNotFoundError(text)
+    content = path.read_bytes()
+    if path != raw_path(source):
+        remedy = "correct the file in the mirror, or leave out NCP_JAX_MIRROR"
+    check_hash(source, content, str(path), remedy)
+    return content
+
+
+@dataclasses.dataclass(frozen=True)
+class FileCheck:
+    """What ``verify_files`` found for one upstream file.
+
+    Attributes:
+      file: its key.
+      state: "ok", "missing", or "altered" (another hash than ``sources.toml`` says).
+      path: where it was found, or would be.
+    """
+
+    file: str
+    state: Literal["ok", "missing", "altered"]
+    path: Path
+
+
+def verify_files(names: Sequence[str] = ("all",)) -> tuple[FileCheck, ...]:
+    """Hashes upstream files on this machine (the ones that loading would use: the mirror's first).
+
+    Args:
+      names: tables, families, files or "all", as in ``fetch_tables``.
+
+    Raises:
+      UsageError: an unknown name.
+    """
+    found = []
+    for source in select_sources(names):
+        path = find_source(source)
+        if path is None:
+            found.append(FileCheck(source.key, "missing", raw_path(source)))
+        else:
+            good = sha256(path.read_bytes()) == source.sha256
+            found.append(FileCheck(source.key, "ok" if good else "altered", path))
+    return tuple(found)
+
+
+@dataclasses.dataclass(frozen=True)
+class DataRow:
+    """One line of ``ncp-jax data list``.
+
+    Attributes:
+      name: a table, or the key of a file that feeds no table.
+      what: what the file holds.
+      files: the keys of the upstream files it needs.
+      bytes: their size together.
+      licence: their licence.
+      state: "absent", "downloaded" (in the cache or a mirror, not hashed here) or "converted".
+    """
+
+    name: str
+    what: str
+    files: tuple[str, ...]
+    bytes: int
+    licence: str
+    state: Literal["absent", "downloaded", "converted"]
+
+
+def list_files() -> tuple[DataRow, ...]:
+    """Returns every table, then every file that feeds no table, with size, licence and state on this machine."""
+    rows = []
+    for name, source in [(recipe.name, all_sources()[recipe.file]) for recipe in RECIPES.values()] + [
+        (source.key, source) for source in all_sources().values() if not source.tables
+    ]:
+        state: Literal["absent", "downloaded", "converted"] = "absent" if find_source(source) is None else "downloaded"
+        if name in RECIPES and _schema_fits(RECIPES[name], _read_schema(RECIPES[name])):
+            state = "converted"
+        rows.append(DataRow(name, source.what, (source.key,), source.bytes, source.licence, state))
+    return tuple(rows)
+
+
+def converted_paths(recipe: Recipe) -> tuple[Path, Path]:
+    """Returns where the converted table is kept: the arrays (.npz) and their schema (.json)."""
+    base = cache_path() / "tables" / recipe.name
+    return base.with_name(base.name + ".npz"), base.with_name(base.name + ".json")
+
+
+def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
+    """Writes a converted table; the schema last, since it vouches for the arrays.
+
+    Raises:
+      OSError: the cache cannot be written.
+    """
+    buffer = io.BytesIO()
+    np.savez(buffer, codes=arrays.codes, values=arrays.values)
+    content = buffer.getvalue()
+    source = all_sources()[recipe.file]
+    schema = {
+        "format": FORMAT,
+        "converter": convert.VERSION,
+        "name": arrays.name,
+        "space": arrays.space,
+        "arrays": {
+            "codes": {"shape": list(arrays.codes.shape), "dtype": str(arrays.codes.dtype)},
+            "values": {"shape": list(arrays.values.shape), "dtype": str(arrays.values.dtype)},
+        },
+        "columns": [metric.to_json() for metric in arrays.metrics],
+        "sources": [{"file": file, "sha256": found} for file, found in arrays.hashes],
+        "npz_sha256": sha256(content),
+        "licence": source.licence,
+        "citations": list(source.citations),
+    }
+    npz, side = converted_paths(recipe)
+    files.atomic_write(npz, content, remedy=WRITE_REMEDY)
+    files.atomic_write(side, (json.dumps(schema, indent=1) + "\n").encode(), remedy=WRITE_REMEDY)
+
+
+def _read_schema(recipe: Recipe) -> dict[str, Any] | None:
+    """The schema of the converted table, None if there is none that can be read."""
+    npz, side = converted_paths(recipe)
+    try:
+        if not npz.is_file():
+            return None
+        schema = json.loads(side.read_bytes())
+    except (OSError, ValueError):
+        return None  # the caller makes it anew
+    return schema if isinstance(schema, dict) else None
+
+
+def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
+    """Whether the converted table is of this format, this converter, these sources and these columns."""
+    return schema is not None and (
+        schema.get("format") == FORMAT
+        and schema.get("converter") == convert.VERSION
+        and schema.get("name") == recipe.name
+        and schema.get("space") == recipe.space
+        and schema.get("columns") == [metric.to_json() for metric in recipe.metrics]
+        and schema.get("sources") == [{"file": recipe.file, "sha256": all_sources()[recipe.file].sha256}]
+    )
+
+
+def read_converted(recipe: Recipe) -> TableArrays | None:
+    """Returns the converted table, or None if it is absent, damaged, or made from other sources or by another version.
+
+    The caller then makes it anew from its source, so a damaged file needs no other message.
+    """
+    schema = _read_schema(recipe)
+    if schema is None or not _schema_fits(recipe, schema):
+        return None
+    try:
+        content = converted_paths(recipe)[0].read_bytes()
+        if sha256(content) != schema.get("npz_sha256"):
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+            codes, values = stored["codes"], stored["values"]
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+    if len(codes) != recipe.rows or values.shape != (recipe.rows, len(recipe.metrics)):
+        return None
+    hashes = ((recipe.file, all_sources()[recipe.file].sha256),)
+    return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, hashes)

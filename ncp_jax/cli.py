@@ -1,0 +1,207 @@
+"""The command line: ``ncp-jax search``, ``ncp-jax data …``. Heavy imports wait until a command runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from ncp_jax.studies.experiment import guarded, use_compilation_cache
+
+_Append = tyro.conf.UseAppendAction
+
+
+@dataclasses.dataclass(frozen=True)
+class Search:
+    """Find architectures: move random codes along the gradient of a predictor, print the best.
+
+    Without options it searches NAS-Bench-MR's segmentation task with the predictor that ships with the package.
+    """
+
+    task: str = "seg"
+    """Benchmark task: seg, cls-50-100, nas-bench-201/cifar10, transnas-micro/jigsaw, ... (see `ncp-jax data list`)."""
+    table: Path | None = None
+    """Your own CSV: a column of architecture strings, the others metrics. Needs --space and a direction."""
+    space: str | None = None
+    """Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro."""
+    maximize: Annotated[tuple[str, ...], _Append] = ()
+    """Metric to raise, NAME or NAME=WEIGHT (weights in standard deviations). May be given again."""
+    minimize: Annotated[tuple[str, ...], _Append] = ()
+    """Metric to lower, likewise."""
+    codes: int = 4096
+    """Random starts moved at once."""
+    steps: int = 70
+    """Gradient steps."""
+    strategy: str = "continuous"
+    """continuous (all positions move) or winner-takes-all (the one with the largest gradient)."""
+    max_gflops: float | None = None
+    """Only architectures of at most so many GFLOPs (multiply-adds / 1e9)."""
+    seed: int = 0
+    """Seed of the starts and of any training."""
+    members: int = 8
+    """Networks in the ensemble, where one is trained."""
+    retrain: bool = False
+    """Train anew from the table, even where a predictor ships with the package."""
+    out: Path | None = None
+    """Folder for result.json, codes.csv and search.png."""
+    json: bool = False
+    """Print result.json instead of the table."""
+
+    def run(self) -> None:
+        """Runs the search and prints or writes what it found."""
+        began = time.perf_counter()
+        from ncp_jax.studies.search import SearchConfig, run_search, write_result
+
+        use_compilation_cache()
+        import_s = time.perf_counter() - began
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(SearchConfig)}
+        result = run_search(SearchConfig(**fields), say=lambda text: print(f"ncp-jax: {text}", file=sys.stderr))
+        result.summary["timing"] = {"import_s": import_s, **result.summary["timing"]}
+        if self.out is not None:
+            for path in write_result(result, self.out):
+                print(f"ncp-jax: wrote {path}", file=sys.stderr)
+        if self.json:
+            print(json.dumps(result.summary, indent=1, allow_nan=False))
+            return
+        summary, timing = result.summary, result.summary["timing"]
+        wanted = [f"{n} up ×{w:g}" for n, w in result.objective.maximize.items()]
+        wanted += [f"{n} down ×{w:g}" for n, w in result.objective.minimize.items()]
+        limit = f", at most {self.max_gflops:g} GFLOPs" if self.max_gflops is not None else ""
+        print(f"{summary['task']}: {', '.join(wanted)}{limit}")
+        print(result.found.top(10))
+        print(
+            f"{self.codes} codes × {self.steps} steps in {timing['search_s']:.2f} s "
+            f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
+            f"{summary['distinct']} distinct architectures"
+        )
+
+
+_Names = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+@dataclasses.dataclass(frozen=True)
+class DataList:
+    """List the tables: size, licence, and whether they are here."""
+
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Prints the list."""
+        from ncp_jax.benchmarks.store import list_files
+
+        rows = [dataclasses.asdict(row) for row in list_files()]
+        if self.json:
+            print(json.dumps(rows, indent=1))
+            return
+        lines = [("name", "state", "kB", "licence", "what")]
+        lines += [(r["name"], r["state"], f"{r['bytes'] / 1e3:.0f}", r["licence"], r["what"]) for r in rows]
+        widths = [max(len(line[i]) for line in lines) for i in range(4)]
+        for line in lines:
+            print("  ".join([*(cell.ljust(w) for cell, w in zip(line, widths, strict=False)), line[4]]))
+
+
+@dataclasses.dataclass(frozen=True)
+class DataFetch:
+    """Download tables (hash-checked, resumable), or take them from a local mirror."""
+
+    names: _Names = ("all",)
+    """Tables, families (nas-bench-mr), files, or all."""
+    mirror: Path | None = None
+    """Folder that holds the same files; default: the environment variable NCP_JAX_MIRROR."""
+
+    def run(self) -> None:
+        """Fetches, converts, and says what was done."""
+        from ncp_jax.benchmarks.fetch import fetch_tables
+
+        for done in fetch_tables(self.names, mirror=self.mirror):
+            print(f"{done.action:10} {done.file}")
+
+
+@dataclasses.dataclass(frozen=True)
+class DataVerify:
+    """Check the files that are here against their published hashes."""
+
+    names: _Names = ("all",)
+    """Tables, families, files, or all."""
+
+    def run(self) -> None:
+        """Prints a line a file; an error if one is missing or altered."""
+        from ncp_jax import checks
+        from ncp_jax.benchmarks.store import verify_files
+
+        found = verify_files(self.names)
+        for check in found:
+            print(f"{check.state:8} {check.file}")
+        bad = [check.file for check in found if check.state != "ok"]
+        if bad:
+            raise checks.DataError(
+                checks.message(
+                    "every file whole", f"{len(bad)} missing or altered", "run: ncp-jax data fetch " + " ".join(bad[:3])
+                )
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class DataPath:
+    """Print the folder where tables are kept."""
+
+    def run(self) -> None:
+        """Prints the path."""
+        from ncp_jax.benchmarks.store import cache_path
+
+        print(cache_path())
+
+
+_sub = tyro.conf.subcommand
+_Data = (
+    Annotated[DataList, _sub("list")]
+    | Annotated[DataFetch, _sub("fetch")]
+    | Annotated[DataVerify, _sub("verify")]
+    | Annotated[DataPath, _sub("path")]
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Data:
+    """List, fetch and check the benchmark tables."""
+
+    command: tyro.conf.OmitSubcommandPrefixes[_Data]
+
+    def run(self) -> None:
+        """Runs the chosen command."""
+        self.command.run()
+
+
+@dataclasses.dataclass(frozen=True)
+class Version:
+    """Print the version."""
+
+    def run(self) -> None:
+        """Prints it."""
+        from ncp_jax import __version__
+
+        print(__version__)
+
+
+Command = Annotated[Search, _sub("search")] | Annotated[Data, _sub("data")] | Annotated[Version, _sub("version")]
+
+
+def main() -> None:
+    """Entry point of ``ncp-jax``."""
+    command: Command = tyro.cli(
+        Command,
+        prog="ncp-jax",
+        description="Neural architecture search with predictors, in JAX.",
+        config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes),
+    )
+    sys.exit(guarded(command.run))
+
+
+if __name__ == "__main__":
+    main()

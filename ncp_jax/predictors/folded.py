@@ -1,0 +1,97 @@
+"""Predictors at inference: plain layers, with BatchNorm folded into the weights and all heads fused.
+
+An affine layer followed by BatchNorm with fixed statistics is one affine layer; heads that read the same trunk
+are one wide layer, and their last layers one block-diagonal matrix.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax.predictors.products import matmul
+from ncp_jax.types import Array, Float, Params
+
+
+@jax.custom_vjp
+def swish(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """``x * sigmoid(x)``, its slope computed once in the forward pass: inversion lives on forward and backward."""
+    return x * jax.nn.sigmoid(x)
+
+
+def _swish_forward(x: Array) -> tuple[Array, Array]:
+    gate = jax.nn.sigmoid(x)
+    value = x * gate
+    return value, gate + value * (1 - gate)
+
+
+def _swish_backward(slope: Array, g: Array) -> tuple[Array]:
+    return (g * slope,)
+
+
+swish.defvjp(_swish_forward, _swish_backward)
+
+
+@dataclasses.dataclass(frozen=True)
+class FoldedMLP:
+    """``apply`` of a folded multi-layer perceptron: (linear → swish)* → linear, in standard units.
+
+    Its parameters are ``{"w": (w_1, …), "b": (b_1, …)}`` with ``w_i`` of shape [inputs, outputs]; with ``log`` also
+    ``{"x_mean": [f], "x_std": [f]}``, which lead from standard units back to the raw units of the logarithms.
+
+    Attributes:
+      log: whether the first layer also reads the logarithm of each feature, behind the features.
+      precision: "float32", or "bfloat16" for rounded operands with float32 sums (see ``products.matmul``).
+    """
+
+    log: bool = False
+    precision: str = "float32"
+
+    def __call__(self, params: Params, standard: Float[Array, " f"]) -> Float[Array, " m"]:
+        """Predicts the metrics of one relaxed code, both in standard units."""
+        hidden = standard
+        if self.log:
+            hidden = jnp.concatenate([standard, log_features(standard * params["x_std"] + params["x_mean"])])
+        for w, b in zip(params["w"][:-1], params["b"][:-1], strict=True):
+            hidden = swish(matmul(hidden, w, self.precision) + b)
+        return matmul(hidden, params["w"][-1], self.precision) + params["b"][-1]
+
+    def select(self, params: Params, columns: tuple[int, ...]) -> Params:
+        """Drops all outputs but ``columns``, and the last hidden units that fed only the dropped ones.
+
+        Args:
+          params: parameters with a leading axis of members on every leaf.
+          columns: the outputs to keep, in their new order.
+        """
+        *w, head, last = (np.asarray(a) for a in params["w"])
+        *b, head_b, last_b = (np.asarray(a) for a in params["b"])
+        last, last_b = last[..., columns], last_b[..., columns]
+        used = np.abs(last).max(axis=(0, 2)) > 0
+        head, head_b, last = head[..., used], head_b[..., used], last[:, used, :]
+        return params | {
+            "w": tuple(jnp.asarray(a) for a in (*w, head, last)),
+            "b": tuple(jnp.asarray(a) for a in (*b, head_b, last_b)),
+        }
+
+
+def log_features(raw: Float[Array, "*n f"]) -> Float[Array, "*n f"]:
+    """Returns log2 of each raw feature, flat below 1/2 so that it stays finite anywhere."""
+    return jnp.log2(jnp.maximum(raw, 0.5))
+
+
+def fold_batch_norm(
+    w: Float[Array, "i o"], b: Float[Array, " o"], gain: Float[Array, " o"], shift: Float[Array, " o"]
+) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Returns the layer equal to ``gain * (x @ w + b) + shift``."""
+    return w * gain, b * gain + shift
+
+
+def batch_norm_affine(
+    scale: Float[Array, " o"], bias: Float[Array, " o"], mean: Float[Array, " o"], var: Float[Array, " o"], eps: float
+) -> tuple[Float[Array, " o"], Float[Array, " o"]]:
+    """Returns (gain, shift) of BatchNorm with fixed statistics: ``y = gain * x + shift``."""
+    gain = scale / jnp.sqrt(var + eps)
+    return gain, bias - mean * gain

@@ -1,0 +1,119 @@
+"""The NCP predictor as a Flax module (Ding et al., ICLR 2022, section 3.2 and the authors' released recipe)."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+
+from ncp_jax.predictors.dropout import dropout, share_words, words_needed
+from ncp_jax.predictors.folded import batch_norm_affine, fold_batch_norm
+from ncp_jax.predictors.products import matmul
+from ncp_jax.types import Array, Float, Params, UInt
+
+EPSILON = 1e-5
+
+
+def dot_general(precision: str) -> Callable[..., Array]:
+    """Returns a ``dot_general`` for nnx.Linear that multiplies at the given precision."""
+
+    def dot(x: Array, w: Array, dimension_numbers: Any, **_: Any) -> Array:
+        return matmul(x, w, precision)
+
+    return dot
+
+
+class NCPPredictor(nnx.Module):
+    """Trunk and heads: BatchNorm → Linear → BatchNorm → swish → dropout, then one such block a metric group.
+
+    Args:
+      features: f, length of the relaxed code.
+      heads: number of metrics in each group; the first group is the main metric.
+      width: units of the trunk.
+      head_width: units of each head.
+      rates: dropout rate of the trunk, then of each head.
+      precision: of the matrix products, see ``products.matmul``.
+      rngs: for the initial weights.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        heads: tuple[int, ...],
+        *,
+        width: int = 256,
+        head_width: int = 128,
+        rates: tuple[float, ...] = (0.5, 0.5, 0.5, 0.0),
+        precision: str = "float32",
+        rngs: nnx.Rngs,
+    ) -> None:
+        norm = functools.partial(nnx.BatchNorm, momentum=0.9, epsilon=EPSILON, rngs=rngs)
+        linear = functools.partial(nnx.Linear, dot_general=dot_general(precision), rngs=rngs)
+        self.rates = rates
+        self.norm_in = norm(features)
+        self.trunk = linear(features, width)
+        self.norm = norm(width)
+        self.head = nnx.List([linear(width, head_width) for _ in heads])
+        self.head_norm = nnx.List([norm(head_width) for _ in heads])
+        self.out = nnx.List([linear(head_width, n) for n in heads])
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """Random words a row that trunk and heads need for dropout."""
+        units = (self.trunk.out_features, *(h.out_features for h in self.head))
+        return tuple(words_needed(n, rate) for n, rate in zip(units, self.rates, strict=True))
+
+    def __call__(
+        self, x: Float[Array, "n f"], *, train: bool = False, words: UInt[Array, "n w"] | None = None
+    ) -> Float[Array, "n m"]:
+        """Predicts the standard metrics of n codes, the groups side by side.
+
+        Args:
+          x: standard relaxed codes.
+          train: BatchNorm uses and updates the batch's statistics.
+          words: ``sum(self.words)`` random words a row, for dropout; none is applied without them.
+        """
+        trunk_words, *head_words = share_words(words, self.words)
+
+        def norm(layer: nnx.BatchNorm, h: Array) -> Array:
+            return layer(h, use_running_average=not train)
+
+        hidden = nnx.swish(norm(self.norm, self.trunk(norm(self.norm_in, x))))
+        hidden = dropout(hidden, self.rates[0], trunk_words)
+        outputs = []
+        heads = zip(self.head, self.head_norm, self.out, self.rates[1:], head_words, strict=True)
+        for linear, layer, out, rate, part in heads:
+            outputs.append(out(dropout(nnx.swish(norm(layer, linear(hidden))), rate, part)))
+        return jnp.concatenate(outputs, axis=-1)
+
+
+def weights(layer: nnx.Linear) -> tuple[Float[Array, "i o"], Float[Array, " o"]]:
+    """Kernel and bias of a linear layer."""
+    assert layer.bias is not None
+    return layer.kernel[...], layer.bias[...]
+
+
+def fold(model: NCPPredictor) -> Params:
+    """Returns the parameters of the FoldedMLP that equals ``model`` at inference."""
+
+    def affine(norm: nnx.BatchNorm) -> tuple[Array, Array]:
+        assert norm.scale is not None
+        assert norm.bias is not None
+        return batch_norm_affine(norm.scale[...], norm.bias[...], norm.mean[...], norm.var[...], EPSILON)
+
+    gain, shift = affine(model.norm_in)
+    w1, b1 = weights(model.trunk)
+    w1, b1 = fold_batch_norm(gain[:, None] * w1, b1 + shift @ w1, *affine(model.norm))
+    heads = [
+        fold_batch_norm(*weights(linear), *affine(norm))
+        for linear, norm in zip(model.head, model.head_norm, strict=True)
+    ]
+    outs = [weights(out) for out in model.out]
+    return {
+        "w": (w1, jnp.concatenate([w for w, _ in heads], axis=1), jax.scipy.linalg.block_diag(*(w for w, _ in outs))),
+        "b": (b1, jnp.concatenate([b for _, b in heads]), jnp.concatenate([b for _, b in outs])),
+    }

@@ -1,0 +1,108 @@
+"""Predictors as single npz files: weights, standardisation, and a JSON header that says what they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.files import atomic_write
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.predictors.folded import FoldedMLP
+from ncp_jax.predictors.predictor import Predictor, Standardisation
+
+FORMAT = 1
+_SCALES = ("x_mean", "x_std", "y_mean", "y_std")
+
+
+def save_predictor(
+    path: str | Path, predictor: Predictor, *, card: dict[str, Any] | None = None, half: bool = False
+) -> Path:
+    """Writes a predictor of folded layers to an npz file (atomically).
+
+    Args:
+      path: the file.
+      predictor: its ``apply`` must be a FoldedMLP.
+      card: JSON-ready facts to keep with it: recipe, data hashes, seeds, measured quality.
+      half: store the weights as float16 (relative rounding 5e-4); they are float32 again when loaded.
+
+    Raises:
+      UsageError: another kind of predictor.
+      OSError: the file cannot be written.
+    """
+    if not isinstance(predictor.apply, FoldedMLP):
+        raise checks.UsageError(
+            checks.message("a predictor of folded layers", type(predictor.apply).__name__, "fold it before saving")
+        )
+    header = {
+        "format": FORMAT,
+        "apply": {"kind": "FoldedMLP", **dataclasses.asdict(predictor.apply)},
+        "metrics": [m.to_json() for m in predictor.metrics],
+        "space": predictor.space,
+        "card": card or {},
+    }
+    number = np.float16 if half else np.float32
+    arrays = {f"w{i}": np.asarray(w, number) for i, w in enumerate(predictor.params["w"])}
+    arrays |= {f"b{i}": np.asarray(b, number) for i, b in enumerate(predictor.params["b"])}
+    arrays |= {name: np.asarray(getattr(predictor.scale, name), np.float32) for name in _SCALES}
+    arrays["header"] = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
+
+    def write(file: BinaryIO) -> None:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+
+    return atomic_write(path, write)
+
+
+def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
+    """Reads a predictor and its card. Nothing in the file is executed.
+
+    Raises:
+      FileNotFoundError: no such file.
+      DataError: the file is truncated, altered, or of another format.
+    """
+    try:
+        content = Path(path).read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            checks.message(f"a predictor at {path}", "no such file", "train one with --retrain, or check the path")
+        ) from error
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        header = json.loads(arrays.pop("header").tobytes())
+        return _assemble(header, arrays), header["card"]
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise checks.DataError(
+            checks.message(
+                f"a predictor file of format {FORMAT} at {path}",
+                f"something else ({error})",
+                "train it anew or reinstall",
+            )
+        ) from error
+
+
+def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predictor:
+    if header["format"] != FORMAT:
+        raise ValueError(f"format {header['format']}")
+    apply = dict(header["apply"])
+    if apply.pop("kind") != "FoldedMLP":
+        raise ValueError(f"kind {header['apply']['kind']}")
+    layers = sum(name.startswith("w") for name in arrays)
+    params: dict[str, Any] = {
+        letter: tuple(jnp.asarray(arrays[f"{letter}{i}"], jnp.float32) for i in range(layers)) for letter in ("w", "b")
+    }
+    scale = Standardisation(*(jnp.asarray(arrays[name]) for name in _SCALES))
+    if apply.get("log"):
+        members = params["w"][0].shape[0]
+        params |= {name: jnp.tile(getattr(scale, name), (members, 1)) for name in ("x_mean", "x_std")}
+    metrics = tuple(MetricSpec(**m) for m in header["metrics"])
+    if params["w"][-1].shape[-1] != len(metrics) or scale.y_mean.shape != (len(metrics),):
+        raise ValueError(f"{params['w'][-1].shape[-1]} outputs for {len(metrics)} metrics")
+    return Predictor(params, scale, FoldedMLP(**apply), metrics, header["space"])

@@ -1,0 +1,134 @@
+"""What every script in experiments/ shares: options, errors, progress, records, summary."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ncp_jax import checks
+
+Config = TypeVar("Config", bound="ExperimentConfig")
+
+
+@dataclasses.dataclass(frozen=True)
+class ExperimentConfig:
+    """Options of every experiment.
+
+    Attributes:
+      out: folder for config.json, records.jsonl, summary.json and figures.
+      seeds: how many repetitions, with seeds 0, 1, ….
+      smoke: a version that ends within seconds; its figures mean nothing.
+      resume: continue an interrupted run in ``out``.
+    """
+
+    out: Path = Path("out")
+    seeds: int = 1
+    smoke: bool = False
+    resume: bool = False
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise checks.UsageError(checks.message("--seeds >= 1", str(self.seeds), "try --seeds 1"))
+
+    def settings(self) -> dict[str, Any]:
+        """What determines the results, JSON-ready: everything but where they go and whether this is a continuation."""
+        return {
+            f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in ("out", "resume")
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    return value
+
+
+def run_main(config_type: type[Config], run: Callable[[Config], Any], description: str) -> None:
+    """The ``main`` of an experiment: parses options, runs, turns user errors into one line and an exit status."""
+    # A persistent cache of compiled programs makes the second run of an experiment start at once.
+    use_compilation_cache()
+    sys.exit(guarded(lambda: run(_parse(config_type, description))))
+
+
+def _parse(config_type: type[Config], description: str) -> Config:
+    import tyro
+
+    return tyro.cli(config_type, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def guarded(action: Callable[[], Any]) -> int:
+    """Runs ``action`` and returns an exit status; errors become one line on stderr.
+
+    0 for success, 2 where the call was wrong, 1 for the rest, 130 for an interruption. With
+    ``NCP_JAX_TRACEBACK=1`` errors are raised as they are.
+    """
+    if os.environ.get("NCP_JAX_TRACEBACK") == "1":
+        action()
+        return 0
+    try:
+        action()
+    except checks.UsageError as error:
+        return _fail(error, 2)
+    except KeyboardInterrupt:
+        print("ncp-jax: interrupted; what was finished is kept", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone (``| head``); there is nobody to tell.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (checks.DataError, OSError, MemoryError) as error:
+        return _fail(error, 1)
+    except Exception as error:  # a bug: say so in one line, and how to see more
+        return _fail(
+            RuntimeError(
+                f"unexpected {type(error).__name__}: {error}; set NCP_JAX_TRACEBACK=1 to see where, and report it"
+            ),
+            1,
+        )
+    return 0
+
+
+def _fail(error: BaseException, status: int) -> int:
+    text = " ".join(str(error).split()) or type(error).__name__
+    print(f"ncp-jax: error: {text}", file=sys.stderr)
+    return status
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk between processes, unless the user has set JAX's own variables."""
+    import jax
+
+    if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
+        return
+    from ncp_jax.benchmarks.store import cache_path
+
+    jax.config.update("jax_compilation_cache_dir", str(cache_path() / "xla"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+class ProgressBar:
+    """A progress bar on stderr as a context manager; call it with (done, total)."""
+
+    def __init__(self, title: str) -> None:
+        from tqdm import tqdm
+
+        # tqdm's None: no bar where stderr is not a terminal.
+        self._bar = tqdm(desc=title, file=sys.stderr, disable=None, leave=False)
+
+    def __enter__(self) -> ProgressBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bar.close()
+
+    def __call__(self, done: int, total: int) -> None:
+        """Shows that ``done`` of ``total`` is finished."""
+        self._bar.total = total
+        self._bar.update(done - self._bar.n)

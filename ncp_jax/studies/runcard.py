@@ -1,0 +1,36 @@
+"""What a result depends on besides its config: versions, device, date."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+from typing import Any
+
+_PACKAGES = ("ncp-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+
+
+def run_card() -> dict[str, Any]:
+    """Returns versions of what matters, the device that JAX computes on, and the time (UTC). Starts the backend."""
+    import jax
+
+    device = jax.devices()[0]
+    return {
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "device": {
+            "platform": device.platform,
+            "kind": device.device_kind,
+            "count": jax.device_count(),
+            "cores": os.cpu_count(),
+            "machine": platform.machine(),
+        },
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
+
+
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,272 @@
+"""One search from a task's name or a user's table to ranked architectures, as the command line runs it."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table, load_table
+from ncp_jax.benchmarks.catalogue import choose_table
+from ncp_jax.files import atomic_write
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.predictors import Predictor, load_shipped
+from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.studies.records import write_json
+from ncp_jax.studies.runcard import run_card
+from ncp_jax.training import fit
+
+COST_WEIGHT = 0.5  # of the flops term against the main metric, as in the NCP authors' recipe
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """What to search for.
+
+    Attributes:
+      task: a benchmark's task ("seg", "nas-bench-201/cifar10"); ignored where ``table`` is given.
+      table: a user's CSV file: one column of architecture strings, the others metrics.
+      space: the space that the strings of ``table`` belong to.
+      maximize: metrics to raise, each as NAME or NAME=WEIGHT.
+      minimize: metrics to lower, likewise.
+      codes: random starts that are moved at once.
+      steps: gradient steps.
+      strategy: "continuous" or "winner-takes-all".
+      max_gflops: only architectures of at most so many GFLOPs.
+      seed: of the starts, and of training where there is any.
+      members: networks in the ensemble, where one is trained.
+      retrain: train from the table even where a predictor ships with the package.
+    """
+
+    task: str = "seg"
+    table: Path | None = None
+    space: str | None = None
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    codes: int = 4096
+    steps: int = 70
+    strategy: str = "continuous"
+    max_gflops: float | None = None
+    seed: int = 0
+    members: int = 8
+    retrain: bool = False
+
+    def __post_init__(self) -> None:
+        PropagationConfig(steps=self.steps, strategy=self.strategy)
+        for name in ("codes", "members"):
+            if getattr(self, name) < 1:
+                raise checks.UsageError(
+                    checks.message(f"--{name} >= 1", str(getattr(self, name)), f"give a larger --{name}")
+                )
+        if not 0 <= self.seed < 2**32:
+            raise checks.UsageError(checks.message("--seed from 0 to 2**32 - 1", str(self.seed), "try --seed 0"))
+        if self.max_gflops is not None:
+            checks.positive("--max-gflops", self.max_gflops)
+        if self.table is not None and self.space is None:
+            raise checks.UsageError(
+                checks.message("--space NAME with --table", "no --space", "say which space the architectures belong to")
+            )
+        if self.table is not None and not (self.maximize or self.minimize):
+            raise checks.UsageError(
+                checks.message(
+                    "--maximize or --minimize COLUMN with --table",
+                    "neither",
+                    "directions are never guessed from a column's name",
+                )
+            )
+        if self.table is None and self.space is not None:
+            raise checks.UsageError(
+                checks.message("--table FILE with --space", "no --table", "drop --space or add --table")
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchResult:
+    """What a search found, with all that it depends on.
+
+    Attributes:
+      found: the architectures, best first.
+      predictor: the ensemble that judged them.
+      objective: what was sought.
+      table: the measured table, where it is at hand.
+      summary: the JSON-ready content of ``result.json``.
+    """
+
+    found: Found
+    predictor: Predictor
+    objective: Objective
+    table: Table | None
+    summary: dict[str, Any]
+
+
+def run_search(config: SearchConfig, *, say: Callable[[str], None] = lambda text: None) -> SearchResult:
+    """Runs one search.
+
+    Args:
+      config: what to search for.
+      say: receives one-line notices (which predictor is used, training progress).
+
+    Raises:
+      UsageError: unknown task, space, metric; a limit that nothing satisfies.
+      DataError: a bad table.
+      FileNotFoundError: the task needs a table that has not been fetched; the text names the command.
+    """
+    name, predictor, table, origin = _predictor_and_table(config, say)
+    objective = _objective(config, predictor)
+    found = propagate(
+        predictor,
+        objective,
+        codes=config.codes,
+        key=jax.random.fold_in(jax.random.key(config.seed), 1),
+        config=PropagationConfig(steps=config.steps, strategy=config.strategy),
+        max_gflops=config.max_gflops,
+    )
+    best = found.top(1).rows()[0]
+    timing = {
+        "compile_s": found.timing["compile"],
+        "search_s": found.timing["search"],
+        "code_steps_per_s": found.timing["code_steps_per_s"],
+    }
+    summary = {
+        "task": name,
+        "space": predictor.space,
+        "seed": config.seed,
+        "codes": config.codes,
+        "steps": config.steps,
+        "strategy": config.strategy,
+        "max_gflops": config.max_gflops,
+        "objective": {"maximize": dict(objective.maximize), "minimize": dict(objective.minimize)},
+        "predictor": origin,
+        **run_card(),
+        "hashes": {**origin["hashes"], **(dict(table.hashes) if table is not None else {})},
+        "timing": timing,
+        "distinct": len(found),
+        "best": best,
+        "top": found.top(10).rows(),
+    }
+    return SearchResult(found, predictor, objective, table, summary)
+
+
+def _predictor_and_table(
+    config: SearchConfig, say: Callable[[str], None]
+) -> tuple[str, Predictor, Table | None, dict[str, Any]]:
+    if config.table is not None:
+        assert config.space is not None
+        table = Table.from_csv(
+            config.table, space=config.space, maximize=_names(config.maximize), minimize=_names(config.minimize)
+        )
+        return str(config.table), *_trained(table, config, say)
+    name = choose_table(config.task)
+    family, _, task = name.partition("/")
+    shipped = None if config.retrain else load_shipped(family)
+    if shipped is None:
+        return name, *_trained(load_table(name), config, say)
+    predictor, card = shipped
+    predictor = for_task(predictor, task)
+    quality = card.get("tau", {}).get(task)
+    say(
+        f"using the predictor that ships with ncp-jax ({predictor.members} networks trained on {family}"
+        + (f"; Kendall tau on unseen architectures {quality:.3f}" if quality else "")
+        + "); --retrain trains anew from the table"
+    )
+    origin = {"source": "shipped", "members": predictor.members, "card": card, "hashes": _shipped_hash(predictor)}
+    return name, predictor, _table_at_hand(name), origin
+
+
+def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, Table, dict[str, Any]]:
+    say(f"training {config.members} networks on {table.codes.shape[0]} architectures")
+    predictor = fit(table, members=config.members, key=jax.random.fold_in(jax.random.key(config.seed), 0))
+    return predictor, table, {"source": "trained", "members": config.members, "hashes": {}}
+
+
+def _table_at_hand(name: str) -> Table | None:
+    """The measured table for the figure, if it has been fetched; the search itself does not need it."""
+    try:
+        return load_table(name)
+    except FileNotFoundError:
+        return None
+
+
+def _shipped_hash(predictor: Predictor) -> dict[str, str]:
+    digest = hashlib.sha256()
+    for leaf in jax.tree.leaves(predictor.params):
+        digest.update(np.asarray(leaf).tobytes())
+    return {"predictor": digest.hexdigest()}
+
+
+def for_task(predictor: Predictor, task: str) -> Predictor:
+    """Returns a joint predictor restricted to one task's metrics and the costs; "seg/mIoU" becomes "mIoU"."""
+    wanted = tuple(m.name for m in predictor.metrics if m.task == task or m.kind == "cost")
+    chosen = predictor.select(wanted)
+    metrics = tuple(dataclasses.replace(m, name=m.name.removeprefix(f"{task}/")) for m in chosen.metrics)
+    return dataclasses.replace(chosen, metrics=metrics)
+
+
+def _names(items: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(_weighted(item)[0] for item in items)
+
+
+def _weighted(item: str) -> tuple[str, float]:
+    """Reads NAME or NAME=WEIGHT."""
+    name, sep, weight = item.rpartition("=")
+    if not sep:
+        return item, 1.0
+    try:
+        return name, float(weight)
+    except ValueError as error:
+        raise checks.UsageError(checks.message("NAME or NAME=WEIGHT", repr(item), "try mIoU or mIoU=0.5")) from error
+
+
+def _objective(config: SearchConfig, predictor: Predictor) -> Objective:
+    if config.maximize or config.minimize:
+        known = [m.name for m in predictor.metrics]
+        sides = []
+        for items in (config.maximize, config.minimize):
+            pairs = [(checks.choose("metric", name, known), weight) for name, weight in map(_weighted, items)]
+            repeated = {n for n, _ in pairs if [m for m, _ in pairs].count(n) > 1}
+            if repeated:
+                raise checks.UsageError(
+                    checks.message("each metric once", f"{sorted(repeated)[0]!r} twice", "drop one")
+                )
+            sides.append(dict(pairs))
+        return Objective(maximize=sides[0], minimize=sides[1])
+    main = predictor.main
+    flops = [m.name for m in predictor.metrics if m.name == "flops"] if config.max_gflops is None else []
+    lowered = dict.fromkeys(flops, COST_WEIGHT)
+    if main.direction == "maximize":
+        return Objective(maximize={main.name: 1.0}, minimize=lowered)
+    return Objective(minimize={main.name: 1.0, **lowered})
+
+
+def sought_metric(result: SearchResult) -> MetricSpec:
+    """The metric that a figure of the result shows: the first one to raise, else the first to lower."""
+    return result.predictor.metric(result.objective.names[0])
+
+
+def write_result(result: SearchResult, folder: Path) -> list[Path]:
+    """Writes ``result.json``, ``codes.csv`` and ``search.png`` (each atomically) and returns their paths."""
+    from ncp_jax.studies.figures import search_figure
+
+    rows = result.found.rows()
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    names = [m.name for m in result.found.metrics]
+    cost_keys = [k for k in rows[0] if k not in ("code", "string", "predicted", "spread", "score")]
+    writer.writerow(["rank", "string", "code", *names, *(f"{n}_spread" for n in names), *cost_keys, "score"])
+    for rank, row in enumerate(rows, 1):
+        predicted, spread = (list(row[part].values()) for part in ("predicted", "spread"))  # type: ignore[attr-defined]
+        code = " ".join(map(str, row["code"]))  # type: ignore[call-overload]
+        writer.writerow([rank, row["string"], code, *predicted, *spread, *(row[k] for k in cost_keys), row["score"]])
+    return [
+        atomic_write(folder / "codes.csv", buffer.getvalue().encode()),
+        search_figure(result, folder / "search.png"),
+        write_json(folder / "result.json", result.summary),
+    ]

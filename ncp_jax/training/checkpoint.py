@@ -1,0 +1,71 @@
+"""Training states on disk (Orbax), so that a killed training continues to the same result."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.files import atomic_write, describe_os_error
+
+
+class Checkpoints:
+    """Checkpoints of one training, a folder for each chunk of runs, the newest state of each is kept.
+
+    Args:
+      folder: made if missing.
+      signature: JSON-ready facts that the result depends on; a folder with another signature is refused.
+
+    Raises:
+      UsageError: the folder belongs to another training; the differences are shown.
+      OSError: the folder cannot be written.
+    """
+
+    def __init__(self, folder: str | Path, signature: dict[str, Any]) -> None:
+        self.folder = Path(folder).absolute()
+        path = self.folder / "training.json"
+        signature = json.loads(json.dumps(signature))
+        if path.exists():
+            old = json.loads(path.read_text())
+            keys = sorted(k for k in {*old, *signature} if old.get(k) != signature.get(k))
+            if keys:
+                differences = "; ".join(f"{k}: {old.get(k)} there, {signature.get(k)} now" for k in keys)
+                raise checks.UsageError(
+                    checks.message(f"checkpoints of this training in {folder}", differences, "choose another folder")
+                )
+        else:
+            atomic_write(path, json.dumps(signature, indent=1).encode())
+
+    def _manager(self, chunk: int) -> Any:
+        import orbax.checkpoint as ocp
+
+        options = ocp.CheckpointManagerOptions(max_to_keep=1, create=True, enable_async_checkpointing=False)
+        return ocp.CheckpointManager(self.folder / f"chunk-{chunk:04d}", options=options)
+
+    def load(self, chunk: int, like: Any) -> tuple[int, Any] | None:
+        """Returns (segments done, state) of a chunk, or None where there is none; ``like`` gives the structure."""
+        import orbax.checkpoint as ocp
+
+        with self._manager(chunk) as manager:
+            segment = manager.latest_step()
+            if segment is None:
+                return None
+            leaves, structure = jax.tree.flatten(like)
+            abstract = {str(i): jax.ShapeDtypeStruct(a.shape, a.dtype) for i, a in enumerate(leaves)}
+            found = manager.restore(segment, args=ocp.args.StandardRestore(abstract))
+            return segment, jax.tree.unflatten(structure, [found[str(i)] for i in range(len(leaves))])
+
+    def save(self, chunk: int, segment: int, state: Any) -> None:
+        """Writes a state; a kill in the middle leaves the one before."""
+        import orbax.checkpoint as ocp
+
+        content = {str(i): np.asarray(a) for i, a in enumerate(jax.tree.leaves(state))}
+        try:
+            with self._manager(chunk) as manager:
+                manager.save(segment, args=ocp.args.StandardSave(content))
+        except OSError as error:
+            raise describe_os_error(error, self.folder, "free some space and run again") from error

@@ -1,0 +1,317 @@
+"""Fitting predictors: one ensemble, or many runs (seeds × tasks × folds) in one vmapped program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation, mlp, ncp
+from ncp_jax.spaces import get_space
+from ncp_jax.training.checkpoint import Checkpoints
+from ncp_jax.training.program import Moments, Program, Run, State, advance, module, moments, start
+from ncp_jax.training.recipes import Recipe, get_recipe
+from ncp_jax.types import Array, Bool, Float, Int, Key, Params
+
+Progress = Callable[[int, int], None]
+
+# Runs trained at once. On CPU more only spill the caches; accelerators are filled by thousands.
+CHUNK = {"cpu": 16}
+CHUNK_ELSEWHERE = 1024
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """Which metrics each run learns, grouped as the networks want them.
+
+    Attributes:
+      indices: ``[r, m]`` columns of the table, main metrics first, then other qualities, then costs. A shorter group
+        is padded by repeating its columns, so that all runs have one shape.
+      heads: number of columns in the three groups.
+    """
+
+    indices: Int[np.ndarray, "r m"]
+    heads: tuple[int, int, int]
+
+    @classmethod
+    def whole(cls, metrics: Sequence[MetricSpec], runs: int) -> Columns:
+        """Every run learns all metrics of the table."""
+        groups = _groups(metrics)
+        row = np.concatenate([np.asarray(g, np.int32) for g in groups])
+        return cls(np.tile(row, (runs, 1)).astype(np.int32), tuple(map(len, groups)))  # type: ignore[arg-type]
+
+    @classmethod
+    def by_task(cls, metrics: Sequence[MetricSpec], tasks: Sequence[str]) -> Columns:
+        """Run i learns the metrics of ``tasks[i]`` and the costs."""
+        each = [_groups(metrics, task) for task in tasks]
+        heads = tuple(max(len(groups[k]) for groups in each) for k in range(3))
+        rows = [np.concatenate([np.resize(g, n) for g, n in zip(groups, heads, strict=True)]) for groups in each]
+        return cls(np.stack(rows).astype(np.int32), heads)  # type: ignore[arg-type]
+
+
+def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[list[int], list[int], list[int]]:
+    main: list[int] = []
+    others: list[int] = []
+    costs: list[int] = []
+    seen: set[str] = set()
+    for i, metric in enumerate(metrics):
+        if metric.kind == "cost":
+            costs.append(i)
+        elif task is None or metric.task == task:
+            (others if metric.task in seen else main).append(i)
+            seen.add(metric.task)
+    if not main:
+        raise checks.UsageError(
+            checks.message(
+                f"quality metrics{f' of task {task!r}' if task else ''}", "none", "check the table's metrics"
+            )
+        )
+    return main, others, costs
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """Trained runs, folded for inference.
+
+    Attributes:
+      params: folded layers, leaves ``[r, …]``, in the standard units of each run's own ``scales``.
+      scales: means and deviations of each run, leaves ``[r, …]``.
+      columns: what each run learned.
+      program: recipe and shapes.
+      table: metrics and space of the data.
+    """
+
+    params: Params
+    scales: Moments
+    columns: Columns
+    program: Program
+    metrics: tuple[MetricSpec, ...]
+    space: str
+
+    def predictor(self, runs: Sequence[int]) -> Predictor:
+        """Returns the ensemble of some runs that learned the same columns, under one standardisation.
+
+        Raises:
+          UsageError: no runs, or runs that learned different columns.
+        """
+        chosen = np.asarray(runs, int)
+        rows = self.columns.indices[chosen]
+        if len(chosen) == 0 or (rows != rows[0]).any():
+            raise checks.UsageError(
+                checks.message("runs that learned the same columns", f"runs {list(runs)}", "make one ensemble a task")
+            )
+        params, scales = jax.tree.map(lambda a: a[jnp.asarray(chosen)], (self.params, self.scales))
+        f = self.program.features
+        shared = Standardisation(
+            scales.x_mean[:, :f].mean(axis=0),
+            scales.x_std[:, :f].mean(axis=0),
+            scales.y_mean.mean(axis=0),
+            scales.y_std.mean(axis=0),
+        )
+        rescaled = jax.vmap(functools.partial(_rescale, f, self.program.recipe.log, shared))(params, scales)
+        # A column that stands twice was padding: each metric keeps its first place.
+        first = [int(np.flatnonzero(rows[0] == c)[0]) for c in dict.fromkeys(rows[0].tolist())]
+        apply = FoldedMLP(log=self.program.recipe.log)
+        metrics = tuple(self.metrics[c] for c in rows[0][first])
+        picked = jnp.asarray(first)
+        scale = dataclasses.replace(shared, y_mean=shared.y_mean[picked], y_std=shared.y_std[picked])
+        return Predictor(apply.select(rescaled, tuple(first)), scale, apply, metrics, self.space)
+
+
+def _rescale(features: int, log: bool, to: Standardisation, params: Params, own: Moments) -> Params:
+    """Rewrites first and last layer so that they read and give the units of ``to`` instead of the run's own."""
+    (w1, *w, w_last), (b1, *b, b_last) = params["w"], params["b"]
+    linear, rest = w1[:features], w1[features:]
+    x_std, rest_std = own.x_std[:features], own.x_std[features:]
+    b1 = b1 + ((to.x_mean - own.x_mean[:features]) / x_std) @ linear
+    b1 = b1 - (own.x_mean[features:] / rest_std) @ rest
+    w1 = jnp.concatenate([linear * (to.x_std / x_std)[:, None], rest / rest_std[:, None]])
+    w_last = w_last * (own.y_std / to.y_std)
+    b_last = (b_last * own.y_std + own.y_mean - to.y_mean) / to.y_std
+    extra = {"x_mean": to.x_mean, "x_std": to.x_std} if log else {}
+    return {"w": (w1, *w, w_last), "b": (b1, *b, b_last), **extra}
+
+
+def fit(
+    table: Table,
+    *,
+    recipe: str | Recipe = "ensemble",
+    members: int = 8,
+    key: Key,
+    rows: Bool[np.ndarray, " n"] | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Predictor:
+    """Fits an ensemble that predicts all metrics of a table from relaxed codes.
+
+    Args:
+      table: the measured architectures.
+      recipe: a recipe or its name ("ensemble", "ncp").
+      members: how many networks; member i draws from ``fold_in(key, i)``.
+      key: for initial weights, batches, dropout.
+      rows: which rows to learn from; all without it.
+      checkpoint: folder for the state of an unfinished training; a killed call continues from there.
+      progress: called with (epochs done, epochs in all).
+
+    Returns:
+      The ensemble, in the metrics' own units.
+
+    Raises:
+      UsageError: unknown recipe, fewer than one member, too few rows.
+    """
+    if not isinstance(members, int) or members < 1:
+        raise checks.UsageError(checks.message("members to be an integer >= 1", repr(members), "try members=8"))
+    mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(members))
+    fitted = fit_many(
+        table, np.tile(mask, (members, 1)), keys=keys, recipe=recipe, checkpoint=checkpoint, progress=progress
+    )
+    return fitted.predictor(range(members))
+
+
+def fit_many(
+    table: Table,
+    train: Bool[np.ndarray, "r n"],
+    *,
+    keys: Key,
+    recipe: str | Recipe = "ensemble",
+    columns: Columns | None = None,
+    checkpoint: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Fitted:
+    """Trains r networks under one vmapped, jitted program: seeds × tasks × folds in any combination.
+
+    A host loop over chunks of runs and segments of epochs; not jittable itself.
+
+    Args:
+      table: the measured architectures.
+      train: which rows each run may see; the counts differ by less than one batch (each epoch of a run with more rows
+        leaves some out at random).
+      keys: ``[r]``, one a run.
+      recipe: a recipe or its name.
+      columns: what each run learns; all metrics without it.
+      checkpoint: folder for the states of an unfinished training.
+      progress: called with (epochs done, epochs in all), over all chunks.
+
+    Raises:
+      UsageError: shapes that do not fit, fewer than two training rows, a checkpoint of another training.
+    """
+    settings = get_recipe(recipe)
+    train = np.asarray(train, bool)
+    rows = _check_masks(train, len(table), settings)
+    columns = columns or Columns.whole(table.metrics, len(train))
+    if len(keys) != len(train) or len(columns.indices) != len(train):
+        raise checks.UsageError(
+            checks.message(
+                f"{len(train)} keys and columns, one a run", f"{len(keys)} and {len(columns.indices)}", "match them"
+            )
+        )
+    space = get_space(table.space)
+    if settings.log and min(map(min, space.values)) < 1:
+        settings = dataclasses.replace(settings, log=False)
+    program = Program(settings, space.features, columns.heads, rows)
+    x = program.inputs(space.encode(table.codes))
+    runs = Run(keys, jnp.asarray(train), jnp.asarray(columns.indices))
+    signature = _signature(table, train, keys, settings, columns)
+    checkpoints = Checkpoints(checkpoint, signature) if checkpoint else None
+
+    chunks = -(-len(train) // CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE))
+    size = -(-len(train) // chunks)
+    pieces, total = [], chunks * program.epochs
+    for chunk in range(chunks):
+        # The last chunk is padded with its last run: one shape, one compilation.
+        picked = jnp.minimum(jnp.arange(chunk * size, (chunk + 1) * size), len(train) - 1)
+        part = jax.tree.map(lambda a, picked=picked: a[picked], runs)
+        report = None if progress is None else functools.partial(_report, progress, chunk * program.epochs, total)
+        state = _train_chunk(program, part, x, table.values, chunk, checkpoints, report)
+        pieces.append(_finish(program, part, state, x, table.values))
+    params, scales = jax.tree.map(lambda *a: jnp.concatenate(a)[: len(train)], *pieces)
+    return Fitted(params, scales, columns, program, table.metrics, table.space)
+
+
+def _report(progress: Progress, before: int, total: int, done: int) -> None:
+    progress(before + done, total)
+
+
+def _check_masks(train: np.ndarray, n: int, recipe: Recipe) -> int:
+    if train.ndim != 2 or train.shape[1] != n or len(train) == 0:
+        raise checks.UsageError(
+            checks.message(
+                f"train as booleans [runs, {n}]", f"shape {list(train.shape)}", "give one row of flags a run"
+            )
+        )
+    counts = train.sum(axis=1)
+    if counts.min() < 2:
+        raise checks.UsageError(
+            checks.message("at least 2 architectures to learn from", str(int(counts.min())), "give more rows")
+        )
+    if counts.max() - counts.min() >= recipe.batch:
+        raise checks.UsageError(
+            checks.message(
+                f"runs whose training rows differ by less than a batch ({recipe.batch})",
+                f"{int(counts.min())} to {int(counts.max())}",
+                "call once for each size",
+            )
+        )
+    return int(counts.min())
+
+
+def _signature(table: Table, train: np.ndarray, keys: Key, recipe: Recipe, columns: Columns) -> dict[str, Any]:
+    runs = hashlib.sha256(np.packbits(train).tobytes())
+    runs.update(np.asarray(jax.random.key_data(keys)).tobytes())
+    runs.update(columns.indices.tobytes())
+    return {"recipe": recipe.to_json(), "table": table.content_hash(), "runs": runs.hexdigest(), "jax": jax.__version__}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _start(program: Program, runs: Run) -> State:
+    return jax.vmap(functools.partial(start, program))(runs)
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _advance(program: Program, runs: Run, state: State, x: Array, y: Array) -> State:
+    return jax.vmap(functools.partial(advance, program), in_axes=(0, 0, None, None))(runs, state, x, y)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _finish(program: Program, runs: Run, state: State, x: Array, y: Array) -> tuple[Params, Moments]:
+    folds: dict[str, Callable[[Any], Params]] = {"ncp": ncp.fold, "mlp": mlp.fold}
+    fold = folds[program.recipe.network]
+
+    def one(run: Run, state: State) -> tuple[Params, Moments]:
+        return fold(module(program, state.params, state.statistics)), moments(program, run, x, y)
+
+    return jax.vmap(one)(runs, state)
+
+
+def _train_chunk(
+    program: Program,
+    runs: Run,
+    x: Float[Array, "n i"],
+    y: Float[Array, "n c"],
+    chunk: int,
+    checkpoints: Checkpoints | None,
+    report: Callable[[int], None] | None,
+) -> State:
+    state, done = _start(program, runs), 0
+    if checkpoints is not None:
+        done, state = checkpoints.load(chunk, state) or (done, state)
+    segments = program.epochs // program.segment
+    for segment in range(done, segments):
+        state = _advance(program, runs, state, x, y)
+        if checkpoints is not None:
+            checkpoints.save(chunk, segment + 1, state)
+        if report is not None:
+            jax.block_until_ready(state.step)
+            report((segment + 1) * program.segment)
+    return state

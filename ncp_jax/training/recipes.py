@@ -1,0 +1,101 @@
+"""How a predictor is trained: recipes as data."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import Any
+
+from ncp_jax import checks
+from ncp_jax.predictors.products import check_precision
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All settings of a predictor's network and training. JSON round trip: ``to_json``, ``Recipe(**fields)``.
+
+    Attributes:
+      name: what records call it.
+      network: "ncp" (BatchNorm trunk and heads) or "mlp" (plain, for strong weight decay).
+      widths: hidden units: trunk and head for "ncp", the layers for "mlp".
+      rates: dropout: trunk and each head for "ncp", one for all layers of "mlp".
+      log: feed logarithms of the features too, where all values of the space are positive.
+      epochs: passes over the training rows, before ``min_steps`` and ``max_steps`` apply.
+      min_steps: lower bound on gradient steps, for small tables.
+      max_steps: upper bound, for large ones.
+      batch: rows a step, at most.
+      learning_rate: the peak of the one-cycle schedule.
+      weight_decay: strength of the decay.
+      decay: "l2" adds it to the gradient before Adam; "decoupled" subtracts rate x weight_decay x kernel after it.
+      warm: share of the steps that the rate rises.
+      momentum: lowest and highest first moment, cycled against the rate.
+      huber: threshold of the smooth L1 loss, in standard units.
+      precision: of the matrix products, "float32" or "bfloat16" operands with float32 sums.
+    """
+
+    name: str
+    network: str = "mlp"
+    widths: tuple[int, ...] = (128, 128, 128)
+    rates: tuple[float, ...] = (0.0,)
+    log: bool = True
+    epochs: int = 60
+    min_steps: int = 0
+    max_steps: int = 1_000_000
+    batch: int = 128
+    learning_rate: float = 3e-3
+    weight_decay: float = 1.0
+    decay: str = "decoupled"
+    warm: float = 0.3
+    momentum: tuple[float, float] = (0.85, 0.95)
+    huber: float = 1.0
+    precision: str = "bfloat16"
+
+    def __post_init__(self) -> None:
+        checks.choose("network", self.network, ("ncp", "mlp"))
+        checks.choose("decay", self.decay, ("l2", "decoupled"))
+        check_precision(self.precision)
+        for name in ("epochs", "batch", "learning_rate", "huber", "max_steps"):
+            checks.positive(name, getattr(self, name))
+        checks.positive("weight_decay", self.weight_decay, zero=True)
+        # JSON has no tuples; records read back must compare equal.
+        for name in ("widths", "rates", "momentum"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as a JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+    def batches(self, rows: int) -> tuple[int, int]:
+        """Returns (steps an epoch, rows a step) for ``rows`` training rows; a remainder is left out of each epoch."""
+        steps = max(1, math.ceil(rows / self.batch))
+        return steps, rows // steps
+
+    def epochs_for(self, rows: int) -> int:
+        """Returns how many epochs to train on ``rows`` rows within the bounds on steps."""
+        steps, _ = self.batches(rows)
+        wanted = min(max(self.epochs * steps, self.min_steps), self.max_steps)
+        return max(1, round(wanted / steps))
+
+
+NCP = Recipe(
+    name="ncp",
+    network="ncp",
+    widths=(256, 128),
+    rates=(0.5, 0.5, 0.5, 0.0),
+    log=False,
+    epochs=200,
+    learning_rate=1e-2,
+    weight_decay=1e-7,
+    decay="l2",
+)
+"""The authors' recipe (Ding et al., ICLR 2022, released code); the last epoch is kept."""
+
+ENSEMBLE = Recipe(name="ensemble", min_steps=800, max_steps=2500, huber=0.3)
+"""This project's: a small joint network under strong decoupled weight decay; meant in ensembles of eight."""
+
+RECIPES = {recipe.name: recipe for recipe in (NCP, ENSEMBLE)}
+
+
+def get_recipe(recipe: str | Recipe) -> Recipe:
+    """Returns the recipe of that name (or the recipe given); UsageError with the known names otherwise."""
+    return recipe if isinstance(recipe, Recipe) else RECIPES[checks.choose("recipe", recipe, RECIPES)]

@@ -1,0 +1,62 @@
+"""What all tests share: where the real tables are, a cache and a compilation cache of the session's own."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _prepare_environment() -> None:
+    """Sets the environment before jax is imported; workers of pytest-xdist inherit the session's folders."""
+    mirror = os.environ.get("NCP_JAX_MIRROR") or str(REPOSITORY.parent / "shared" / "data" / "raw")
+    if os.environ.get("NCP_JAX_MIRROR") or Path(mirror).is_dir():
+        # Absolute: tests and the commands they start change the working directory.
+        os.environ["NCP_JAX_MIRROR"] = str(Path(mirror).absolute())
+    session = os.environ.get("NCP_JAX_TEST_SESSION")
+    if session is None:
+        session = tempfile.mkdtemp(prefix="ncp_jax_tests_")
+        atexit.register(shutil.rmtree, session, ignore_errors=True)
+        os.environ["NCP_JAX_TEST_SESSION"] = session
+    # Never the cache of the person who runs the tests.
+    os.environ["NCP_JAX_DATA"] = str(Path(session) / "data")
+    os.environ.setdefault("JAX_PLATFORMS", "cpu")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(session) / "compiled"))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+_prepare_environment()
+
+
+@pytest.fixture(scope="session")
+def mirror() -> Path:
+    """The folder with the upstream files. Without it the tests on real tables fail: they are never skipped."""
+    path = os.environ.get("NCP_JAX_MIRROR", "")
+    if not path or not Path(path).is_dir():
+        pytest.fail(
+            f"the upstream files are needed, and there is no folder at NCP_JAX_MIRROR={path!r}: run "
+            "'NCP_JAX_DATA=DIR ncp-jax data fetch' once, then the tests with NCP_JAX_MIRROR=DIR/raw",
+            pytrace=False,
+        )
+    return Path(path)
+
+
+@pytest.fixture
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A data cache of this test's own, empty; the mirror stays as it is."""
+    path = tmp_path / "cache"
+    monkeypatch.setenv("NCP_JAX_DATA", str(path))
+    return path
+
+
+@pytest.fixture
+def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No mirror: only what the cache holds is there."""
+    monkeypatch.delenv("NCP_JAX_MIRROR", raising=False)
