@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import importlib.metadata
+import tomllib
+from pathlib import Path
 
 import pytest
 
@@ -27,4 +28,5 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 
 def test_the_version_is_that_of_the_distribution() -> None:
-    assert ncp_jax.__version__ == importlib.metadata.version("ncp-jax")
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert ncp_jax.__version__ == project["version"]

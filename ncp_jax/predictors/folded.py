@@ -72,8 +72,8 @@ class FoldedMLP:
         used = np.abs(last).max(axis=(0, 2)) > 0
         head, head_b, last = head[..., used], head_b[..., used], last[:, used, :]
         return params | {
-            "w": tuple(jnp.asarray(a) for a in (*w, head, last)),
-            "b": tuple(jnp.asarray(a) for a in (*b, head_b, last_b)),
+            "w": tuple(map(jax.device_put, (*w, head, last))),
+            "b": tuple(map(jax.device_put, (*b, head_b, last_b))),
         }
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric
 from ncp_jax.types import Array, Float, Params
@@ -104,8 +105,9 @@ class Predictor:
           UsageError: a name is not among the metrics.
         """
         columns = tuple(find_metric(self.metrics, n) for n in names)
-        chosen = jnp.asarray(columns)
-        scale = dataclasses.replace(self.scale, y_mean=self.scale.y_mean[chosen], y_std=self.scale.y_std[chosen])
+        # NumPy, not device arrays: every new shape indexed on the device is a small program to compile.
+        y_mean, y_std = (np.asarray(a)[list(columns)] for a in (self.scale.y_mean, self.scale.y_std))
+        scale = dataclasses.replace(self.scale, y_mean=jax.device_put(y_mean), y_std=jax.device_put(y_std))
         metrics = tuple(self.metrics[c] for c in columns)
         if hasattr(self.apply, "select"):
             params = self.apply.select(self.params, columns)

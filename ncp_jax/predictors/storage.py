@@ -9,7 +9,7 @@ import zipfile
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import jax.numpy as jnp
+import jax
 import numpy as np
 
 from ncp_jax import checks
@@ -96,12 +96,13 @@ def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predicto
         raise ValueError(f"kind {header['apply']['kind']}")
     layers = sum(name.startswith("w") for name in arrays)
     params: dict[str, Any] = {
-        letter: tuple(jnp.asarray(arrays[f"{letter}{i}"], jnp.float32) for i in range(layers)) for letter in ("w", "b")
+        letter: tuple(jax.device_put(arrays[f"{letter}{i}"].astype(np.float32)) for i in range(layers))
+        for letter in ("w", "b")
     }
-    scale = Standardisation(*(jnp.asarray(arrays[name]) for name in _SCALES))
+    scale = Standardisation(*(jax.device_put(arrays[name]) for name in _SCALES))
     if apply.get("log"):
         members = params["w"][0].shape[0]
-        params |= {name: jnp.tile(getattr(scale, name), (members, 1)) for name in ("x_mean", "x_std")}
+        params |= {name: jax.device_put(np.tile(arrays[name], (members, 1))) for name in ("x_mean", "x_std")}
     metrics = tuple(MetricSpec(**m) for m in header["metrics"])
     if params["w"][-1].shape[-1] != len(metrics) or scale.y_mean.shape != (len(metrics),):
         raise ValueError(f"{params['w'][-1].shape[-1]} outputs for {len(metrics)} metrics")

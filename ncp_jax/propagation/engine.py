@@ -50,6 +50,9 @@ class Invertible(Protocol):
     def space(self) -> str:
         """Name of the space of the codes."""
 
+    def select(self, names: tuple[str, ...]) -> Invertible:
+        """The same restricted to some of its metrics."""
+
     def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
         """Mean and spread over the members, own units."""
 

@@ -137,7 +137,7 @@ def propagate(
     limit = None if max_gflops is None else _Limit.make(space, predictor, max_gflops)
     weights = objective.weights(predictor.metrics, {} if limit is None else limit.ceiling)
 
-    timing, relaxed = _invert_in_chunks(predictor, weights, space, starts, config)
+    timing, relaxed = _invert_in_chunks(predictor, objective, limit, space, starts, config)
     began = time.perf_counter()
     if limit is not None:
         relaxed = limit.pull_back(relaxed)
@@ -164,9 +164,18 @@ def _starts(space: Space, codes: int, start: np.ndarray | None, key: Key | None)
 
 
 def _invert_in_chunks(
-    predictor: Invertible, weights: ObjectiveWeights, space: Space, starts: np.ndarray, config: PropagationConfig
+    predictor: Invertible,
+    objective: Objective,
+    limit: _Limit | None,
+    space: Space,
+    starts: np.ndarray,
+    config: PropagationConfig,
 ) -> tuple[dict[str, float], Float[np.ndarray, "n f"]]:
     """Host loop over chunks of one shape (the last is padded); not jittable. Compilation is timed apart."""
+    ceiling = {} if limit is None else limit.ceiling
+    sought = tuple(dict.fromkeys((*objective.names, *ceiling)))
+    judge, predictor = predictor, predictor.select(sought)  # what is not sought is not computed in the loop
+    weights = objective.weights(predictor.metrics, ceiling)
     members = jax.tree.leaves(predictor.params)[0].shape[0]
     # A multiple of the members, so that in every chunk code i meets member i modulo their number.
     chunk = -(-min(CHUNK, len(starts)) // members) * members
@@ -176,7 +185,7 @@ def _invert_in_chunks(
     began = time.perf_counter()
     example = encode(jnp.asarray(padded[:chunk]))
     compiled = invert.lower(predictor, weights, example, box, config, model).compile()
-    _predict(predictor, np.asarray(example))  # compiles what the ranking will use
+    _predict(judge, np.asarray(example))  # compiles what the ranking will use
     compiled_at = time.perf_counter()
     pieces = [
         np.asarray(compiled(predictor, weights, encode(jnp.asarray(padded[i : i + chunk])), box, config))

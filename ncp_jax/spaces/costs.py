@@ -147,18 +147,39 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
         raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "give all positions of each code"))
     if not jnp.issubdtype(relaxed.dtype, jnp.floating):
         relaxed = relaxed.astype(jnp.float32)
+    return {cost: _relaxed_total(relaxed, place) for place, cost in enumerate(("flops", "params"))}
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
+def _relaxed_total(relaxed: Float[Array, "*batch 27"], cost: int) -> Float[Array, "*batch"]:
+    """One cost in its unit. Value and gradient share almost all of their work, so the forward pass makes both."""
+    return _total_and_slope(relaxed, cost)[0]
+
+
+def _total_and_slope(relaxed: Array, cost: int) -> tuple[Array, Array]:
     form = _quadratic_form()
+    pick = form.pick.astype(relaxed.dtype)
     multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    read = multiply(relaxed, form.pick.astype(relaxed.dtype)) + form.offset.astype(relaxed.dtype)
+    read = multiply(relaxed, pick) + form.offset.astype(relaxed.dtype)
     vector, factors, blocks, convs, widths = jnp.split(read, np.cumsum(form.parts)[:-1], axis=-1)
-    # [..., cost, factor, i]: the vector through all matrices at once.
-    through = multiply(vector, form.matrices.astype(relaxed.dtype)).reshape(
-        *vector.shape[:-1], 2, factors.shape[-1], -1
-    )
-    fusions = ((through * vector[..., None, None, :]).sum(axis=-1) * factors[..., None, :]).sum(axis=-1)
-    residuals = blocks * convs * widths
-    total = fusions + multiply(residuals * widths, form.square.T) + multiply(residuals, form.linear.T)
-    return {"flops": total[..., 0], "params": total[..., 1]}
+    # [..., factor, i]: the vector through all (symmetric) matrices.
+    through = multiply(vector, form.matrices[cost].astype(relaxed.dtype)).reshape(*factors.shape, vector.shape[-1])
+    mixed = (through * factors[..., None]).sum(axis=-2)
+    each = (through * vector[..., None, :]).sum(axis=-1)
+    square, linear = form.square[cost].astype(relaxed.dtype), form.linear[cost].astype(relaxed.dtype)
+    layer = widths * (widths * square + linear)
+    repeats = blocks * convs
+    total = (mixed * vector).sum(axis=-1) + (repeats * layer).sum(axis=-1)
+    slopes = [2 * mixed, each, convs * layer, blocks * layer, repeats * (2 * widths * square + linear)]
+    return total, multiply(jnp.concatenate(slopes, axis=-1), pick.T)
+
+
+def _relaxed_backward(cost: int, slope: Array, g: Array) -> tuple[Array]:
+    del cost
+    return (g[..., None] * slope,)
+
+
+_relaxed_total.defvjp(_total_and_slope, _relaxed_backward)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,7 +192,7 @@ class _QuadraticForm:
     Attributes:
       pick: [27, p] reads (v, g, blocks_b, convs_b, width_b) from a code, with ``offset`` [p] for the ones.
       parts: the lengths of those five.
-      matrices: [i, 2 * j * i'] all Q_j of both costs side by side, in their units.
+      matrices: [2, i, j * i'] all Q_j (symmetric) of each cost side by side, in their units.
       square: [2, b] and linear: [2, b], the coefficients of the residual blocks.
     """
 
@@ -209,7 +230,7 @@ def _quadratic_form() -> _QuadraticForm:
             q[:, 0, i] = value(a) - zero - q[:, i, i]
             for j, b in enumerate(channels[: i - 1], 1):
                 q[:, j, i] = value(a, b) - value(a) - value(b) + zero
-        return q
+        return (q + q.transpose(0, 2, 1)) / 2
 
     base = functools.partial(evaluate, {})
     forms = [quadratic(base)]
@@ -226,7 +247,8 @@ def _quadratic_form() -> _QuadraticForm:
         else:
             pick[place, column] = 1
     parts = (len(channels) + 1, len(starts) + 1, *[len(branches)] * 3)
-    matrices = np.stack(forms, axis=1).transpose(3, 0, 1, 2).reshape(len(channels) + 1, -1)
+    size = len(channels) + 1
+    matrices = np.stack(forms, axis=1).transpose(0, 3, 1, 2).reshape(2, size, -1)
     return _QuadraticForm(pick, offset, parts, matrices, square, linear)
 
 
