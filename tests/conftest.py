@@ -60,3 +60,30 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def no_mirror(monkeypatch: pytest.MonkeyPatch) -> None:
     """No mirror: only what the cache holds is there."""
     monkeypatch.delenv("NCP_JAX_MIRROR", raising=False)
+
+
+@pytest.fixture(scope="session")
+def tiny_table():
+    """200 architectures of NAS-Bench-MR without noise, but for "b/top1", which is noise alone; and their FLOPs."""
+    import numpy as np
+
+    from ncp_jax import MetricSpec, Table, cost_model, get_space
+
+    space, rng = get_space("nas-bench-mr"), np.random.default_rng(0)
+    codes = np.stack([rng.choice(values, 200) for values in space.values], axis=1)
+    z = codes / codes.std(axis=0)
+    flops = cost_model(space).in_units(codes)["flops"]
+    values = np.stack([z @ rng.normal(size=27), z[:, :8].sum(axis=1), rng.normal(size=200), flops], axis=1)
+    metrics = [MetricSpec(f"{task}/{name}", task=task, unit="%") for task, name in (("a", "top1"), ("a", "top5"))]
+    metrics += [MetricSpec("b/top1", task="b"), MetricSpec("flops", unit="GMAC", direction="minimize", kind="cost")]
+    return Table.from_arrays("tiny", space=space, codes=codes, values=values, metrics=metrics)
+
+
+@pytest.fixture(scope="session")
+def tiny_recipe():
+    """Two segments of 20 epochs. Two runs on 100 of the tiny table's rows share one compiled program in all tests."""
+    from ncp_jax import Recipe
+
+    return Recipe(
+        "tiny", widths=(8,), rates=(0.0,), epochs=40, batch=32, learning_rate=1e-2, weight_decay=1.0, precision="float32"
+    )

@@ -56,13 +56,14 @@ class Objective:
                     checks.message(f"{role} as a mapping of metric name to weight", repr(weights), 'try {"mIoU": 1.0}')
                 )
             for name, weight in weights.items():
-                if name in seen:
+                known = str(name).lower()  # case does not matter in names
+                if known in seen:
                     raise checks.UsageError(
                         checks.message(
-                            "each metric once", f"{name!r} under {seen[name]} and {role}", "drop one of them"
+                            "each metric once", f"{name!r} under {seen[known]} and {role}", "drop one of them"
                         )
                     )
-                seen[name] = role
+                seen[known] = role
                 if not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight <= 0:
                     raise checks.UsageError(
                         checks.message(

@@ -24,7 +24,7 @@ CHUNK = 4096
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """Architectures found, without repeats, best first.
+    """Architectures found, without repeats (isomorphs count as repeats), best first.
 
     Attributes:
       codes: ``[k, d]`` legal codes.
@@ -145,6 +145,7 @@ def propagate(
     found = _ranked(predictor, weights, space, reached, starts, timing)
     if limit is not None:
         found = limit.keep(found)
+    found = _without_isomorphs(space, found)
     timing["search"] += time.perf_counter() - began
     timing["code_steps_per_s"] = len(starts) * config.steps / timing["search"]
     return found
@@ -152,7 +153,7 @@ def propagate(
 
 def _starts(space: Space, codes: int, start: np.ndarray | None, key: Key | None) -> Int[np.ndarray, "n d"]:
     if start is not None:
-        checked = space.check(np.atleast_2d(np.asarray(start)), where="start")
+        checked = space.check(start, where="start")
         if len(checked) == 0:
             raise checks.UsageError(checks.message("at least one start", "none", "give codes of the space"))
         return checked
@@ -180,15 +181,14 @@ def _invert_in_chunks(
     # A multiple of the members, so that in every chunk code i meets member i modulo their number.
     chunk = -(-min(CHUNK, len(starts)) // members) * members
     padded = np.concatenate([starts, np.repeat(starts[-1:], -len(starts) % chunk, axis=0)])
-    encode = jax.jit(space.encode)
     box, model = (jnp.asarray(space.lower), jnp.asarray(space.upper)), cost_model(space)
     began = time.perf_counter()
-    example = encode(jnp.asarray(padded[:chunk]))
+    example = space.encode(jnp.asarray(padded[:chunk]))
     compiled = invert.lower(predictor, weights, example, box, config, model).compile()
-    _predict(judge, np.asarray(example))  # compiles what the ranking will use
+    _predict(judge, space, starts[:1])  # compiles what the ranking will use
     compiled_at = time.perf_counter()
     pieces = [
-        np.asarray(compiled(predictor, weights, encode(jnp.asarray(padded[i : i + chunk])), box, config))
+        np.asarray(compiled(predictor, weights, space.encode(jnp.asarray(padded[i : i + chunk])), box, config))
         for i in range(0, len(padded), chunk)
     ]
     timing = {"compile": compiled_at - began, "search": time.perf_counter() - compiled_at}
@@ -203,15 +203,15 @@ def _ranked(
     starts: np.ndarray,
     timing: dict[str, float],
 ) -> Found:
-    relaxed = np.asarray(space.encode(jnp.asarray(reached)))
-    pieces = [_predict(predictor, relaxed[i : i + CHUNK]) for i in range(0, len(relaxed), CHUNK)]
+    pieces = [_predict(predictor, space, reached[i : i + CHUNK]) for i in range(0, len(reached), CHUNK)]
     mean, spread = (np.concatenate(column) for column in zip(*pieces, strict=True))
     model = cost_model(space)
     exact = model.in_units(reached) if model else {}
     for column, name in exact_columns(predictor.metrics, model).items():
         # What is known exactly is not predicted.
         mean[:, column], spread[:, column] = exact[name], 0.0
-    standard = np.asarray(predictor.scale.standard_y(mean))
+    # In NumPy: how many were found differs from call to call, and JAX would compile for each number.
+    standard = (mean - np.asarray(predictor.scale.y_mean)) / np.asarray(predictor.scale.y_std)
     score = standard @ np.asarray(weights.push)
     # Equal scores stay in the order of the codes, so that the ranking does not depend on the order of the starts.
     order = np.argsort(-score, kind="stable")
@@ -219,12 +219,20 @@ def _ranked(
     return Found(reached, mean, spread, score, exact, starts, metrics, space.name, timing).take(order)
 
 
-def _predict(predictor: Invertible, relaxed: Float[np.ndarray, "n f"]) -> tuple[np.ndarray, np.ndarray]:
+def _predict(predictor: Invertible, space: Space, codes: Int[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
     """Mean and spread for up to CHUNK codes, padded to that number: one shape, one compilation."""
-    count = len(relaxed)
-    padded = np.concatenate([relaxed, np.repeat(relaxed[-1:], CHUNK - count, axis=0)]) if count < CHUNK else relaxed
-    mean, spread = predictor(jnp.asarray(padded))
-    return np.array(mean)[:count], np.array(spread)[:count]
+    padded = np.concatenate([codes, np.repeat(codes[-1:], CHUNK - len(codes), axis=0)])
+    mean, spread = predictor(space.encode(jnp.asarray(padded)))
+    return np.array(mean)[: len(codes)], np.array(spread)[: len(codes)]
+
+
+def _without_isomorphs(space: Space, found: Found) -> Found:
+    """Keeps the best-ranked code of each isomorphism class: the others denote the same network."""
+    canonical = np.asarray(space.canonical(found.codes))
+    if np.array_equal(canonical, found.codes):
+        return found
+    _, first = np.unique(canonical, axis=0, return_index=True)
+    return found.take(np.sort(first))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -114,13 +114,16 @@ def use_compilation_cache() -> None:
 
 
 class ProgressBar:
-    """A progress bar on stderr as a context manager; call it with (done, total)."""
+    """Progress on stderr as a context manager; call it with (done, total).
+
+    A bar with the time left on a terminal; elsewhere a line for every tenth of the work.
+    """
 
     def __init__(self, title: str) -> None:
         from tqdm import tqdm
 
-        # tqdm's None: no bar where stderr is not a terminal.
-        self._bar = tqdm(desc=title, file=sys.stderr, disable=None, leave=False)
+        self._title, self._tenths = title, 0
+        self._bar = tqdm(desc=title, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -130,5 +133,10 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` is finished."""
+        if self._bar.disable:
+            if done * 10 // total > self._tenths:
+                self._tenths = done * 10 // total
+                print(f"{self._title}: {done}/{total}", file=sys.stderr)
+            return
         self._bar.total = total
         self._bar.update(done - self._bar.n)

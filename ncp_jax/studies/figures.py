@@ -64,6 +64,7 @@ def search_figure(result: SearchResult, path: Path) -> Path:
             model.in_units(found.starts)["flops"], start_mean, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)"
         )
         x, best_x = found.costs["flops"], found.costs["flops"][0]
+        axes.set_xscale("log")
         axes.set_xlabel("GFLOPs (multiply-adds / 1e9)")
     else:
         axes.scatter(start_spread, start_mean, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)")

@@ -20,6 +20,7 @@ from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
 from ncp_jax.training import fit
@@ -183,7 +184,9 @@ def _predictor_and_table(
 
 def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, Table, dict[str, Any]]:
     say(f"training {config.members} networks on {table.codes.shape[0]} architectures")
-    predictor = fit(table, members=config.members, key=jax.random.fold_in(jax.random.key(config.seed), 0))
+    with ProgressBar("ncp-jax: training, epochs") as bar:
+        key = jax.random.fold_in(jax.random.key(config.seed), 0)
+        predictor = fit(table, members=config.members, key=key, progress=bar)
     return predictor, table, {"source": "trained", "members": config.members, "hashes": {}}
 
 

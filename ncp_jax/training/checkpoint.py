@@ -22,6 +22,7 @@ class Checkpoints:
 
     Raises:
       UsageError: the folder belongs to another training; the differences are shown.
+      DataError: the description of the training in the folder is damaged.
       OSError: the folder cannot be written.
     """
 
@@ -30,7 +31,7 @@ class Checkpoints:
         path = self.folder / "training.json"
         signature = json.loads(json.dumps(signature))
         if path.exists():
-            old = json.loads(path.read_text())
+            old = _read_signature(path)
             keys = sorted(k for k in {*old, *signature} if old.get(k) != signature.get(k))
             if keys:
                 differences = "; ".join(f"{k}: {old.get(k)} there, {signature.get(k)} now" for k in keys)
@@ -56,7 +57,16 @@ class Checkpoints:
                 return None
             leaves, structure = jax.tree.flatten(like)
             abstract = {str(i): jax.ShapeDtypeStruct(a.shape, a.dtype) for i, a in enumerate(leaves)}
-            found = manager.restore(segment, args=ocp.args.StandardRestore(abstract))
+            try:
+                found = manager.restore(segment, args=ocp.args.StandardRestore(abstract))
+            except Exception as error:  # Orbax raises what its many readers raise
+                raise checks.DataError(
+                    checks.message(
+                        f"a whole training state in {self.folder / f'chunk-{chunk:04d}'}",
+                        f"a damaged one ({type(error).__name__})",
+                        "delete the folder and train anew",
+                    )
+                ) from error
             return segment, jax.tree.unflatten(structure, [found[str(i)] for i in range(len(leaves))])
 
     def save(self, chunk: int, segment: int, state: Any) -> None:
@@ -69,3 +79,16 @@ class Checkpoints:
                 manager.save(segment, args=ocp.args.StandardSave(content))
         except OSError as error:
             raise describe_os_error(error, self.folder, "free some space and run again") from error
+
+
+def _read_signature(path: Path) -> dict[str, Any]:
+    try:
+        signature = json.loads(path.read_text())
+        if isinstance(signature, dict):
+            return signature
+        got = f"a {type(signature).__name__}"
+    except ValueError as error:
+        got = f"something else ({error})"
+    raise checks.DataError(
+        checks.message(f"the description of a training in {path}", got, "delete the folder and train anew")
+    )

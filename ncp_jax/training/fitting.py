@@ -55,7 +55,11 @@ class Columns:
         """Run i learns the metrics of ``tasks[i]`` and the costs."""
         each = [_groups(metrics, task) for task in tasks]
         heads = tuple(max(len(groups[k]) for groups in each) for k in range(3))
-        rows = [np.concatenate([np.resize(g, n) for g, n in zip(groups, heads, strict=True)]) for groups in each]
+        # A task without a group that others have repeats its main metric there: never another task's column.
+        rows = [
+            np.concatenate([np.resize(group or groups[0], n) for group, n in zip(groups, heads, strict=True)])
+            for groups in each
+        ]
         return cls(np.stack(rows).astype(np.int32), heads)  # type: ignore[arg-type]
 
 

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
+from ncp_jax.spaces import get_space
+
+METRICS = (
+    MetricSpec("acc", task="a", unit="%"),
+    MetricSpec("loss", task="b", direction="minimize"),
+    MetricSpec("flops", unit="GMAC", direction="minimize", kind="cost"),
+)
+
+
+@pytest.fixture(scope="session")
+def ensemble() -> Callable[..., Predictor]:
+    """Makes an ensemble of random folded networks over a space; without hidden units it is linear."""
+
+    def make(
+        space: str = "transnas-micro",
+        *,
+        members: int = 2,
+        hidden: Sequence[int] = (6,),
+        metrics: Sequence[MetricSpec] = METRICS,
+        seed: int = 0,
+        log: bool = False,
+    ) -> Predictor:
+        rng, f = np.random.default_rng(seed), get_space(space).features
+        lower, upper = get_space(space).lower, get_space(space).upper
+        sizes = ((2 if log else 1) * f, *hidden, len(metrics))
+        w = [rng.normal(size=(members, i, o)) / np.sqrt(i) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        b = [rng.normal(size=(members, o)) for o in sizes[1:]]
+        scale = Standardisation(
+            *(jnp.asarray(a, jnp.float32) for a in ((lower + upper) / 2, (upper - lower) / 3)),
+            *(jnp.asarray(a, jnp.float32) for a in (np.full(len(metrics), 2.0), np.full(len(metrics), 0.5))),
+        )
+        params = {"w": tuple(jnp.asarray(a, jnp.float32) for a in w), "b": tuple(jnp.asarray(a, jnp.float32) for a in b)}
+        if log:
+            params |= {n: jnp.tile(getattr(scale, n), (members, 1)) for n in ("x_mean", "x_std")}
+        return Predictor(params, scale, FoldedMLP(log=log), tuple(metrics), space)
+
+    return make

@@ -1,0 +1,118 @@
+"""The GFLOPs limit: exact where a space has a cost model, by prediction elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import jax
+import numpy as np
+import pytest
+
+from ncp_jax.checks import UsageError
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.predictors import Predictor
+from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.spaces import cost_model, get_space
+
+Make = Callable[..., Predictor]
+SPACE = get_space("nas-bench-mr")
+MODEL = cost_model(SPACE)
+SMALLEST = np.array([values[0] for values in SPACE.values])
+LEAST = int(MODEL.exact(SMALLEST)["flops"])
+FEW = PropagationConfig(steps=4, learning_rate=20.0)
+
+
+def search(ensemble: Make, limit: float | None, **goal: dict) -> Found:
+    goal = goal or {"maximize": {"acc": 1.0}}
+    return propagate(
+        ensemble("nas-bench-mr", hidden=(5,)),
+        Objective(**goal),
+        codes=16,
+        key=jax.random.key(3),
+        config=FEW,
+        max_gflops=limit,
+    )
+
+
+@pytest.fixture(scope="module")
+def unlimited(ensemble: Make) -> Found:
+    return search(ensemble, None, maximize={"acc": 1.0}, minimize={"flops": 0.5})
+
+
+def test_costs_are_exact_and_not_predicted(unlimited: Found) -> None:
+    exact = MODEL.exact(unlimited.codes)
+    np.testing.assert_array_equal(unlimited.costs["flops"], exact["flops"] / 1e9)
+    np.testing.assert_array_equal(unlimited.costs["params"], exact["params"] / 1e6)
+    column = [m.name for m in unlimited.metrics].index("flops")
+    np.testing.assert_allclose(unlimited.mean[:, column], exact["flops"] / 1e9, rtol=1e-6)
+    np.testing.assert_array_equal(unlimited.spread[:, column], 0)
+    row = unlimited.rows()[0]
+    assert row["gflops"] == exact["flops"][0] / 1e9
+    assert row["params_m"] == exact["params"][0] / 1e6
+    assert "flops" not in row["predicted"]
+    assert str(unlimited).splitlines()[0].split()[-5:] == ["GFLOPs", "params", "[M]", "score", "architecture"]
+
+
+# Multiples of the smallest architecture's cost: the next larger one has more than 1.001.
+@pytest.mark.parametrize("factor", [1.0, 1.0001, 1.1, 3.0, 30.0])
+def test_every_architecture_found_keeps_the_limit(ensemble: Make, factor: float) -> None:
+    limit = LEAST * factor / 1e9
+    found = search(ensemble, limit)
+    counts = MODEL.exact(found.codes)["flops"]
+    assert len(found) >= 1
+    assert (counts <= int(LEAST * factor)).all()
+    np.testing.assert_array_equal(SPACE.check(found.codes), found.codes)
+    assert (np.diff(found.score) <= 0).all()
+    if factor < 1.001:
+        np.testing.assert_array_equal(found.codes, SMALLEST[None])
+    if factor >= 3.0:
+        assert counts.max() > 0.5 * limit * 1e9, "the limit is not made use of"
+
+
+def test_a_loose_limit_is_no_limit(ensemble: Make) -> None:
+    free, loose = search(ensemble, None), search(ensemble, 1e9)
+    assert {tuple(c) for c in loose.codes.tolist()} == {tuple(c) for c in free.codes.tolist()}
+
+
+def test_a_limit_below_the_smallest_architecture(ensemble: Make) -> None:
+    limit = LEAST * 0.999 / 1e9
+    with pytest.raises(UsageError, match=r"expected a GFLOPs limit >= .*, the space's smallest, got .*; raise the limit"):
+        search(ensemble, limit)
+
+
+def metrics(unit: str) -> tuple[MetricSpec, ...]:
+    return (
+        MetricSpec("acc", task="a"),
+        MetricSpec("flops", unit=unit, direction="minimize", kind="cost"),
+    )
+
+
+@pytest.mark.parametrize(("unit", "factor"), [("M", 1e3), ("GMAC", 1.0)])
+def test_without_a_cost_model_the_predicted_flops_are_limited(ensemble: Make, unit: str, factor: float) -> None:
+    predictor = ensemble(metrics=metrics(unit))
+
+    def find(limit: float | None) -> Found:
+        return propagate(
+            predictor,
+            Objective(maximize={"acc": 1.0}),
+            codes=16,
+            key=jax.random.key(0),
+            config=FEW,
+            max_gflops=limit,
+        )
+
+    free = find(None).mean[:, 1]
+    limit = float(np.quantile(free, 0.5)) / factor
+    assert 0 < limit
+    found = find(limit)
+    assert (found.mean[:, 1] / factor <= limit * (1 + 1e-6)).all()
+    with pytest.raises(UsageError, match=r"expected architectures of at most .* GFLOPs, got none \(the smallest found has"):
+        find(1e-7)
+
+
+def test_without_any_flops_there_is_no_limit(ensemble: Make) -> None:
+    predictor = ensemble(metrics=(MetricSpec("acc", task="a"),))
+    with pytest.raises(
+        UsageError, match="expected a space with known FLOPs, or a metric 'flops' in the table, got transnas-micro"
+    ):
+        propagate(predictor, Objective(maximize={"acc": 1.0}), codes=8, key=jax.random.key(0), max_gflops=1.0)

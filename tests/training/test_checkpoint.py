@@ -1,0 +1,127 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncp_jax import Recipe, Table, fit
+from ncp_jax.checks import DataError, UsageError
+from ncp_jax.training.checkpoint import Checkpoints
+
+ROWS = np.arange(200) % 2 == 0
+
+CHILD = """
+import json, sys, time
+import jax, numpy as np
+from ncp_jax import MetricSpec, Recipe, Table, fit
+
+folder, data = sys.argv[1:]
+with np.load(data) as arrays:
+    codes, values = arrays["codes"], arrays["values"]
+    metrics = [MetricSpec(**m) for m in json.loads(str(arrays["metrics"]))]
+    recipe = Recipe(**json.loads(str(arrays["recipe"])))
+table = Table.from_arrays("tiny", space="nas-bench-mr", codes=codes, values=values, metrics=metrics)
+
+def wait(done, total):
+    print("segment", done, total, flush=True)
+    time.sleep(600)
+
+rows = np.arange(200) % 2 == 0
+fit(table, recipe=recipe, members=2, key=jax.random.key(7), rows=rows, checkpoint=folder, progress=wait)
+"""
+
+
+def test_a_killed_training_continues_to_the_same_bits(tmp_path: Path, tiny_table: Table, tiny_recipe: Recipe) -> None:
+    np.savez(
+        tmp_path / "data.npz",
+        codes=tiny_table.codes,
+        values=np.asarray(tiny_table.values),
+        metrics=json.dumps([m.to_json() for m in tiny_table.metrics]),
+        recipe=json.dumps(tiny_recipe.to_json()),
+    )
+    folder = tmp_path / "checkpoint"
+    command = [sys.executable, "-c", CHILD, str(folder), str(tmp_path / "data.npz")]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "segment 20 40\n"
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    options = {"recipe": tiny_recipe, "members": 2, "key": jax.random.key(7), "rows": ROWS}
+    calls: list[tuple[int, int]] = []
+    resumed = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
+    assert calls == [(40, 40)], "it should go on behind the segment that was saved"
+    whole = fit(tiny_table, **options)
+    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
+        np.testing.assert_array_equal(a, b)
+    # A finished training is not repeated, and another one is not mixed in.
+    calls.clear()
+    finished = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
+    assert calls == []
+    np.testing.assert_array_equal(finished.params["w"][0], whole.params["w"][0])
+    with pytest.raises(UsageError, match="expected checkpoints of this training in .*, got runs: .* there, .* now"):
+        fit(tiny_table, checkpoint=folder, **{**options, "key": jax.random.key(8)})
+
+
+STATE = {"a": jnp.arange(6.0).reshape(2, 3), "b": (jnp.array([1, 2], jnp.int32),)}
+
+
+def test_the_newest_state_is_kept(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}})
+    assert checkpoints.load(0, STATE) is None
+    checkpoints.save(0, 1, STATE)
+    newer = jax.tree.map(lambda a: a + 1, STATE)
+    checkpoints.save(0, 2, newer)
+    again = Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}})
+    found = again.load(0, STATE)
+    assert found is not None
+    assert found[0] == 2
+    assert jax.tree.structure(found[1]) == jax.tree.structure(STATE)
+    for got, wanted in zip(jax.tree.leaves(found[1]), jax.tree.leaves(newer), strict=True):
+        np.testing.assert_array_equal(got, wanted)
+        assert got.dtype == wanted.dtype
+    assert again.load(1, STATE) is None
+
+
+def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None:
+    Checkpoints(tmp_path, {"recipe": {"epochs": 3}, "jax": "1"})
+    Checkpoints(tmp_path, {"jax": "1", "recipe": {"epochs": 3}})
+    with pytest.raises(
+        UsageError,
+        match=r"expected checkpoints of this training in .*, got recipe: \{'epochs': 3\} there, "
+        r"\{'epochs': 4\} now; choose another folder",
+    ):
+        Checkpoints(tmp_path, {"recipe": {"epochs": 4}, "jax": "1"})
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00"])
+def test_a_damaged_signature(tmp_path: Path, content: str) -> None:
+    Checkpoints(tmp_path, {"jax": "1"})
+    (tmp_path / "training.json").write_text(content)
+    with pytest.raises(DataError, match=r"expected the description of a training in .*training\.json, got .*; delete"):
+        Checkpoints(tmp_path, {"jax": "1"})
+
+
+def test_a_damaged_state(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path, {"jax": "1"})
+    checkpoints.save(0, 1, STATE)
+    files = [path for path in (tmp_path / "chunk-0000").rglob("*") if path.is_file()]
+    assert files
+    for path in files:
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(DataError, match=r"expected a whole training state in .*chunk-0000, got .*; delete"):
+        checkpoints.load(0, STATE)
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="expected to write .*training.json, got"):
+        Checkpoints(tmp_path / "file" / "c", {"jax": "1"})
