@@ -84,6 +84,5 @@ def tiny_recipe():
     """Two segments of 20 epochs. Two runs on 100 of the tiny table's rows share one compiled program in all tests."""
     from ncp_jax import Recipe
 
-    return Recipe(
-        "tiny", widths=(8,), rates=(0.0,), epochs=40, batch=32, learning_rate=1e-2, weight_decay=1.0, precision="float32"
-    )
+    settings = {"epochs": 40, "batch": 32, "learning_rate": 1e-2, "decay_rows": 0, "precision": "float32"}
+    return Recipe("tiny", widths=(8,), rates=(0.0,), **settings)

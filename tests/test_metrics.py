@@ -50,5 +50,5 @@ def test_find_metric() -> None:
 
 def test_main_metric_is_the_first_quality() -> None:
     assert main_metric(METRICS) is METRICS[1]
-    with pytest.raises(UsageError, match="expected a quality metric, got cost metrics alone; .*--minimize"):
+    with pytest.raises(UsageError, match=r"expected a quality metric, got cost metrics alone; .*--minimize"):
         main_metric(METRICS[:1])

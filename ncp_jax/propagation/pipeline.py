@@ -228,7 +228,9 @@ def _predict(predictor: Invertible, space: Space, codes: Int[np.ndarray, "n d"])
 
 def _without_isomorphs(space: Space, found: Found) -> Found:
     """Keeps the best-ranked code of each isomorphism class: the others denote the same network."""
-    canonical = np.asarray(space.canonical(found.codes))
+    # Padded to the number of starts: one shape, however many were found.
+    padded = np.resize(found.codes, (len(found.starts), space.length))
+    canonical = np.asarray(space.canonical(jnp.asarray(padded)))[: len(found)]
     if np.array_equal(canonical, found.codes):
         return found
     _, first = np.unique(canonical, axis=0, return_index=True)

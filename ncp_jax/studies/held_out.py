@@ -11,10 +11,10 @@ import numpy as np
 
 from ncp_jax.benchmarks import Table
 from ncp_jax.predictors import Predictor
-from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.propagation import Found, PropagationConfig, propagate
 from ncp_jax.spaces import cost_model, get_space
 from ncp_jax.studies.cross_validation import main_metrics
-from ncp_jax.studies.search import COST_WEIGHT, for_task
+from ncp_jax.studies.search import default_objective, for_task
 from ncp_jax.training import Recipe, fit
 
 
@@ -76,12 +76,7 @@ def contest(
     assert model is not None
     short = for_task(opponents.proposer, task)
     main = short.main
-    weight = {} if limit is not None else {"flops": COST_WEIGHT}
-    goal = (
-        Objective(maximize={main.name: 1.0}, minimize=weight)
-        if main.direction == "maximize"
-        else Objective(minimize={main.name: 1.0, **weight})
-    )
+    goal = default_objective(short, limited=limit is not None)
     key = jax.random.fold_in(jax.random.key(seed), 13)
     config = PropagationConfig(steps=steps)
     found: Found = propagate(short, goal, codes=codes, key=key, config=config, max_gflops=limit).top(1)

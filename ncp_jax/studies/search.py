@@ -14,12 +14,13 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks import Table, load_table
+from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import choose_table
 from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.spaces import cost_model, get_space
 from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
@@ -164,14 +165,15 @@ def _predictor_and_table(
         table = Table.from_csv(
             config.table, space=config.space, maximize=_names(config.maximize), minimize=_names(config.minimize)
         )
-        return str(config.table), *_trained(table, config, say)
+        predictor, origin = _trained(with_flops(table), config, say)
+        return str(config.table), predictor, table, origin
     name = choose_table(config.task)
     family, _, task = name.partition("/")
     shipped = None if config.retrain else load_shipped(family)
     if shipped is None:
-        return name, *_trained(load_table(name), config, say)
+        predictor, origin = _trained(table := _training_table(name, family), config, say)
+        return name, for_task(predictor, task), load_table(name) if table.name != name else table, origin
     predictor, card = shipped
-    predictor = for_task(predictor, task)
     quality = card.get("tau", {}).get(task)
     say(
         f"using the predictor that ships with ncp-jax ({predictor.members} networks trained on {family}"
@@ -179,15 +181,25 @@ def _predictor_and_table(
         + "); --retrain trains anew from the table"
     )
     origin = {"source": "shipped", "members": predictor.members, "card": card, "hashes": _shipped_hash(predictor)}
-    return name, predictor, _table_at_hand(name), origin
+    return name, for_task(predictor, task), _table_at_hand(name), origin
 
 
-def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, Table, dict[str, Any]]:
+def _training_table(name: str, family: str) -> Table:
+    """All tasks of the family together, where they are measured on the same codes and at hand: they help each other."""
+    if family not in list_tables():
+        return load_table(name)
+    try:
+        return load_table(family)
+    except FileNotFoundError:
+        return load_table(name)
+
+
+def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, dict[str, Any]]:
     say(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     with ProgressBar("ncp-jax: training, epochs") as bar:
         key = jax.random.fold_in(jax.random.key(config.seed), 0)
         predictor = fit(table, members=config.members, key=key, progress=bar)
-    return predictor, table, {"source": "trained", "members": config.members, "hashes": {}}
+    return predictor, {"source": "trained", "on": table.name, "members": config.members, "hashes": dict(table.hashes)}
 
 
 def _table_at_hand(name: str) -> Table | None:
@@ -205,8 +217,29 @@ def _shipped_hash(predictor: Predictor) -> dict[str, str]:
     return {"predictor": digest.hexdigest()}
 
 
+def with_flops(table: Table) -> Table:
+    """Adds the exact GFLOPs of a space with a cost model as a column, so that a limit can steer the search."""
+    model = cost_model(get_space(table.space))
+    if model is None or "flops" in [m.name for m in table.metrics]:
+        return table
+    flops = model.in_units(np.asarray(table.codes))["flops"]
+    return Table.from_arrays(
+        table.name,
+        space=table.space,
+        codes=np.asarray(table.codes),
+        values=np.column_stack([np.asarray(table.values), flops]),
+        metrics=(*table.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
+        hashes=table.hashes,
+    )
+
+
 def for_task(predictor: Predictor, task: str) -> Predictor:
-    """Returns a joint predictor restricted to one task's metrics and the costs; "seg/mIoU" becomes "mIoU"."""
+    """Returns a joint predictor restricted to one task's metrics and the costs; "seg/mIoU" becomes "mIoU".
+
+    A predictor of one task alone, or no task named (""), stays as it is.
+    """
+    if not task or len({m.task for m in predictor.metrics if m.kind == "quality"}) == 1:
+        return predictor
     wanted = tuple(m.name for m in predictor.metrics if m.task == task or m.kind == "cost")
     chosen = predictor.select(wanted)
     metrics = tuple(dataclasses.replace(m, name=m.name.removeprefix(f"{task}/")) for m in chosen.metrics)
@@ -241,17 +274,29 @@ def _objective(config: SearchConfig, predictor: Predictor) -> Objective:
                 )
             sides.append(dict(pairs))
         return Objective(maximize=sides[0], minimize=sides[1])
-    main = predictor.main
-    flops = [m.name for m in predictor.metrics if m.name == "flops"] if config.max_gflops is None else []
-    lowered = dict.fromkeys(flops, COST_WEIGHT)
-    if main.direction == "maximize":
-        return Objective(maximize={main.name: 1.0}, minimize=lowered)
-    return Objective(minimize={main.name: 1.0, **lowered})
+    return default_objective(predictor, limited=config.max_gflops is not None)
 
 
-def sought_metric(result: SearchResult) -> MetricSpec:
-    """The metric that a figure of the result shows: the first one to raise, else the first to lower."""
-    return result.predictor.metric(result.objective.names[0])
+def default_objective(predictor: Predictor, *, limited: bool) -> Objective:
+    """Each task's main metric in its good direction; FLOPs down at half the weight, unless they are limited anyway.
+
+    Several tasks share the weight 1: one architecture for all of them (the paper's inter-task search).
+    """
+    first: dict[str, MetricSpec] = {}
+    for metric in predictor.metrics:
+        if metric.kind == "quality":
+            first.setdefault(metric.task, metric)
+    if not first:
+        raise checks.UsageError(
+            checks.message("a metric to search for", "costs alone", "name one with --maximize or --minimize")
+        )
+    weight = 1.0 / len(first)
+    sides: dict[str, dict[str, float]] = {"maximize": {}, "minimize": {}}
+    for metric in first.values():
+        sides[metric.direction][metric.name] = weight
+    if not limited and any(m.name == "flops" for m in predictor.metrics):
+        sides["minimize"]["flops"] = COST_WEIGHT
+    return Objective(maximize=sides["maximize"], minimize=sides["minimize"])
 
 
 def write_result(result: SearchResult, folder: Path) -> list[Path]:
@@ -261,7 +306,7 @@ def write_result(result: SearchResult, folder: Path) -> list[Path]:
     rows = result.found.rows()
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    names = [m.name for m in result.found.metrics]
+    names = list(rows[0]["predicted"])  # type: ignore[call-overload]
     cost_keys = [k for k in rows[0] if k not in ("code", "string", "predicted", "spread", "score")]
     writer.writerow(["rank", "string", "code", *names, *(f"{n}_spread" for n in names), *cost_keys, "score"])
     for rank, row in enumerate(rows, 1):

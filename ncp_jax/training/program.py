@@ -144,13 +144,16 @@ def one_cycle(recipe: Recipe, steps: int) -> tuple[Float[np.ndarray, " t"], Floa
     return rate.astype(np.float32), momentum.astype(np.float32)
 
 
-def optimizer(recipe: Recipe, rate: Float[Array, ""], momentum: Float[Array, ""]) -> optax.GradientTransformation:
+def optimizer(program: Program, rate: Float[Array, ""], momentum: Float[Array, ""]) -> optax.GradientTransformation:
     """Adam at one point of the schedule; made anew each step, its state carries over.
 
     Like PyTorch's, the bias correction uses the momentum of the current step.
     """
     adam = optax.scale_by_adam(b1=momentum, b2=0.999, eps=1e-8)
-    decay = optax.add_decayed_weights(recipe.weight_decay, mask=_kernels if recipe.decay == "decoupled" else None)
+    recipe = program.recipe
+    decay = optax.add_decayed_weights(
+        recipe.decay_for(program.rows), mask=_kernels if recipe.decay == "decoupled" else None
+    )
     chain = (decay, adam) if recipe.decay == "l2" else (adam, decay)
     return optax.chain(*chain, optax.scale_by_learning_rate(rate))
 
@@ -202,7 +205,7 @@ def start(program: Program, run: Run) -> State:
 
     params = jax.tree_util.tree_map_with_path(fill, flat)
     statistics = jax.tree_util.tree_map_with_path(fill, nnx.to_pure_dict(statistics))
-    state = optimizer(program.recipe, jnp.zeros(()), jnp.zeros(())).init(params)
+    state = optimizer(program, jnp.zeros(()), jnp.zeros(())).init(params)
     return State(params, statistics, state, jnp.zeros((), jnp.int32))
 
 
@@ -273,5 +276,5 @@ def _step(
         return optax.huber_loss(error, delta=recipe.huber).mean(axis=0) @ weights / recipe.huber, statistics
 
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
-    updates, optimizer_state = optimizer(recipe, rate, momentum).update(gradient, state.optimizer, state.params)
+    updates, optimizer_state = optimizer(program, rate, momentum).update(gradient, state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), statistics, optimizer_state, state.step + 1)

@@ -26,6 +26,8 @@ class Recipe:
       batch: rows a step, at most.
       learning_rate: the peak of the one-cycle schedule.
       weight_decay: strength of the decay.
+      decay_rows: with fewer training rows than this, decay is stronger in proportion: a prior weighs more against less
+        evidence. 0 switches that off.
       decay: "l2" adds it to the gradient before Adam; "decoupled" subtracts rate x weight_decay x kernel after it.
       warm: share of the steps that the rate rises.
       momentum: lowest and highest first moment, cycled against the rate.
@@ -44,6 +46,7 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1.0
+    decay_rows: int = 2000
     decay: str = "decoupled"
     warm: float = 0.3
     momentum: tuple[float, float] = (0.85, 0.95)
@@ -57,6 +60,7 @@ class Recipe:
         for name in ("epochs", "batch", "learning_rate", "huber", "max_steps"):
             checks.positive(name, getattr(self, name))
         checks.positive("weight_decay", self.weight_decay, zero=True)
+        checks.positive("decay_rows", self.decay_rows, zero=True)
         # JSON has no tuples; records read back must compare equal.
         for name in ("widths", "rates", "momentum"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
@@ -69,6 +73,11 @@ class Recipe:
         """Returns (steps an epoch, rows a step) for ``rows`` training rows; a remainder is left out of each epoch."""
         steps = max(1, math.ceil(rows / self.batch))
         return steps, rows // steps
+
+    def decay_for(self, rows: int) -> float:
+        """Returns the strength of the decay for so many training rows."""
+        # At most fifty times: beyond that a single step would wipe the weights out.
+        return self.weight_decay * min(max(1.0, self.decay_rows / rows), 50.0)
 
     def epochs_for(self, rows: int) -> int:
         """Returns how many epochs to train on ``rows`` rows within the bounds on steps."""
@@ -86,6 +95,7 @@ NCP = Recipe(
     epochs=200,
     learning_rate=1e-2,
     weight_decay=1e-7,
+    decay_rows=0,
     decay="l2",
 )
 """The authors' recipe (Ding et al., ICLR 2022, released code); the last epoch is kept."""

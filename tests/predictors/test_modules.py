@@ -117,9 +117,7 @@ def plain() -> dict[str, Any]:
     _, state = nnx.split(model)
     exact, rounded = (
         nnx.split(
-            nnx.eval_shape(
-                lambda p=p: mlp.MLPPredictor(F, 3, widths=(8, 6), rate=0.25, precision=p, rngs=nnx.Rngs(3))
-            )
+            nnx.eval_shape(lambda p=p: mlp.MLPPredictor(F, 3, widths=(8, 6), rate=0.25, precision=p, rngs=nnx.Rngs(3)))
         )[0]
         for p in ("float32", "bfloat16")
     )

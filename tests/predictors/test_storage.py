@@ -76,7 +76,8 @@ def damaged(kind: str, path: Path, folded: Make) -> None:
         return
     if kind == "altered":
         middle = len(content) // 3
-        path.write_bytes(content[:middle] + bytes(b ^ 255 for b in content[middle : middle + 40]) + content[middle + 40 :])
+        altered = bytes(b ^ 255 for b in content[middle : middle + 40])
+        path.write_bytes(content[:middle] + altered + content[middle + 40 :])
         return
     if kind in ("empty", "text"):
         path.write_bytes(b"" if kind == "empty" else b"<html>not found</html>")

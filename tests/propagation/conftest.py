@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import jax.numpy as jnp
@@ -33,13 +34,13 @@ def ensemble() -> Callable[..., Predictor]:
         rng, f = np.random.default_rng(seed), get_space(space).features
         lower, upper = get_space(space).lower, get_space(space).upper
         sizes = ((2 if log else 1) * f, *hidden, len(metrics))
-        w = [rng.normal(size=(members, i, o)) / np.sqrt(i) for i, o in zip(sizes[:-1], sizes[1:], strict=True)]
+        w = [rng.normal(size=(members, i, o)) / np.sqrt(i) for i, o in itertools.pairwise(sizes)]
         b = [rng.normal(size=(members, o)) for o in sizes[1:]]
         scale = Standardisation(
             *(jnp.asarray(a, jnp.float32) for a in ((lower + upper) / 2, (upper - lower) / 3)),
             *(jnp.asarray(a, jnp.float32) for a in (np.full(len(metrics), 2.0), np.full(len(metrics), 0.5))),
         )
-        params = {"w": tuple(jnp.asarray(a, jnp.float32) for a in w), "b": tuple(jnp.asarray(a, jnp.float32) for a in b)}
+        params = {name: tuple(jnp.asarray(a, jnp.float32) for a in arrays) for name, arrays in (("w", w), ("b", b))}
         if log:
             params |= {n: jnp.tile(getattr(scale, n), (members, 1)) for n in ("x_mean", "x_std")}
         return Predictor(params, scale, FoldedMLP(log=log), tuple(metrics), space)

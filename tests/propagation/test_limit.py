@@ -76,7 +76,7 @@ def test_a_loose_limit_is_no_limit(ensemble: Make) -> None:
 
 def test_a_limit_below_the_smallest_architecture(ensemble: Make) -> None:
     limit = LEAST * 0.999 / 1e9
-    with pytest.raises(UsageError, match=r"expected a GFLOPs limit >= .*, the space's smallest, got .*; raise the limit"):
+    with pytest.raises(UsageError, match=r"expected a GFLOPs limit >= .*, the space's smallest, got .*; raise"):
         search(ensemble, limit)
 
 
@@ -103,10 +103,10 @@ def test_without_a_cost_model_the_predicted_flops_are_limited(ensemble: Make, un
 
     free = find(None).mean[:, 1]
     limit = float(np.quantile(free, 0.5)) / factor
-    assert 0 < limit
+    assert limit > 0
     found = find(limit)
     assert (found.mean[:, 1] / factor <= limit * (1 + 1e-6)).all()
-    with pytest.raises(UsageError, match=r"expected architectures of at most .* GFLOPs, got none \(the smallest found has"):
+    with pytest.raises(UsageError, match=r"expected architectures of at most .* GFLOPs, got none \(the smallest"):
         find(1e-7)
 
 

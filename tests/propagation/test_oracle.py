@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 
 import jax.numpy as jnp
 import numpy as np
@@ -32,8 +33,7 @@ class Network:
         sizes = (27, 16, 12, 2)
         norms = [(rng.uniform(0.7, 1.4, n), rng.normal(0, 0.3, n)) for n in sizes[:-1]]
         layers = [
-            (rng.normal(size=(i, o)) * np.sqrt(2 / i), rng.normal(0, 0.3, o))
-            for i, o in zip(sizes[:-1], sizes[1:], strict=True)
+            (rng.normal(size=(i, o)) * np.sqrt(2 / i), rng.normal(0, 0.3, o)) for i, o in itertools.pairwise(sizes)
         ]
         return cls(norms, layers)
 
@@ -131,7 +131,7 @@ def test_the_authors_trajectory(strategy: str) -> None:
     def standard(relaxed: object) -> np.ndarray:
         return (np.asarray(relaxed, np.float64) - MEAN) / STD
 
-    one = PropagationConfig(steps=1, strategy=strategy, follow="mean")
+    one = PropagationConfig.authors(steps=1, strategy=strategy)
     x = jnp.asarray(starts, jnp.float32)
     for point in wanted[1:]:
         x = invert(predictor, weights, x, box, one)
@@ -142,5 +142,5 @@ def test_the_authors_trajectory(strategy: str) -> None:
 
 
 def test_the_defaults_are_the_authors() -> None:
-    config = PropagationConfig()
+    config = PropagationConfig.authors()
     assert (config.steps, config.learning_rate, config.delta, config.strategy) == (STEPS, RATE, DELTA, "continuous")

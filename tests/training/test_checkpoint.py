@@ -67,7 +67,7 @@ def test_a_killed_training_continues_to_the_same_bits(tmp_path: Path, tiny_table
     finished = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
     assert calls == []
     np.testing.assert_array_equal(finished.params["w"][0], whole.params["w"][0])
-    with pytest.raises(UsageError, match="expected checkpoints of this training in .*, got runs: .* there, .* now"):
+    with pytest.raises(UsageError, match=r"expected checkpoints of this training in .*, got runs: .* there, .* now"):
         fit(tiny_table, checkpoint=folder, **{**options, "key": jax.random.key(8)})
 
 
@@ -123,5 +123,5 @@ def test_a_damaged_state(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="expected to write .*training.json, got"):
+    with pytest.raises(OSError, match=r"expected to write .*training\.json, got"):
         Checkpoints(tmp_path / "file" / "c", {"jax": "1"})

@@ -25,7 +25,7 @@ def test_the_authors_settings() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "batch", "steps", "size"), [(100, 32, 4, 25), (96, 32, 3, 32), (97, 32, 4, 24), (5, 32, 1, 5), (2, 1, 2, 1)]
+    ("rows", "batch", "steps", "size"), [(100, 32, 4, 25), (96, 32, 3, 32), (97, 32, 4, 24), (5, 32, 1, 5)]
 )
 def test_batches(rows: int, batch: int, steps: int, size: int) -> None:
     recipe = dataclasses.replace(ENSEMBLE, batch=batch)
@@ -47,6 +47,16 @@ def test_batches(rows: int, batch: int, steps: int, size: int) -> None:
 def test_epochs_within_the_bounds_on_steps(rows: int, fields: dict, epochs: int) -> None:
     recipe = Recipe("x", batch=32, **fields)
     assert recipe.epochs_for(rows) == epochs
+
+
+@pytest.mark.parametrize(
+    ("rows", "decay_rows", "strength"),
+    [(2000, 2000, 0.5), (5000, 2000, 0.5), (1000, 2000, 1.0), (100, 2000, 10.0), (2, 2000, 25.0), (2, 0, 0.5)],
+)
+def test_decay_is_stronger_with_few_rows_up_to_fifty_times(rows: int, decay_rows: int, strength: float) -> None:
+    recipe = Recipe("x", weight_decay=0.5, decay_rows=decay_rows)
+    assert recipe.decay_for(rows) == pytest.approx(strength)
+    assert NCP.decay_for(rows) == NCP.weight_decay, "the authors' decay does not depend on the rows"
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,166 @@
+"""The scripts in experiments/: a smoke run of each as a user starts it, and what they do with its folder afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ncp_jax import cost_model, get_space, load_table
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "experiments"
+FILES = {
+    "train_predictors.py": {"config.json", "records.jsonl", "summary.json", "tau.png"},
+    "ncp_search.py": {"config.json", "records.jsonl", "summary.json", "margins.png"},
+}
+
+
+@pytest.fixture(scope="module")
+def smoke(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> dict[str, tuple[Path, str]]:
+    """Runs both scripts side by side; for each its folder and what it printed."""
+    root = tmp_path_factory.mktemp("experiments")
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    running = {}
+    for name in FILES:
+        command = [sys.executable, str(FOLDER / name), "--smoke", "--out", str(root / name)]
+        running[name] = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=root
+        )
+    done = {}
+    for name, process in running.items():
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        assert "Traceback" not in err
+        done[name] = (root / name, out)
+    return done
+
+
+def summary_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "summary.json").read_text())
+
+
+def records_of(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_script_has_its_files(smoke: dict, name: str) -> None:
+    folder, _ = smoke[name]
+    assert FILES[name] <= {p.name for p in folder.iterdir()}
+    for path in folder.glob("*.png"):
+        assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    summary = summary_of(folder)
+    assert {"config", "versions", "device", "date"} <= set(summary)
+    assert summary["config"] == json.loads((folder / "config.json").read_text())
+    assert summary["config"]["smoke"] is True
+
+
+def test_train_predictors(smoke: dict) -> None:
+    folder, out = smoke["train_predictors.py"]
+    summary = summary_of(folder)
+    assert set(summary["tau"]) == {"ncp", "ensemble"}
+    for recipe, taus in summary["tau"].items():
+        assert set(taus) == {"seg", "video"}
+        assert all(-1 <= tau <= 1 for tau in taus.values())
+        assert summary["tau_mean"][recipe]["mean"] == pytest.approx(np.mean(list(taus.values())))
+        assert summary["seconds_per_predictor"][recipe] > 0
+        assert f"{recipe}: tau " in out
+    records = {record["cell"]["recipe"]["name"]: record["results"] for record in records_of(folder)}
+    assert records["ncp"]["tau"] == summary["tau"]["ncp"]
+    # Two folds and two tasks, a network each; the ensemble: two joint members a fold.
+    assert (records["ncp"]["networks"], records["ncp"]["predictors"]) == (4, 4)
+    assert (records["ensemble"]["networks"], records["ensemble"]["predictors"]) == (4, 8)
+    assert not list((folder / "checkpoints").glob("*")), "checkpoints of finished trainings are removed"
+
+
+def test_ncp_search_against_the_table(smoke: dict) -> None:
+    """The contests on record obey their own rules, checked against the real table."""
+    folder, _ = smoke["ncp_search.py"]
+    summary = summary_of(folder)
+    (record,) = records_of(folder)
+    contests = record["results"]["contests"]
+    assert [contest["limit"] is None for contest in contests] == [True, False]
+    table, model = load_table("nas-bench-mr/seg"), cost_model(get_space("nas-bench-mr"))
+    codes, truth = np.asarray(table.codes), np.asarray(table.column("mIoU"))
+    flops = model.in_units(codes)["flops"]
+    for contest in contests:
+        assert contest["gflops"] == pytest.approx(float(model.in_units(np.array(contest["code"]))["flops"]))
+        assert contest["limit"] is None or contest["gflops"] <= contest["limit"]
+        allowed = flops <= contest["gflops"]
+        assert contest["rival_measured"] == pytest.approx(truth[allowed].max())
+        row = int(table.rows(np.array(contest["rival"])))
+        assert truth[row] == pytest.approx(contest["rival_measured"])
+        assert contest["rival_gflops"] == pytest.approx(flops[row])
+        assert contest["margin"] == pytest.approx(contest["judge_predicts"] - contest["rival_judged"])
+        assert contest["margin_std"] == pytest.approx(contest["margin"] / truth.std(), rel=1e-4)
+        assert contest["margin_measured"] == pytest.approx(contest["judge_predicts"] - contest["rival_measured"])
+        assert contest["beats"] == (contest["margin"] > 0)
+    assert contests[1]["limit"] == pytest.approx(np.quantile(flops, 0.5))
+    assert summary["contests"] == 2
+    assert summary["win_rate"] == pytest.approx(np.mean([contest["beats"] for contest in contests]))
+    assert set(summary["tasks"]["seg"]) >= {"win_rate", "margin", "margin_std", "margin_measured"}
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Runs a script in this process; returns (exit status, stdout, stderr)."""
+    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
+
+    def call(name: str, *arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+        code = caught.value.code
+        return (0 if code is None else int(code)), *capsys.readouterr()
+
+    return call
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_resume_repeats_nothing(smoke: dict, run: Callable, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, out = smoke[name]
+    before, lines = summary_of(folder), (folder / "records.jsonl").read_bytes()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("trained again")
+
+    for module in ("cross_validation.cross_validate", "held_out.train_opponents"):
+        monkeypatch.setattr(f"ncp_jax.studies.{module}", refuse)
+    status, again, err = run(name, "--smoke", "--resume", "--out", folder)
+    assert status == 0, err
+    assert again == out
+    assert (folder / "records.jsonl").read_bytes() == lines
+    after = summary_of(folder)
+    assert {k: v for k, v in after.items() if k != "date"} == {k: v for k, v in before.items() if k != "date"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_records_are_not_overwritten(smoke: dict, run: Callable, name: str) -> None:
+    folder, _ = smoke[name]
+    before = {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()}
+    status, _, err = run(name, "--smoke", "--out", folder)
+    assert status == 2
+    assert err.splitlines()[-1].startswith("ncp-jax: error: expected a folder without records for --out")
+    status, _, err = run(name, "--smoke", "--resume", "--seeds", "2", "--out", folder)
+    assert status == 2
+    assert "seeds: 1 there, 2 now" in err.splitlines()[-1]
+    assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_wrong_options(run: Callable, name: str, tmp_path: Path) -> None:
+    status, _, err = run(name, "--seeds", "0", "--out", tmp_path / "out")
+    assert status == 2
+    assert "expected --seeds >= 1, got 0" in err
+    status, _, err = run(name, "--tasks", "segg", "--smoke", "--out", tmp_path / "out")
+    assert status == 2
+    assert "got 'nas-bench-mr/segg'; did you mean: nas-bench-mr/seg" in err
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,331 @@
+"""The command line as its users meet it: what it prints, what it writes, how it fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from ncp_jax import cli, cost_model, get_space
+
+Run = Callable[..., tuple[int, str, str]]
+SMALL = ("--codes", "64", "--steps", "3")
+
+
+@pytest.fixture
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+    """Runs ``ncp-jax`` in this process; returns (exit status, stdout, stderr)."""
+    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ncp-jax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        return (0 if code is None else int(code)), *capsys.readouterr()
+
+    return call
+
+
+def failure(result: tuple[int, str, str]) -> tuple[int, str]:
+    """Status and the one line of a failed command."""
+    status, _, err = result
+    lines = [line for line in err.splitlines() if line.startswith("ncp-jax: error: ")]
+    assert "Traceback" not in err
+    assert len(lines) == 1, err
+    assert err.rstrip().endswith(lines[0]), "the error is not the last word"
+    return status, lines[0].removeprefix("ncp-jax: error: ")
+
+
+def test_help_needs_no_jax() -> None:
+    script = (
+        "import sys\nsys.argv = ['ncp-jax', 'search', '--help']\nfrom ncp_jax import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit as end:\n"
+        "    print('jax' in sys.modules, end.code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] in ("False 0", "False None")
+    for option in ("--task", "--table", "--space", "--maximize", "--codes", "--strategy", "--max-gflops", "--json"):
+        assert option in done.stdout
+    assert done.stderr == ""
+
+
+def test_help_lists_the_commands(run: Run) -> None:
+    status, out, _ = run("--help")
+    assert status == 0
+    for command in ("search", "data", "version"):
+        assert command in out
+    assert run("version")[1].strip().count(".") == 2
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("search") / "deep" / "out"
+
+
+def test_search_prints_and_writes(run: Run, folder: Path) -> None:
+    status, out, err = run("search", *SMALL, "--out", folder)
+    assert status == 0
+    assert "using the predictor that ships with ncp-jax" in err
+    header = next(line for line in out.splitlines() if line.split()[:1] == ["rank"])
+    assert "mIoU" in header
+    assert "GFLOPs" in header
+    assert "64 codes × 3 steps" in out
+    assert sorted(p.name for p in folder.iterdir()) == ["codes.csv", "result.json", "search.png"]
+
+    result = json.loads((folder / "result.json").read_text())
+    fields = {"task", "space", "seed", "versions", "device", "hashes", "timing", "best"}
+    assert fields <= set(result)
+    assert (result["task"], result["space"], result["seed"]) == ("nas-bench-mr/seg", "nas-bench-mr", 0)
+    assert set(result["timing"]) == {"import_s", "compile_s", "search_s", "code_steps_per_s"}
+    assert all(number > 0 for number in result["timing"].values())
+    assert result["timing"]["code_steps_per_s"] == pytest.approx(64 * 3 / result["timing"]["search_s"])
+    assert {"python", "jax", "ncp-jax"} <= set(result["versions"])
+    assert result["device"]["platform"] == "cpu"
+    assert all(len(digest) == 64 for digest in result["hashes"].values())
+    assert result["hashes"]
+
+    best, space = result["best"], get_space("nas-bench-mr")
+    assert {"code", "string", "predicted", "spread", "gflops", "params_m"} <= set(best)
+    np.testing.assert_array_equal(space.from_string(best["string"]), best["code"])
+    exact = cost_model(space).exact(np.array(best["code"]))
+    assert best["gflops"] == pytest.approx(int(exact["flops"]) / 1e9)
+    assert best["params_m"] == pytest.approx(int(exact["params"]) / 1e6)
+    assert 0 < best["predicted"]["mIoU"] < 100
+    assert best["spread"]["mIoU"] > 0
+    assert best["string"] in out
+
+    with open(folder / "codes.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == result["distinct"]
+    assert rows[0]["string"] == best["string"]
+    assert float(rows[0]["mIoU"]) == pytest.approx(best["predicted"]["mIoU"])
+    assert float(rows[0]["mIoU_spread"]) == pytest.approx(best["spread"]["mIoU"])
+    assert float(rows[0]["gflops"]) == pytest.approx(best["gflops"])
+    assert [int(n) for n in rows[0]["code"].split()] == best["code"]
+    scores = [float(row["score"]) for row in rows]
+    assert scores == sorted(scores, reverse=True)
+    assert (folder / "search.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
+    assert (folder / "search.png").stat().st_size > 10_000
+
+
+def test_json_and_the_seed(run: Run, folder: Path) -> None:
+    status, out, _ = run("search", *SMALL, "--json")
+    assert status == 0
+    result = json.loads(out)
+    assert result["best"] == json.loads((folder / "result.json").read_text())["best"]
+    other = json.loads(run("search", *SMALL, "--json", "--seed", "1")[1])
+    assert other["best"]["code"] != result["best"]["code"]
+    assert other["seed"] == 1
+
+
+@pytest.mark.parametrize("limit", [2.0, 0.1])
+def test_max_gflops(run: Run, limit: float) -> None:
+    status, out, _ = run("search", *SMALL, "--json", "--max-gflops", limit)
+    assert status == 0
+    result = json.loads(out)
+    counts = cost_model(get_space("nas-bench-mr")).exact(np.array([row["code"] for row in result["top"]]))["flops"]
+    assert (counts <= limit * 1e9).all()
+    assert result["max_gflops"] == limit
+    assert "flops" not in result["objective"]["minimize"]
+
+
+def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def stop(predictor: object, objective: object, **options: object) -> None:
+        asked.append((objective, options["codes"], options["config"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ncp_jax.studies.search.propagate", stop)
+    goals = ("--maximize", "miou=2", "--minimize", "params=0.25", "--maximize", "aAcc")
+    assert run("search", *SMALL, "--strategy", "winner-takes-all", *goals)[0] == 130
+    ((objective, codes, config),) = asked
+    assert objective.maximize == {"mIoU": 2.0, "aAcc": 1.0}
+    assert objective.minimize == {"params": 0.25}
+    assert (codes, config.steps, config.strategy) == (64, 3, "winner-takes-all")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("--task", "segg"), "expected a known table, got 'segg'; did you mean: seg"),
+        (("--maximize", "mIuO"), "expected a known metric, got 'mIuO'; did you mean: mIoU"),
+        (("--maximize", "mIoU=much"), "expected NAME or NAME=WEIGHT, got 'mIoU=much'"),
+        (("--maximize", "mIoU=-1"), "expected a weight > 0 for 'mIoU', got -1.0"),
+        (("--maximize", "mIoU", "--minimize", "miou"), "expected each metric once, got 'mIoU'"),
+        (("--maximize", "mIoU", "--maximize", "MIOU"), "expected each metric once, got 'mIoU' twice"),
+        (("--strategy", "winner"), "expected a known strategy, got 'winner'; did you mean: winner-takes-all"),
+        (("--codes", "0"), "expected --codes >= 1, got 0"),
+        (("--steps", "-1"), "expected steps to be an integer >= 0, got -1"),
+        (("--seed", "-1"), "expected --seed from 0 to 2**32 - 1, got -1"),
+        (("--max-gflops", "0"), "expected --max-gflops to be a number > 0, got 0.0"),
+        (("--max-gflops", "nan"), "expected --max-gflops to be a number > 0, got nan"),
+        (("--max-gflops", "0.000001"), "expected a GFLOPs limit >= "),
+        (("--space", "transnas-micro"), "expected --table FILE with --space, got no --table"),
+        (("--table", "x.csv", "--maximize", "acc"), "expected --space NAME with --table, got no --space"),
+        (
+            ("--table", "x.csv", "--space", "micro"),
+            "expected --maximize or --minimize COLUMN with --table, got neither; directions are never guessed",
+        ),
+    ],
+)
+def test_wrong_usage(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    status, line = failure(run("search", *SMALL, *arguments))
+    assert status == 2
+    assert words in line
+
+
+def test_options_that_do_not_exist(run: Run) -> None:
+    status, _, err = run("search", "--cods", "64")
+    assert status == 2
+    assert "--cods" in err
+    assert "Traceback" not in err
+
+
+ROWS = [("64-41414-1_02_333", "70.5"), ("64-41414-3_33_333", "80"), ("64-41414-0_12_301", "60.25")]
+
+
+def write(path: Path, rows: list[tuple[str, str]]) -> Path:
+    path.write_text("\n".join(["arch,acc", *(",".join(row) for row in rows), ""]))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "status", "words"),
+    [
+        ([*ROWS, (ROWS[0][0], "71")], {}, 1, "got other values in line 5 for the architecture of line 2"),
+        ([(ROWS[0][0], "nan"), *ROWS[1:]], {}, 1, "expected a finite number in line 2, column 'acc'"),
+        ([(arch, "1.0") for arch, _ in ROWS], {}, 1, "expected a metric that varies in"),
+        ([("64-41414-9_02_333", "1"), *ROWS], {}, 1, "mine.csv, line 2: expected an architecture string"),
+        ([], {}, 1, "expected two architectures or more"),
+        (ROWS, {"--maximize": "accuracy"}, 2, "got 'accuracy'; did you mean: acc"),
+        (ROWS, {"--space": "transnas-mikro"}, 2, "expected a known space, got 'transnas-mikro'; did you mean"),
+        (ROWS, {"--max-gflops": "1"}, 2, "expected a space with known FLOPs, or a metric 'flops' in the table"),
+    ],
+)
+def test_wrong_tables(
+    run: Run,
+    tmp_path: Path,
+    rows: list,
+    options: dict[str, str],
+    status: int,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # What is wrong only for the search is found before or after training; here training is of no interest.
+    if "--max-gflops" in options:
+        monkeypatch.setattr("ncp_jax.studies.search.fit", lambda *a, **k: small_predictor())
+    path = write(tmp_path / "mine.csv", rows)
+    arguments = {"--table": str(path), "--space": "transnas-micro", "--maximize": "acc", **options}
+    code, line = failure(run("search", *SMALL, *(part for pair in arguments.items() for part in pair)))
+    assert words in line
+    assert code == status
+
+
+def small_predictor():
+    import jax.numpy as jnp
+
+    from ncp_jax import FoldedMLP, MetricSpec, Predictor
+    from ncp_jax.predictors import Standardisation
+
+    scale = Standardisation(jnp.zeros(24), jnp.ones(24), jnp.zeros(1), jnp.ones(1))
+    params = {"w": (jnp.ones((1, 24, 1)),), "b": (jnp.zeros((1, 1)),)}
+    return Predictor(params, scale, FoldedMLP(), (MetricSpec("acc", task="mine"),), "transnas-micro")
+
+
+def test_a_missing_table(run: Run, tmp_path: Path) -> None:
+    table = tmp_path / "none.csv"
+    status, line = failure(run("search", "--table", table, "--space", "micro", "--maximize", "acc"))
+    assert status == 1
+    assert "none.csv, got no such file; correct the path" in line
+
+
+def test_a_users_table_from_end_to_end(run: Run, tmp_path: Path) -> None:
+    space = get_space("transnas-micro")
+    codes = np.unique(np.asarray(space.sample(jax.random.key(0), 60)), axis=0)
+    quality = 50 + 5 * (codes == 3).sum(axis=1)
+    table = write(tmp_path / "mine.csv", list(zip(space.to_strings(codes), map(str, quality), strict=True)))
+    out = tmp_path / "out"
+    status, text, err = run(
+        "search", "--table", table, "--space", "transnas-micro", "--maximize", "acc", "--members", "1",
+        "--codes", "64", "--steps", "70", "--out", out,
+    )  # fmt: skip
+    assert status == 0
+    assert f"training 1 networks on {len(codes)} architectures" in err
+    result = json.loads((out / "result.json").read_text())
+    assert result["space"] == "transnas-micro"
+    assert list(result["hashes"]) == ["mine.csv"]
+    assert "gflops" not in result["best"]
+    # The truth is known: the best has as many 3x3 convolutions as there are edges.
+    assert result["best"]["code"].count(3) >= 5
+    assert result["best"]["predicted"]["acc"] > 70
+    assert result["best"]["string"] in text
+    assert (out / "search.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("task", ["transnas-micro/jigsaw", "nas-bench-201/cifar10"])
+def test_a_task_without_its_data_names_the_command(run: Run, task: str, empty_cache: Path, no_mirror: None) -> None:
+    status, line = failure(run("search", "--task", task))
+    assert status == 1
+    assert f"ncp-jax data fetch {task}" in line
+
+
+def test_a_place_that_cannot_be_written(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    status, line = failure(run("search", *SMALL, "--out", tmp_path / "file" / "out"))
+    assert status == 1
+    assert "expected to write" in line
+
+
+def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ncp_jax.studies.search.run_search", interrupt)
+    status, _, err = run("search", *SMALL)
+    assert status == 130
+    assert err == "ncp-jax: interrupted; what was finished is kept\n"
+
+
+def test_data_list(run: Run, mirror: Path) -> None:
+    rows = json.loads(run("data", "list", "--json")[1])
+    assert {"name", "state", "bytes", "licence", "what"} <= set(rows[0])
+    status, out, _ = run("data", "list")
+    assert status == 0
+    assert out.splitlines()[0].split() == ["name", "state", "kB", "licence", "what"]
+    assert len(out.splitlines()) == len(rows) + 1
+    assert any(line.startswith("nas-bench-mr/seg ") for line in out.splitlines())
+
+
+def test_data_fetch_verify_path(run: Run, mirror: Path, empty_cache: Path, no_mirror: None) -> None:
+    assert run("data", "path") == (0, f"{empty_cache}\n", "")
+    status, line = failure(run("data", "verify", "nas-bench-mr/seg"))
+    assert status == 1
+    assert "1 missing or altered; run: ncp-jax data fetch" in line
+    status, out, _ = run("data", "fetch", "nas-bench-mr/seg", "--mirror", mirror)
+    assert status == 0
+    assert out.split() == ["copied", "ncp/seg/trainval.pkl"]
+    status, out, _ = run("data", "verify", "nas-bench-mr/seg")
+    assert status == 0
+    assert out.split() == ["ok", "ncp/seg/trainval.pkl"]
+    (file,) = (empty_cache / "raw").rglob("trainval.pkl")
+    file.write_bytes(file.read_bytes()[:-1] + b"x")
+    status, line = failure(run("data", "verify", "nas-bench-mr/seg"))
+    assert status == 1
+    assert "1 missing or altered" in line
+
+
+def test_data_of_unknown_names(run: Run) -> None:
+    status, line = failure(run("data", "fetch", "nas-bench-mr/segg"))
+    assert status == 2
+    assert "got 'nas-bench-mr/segg'; did you mean: nas-bench-mr/seg" in line
+    status, line = failure(run("data", "verify", "everything"))
+    assert status == 2
