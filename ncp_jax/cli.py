@@ -55,30 +55,22 @@ class Search:
     def run(self) -> None:
         """Runs the search and prints or writes what it found."""
         began = time.perf_counter()
-        from ncp_jax.studies.search import SearchConfig, run_search, write_result
+        from ncp_jax.files import make_folder
+        from ncp_jax.studies.search import SearchConfig, describe, run_search, write_result
 
         use_compilation_cache()
         import_s = time.perf_counter() - began
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(SearchConfig)}
-        result = run_search(SearchConfig(**fields), say=lambda text: print(f"ncp-jax: {text}", file=sys.stderr))
+        config = SearchConfig(**fields)
+        if self.out is not None:
+            make_folder(self.out)  # a folder that cannot be written is known before the work, not after it
+        result = run_search(config, say=lambda text: print(f"ncp-jax: {text}", file=sys.stderr))
         result.summary["timing"] = {"import_s": import_s, **result.summary["timing"]}
+        # First the screen, then the files: a disk that fills up does not cost the result.
+        print(json.dumps(result.summary, indent=1, allow_nan=False) if self.json else describe(result), flush=True)
         if self.out is not None:
             for path in write_result(result, self.out):
                 print(f"ncp-jax: wrote {path}", file=sys.stderr)
-        if self.json:
-            print(json.dumps(result.summary, indent=1, allow_nan=False))
-            return
-        summary, timing = result.summary, result.summary["timing"]
-        wanted = [f"{n} up ×{w:g}" for n, w in result.objective.maximize.items()]
-        wanted += [f"{n} down ×{w:g}" for n, w in result.objective.minimize.items()]
-        limit = f", at most {self.max_gflops:g} GFLOPs" if self.max_gflops is not None else ""
-        print(f"{summary['task']}: {', '.join(wanted)}{limit}")
-        print(result.found.top(10))
-        print(
-            f"{self.codes} codes × {self.steps} steps in {timing['search_s']:.2f} s "
-            f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
-            f"{summary['distinct']} distinct architectures"
-        )
 
 
 _Names = Annotated[tuple[str, ...], tyro.conf.Positional]

@@ -107,6 +107,22 @@ def atomic_write(
     return path
 
 
+def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another folder") -> Path:
+    """Makes a folder (and its parents) that can be written to.
+
+    Raises:
+      OSError: it cannot be made, is a file, or cannot be written: one sentence.
+    """
+    path = Path(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if not os.access(path, os.W_OK):
+            raise PermissionError(errno.EACCES, "permission denied", str(path))
+    except OSError as error:
+        raise describe_os_error(error, path, remedy) from error
+    return path
+
+
 @contextlib.contextmanager
 def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
     """Holds an exclusive lock between processes (and threads) while the block runs; waits until it is free.

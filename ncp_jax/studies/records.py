@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ncp_jax import checks
-from ncp_jax.files import atomic_write, describe_os_error
+from ncp_jax.files import atomic_write, describe_os_error, make_folder
 
 Record = dict[str, Any]
 
@@ -42,7 +42,7 @@ class Records:
     """
 
     def __init__(self, folder: str | Path, config: Record, *, resume: bool = False) -> None:
-        self.folder = Path(folder)
+        self.folder = make_folder(folder, remedy="choose another --out")
         self.path = self.folder / "records.jsonl"
         self.dropped = 0
         self._by_cell: dict[str, Record] = {}

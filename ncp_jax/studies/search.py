@@ -299,6 +299,20 @@ def default_objective(predictor: Predictor, *, limited: bool) -> Objective:
     return Objective(maximize=sides["maximize"], minimize=sides["minimize"])
 
 
+def describe(result: SearchResult) -> str:
+    """The result as a person reads it: what was sought, the ten best, how fast."""
+    summary, timing = result.summary, result.summary["timing"]
+    wanted = [f"{n} up ×{w:g}" for n, w in result.objective.maximize.items()]
+    wanted += [f"{n} down ×{w:g}" for n, w in result.objective.minimize.items()]
+    limit = "" if summary["max_gflops"] is None else f", at most {summary['max_gflops']:g} GFLOPs"
+    return (
+        f"{summary['task']}: {', '.join(wanted)}{limit}\n{result.found.top(10)}\n"
+        f"{summary['codes']} codes × {summary['steps']} steps in {timing['search_s']:.2f} s "
+        f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
+        f"{summary['distinct']} distinct architectures"
+    )
+
+
 def write_result(result: SearchResult, folder: Path) -> list[Path]:
     """Writes ``result.json``, ``codes.csv`` and ``search.png`` (each atomically) and returns their paths."""
     from ncp_jax.studies.figures import search_figure
