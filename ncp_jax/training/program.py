@@ -30,11 +30,13 @@ class Run:
       key: for initial weights, batches and dropout.
       train: ``[n]`` which rows of the table it may see.
       columns: ``[m]`` which metrics it learns (a metric may stand twice, where groups are padded to one shape).
+      decay: strength of its weight decay.
     """
 
     key: Key
     train: Bool[Array, " n"]
     columns: Int[Array, " m"]
+    decay: Float[Array, ""]
 
 
 @jax.tree_util.register_dataclass
@@ -144,16 +146,15 @@ def one_cycle(recipe: Recipe, steps: int) -> tuple[Float[np.ndarray, " t"], Floa
     return rate.astype(np.float32), momentum.astype(np.float32)
 
 
-def optimizer(program: Program, rate: Float[Array, ""], momentum: Float[Array, ""]) -> optax.GradientTransformation:
-    """Adam at one point of the schedule; made anew each step, its state carries over.
+def optimizer(
+    recipe: Recipe, strength: Float[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
+) -> optax.GradientTransformation:
+    """Adam with decay at one point of the schedule; made anew each step, its state carries over.
 
     Like PyTorch's, the bias correction uses the momentum of the current step.
     """
     adam = optax.scale_by_adam(b1=momentum, b2=0.999, eps=1e-8)
-    recipe = program.recipe
-    decay = optax.add_decayed_weights(
-        recipe.decay_for(program.rows), mask=_kernels if recipe.decay == "decoupled" else None
-    )
+    decay = optax.add_decayed_weights(strength, mask=_kernels if recipe.decay == "decoupled" else None)
     chain = (decay, adam) if recipe.decay == "l2" else (adam, decay)
     return optax.chain(*chain, optax.scale_by_learning_rate(rate))
 
@@ -205,7 +206,7 @@ def start(program: Program, run: Run) -> State:
 
     params = jax.tree_util.tree_map_with_path(fill, flat)
     statistics = jax.tree_util.tree_map_with_path(fill, nnx.to_pure_dict(statistics))
-    state = optimizer(program, jnp.zeros(()), jnp.zeros(())).init(params)
+    state = optimizer(program.recipe, run.decay, jnp.zeros(()), jnp.zeros(())).init(params)
     return State(params, statistics, state, jnp.zeros((), jnp.int32))
 
 
@@ -251,7 +252,8 @@ def advance(program: Program, run: Run, state: State, x: Float[Array, "n i"], y:
         def step(state: State, item: tuple[Array, Array | None]) -> tuple[State, None]:
             chosen, mask = item
             rate, momentum = rates[state.step], momenta[state.step]
-            return _step(program, state, x[chosen], y[chosen], mask, rate, momentum), None
+            change = optimizer(program.recipe, run.decay, rate, momentum)
+            return _step(program, state, x[chosen], y[chosen], mask, change), None
 
         return jax.lax.scan(step, state, (rows, masks))
 
@@ -264,8 +266,7 @@ def _step(
     x: Array,
     y: Array,
     words: UInt[Array, "b w"] | None,
-    rate: Float[Array, ""],
-    momentum: Float[Array, ""],
+    change: optax.GradientTransformation,
 ) -> State:
     recipe, weights = program.recipe, jnp.asarray(program.weights())
 
@@ -276,5 +277,5 @@ def _step(
         return optax.huber_loss(error, delta=recipe.huber).mean(axis=0) @ weights / recipe.huber, statistics
 
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
-    updates, optimizer_state = optimizer(program, rate, momentum).update(gradient, state.optimizer, state.params)
+    updates, optimizer_state = change.update(gradient, state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), statistics, optimizer_state, state.step + 1)

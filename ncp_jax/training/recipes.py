@@ -26,8 +26,8 @@ class Recipe:
       batch: rows a step, at most.
       learning_rate: the peak of the one-cycle schedule.
       weight_decay: strength of the decay.
-      decay_rows: with fewer training rows than this, decay is stronger in proportion: a prior weighs more against less
-        evidence. 0 switches that off.
+      decay_rows: with fewer training rows than this, ``fit`` chooses the strength by cross-validation inside them (see
+        ``choose_decay``). 0 switches that off.
       decay: "l2" adds it to the gradient before Adam; "decoupled" subtracts rate x weight_decay x kernel after it.
       warm: share of the steps that the rate rises.
       momentum: lowest and highest first moment, cycled against the rate.
@@ -46,7 +46,7 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1.0
-    decay_rows: int = 2000
+    decay_rows: int = 1000
     decay: str = "decoupled"
     warm: float = 0.3
     momentum: tuple[float, float] = (0.85, 0.95)
@@ -73,11 +73,6 @@ class Recipe:
         """Returns (steps an epoch, rows a step) for ``rows`` training rows; a remainder is left out of each epoch."""
         steps = max(1, math.ceil(rows / self.batch))
         return steps, rows // steps
-
-    def decay_for(self, rows: int) -> float:
-        """Returns the strength of the decay for so many training rows."""
-        # At most fifty times: beyond that a single step would wipe the weights out.
-        return self.weight_decay * min(max(1.0, self.decay_rows / rows), 50.0)
 
     def epochs_for(self, rows: int) -> int:
         """Returns how many epochs to train on ``rows`` rows within the bounds on steps."""

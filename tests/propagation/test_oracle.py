@@ -141,6 +141,6 @@ def test_the_authors_trajectory(strategy: str) -> None:
     np.testing.assert_allclose(standard(end), wanted[-1], atol=1e-4)
 
 
-def test_the_defaults_are_the_authors() -> None:
+def test_the_authors_settings() -> None:
     config = PropagationConfig.authors()
     assert (config.steps, config.learning_rate, config.delta, config.strategy) == (STEPS, RATE, DELTA, "continuous")

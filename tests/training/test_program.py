@@ -63,7 +63,7 @@ def test_moments_are_those_of_the_training_rows_alone() -> None:
     x, y = rng.normal(5, 3, (12, 4)), rng.normal(-2, 7, (12, 3))
     x[:, 2] = 8.0
     train = np.arange(12) % 3 > 0
-    run = Run(jax.random.key(0), jnp.asarray(train), jnp.asarray([2, 0]))
+    run = Run(jax.random.key(0), jnp.asarray(train), jnp.asarray([2, 0]), jnp.zeros(()))
     program = Program(Recipe("x"), 4, (2, 0, 0), 8)
 
     def of(x: np.ndarray, y: np.ndarray) -> list[np.ndarray]:

@@ -50,16 +50,6 @@ def test_epochs_within_the_bounds_on_steps(rows: int, fields: dict, epochs: int)
 
 
 @pytest.mark.parametrize(
-    ("rows", "decay_rows", "strength"),
-    [(2000, 2000, 0.5), (5000, 2000, 0.5), (1000, 2000, 1.0), (100, 2000, 10.0), (2, 2000, 25.0), (2, 0, 0.5)],
-)
-def test_decay_is_stronger_with_few_rows_up_to_fifty_times(rows: int, decay_rows: int, strength: float) -> None:
-    recipe = Recipe("x", weight_decay=0.5, decay_rows=decay_rows)
-    assert recipe.decay_for(rows) == pytest.approx(strength)
-    assert NCP.decay_for(rows) == NCP.weight_decay, "the authors' decay does not depend on the rows"
-
-
-@pytest.mark.parametrize(
     ("fields", "words"),
     [
         ({"network": "transformer"}, "expected a known network, got 'transformer'; choose from: ncp, mlp"),
