@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib
 import json
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Annotated
@@ -64,6 +66,10 @@ class Search:
         config = SearchConfig(**fields)
         if self.out is not None:
             make_folder(self.out)  # a folder that cannot be written is known before the work, not after it
+            # Matplotlib takes most of a second to import: meanwhile XLA computes.
+            threading.Thread(
+                target=importlib.import_module, args=("matplotlib.backends.backend_agg",), daemon=True
+            ).start()
         result = run_search(config, say=lambda text: print(f"ncp-jax: {text}", file=sys.stderr))
         result.summary["timing"] = {"import_s": import_s, **result.summary["timing"]}
         # First the screen, then the files: a disk that fills up does not cost the result.

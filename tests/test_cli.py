@@ -222,7 +222,7 @@ def test_wrong_tables(
 ) -> None:
     # What is wrong only for the search is found before or after training; here training is of no interest.
     if "--max-gflops" in options:
-        monkeypatch.setattr("ncp_jax.studies.search.fit", lambda *a, **k: small_predictor())
+        monkeypatch.setattr("ncp_jax.training.fit", lambda *a, **k: small_predictor())
     path = write(tmp_path / "mine.csv", rows)
     arguments = {"--table": str(path), "--space": "transnas-micro", "--maximize": "acc", **options}
     code, line = failure(run("search", *SMALL, *(part for pair in arguments.items() for part in pair)))

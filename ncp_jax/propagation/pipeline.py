@@ -181,7 +181,8 @@ def _invert_in_chunks(
     # A multiple of the members, so that in every chunk code i meets member i modulo their number.
     chunk = -(-min(CHUNK, len(starts)) // members) * members
     padded = np.concatenate([starts, np.repeat(starts[-1:], -len(starts) % chunk, axis=0)])
-    box, model = (jnp.asarray(space.lower), jnp.asarray(space.upper)), cost_model(space)
+    box = (jnp.asarray(space.lower), jnp.asarray(space.upper))
+    model = cost_model(space) if config.exact_costs else None
     began = time.perf_counter()
     example = space.encode(jnp.asarray(padded[:chunk]))
     compiled = invert.lower(predictor, weights, example, box, config, model).compile()

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -157,21 +158,18 @@ def _relaxed_total(relaxed: Float[Array, "*batch 27"], cost: int) -> Float[Array
 
 
 def _total_and_slope(relaxed: Array, cost: int) -> tuple[Array, Array]:
-    form = _quadratic_form()
-    pick = form.pick.astype(relaxed.dtype)
+    form = _products()[cost]
+    weights = form.weights.astype(relaxed.dtype)
     multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    read = multiply(relaxed, pick) + form.offset.astype(relaxed.dtype)
-    vector, factors, blocks, convs, widths = jnp.split(read, np.cumsum(form.parts)[:-1], axis=-1)
-    # [..., factor, i]: the vector through all (symmetric) matrices.
-    through = multiply(vector, form.matrices[cost].astype(relaxed.dtype)).reshape(*factors.shape, vector.shape[-1])
-    mixed = (through * factors[..., None]).sum(axis=-2)
-    each = (through * vector[..., None, :]).sum(axis=-1)
-    square, linear = form.square[cost].astype(relaxed.dtype), form.linear[cost].astype(relaxed.dtype)
-    layer = widths * (widths * square + linear)
-    repeats = blocks * convs
-    total = (mixed * vector).sum(axis=-1) + (repeats * layer).sum(axis=-1)
-    slopes = [2 * mixed, each, convs * layer, blocks * layer, repeats * (2 * widths * square + linear)]
-    return total, multiply(jnp.concatenate(slopes, axis=-1), pick.T)
+    read = multiply(relaxed, weights) + form.offsets.astype(relaxed.dtype)
+    total, slopes, at = jnp.zeros(relaxed.shape[:-1], relaxed.dtype), [], 0
+    for factors, terms in form.groups:
+        parts = [read[..., at + i * terms : at + (i + 1) * terms] for i in range(factors)]
+        at += factors * terms
+        others = [math.prod(parts[:i] + parts[i + 1 :], start=1.0) for i in range(factors)]
+        total = total + (parts[0] * others[0]).sum(axis=-1)
+        slopes += others
+    return total, multiply(jnp.concatenate(slopes, axis=-1), weights.T)
 
 
 def _relaxed_backward(cost: int, slope: Array, g: Array) -> tuple[Array]:
@@ -183,73 +181,81 @@ _relaxed_total.defvjp(_total_and_slope, _relaxed_backward)
 
 
 @dataclasses.dataclass(frozen=True)
-class _QuadraticForm:
-    """The cost polynomial as matrices, so that it is a few small products and not hundreds of scalar operations.
+class _Products:
+    """The cost polynomial as a sum of products of affine forms of the code: two small matrix products and no more.
 
-    With v = (1, channels) and factors g = (1, blocks of each stage), each cost is
-    ``sum_j g_j v' Q_j v + sum_b blocks_b convs_b (square_b width_b^2 + linear_b width_b)`` over the branches b.
+    With v = (1, channels), a cost is the sum of ``g_s v' Q_s v`` over the factors g = (1, blocks of each stage) and of
+    ``blocks_b convs_b width_b (square_b width_b + linear_b)`` over the branches b.
 
     Attributes:
-      pick: [27, p] reads (v, g, blocks_b, convs_b, width_b) from a code, with ``offset`` [p] for the ones.
-      parts: the lengths of those five.
-      matrices: [2, i, j * i'] all Q_j (symmetric) of each cost side by side, in their units.
-      square: [2, b] and linear: [2, b], the coefficients of the residual blocks.
+      weights: [27, p] and offsets: [p], the affine forms, in the order of ``groups``: all first factors, all second ….
+      groups: (factors, terms): so many products of so many forms.
     """
 
-    pick: np.ndarray
-    offset: np.ndarray
-    parts: tuple[int, ...]
-    matrices: np.ndarray
-    square: np.ndarray
-    linear: np.ndarray
+    weights: np.ndarray
+    offsets: np.ndarray
+    groups: tuple[tuple[int, int], ...]
+
+
+def _evaluate(counts: Mapping[int, int], *moved: int) -> np.ndarray:
+    """Both costs, in their units, of the code that is 0 but for ``counts`` and for 1 added at each place moved."""
+    code = [0] * 27
+    for place, value in counts.items():
+        code[place] = value
+    for place in moved:
+        code[place] += 1
+    sides = _params_by_side(code)
+    return np.array([sum(s * s * n for s, n in sides) * 1e-9, sum(n for _, n in sides) * 1e-6])
+
+
+def _quadratic(channels: Sequence[int], value: Callable[..., np.ndarray]) -> np.ndarray:
+    """[2, i, i] upper triangular Q of both costs with ``v' Q v`` equal to ``value``, a quadratic in the channels."""
+    size = len(channels) + 1
+    q, zero = np.zeros((2, size, size)), value()
+    q[:, 0, 0] = zero
+    for i, a in enumerate(channels, 1):
+        q[:, i, i] = (value(a, a) - 2 * value(a) + zero) / 2
+        q[:, 0, i] = value(a) - zero - q[:, i, i]
+        for j, b in enumerate(channels[: i - 1], 1):
+            q[:, j, i] = value(a, b) - value(a) - value(b) + zero
+    return q
 
 
 @functools.cache
-def _quadratic_form() -> _QuadraticForm:
+def _products() -> tuple[_Products, _Products]:
     """Reads the coefficients off ``_params_by_side``: it is a polynomial, so differences at 0, 1 and 2 give them."""
     branches = [(start, start + 1 + k, start + 1 + stage + k) for start, stage in _STARTS for k in range(stage)]
-    convs = [c for _, c, _ in branches]
-    starts = [start for start, _ in _STARTS]
-    channels = [place for place in range(27) if place not in convs and place not in starts]
-
-    def evaluate(counts: dict[int, int], *moved: int) -> np.ndarray:
-        code = [0] * 27
-        for place, value in counts.items():
-            code[place] = value
-        for place in moved:
-            code[place] += 1
-        sides = _params_by_side(code)
-        return np.array([sum(s * s * n for s, n in sides) * 1e-9, sum(n for _, n in sides) * 1e-6])
-
-    def quadratic(value: Callable[..., np.ndarray]) -> np.ndarray:
-        size = len(channels) + 1
-        q, zero = np.zeros((2, size, size)), value()
-        q[:, 0, 0] = zero
-        for i, a in enumerate(channels, 1):
-            q[:, i, i] = (value(a, a) - 2 * value(a) + zero) / 2
-            q[:, 0, i] = value(a) - zero - q[:, i, i]
-            for j, b in enumerate(channels[: i - 1], 1):
-                q[:, j, i] = value(a, b) - value(a) - value(b) + zero
-        return (q + q.transpose(0, 2, 1)) / 2
-
-    base = functools.partial(evaluate, {})
-    forms = [quadratic(base)]
-    forms += [quadratic(lambda *m, s=s: evaluate({s: 1}, *m) - evaluate({}, *m)) for s in starts]
-    square, linear = np.zeros((2, len(branches))), np.zeros((2, len(branches)))
-    for k, (start, conv, width) in enumerate(branches):
-        one, two = (evaluate({start: 1, conv: 1}, *[width] * n) - evaluate({start: 1}, *[width] * n) for n in (1, 2))
-        square[:, k], linear[:, k] = (two - 2 * one) / 2, (4 * one - two) / 2
-    columns = [None, *channels, None, *starts, *(s for s, _, _ in branches), *convs, *(w for _, _, w in branches)]
-    pick, offset = np.zeros((27, len(columns))), np.zeros(len(columns))
-    for column, place in enumerate(columns):
-        if place is None:
-            offset[column] = 1
-        else:
-            pick[place, column] = 1
-    parts = (len(channels) + 1, len(starts) + 1, *[len(branches)] * 3)
-    size = len(channels) + 1
-    matrices = np.stack(forms, axis=1).transpose(0, 3, 1, 2).reshape(2, size, -1)
-    return _QuadraticForm(pick, offset, parts, matrices, square, linear)
+    starts, convs = [start for start, _ in _STARTS], [conv for _, conv, _ in branches]
+    channels = [place for place in range(27) if place not in starts and place not in convs]
+    # The code with a 1 in front, so that an affine form is a vector: row 0 of an identity is the constant 1.
+    one = np.eye(28)
+    vector = one[[0, *(1 + c for c in channels)]]
+    forms = [(one[0], _quadratic(channels, functools.partial(_evaluate, {})))]
+    for s in starts:
+        change = functools.partial(lambda s, *moved: _evaluate({s: 1}, *moved) - _evaluate({}, *moved), s)
+        forms.append((one[1 + s], _quadratic(channels, change)))
+    found = []
+    for cost in range(2):
+        # Rows of Q that are zero are products that vanish.
+        fusions = [
+            (factor, vector[i], q[cost, i] @ vector)
+            for factor, q in forms
+            for i in range(len(vector))
+            if q[cost, i].any()
+        ]
+        residuals = []
+        for start, conv, width in branches:
+            first, second = (
+                (_evaluate({start: 1, conv: 1}, *[width] * n) - _evaluate({start: 1}, *[width] * n))[cost]
+                for n in (1, 2)
+            )
+            inner = (second - 2 * first) / 2 * one[1 + width] + (4 * first - second) / 2 * one[0]
+            residuals.append((one[1 + start], one[1 + conv], one[1 + width], inner))
+        # [factor, term, 28] each; side by side in one matrix.
+        stacks = [np.array(terms).transpose(1, 0, 2) for terms in (fusions, residuals)]
+        columns = np.concatenate([stack.reshape(-1, 28) for stack in stacks]).T
+        found.append(_Products(columns[1:], columns[0], tuple(stack.shape[:2] for stack in stacks)))
+    return found[0], found[1]
 
 
 _COSTS = {

@@ -24,7 +24,6 @@ from ncp_jax.spaces import cost_model, get_space
 from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
-from ncp_jax.training import fit
 
 COST_WEIGHT = 0.5  # of the flops term against the main metric, as in the NCP authors' recipe
 
@@ -195,6 +194,8 @@ def _training_table(name: str, family: str) -> Table:
 
 
 def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, dict[str, Any]]:
+    from ncp_jax.training import fit  # Flax and Optax: half a second that a shipped predictor does not need
+
     say(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     with ProgressBar("ncp-jax: training, epochs") as bar:
         key = jax.random.fold_in(jax.random.key(config.seed), 0)

@@ -28,7 +28,7 @@ Progress = Callable[[int, int], None]
 # Runs trained at once. On CPU more only spill the caches; accelerators are filled by thousands.
 CHUNK = {"cpu": 16}
 CHUNK_ELSEWHERE = 1024
-DECAY_FOLDS, DECAY_FACTORS = 3, (1.0, 3.0, 10.0, 30.0)
+DECAY_FOLDS, DECAY_FACTORS = 3, (1.0, 2.0, 5.0, 12.0, 30.0)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -46,7 +46,7 @@ class Recipe:
     batch: int = 128
     learning_rate: float = 3e-3
     weight_decay: float = 1.0
-    decay_rows: int = 1000
+    decay_rows: int = 2000
     decay: str = "decoupled"
     warm: float = 0.3
     momentum: tuple[float, float] = (0.85, 0.95)
