@@ -75,8 +75,8 @@ class PropagationConfig:
         what one network costs and brings variety; "mean": all follow the ensemble's mean. Either way the whole
         ensemble judges what was found.
       exact_costs: follow the exact relaxed costs of the space, where it has a cost model, instead of their prediction.
-        Best scores gain about 0.02 standard deviations for half as much time again (docs/search.md). Ranking, limits
-        and reports are exact either way.
+        Best scores gain about 0.01 standard deviations for a fifth more time and some seconds of compilation
+        (docs/search.md). Ranking, limits and reports are exact either way.
     """
 
     steps: int = dataclasses.field(default=70, metadata={"static": True})

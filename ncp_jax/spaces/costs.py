@@ -13,13 +13,10 @@ Source of the architecture: Ding et al., ICLR 2022, arXiv 2103.13253, and the au
 from __future__ import annotations
 
 import dataclasses
-import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -31,7 +28,6 @@ from ncp_jax.types import Array, Float
 CLASSES = 50
 SIDES = (32, 16, 8, 4)  # pixels a side of branch 0..3, for an image of 128; the stem halves it twice
 STEM_SIDE = 64
-_STARTS = ((2, 1), (5, 2), (10, 3), (17, 4))  # where each stage begins in the code, and its branches
 _UNIT = {"GMAC": 1e9, "M": 1e6}
 
 
@@ -148,114 +144,11 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
         raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "give all positions of each code"))
     if not jnp.issubdtype(relaxed.dtype, jnp.floating):
         relaxed = relaxed.astype(jnp.float32)
-    return {cost: _relaxed_total(relaxed, place) for place, cost in enumerate(("flops", "params"))}
-
-
-@functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
-def _relaxed_total(relaxed: Float[Array, "*batch 27"], cost: int) -> Float[Array, "*batch"]:
-    """One cost in its unit. Value and gradient share almost all of their work, so the forward pass makes both."""
-    return _total_and_slope(relaxed, cost)[0]
-
-
-def _total_and_slope(relaxed: Array, cost: int) -> tuple[Array, Array]:
-    form = _products()[cost]
-    weights = form.weights.astype(relaxed.dtype)
-    multiply = functools.partial(jnp.matmul, precision=jax.lax.Precision.HIGHEST)
-    read = multiply(relaxed, weights) + form.offsets.astype(relaxed.dtype)
-    total, slopes, at = jnp.zeros(relaxed.shape[:-1], relaxed.dtype), [], 0
-    for factors, terms in form.groups:
-        parts = [read[..., at + i * terms : at + (i + 1) * terms] for i in range(factors)]
-        at += factors * terms
-        others = [math.prod(parts[:i] + parts[i + 1 :], start=1.0) for i in range(factors)]
-        total = total + (parts[0] * others[0]).sum(axis=-1)
-        slopes += others
-    return total, multiply(jnp.concatenate(slopes, axis=-1), weights.T)
-
-
-def _relaxed_backward(cost: int, slope: Array, g: Array) -> tuple[Array]:
-    del cost
-    return (g[..., None] * slope,)
-
-
-_relaxed_total.defvjp(_total_and_slope, _relaxed_backward)
-
-
-@dataclasses.dataclass(frozen=True)
-class _Products:
-    """The cost polynomial as a sum of products of affine forms of the code: two small matrix products and no more.
-
-    With v = (1, channels), a cost is the sum of ``g_s v' Q_s v`` over the factors g = (1, blocks of each stage) and of
-    ``blocks_b convs_b width_b (square_b width_b + linear_b)`` over the branches b.
-
-    Attributes:
-      weights: [27, p] and offsets: [p], the affine forms, in the order of ``groups``: all first factors, all second ….
-      groups: (factors, terms): so many products of so many forms.
-    """
-
-    weights: np.ndarray
-    offsets: np.ndarray
-    groups: tuple[tuple[int, int], ...]
-
-
-def _evaluate(counts: Mapping[int, int], *moved: int) -> np.ndarray:
-    """Both costs, in their units, of the code that is 0 but for ``counts`` and for 1 added at each place moved."""
-    code = [0] * 27
-    for place, value in counts.items():
-        code[place] = value
-    for place in moved:
-        code[place] += 1
-    sides = _params_by_side(code)
-    return np.array([sum(s * s * n for s, n in sides) * 1e-9, sum(n for _, n in sides) * 1e-6])
-
-
-def _quadratic(channels: Sequence[int], value: Callable[..., np.ndarray]) -> np.ndarray:
-    """[2, i, i] upper triangular Q of both costs with ``v' Q v`` equal to ``value``, a quadratic in the channels."""
-    size = len(channels) + 1
-    q, zero = np.zeros((2, size, size)), value()
-    q[:, 0, 0] = zero
-    for i, a in enumerate(channels, 1):
-        q[:, i, i] = (value(a, a) - 2 * value(a) + zero) / 2
-        q[:, 0, i] = value(a) - zero - q[:, i, i]
-        for j, b in enumerate(channels[: i - 1], 1):
-            q[:, j, i] = value(a, b) - value(a) - value(b) + zero
-    return q
-
-
-@functools.cache
-def _products() -> tuple[_Products, _Products]:
-    """Reads the coefficients off ``_params_by_side``: it is a polynomial, so differences at 0, 1 and 2 give them."""
-    branches = [(start, start + 1 + k, start + 1 + stage + k) for start, stage in _STARTS for k in range(stage)]
-    starts, convs = [start for start, _ in _STARTS], [conv for _, conv, _ in branches]
-    channels = [place for place in range(27) if place not in starts and place not in convs]
-    # The code with a 1 in front, so that an affine form is a vector: row 0 of an identity is the constant 1.
-    one = np.eye(28)
-    vector = one[[0, *(1 + c for c in channels)]]
-    forms = [(one[0], _quadratic(channels, functools.partial(_evaluate, {})))]
-    for s in starts:
-        change = functools.partial(lambda s, *moved: _evaluate({s: 1}, *moved) - _evaluate({}, *moved), s)
-        forms.append((one[1 + s], _quadratic(channels, change)))
-    found = []
-    for cost in range(2):
-        # Rows of Q that are zero are products that vanish.
-        fusions = [
-            (factor, vector[i], q[cost, i] @ vector)
-            for factor, q in forms
-            for i in range(len(vector))
-            if q[cost, i].any()
-        ]
-        residuals = []
-        for start, conv, width in branches:
-            first, second = (
-                (_evaluate({start: 1, conv: 1}, *[width] * n) - _evaluate({start: 1}, *[width] * n))[cost]
-                for n in (1, 2)
-            )
-            inner = (second - 2 * first) / 2 * one[1 + width] + (4 * first - second) / 2 * one[0]
-            residuals.append((one[1 + start], one[1 + conv], one[1 + width], inner))
-        # [factor, term, 28] each; side by side in one matrix.
-        stacks = [np.array(terms).transpose(1, 0, 2) for terms in (fusions, residuals)]
-        columns = np.concatenate([stack.reshape(-1, 28) for stack in stacks]).T
-        found.append(_Products(columns[1:], columns[0], tuple(stack.shape[:2] for stack in stacks)))
-    return found[0], found[1]
+    sides = _params_by_side([relaxed[..., place] for place in range(NAS_BENCH_MR.features)])
+    return {
+        "flops": sum(side * side * 1e-9 * params for side, params in sides),
+        "params": sum(1e-6 * params for _, params in sides),
+    }
 
 
 _COSTS = {
