@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncp_jax import cost_model, get_space, load_table
+from ncp_jax import cost_model, get_space, load_predictor, load_table
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "experiments"
 FILES = {
@@ -164,3 +164,22 @@ def test_wrong_options(run: Callable, name: str, tmp_path: Path) -> None:
     assert status == 2
     assert "got 'nas-bench-mr/segg'; did you mean: nas-bench-mr/seg" in err
     assert not (tmp_path / "out").exists()
+
+
+def test_make_predictors_writes_a_predictor_with_its_card(tmp_path: Path, mirror: Path) -> None:
+    quality = tmp_path / "quality.json"
+    quality.write_text(json.dumps({"tau": {"ensemble": {"seg": 0.5}}}))
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, str(FOLDER / "make_predictors.py"), "--smoke", "--out", str(tmp_path / "out")]
+    done = subprocess.run([*command, "--quality", str(quality)], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    predictor, card = load_predictor(tmp_path / "out" / "nas-bench-mr.npz")
+    assert predictor.members == card["members"] == 2
+    assert [m.name for m in predictor.metrics if m.kind == "cost"] == ["flops", "params"]
+    assert card["tau"] == {"seg": 0.5}
+    assert json.loads((tmp_path / "out" / "nas-bench-mr.json").read_text()) == card
+    quality.write_text("{}")
+    refused = subprocess.run([*command, "--quality", str(quality)], capture_output=True, text=True, env=environment)
+    assert refused.returncode == 1
+    assert "expected a summary.json with tau of the ensemble" in refused.stderr
+    assert "Traceback" not in refused.stderr
