@@ -5,16 +5,19 @@ from __future__ import annotations
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import list_tables
 from ncp_jax.benchmarks.fetch import Fetched, fetch_tables
+from ncp_jax.benchmarks.guard import BudgetExceeded, QueryGuard
 from ncp_jax.benchmarks.registry import load_arrays, load_table
 from ncp_jax.benchmarks.sources import Source, all_sources
 from ncp_jax.benchmarks.store import DataRow, FileCheck, cache_path, list_files, verify_files
 from ncp_jax.benchmarks.table import MetricSpec, Table, join
 
 __all__ = [
+    "BudgetExceeded",
     "DataRow",
     "Fetched",
     "FileCheck",
     "MetricSpec",
+    "QueryGuard",
     "Source",
     "Table",
     "TableArrays",

@@ -1,0 +1,176 @@
+"""Task2Vec: a task as the Fisher information of a probe network on its data.
+
+Achille et al., Task2Vec: Task Embedding for Meta-Learning, ICCV 2019, arXiv 1902.03545.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.embeddings import probe as probes
+from ncp_jax.types import Array, Float, Int, Key, Params
+
+
+def fisher_diagonal(
+    probe: probes.Probe,
+    inputs: Float[Array, "n ..."],
+    *,
+    likelihood: str = "categorical",
+    samples: int = 0,
+    key: Key | None = None,
+    chunk: int = 64,
+) -> Params:
+    """Returns the diagonal of a probe's Fisher information on a data set (host-side: it checks what it gets).
+
+    F_w = mean over x of E_{y ~ p(y | x)} [(d log p(y | x) / dw)^2] (Achille et al., ICCV 2019, section on the Fisher
+    information matrix). y comes from the probe itself, so no labels are needed; the task enters through a head that
+    was fitted to it (``fit_head``) and through the inputs.
+
+    The expectation over y is exact with ``samples=0``: one backward pass an example for every class or output. With
+    more than some dozens of them, draw y instead: the mean of ``samples`` draws, unbiased, one backward pass each.
+
+    Deviation: the paper also fits a robust variant, the precision of noise on the weights; this is the plain one.
+
+    Args:
+      probe: a Flax NNX module of inputs [n, ...], used in evaluation mode with its other state (BatchNorm statistics)
+        held fixed, or ``(apply, params)`` with a pure ``apply(params, inputs [n, ...])``. Examples must not mix.
+      inputs: the task's data [n, ...].
+      likelihood: "categorical": outputs are logits [n, classes]. "gaussian": outputs [n, ...] of any rank are means
+        with unit variance, so in units of the noise's standard deviation.
+      samples: draws of y an example; 0 for the exact expectation.
+      key: for the draws; example i draws from ``fold_in(key, i)``.
+      chunk: examples at a time, the last ones filled up: one compiled program serves data sets of any size. Memory is
+        about that many times the parameters; the result does not depend on it.
+
+    Returns:
+      float32 >= 0, a pytree like the parameters (nested dictionaries for a module), in 1 / (unit of the parameter)^2.
+
+    Raises:
+      UsageError: no data; an unknown likelihood; outputs that do not fit it; samples without a key; samples < 0 or
+        chunk < 1 or no integers; a probe that is neither module nor pair.
+      DataError: an input is not finite, or the result is not.
+    """
+    kind = checks.choose("likelihood", likelihood, probes.LIKELIHOODS)
+    for name, value, least in (("samples", samples, 0), ("chunk", chunk, 1)):
+        if not isinstance(value, int) or value < least:
+            text = checks.message(
+                f"{name} to be an integer >= {least}", repr(value), "samples=0 is exact, chunk=64 usual"
+            )
+            raise checks.UsageError(text)
+    if samples and key is None:
+        raise checks.UsageError(checks.message("a key for the samples", "none", "give key=jax.random.key(0)"))
+    apply, params, rest = probes.open_probe(probe)
+    data = probes.check_inputs(inputs)
+    probes.check_outputs(apply, params, rest, data, kind)
+    draws = jax.random.key(0) if key is None else key
+    add = functools.partial(_add_chunk, apply=apply, likelihood=kind, samples=samples)
+    fisher = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+    for examples, numbers in _chunks(np.asarray(data), chunk):
+        fisher = add(fisher, params, rest, examples, numbers, draws)
+    fisher = jax.tree.map(lambda leaf: leaf / len(data), fisher)
+    if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(fisher)):
+        raise checks.DataError(
+            checks.message("finite Fisher information", "NaN or infinity", "look at the probe's parameters and outputs")
+        )
+    return fisher
+
+
+def task2vec(
+    probe: probes.Probe,
+    inputs: Float[Array, "n ..."],
+    *,
+    keep: Callable[[str], bool] | None = None,
+    likelihood: str = "categorical",
+    samples: int = 0,
+    key: Key | None = None,
+    chunk: int = 64,
+) -> Float[Array, " e"]:
+    """Returns the embedding of a task: the Fisher information of a probe, averaged within each filter (host-side).
+
+    As in the paper, all weights of one filter give one entry: the last axis of a kernel numbers the output units
+    (Flax's layout of linear and convolution kernels), and the others are averaged over. A bias or a scale is an array
+    of its own with an entry a unit. Compare embeddings of one probe with ``similarity(..., kind="task2vec")``.
+
+    Args:
+      probe: as in ``fisher_diagonal``; its head is fitted to the task.
+      inputs: the task's data [n, ...].
+      keep: whether the parameter at a path ("layers/0/kernel") is part of the embedding; all without it. Leave out the
+        head, as the paper does: its shape depends on the number of classes.
+      likelihood: as in ``fisher_diagonal``, as the following.
+      samples: draws of y an example; 0 for the exact expectation.
+      key: for the draws.
+      chunk: examples at a time.
+
+    Returns:
+      float32 [e], >= 0: the kept arrays in the order of ``jax.tree.leaves``, each with an entry a unit.
+
+    Raises:
+      UsageError: ``keep`` keeps nothing (the text lists the paths); what ``fisher_diagonal`` raises.
+      DataError: as ``fisher_diagonal``.
+    """
+    kept = probes.choose_leaves(probes.open_probe(probe)[1], keep)
+    fisher = fisher_diagonal(probe, inputs, likelihood=likelihood, samples=samples, key=key, chunk=chunk)
+    leaves = [leaf for leaf, wanted in zip(jax.tree.leaves(fisher), kept, strict=True) if wanted]
+    return jnp.concatenate([leaf.reshape(-1, leaf.shape[-1] if leaf.ndim else 1).mean(axis=0) for leaf in leaves])
+
+
+def scores(outputs: Float[Array, " o"], key: Key, *, likelihood: str, samples: int) -> Float[Array, "q o"]:
+    """Returns gradients s_q of log p(y_q) by one example's outputs, scaled so that sum_q s_q s_q^T is their covariance.
+
+    With J the Jacobian of the outputs, the Fisher information is then sum_q (J^T s_q)^2. Exact with ``samples=0``: q
+    runs over the classes (s = sqrt(p_q) (e_q - p)) or the outputs (s = e_q). Else over draws of y, each divided by
+    sqrt(samples).
+    """
+    values = outputs.astype(jnp.float32)
+    if likelihood == "gaussian":
+        noise = (samples, values.shape[0])
+        return jax.random.normal(key, noise) / samples**0.5 if samples else jnp.eye(values.shape[0])
+    p = jax.nn.softmax(values)
+    if samples == 0:
+        return jnp.sqrt(p)[:, None] * (jnp.eye(len(p)) - p)
+    labels = jax.random.categorical(key, values, shape=(samples,))
+    return (jax.nn.one_hot(labels, len(p)) - p) / samples**0.5
+
+
+def _chunks(data: np.ndarray, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields ``chunk`` examples at a time with their numbers; the last ones are filled up, with the number -1."""
+    for start in range(0, len(data), chunk):
+        numbers = np.arange(start, start + chunk, dtype=np.int32)
+        yield data[np.minimum(numbers, len(data) - 1)], np.where(numbers < len(data), numbers, -1)
+
+
+@functools.partial(jax.jit, static_argnames=("apply", "likelihood", "samples"), donate_argnums=0)
+def _add_chunk(
+    total: Params,
+    params: Params,
+    rest: Params,
+    inputs: Float[Array, "chunk ..."],
+    numbers: Int[Array, " chunk"],
+    key: Key,
+    *,
+    apply: probes.ApplyModule | probes.ApplyPure,
+    likelihood: str,
+    samples: int,
+) -> Params:
+    """Returns the total plus the Fisher information of each example whose number is not negative."""
+
+    def one(example: Float[Array, "..."], number: Int[Array, ""]) -> Params:
+        outputs, pull = jax.vjp(lambda p: apply(p, rest, example[None])[0].reshape(-1), params)
+
+        def add(mine: Params, score: Float[Array, " o"]) -> tuple[Params, None]:
+            (slope,) = pull(score.astype(outputs.dtype))
+            return jax.tree.map(lambda m, g: m + g.astype(jnp.float32) ** 2, mine, slope), None
+
+        own = jax.random.fold_in(key, number) if samples else key
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, jnp.float32), params)
+        return jax.lax.scan(add, zeros, scores(outputs, own, likelihood=likelihood, samples=samples))[0]
+
+    each = jax.vmap(one)(inputs, numbers)
+    real = (numbers >= 0).astype(jnp.float32)
+    return jax.tree.map(lambda t, e: t + jnp.tensordot(real, e, 1), total, each)
