@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``ncp-jax data …``. Heavy imports wait until a command runs."""
+"""The command line: ``ncp-jax search``, ``order``, ``data …``. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -177,6 +177,30 @@ class Data:
 
 
 @dataclasses.dataclass(frozen=True)
+class Order:
+    """Order elements by pairwise weights: as much weight as possible points forwards, with a bound on every order.
+
+    The weight in row i, column j counts where i comes before j; weights are >= 0, the diagonal is ignored.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """LOLIB text (n, then n² numbers), .npy, or .csv (with or without row and column names)."""
+    time_limit: float = 10.0
+    """Seconds. 0 gives a first descent only."""
+    seed: int = 0
+    """Seed of the search."""
+    json: bool = False
+    """Print JSON: the whole order, and the heaviest 1000 of the dropped edges."""
+
+    def run(self) -> None:
+        """Orders the file's matrix and prints the result."""
+        from ncp_jax.studies.order import describe, run_order
+
+        result = run_order(self.file, time_limit=self.time_limit, seed=self.seed)
+        print(json.dumps(result.summary, indent=1, allow_nan=False) if self.json else describe(result), flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Version:
     """Print the version."""
 
@@ -187,7 +211,12 @@ class Version:
         print(__version__)
 
 
-Command = Annotated[Search, _sub("search")] | Annotated[Data, _sub("data")] | Annotated[Version, _sub("version")]
+Command = (
+    Annotated[Search, _sub("search")]
+    | Annotated[Order, _sub("order")]
+    | Annotated[Data, _sub("data")]
+    | Annotated[Version, _sub("version")]
+)
 
 
 def main() -> None:

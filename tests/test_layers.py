@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 LEVELS = {
     **dict.fromkeys(("types", "checks", "files", "metrics"), 0),
     "spaces": 1,
-    **dict.fromkeys(("benchmarks", "predictors", "propagation"), 2),
+    **dict.fromkeys(("benchmarks", "embeddings", "predictors", "propagation", "ordering"), 2),
     "training": 3,
     "studies": 4,
     "cli": 5,
@@ -106,7 +106,10 @@ def test_importing_package_and_command_line_starts_no_jax() -> None:
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert {"ncp_jax", "tyro"} <= loaded
-    assert loaded & {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "scipy", "pooch"} == set()
+    assert (
+        loaded & {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "scipy", "pooch", "numba", "highspy"}
+        == set()
+    )
 
 
 def undocumented(tree: ast.Module) -> list[str]:

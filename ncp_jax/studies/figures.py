@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax import checks
 from ncp_jax.files import atomic_write
 from ncp_jax.spaces import cost_model, get_space
 
 if TYPE_CHECKING:
+    from ncp_jax.ordering.relations import Reliability
     from ncp_jax.studies.search import SearchResult
 
 GREY, BLUE, ORANGE, GREEN = "#9a9a9a", "#4477aa", "#ee7733", "#228833"
@@ -118,4 +120,35 @@ def margin_figure(contests: Mapping[str, list[dict[str, Any]]], path: Path) -> P
     axes.invert_yaxis()
     axes.set_xlabel("judge's margin over the table's best at equal or lower GFLOPs [standard deviations]")
     axes.legend(frameon=False, fontsize=8)
+    return save_figure(figure, path)
+
+
+def reliability_figure(curves: Mapping[str, Reliability], path: Path) -> Path:
+    """Draws how often "better" came true against its predicted probability; the area of a point is its bin's share.
+
+    Args:
+      curves: name → reliability; empty bins are left out.
+      path: where the PNG goes.
+
+    Raises:
+      UsageError: there are no curves.
+    """
+    if not curves:
+        raise checks.UsageError(checks.message("at least one reliability curve", "none", "reliability() makes them"))
+    figure, axes = new_axes(width=5.2, height=5.0)
+    axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--", label="calibrated")
+    colours = (BLUE, ORANGE, GREEN, "black")
+    for i, (name, curve) in enumerate(curves.items()):
+        some = curve.counts > 0
+        x, y, share = curve.confidence[some], curve.frequency[some], curve.counts[some] / curve.counts.sum()
+        colour = colours[i % len(colours)]
+        label = f"{name} (calibration error {curve.error:.3f}, Brier {curve.brier:.3f})"
+        axes.plot(x, y, color=colour, linewidth=1.2, marker=".", markersize=3, label=label)
+        axes.scatter(x, y, s=12 + 400 * share, color=colour, alpha=0.5, lw=0)
+    axes.set_xlim(-0.02, 1.02)
+    axes.set_ylim(-0.02, 1.02)
+    axes.set_aspect("equal")
+    axes.set_xlabel("predicted probability to be better")
+    axes.set_ylabel("how often it was better (ties count half)")
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
     return save_figure(figure, path)

@@ -1,0 +1,78 @@
+"""The ordering solver on a folder of matrices: weight, bound, seconds, and the gap to best known weights.
+
+    python experiments/solve_orderings.py --folder lolib/io --time-limit 10 --out out/orderings
+
+A file ``FOLDER_best_known.txt`` beside the folder (name and weight a line) is read where there is one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ExperimentConfig):
+    """Options.
+
+    Attributes:
+      folder: LOLIB text, .npy or .csv files; --smoke makes its own matrices.
+      time_limit: seconds a matrix.
+      limit: only the first so many files, in the order of their names; all without it.
+    """
+
+    folder: Path | None = None
+    time_limit: float = 10.0
+    limit: int | None = None
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Orders every (seed, file), writes records and summary.json, returns the summary."""
+    from ncp_jax.ordering import order
+    from ncp_jax.studies.order_benchmark import best_known, load_folder, overview, random_matrices
+    from ncp_jax.studies.records import Records, write_json
+    from ncp_jax.studies.runcard import run_card
+
+    checks.positive("--time-limit", config.time_limit, zero=True)
+    if config.folder is None and not config.smoke:
+        raise checks.UsageError(checks.message("a folder of matrices", "none", "give --folder DIR, or --smoke"))
+    if config.folder is None:
+        matrices, known = random_matrices((5, 15, 40)), {}
+        time_limit = min(config.time_limit, 0.2)
+    else:
+        matrices, known = load_folder(config.folder), best_known(config.folder)
+        time_limit = config.time_limit
+    names = sorted(matrices)[: config.limit]
+    records = Records(config.out, config.settings(), resume=config.resume)
+    order(np.eye(15), time_limit=0)  # compiled code is loaded before the first measurement
+
+    with ProgressBar("matrices") as bar:
+        for seed in range(config.seeds):
+            for name in names:
+                cell = {"seed": seed, "matrix": name}
+                if records.get(cell) is None:
+                    found = order(matrices[name](), time_limit=time_limit, seed=seed)
+                    best = known.get(name)
+                    gap = None if not best else (best - found.weight) / best
+                    records.add(cell, {**found.to_json(), "best_known": best, "gap_to_best_known": gap})
+                bar(len(records), config.seeds * len(names))
+
+    summary = {**overview([record["results"] for record in records]), "config": config.settings(), **run_card()}
+    write_json(config.out / "summary.json", summary)
+    print(
+        f"{summary['optimal']} of {summary['matrices']} proven optimal, "
+        f"mean gap to the bound {summary['mean_gap']:.4%}, at most {summary['max_seconds']:.2f} s"
+    )
+    if summary["mean_gap_to_best_known"] is not None:
+        print(f"mean gap to the best known {summary['mean_gap_to_best_known']:.4%}")
+    return summary
+
+
+if __name__ == "__main__":
+    run_main(Config, run, __doc__ or "")

@@ -1,0 +1,74 @@
+"""Strongly connected components of the preferences: an optimal order solves each alone, one after the other."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import boolean, int32, int64, njit
+from numba.types import Tuple  # type: ignore[attr-defined]
+
+
+@njit(int64(int32[:, ::1], boolean, int64, boolean[::1], int32[::1], int64), nogil=True, cache=True)
+def _visit(differences, along, root, seen, finished, count):  # type: ignore[no-untyped-def]
+    """Depth-first search from ``root``; appends the nodes reached as they finish and returns their number so far.
+
+    ``along`` follows preferences (entries > 0), otherwise they are followed backwards: the matrix is antisymmetric,
+    so that both read rows.
+    """
+    n = differences.shape[0]
+    stack, following = np.empty(n, np.int32), np.empty(n, np.int32)
+    depth = 0
+    stack[0], following[0] = root, n - 1
+    seen[root] = True
+    while depth >= 0:
+        node = stack[depth]
+        row = differences[node]
+        k = following[depth]
+        # Highest index first: with the later reversal, equals come out lowest index first.
+        while k >= 0 and (seen[k] or (row[k] <= 0 if along else row[k] >= 0)):
+            k -= 1
+        following[depth] = k - 1
+        if k >= 0:
+            seen[k] = True
+            depth += 1
+            stack[depth], following[depth] = k, n - 1
+        else:
+            finished[count] = node
+            count += 1
+            depth -= 1
+    return count
+
+
+@njit(Tuple((int32[::1], int32[::1]))(int32[:, ::1]), nogil=True, cache=True)
+def _kosaraju(differences):  # type: ignore[no-untyped-def]
+    n = differences.shape[0]
+    seen, finished = np.zeros(n, np.bool_), np.empty(n, np.int32)
+    count = int64(0)
+    for root in range(n - 1, -1, -1):
+        if not seen[root]:
+            count = _visit(differences, True, root, seen, finished, count)
+    seen[:] = False
+    members, ends = np.empty(n, np.int32), np.empty(n, np.int32)
+    found, components = int64(0), 0
+    for k in range(n - 1, -1, -1):
+        if not seen[finished[k]]:
+            found = _visit(differences, False, finished[k], seen, members, found)
+            ends[components] = found
+            components += 1
+    return members, ends[:components].copy()
+
+
+def strong_components(differences: np.ndarray) -> list[np.ndarray]:
+    """Returns the strongly connected components of the digraph of positive entries, sources first.
+
+    Preferences between components all point from an earlier to a later one, so that any optimal orders of the
+    components, joined, are an optimal order of the whole. Kosaraju's algorithm on the dense matrix: every row is read
+    twice.
+
+    Args:
+      differences: ``[n, n]`` int32, antisymmetric.
+
+    Returns:
+      int32 arrays of indices, each ascending, in a topological order.
+    """
+    members, ends = _kosaraju(differences)
+    return [np.sort(part) for part in np.split(members, ends[:-1])]

@@ -1,0 +1,152 @@
+"""Weights checked and reduced to what an order can change: the differences ``w - w.T``, as int32."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import boolean, float64, int32, int64, njit, void
+from numba.types import Tuple  # type: ignore[attr-defined]
+
+from ncp_jax import checks
+
+_LARGEST = 2**30
+_TILE = 64
+_SHARES = 16
+
+
+@njit(Tuple((boolean, boolean, float64, float64, float64))(float64[:, ::1], int64, int64), nogil=True, cache=True)
+def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
+    """(all finite and >= 0, all integers, largest difference, sums of the larger and of all entries of the pairs).
+
+    Of the pairs whose smaller index is in ``begin`` … ``end``; tiles, because half of the entries are read by columns.
+    """
+    n = weights.shape[0]
+    valid, whole, largest, ceiling, total = True, True, 0.0, 0.0, 0.0
+    for row in range(begin, end, _TILE):
+        for column in range(row, n, _TILE):
+            high, both = 0.0, 0.0
+            for i in range(row, min(end, row + _TILE)):
+                for j in range(max(i + 1, column), min(n, column + _TILE)):
+                    a, b = weights[i, j], weights[j, i]
+                    # Written so that NaN fails it.
+                    if not (a >= 0.0 and b >= 0.0 and a < np.inf and b < np.inf):
+                        valid = False
+                    if whole and (a != np.floor(a) or b != np.floor(b)):
+                        whole = False
+                    largest = max(largest, abs(a - b))
+                    high += max(a, b)
+                    both += a + b
+            ceiling += high
+            total += both
+    return valid, whole, largest, ceiling, total
+
+
+@njit(void(float64[:, ::1], float64, int32[:, ::1], int64, int64), nogil=True, cache=True)
+def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
+    n = weights.shape[0]
+    for row in range(begin, end, _TILE):
+        for column in range(row, n, _TILE):
+            for i in range(row, min(end, row + _TILE)):
+                for j in range(max(i + 1, column), min(n, column + _TILE)):
+                    d = weights[i, j] - weights[j, i]
+                    scaled = np.int32(abs(d) * scale + 0.5)
+                    if d != 0.0 and scaled == 0:
+                        scaled = np.int32(1)
+                    if d < 0.0:
+                        scaled = -scaled
+                    out[i, j] = scaled
+                    out[j, i] = -scaled
+
+
+@njit(float64(float64[:, ::1], int32[::1]), nogil=True, cache=True)
+def forward_weight(weights, order):  # type: ignore[no-untyped-def]
+    """Returns the sum of ``weights[i, j]`` over all i before j in ``order``."""
+    total = 0.0
+    for i in range(order.size):
+        row = weights[order[i]]
+        part = 0.0
+        for j in range(i + 1, order.size):
+            part += row[order[j]]
+        total += part
+    return total
+
+
+@njit(Tuple((int64, int64, int64))(int32[:, ::1], int32[::1]), nogil=True, cache=True)
+def backward_sum(differences, order):  # type: ignore[no-untyped-def]
+    """(sum, number, number of pairs that differ) of the preferences that ``order`` goes against."""
+    total, count, pairs = int64(0), int64(0), int64(0)
+    for i in range(order.size):
+        row = differences[order[i]]
+        for j in range(i + 1, order.size):
+            d = row[order[j]]
+            if d < 0:
+                total -= d
+                count += 1
+            if d != 0:
+                pairs += 1
+    return total, count, pairs
+
+
+@dataclasses.dataclass(frozen=True)
+class Differences:
+    """What an order can change of a weight matrix.
+
+    Attributes:
+      weights: ``[n, n]`` float64, the diagonal as given (it is never read).
+      matrix: ``[n, n]`` int32, ``(w - w.T) * scale`` rounded, antisymmetric; 0 only where the weights are equal.
+      scale: entries a unit of weight.
+      exact: whether nothing was rounded (integer weights).
+      ceiling: the sum over pairs of the larger weight, which no order exceeds.
+      total: the sum of all weights off the diagonal.
+    """
+
+    weights: np.ndarray
+    matrix: np.ndarray
+    scale: float
+    exact: bool
+    ceiling: float
+    total: float
+
+
+def differences(weights: np.ndarray, each: Callable[..., list[Any]]) -> Differences:
+    """Returns the differences of weights ``[n, n]`` float64 in rows.
+
+    Integer weights with differences up to 2**30 are kept exactly. Others are scaled so that the largest difference is
+    2**30 and rounded; one that is not zero stays so. Orders are compared by these integers, while weights and bounds
+    that a caller sees are sums of the weights themselves.
+
+    Args:
+      weights: the weights.
+      each: ``map`` that returns a list; one that uses threads makes it faster.
+
+    Raises:
+      UsageError: negative, infinite or NaN weights off the diagonal.
+    """
+    n = len(weights)
+    # Always the same shares, so that the sums do not depend on the threads; the first rows have the most pairs.
+    cuts = [int(n * (1 - (1 - k / _SHARES) ** 0.5)) // _TILE * _TILE for k in range(_SHARES)] + [n]
+    spans = [(begin, end) for begin, end in itertools.pairwise(cuts) if end > begin]
+    parts = each(lambda span: _survey(weights, *span), spans)
+    valid, whole, largest, ceilings, totals = zip(*parts, strict=True)
+    if not all(valid) or not np.isfinite(sum(totals)):
+        raise checks.UsageError(_invalid(weights))
+    exact = all(whole) and max(largest) <= _LARGEST
+    scale = 1.0 if exact or max(largest) == 0.0 else min(_LARGEST / max(largest), 1e300)
+    matrix = np.zeros(weights.shape, np.int32)
+    each(lambda span: _subtract(weights, scale, matrix, *span), spans)
+    return Differences(weights, matrix, scale, exact, float(sum(ceilings)), float(sum(totals)))
+
+
+def _invalid(weights: np.ndarray) -> str:
+    wrong = ~(np.isfinite(weights) & (weights >= 0))
+    np.fill_diagonal(wrong, False)
+    if not wrong.any():
+        return checks.message("weights whose sum is finite", "an overflow", "scale them down")
+    i, j = (int(k) for k in np.argwhere(wrong)[0])
+    return checks.message(
+        "finite weights >= 0", f"{weights[i, j]} at row {i}, column {j}", "drop that edge (0) or shift the weights"
+    )

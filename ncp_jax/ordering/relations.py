@@ -1,0 +1,217 @@
+"""Predicted scores as relations between pairs: who is better with which probability, and how far to trust it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from ncp_jax import checks
+from ncp_jax.types import Array, Float, Int
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """How often what was predicted came true, by the predicted probability.
+
+    Attributes:
+      confidence: mean predicted probability of each bin [bins], float64; NaN where the bin is empty.
+      frequency: mean outcome of each bin [bins], float64; NaN where the bin is empty.
+      counts: predictions in each bin [bins], int64.
+      error: expected calibration error, the mean of |confidence - frequency| over predictions; 0 is best.
+      brier: Brier score, the mean squared difference of probability and outcome; 0 is best, 0.25 what 0.5 always gets.
+    """
+
+    confidence: Float[np.ndarray, " bins"]
+    frequency: Float[np.ndarray, " bins"]
+    counts: Int[np.ndarray, " bins"]
+    error: float
+    brier: float
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields as a JSON-ready dictionary; None stands for NaN."""
+        means = {"confidence": self.confidence, "frequency": self.frequency}
+        return {
+            **{name: [None if np.isnan(x) else float(x) for x in values] for name, values in means.items()},
+            "counts": self.counts.tolist(),
+            "error": self.error,
+            "brier": self.brier,
+        }
+
+
+@jax.jit
+def _block(rows: Array, columns: Array) -> Array:
+    """Mean over members of sigmoid(rows[m, a] - columns[m, b]), [a, b]; one member at a time stays in the cache."""
+
+    def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
+        return total + jax.nn.sigmoid(pair[0][:, None] - pair[1]), None
+
+    start = jnp.zeros((rows.shape[1], columns.shape[1]), jnp.float32)
+    return jax.lax.scan(add, start, (rows, columns))[0] / rows.shape[0]
+
+
+def relation_matrix(utilities: Float[ArrayLike, "m n"], *, tile: int = 512) -> Float[np.ndarray, "n n"]:
+    """The probability that one is better than the other, for all pairs (Bradley-Terry model, mean of the members).
+
+    ``P[a, b] = mean over members of sigmoid(utilities[m, a] - utilities[m, b])``. In float32 ``P + P.T`` is exactly 1,
+    and the diagonal exactly 0.5.
+
+    Args:
+      utilities: log odds, higher is better, one row for each member of an ensemble. Those further than 1e38 from the
+        middle of their member's range count as that far.
+      tile: rows and columns computed at a time; what is needed beside the result is a few ``tile * tile`` float32. The
+        result does not depend on it beyond rounding.
+
+    Returns:
+      float32 [n, n] on the host; [[0.5]] for one architecture.
+
+    Raises:
+      UsageError: not [m, n] real numbers with m, n >= 1; or ``tile`` is not a positive integer.
+      DataError: a utility is NaN or infinite.
+    """
+    centred = _centred(utilities)
+    if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
+        raise checks.UsageError(checks.message("tile to be an integer >= 1", repr(tile), "512 suits most machines"))
+    n = centred.shape[1]
+    tile = min(int(tile), 1 << (n - 1).bit_length())  # few sizes, so few programs, and little padding for small n
+    starts = range(0, n, tile)
+    padded = np.pad(centred, ((0, 0), (0, -n % tile)))
+    parts = [jnp.asarray(padded[:, start : start + tile]) for start in starts]
+    result = np.empty((n, n), np.float32)
+    for i, top in enumerate(starts):
+        for j, left in enumerate(starts[i:], start=i):
+            block = np.asarray(_block(parts[i], parts[j]))[: n - top, : n - left]
+            if i == j:
+                block = np.triu(block, 1)
+                block += np.tril(1 - block.T, -1)
+                np.fill_diagonal(block, 0.5)
+            result[top : top + tile, left : left + tile] = block
+            if i != j:
+                result[left : left + tile, top : top + tile] = 1 - block.T
+    return result
+
+
+def trusted_weights(probability: Float[ArrayLike, "n n"], threshold: float = 0.6) -> Float[np.ndarray, "n n"]:
+    """Weights of the preferences to keep: ``2 P - 1`` where ``P >= threshold`` and ``P > 0.5``, else 0.
+
+    Args:
+      probability: P[a, b] that a is better than b. The diagonal does not count.
+      threshold: how sure a preference has to be, in [0.5, 1).
+
+    Returns:
+      float32 [n, n] in [0, 1], 0 on the diagonal: what ``ncp_jax.ordering.order`` takes.
+
+    Raises:
+      UsageError: not a square matrix, n >= 1; or the threshold is outside [0.5, 1).
+      DataError: an entry is NaN or outside [0, 1].
+    """
+    matrix = _square(probability)
+    if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0.5 <= threshold < 1:
+        raise checks.UsageError(
+            checks.message("threshold to be a number in [0.5, 1)", repr(threshold), "0.6 keeps all but close calls")
+        )
+    weights = np.where(matrix >= np.float32(threshold), np.maximum(2 * matrix - 1, 0), np.float32(0))
+    np.fill_diagonal(weights, 0)
+    return weights
+
+
+def borda(probability: Float[ArrayLike, "n n"]) -> Float[np.ndarray, " n"]:
+    """The mean probability to be better than another one; a higher score is better.
+
+    Args:
+      probability: P[a, b] that a is better than b. The diagonal does not count.
+
+    Returns:
+      float32 [n] in [0, 1]: means of the rows without the diagonal; 0.5 where there is no other (n = 1).
+
+    Raises:
+      UsageError: not a square matrix, n >= 1.
+      DataError: an entry is NaN or outside [0, 1].
+    """
+    matrix = _square(probability)
+    n = len(matrix)
+    if n == 1:
+        return np.array([0.5], np.float32)
+    return ((matrix.sum(axis=1, dtype=np.float64) - matrix.diagonal()) / (n - 1)).astype(np.float32)
+
+
+def reliability(probability: Float[ArrayLike, " k"], outcome: Float[ArrayLike, " k"], *, bins: int = 10) -> Reliability:
+    """Compares predicted probabilities with outcomes, in bins of equal width.
+
+    Bin i holds the probabilities in [i / bins, (i + 1) / bins), the last one also 1. Errors are as in Naeini, Cooper &
+    Hauskrecht (AAAI 2015), for the probability of "better" instead of the top class's.
+
+    Args:
+      probability: predicted, that the first of a pair is better; k >= 1 pairs.
+      outcome: 1 where it was, 0 where it was worse, 0.5 for a tie.
+      bins: how many bins.
+
+    Raises:
+      UsageError: not two vectors of one length k >= 1; or ``bins`` is not a positive integer.
+      DataError: a probability is NaN or outside [0, 1], an outcome none of 0, 0.5 and 1.
+    """
+    predicted, observed = _numbers("probability", probability), _numbers("outcome", outcome)
+    if predicted.ndim != 1 or predicted.shape != observed.shape or not len(predicted):
+        got = f"shapes {predicted.shape} and {observed.shape}"
+        raise checks.UsageError(checks.message("probability and outcome of k >= 1 pairs, [k] both", got, "give both"))
+    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
+        raise checks.UsageError(checks.message("bins to be an integer >= 1", repr(bins), "10 is usual"))
+    _in_unit_interval(predicted)
+    wrong = ~np.isin(observed, (0.0, 0.5, 1.0))
+    if wrong.any():
+        got = f"{observed[wrong][0]:.6g} at {int(np.argmax(wrong))}"
+        raise checks.DataError(checks.message("outcomes 0 (worse), 0.5 (tie) or 1 (better)", got, "recode them"))
+    place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
+    counts = np.bincount(place, minlength=bins)
+    some = np.where(counts > 0, counts, np.nan)
+    confidence, frequency = (np.bincount(place, x, minlength=bins) / some for x in (predicted, observed))
+    error = np.nansum(counts * np.abs(confidence - frequency)) / len(predicted)
+    brier = np.mean((predicted.astype(np.float64) - observed) ** 2)
+    return Reliability(confidence, frequency, counts, float(error), float(brier))
+
+
+def _numbers(name: str, values: Any) -> np.ndarray:
+    try:
+        found = np.asarray(values)
+    except (TypeError, ValueError) as error:
+        got = f"something else ({error})"
+        raise checks.UsageError(checks.message(f"{name} to be an array", got, "give rows of one length")) from error
+    if found.dtype.kind not in "buif":
+        raise checks.UsageError(checks.message(f"{name} of real numbers", f"type {found.dtype}", "convert it"))
+    return found if found.dtype.kind == "f" else found.astype(np.float64)
+
+
+def _centred(utilities: Any) -> np.ndarray:
+    """Utilities, float32 [m, n], moved so that each member's range is centred at 0: a large offset costs no digits."""
+    found = _numbers("utilities", utilities)
+    if found.ndim != 2 or not found.size:
+        expected = "utilities [m, n] of m >= 1 members for n >= 1 architectures"
+        raise checks.UsageError(checks.message(expected, f"shape {found.shape}", "give one row for each member"))
+    wide = found.astype(np.float64)
+    if not np.isfinite(wide).all():
+        member, place = np.argwhere(~np.isfinite(wide))[0]
+        got = f"{wide[member, place]} for architecture {place} of member {member}"
+        raise checks.DataError(checks.message("finite utilities", got, "look at the predictor that made them"))
+    middle = wide.min(axis=1, keepdims=True) / 2 + wide.max(axis=1, keepdims=True) / 2
+    # Beyond, a difference would overflow float32.
+    return np.clip(wide - middle, -1e38, 1e38).astype(np.float32)
+
+
+def _square(probability: Any) -> np.ndarray:
+    found = _numbers("probability", probability)
+    if found.ndim != 2 or found.shape[0] != found.shape[1] or not found.size:
+        expected = "a square matrix of probabilities, at least 1 x 1"
+        raise checks.UsageError(checks.message(expected, f"shape {found.shape}", "relation_matrix makes one"))
+    _in_unit_interval(found)
+    return found.astype(np.float32, copy=False)
+
+
+def _in_unit_interval(probability: np.ndarray) -> None:
+    if not (probability.min() >= 0 and probability.max() <= 1):
+        place = np.argwhere(~((probability >= 0) & (probability <= 1)))[0].tolist()
+        got = f"{probability[tuple(place)]:.6g} at {place}"
+        raise checks.DataError(checks.message("probabilities in 0..1", got, "utilities become ones in relation_matrix"))
