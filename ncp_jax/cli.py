@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``order``, ``data …``. Heavy imports wait until a command runs."""
+"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``data …``. Heavy imports wait until a command runs."""
 
 from __future__ import annotations
 
@@ -201,6 +201,51 @@ class Order:
 
 
 @dataclasses.dataclass(frozen=True)
+class Rank:
+    """Rank a table's architectures from few measurements, with other tasks as sources (Arch-Graph).
+
+    Relations between architectures are learned, the trusted ones become an acyclic graph, and its top is measured next.
+    """
+
+    table: str
+    """Table (transnas-micro/jigsaw, see `ncp-jax data list`) or CSV file; a query reads one of its values."""
+    sources: Annotated[tuple[str, ...], _Append] = ()
+    """Table or CSV file of another task, all (the benchmark's other tasks), or none. May be given again."""
+    source_budget: int | None = None
+    """Measurements used of each source; all of them without it."""
+    space: str | None = None
+    """Space of CSV files."""
+    maximize: str | None = None
+    """Metric of CSV files, higher better."""
+    minimize: str | None = None
+    """Metric of CSV files, lower better."""
+    budget: int = 50
+    """Architectures measured on the table."""
+    seed: int = 0
+    """Seed of the search."""
+    out: Path | None = None
+    """Folder for rank.json and queries.csv."""
+    json: bool = False
+    """Print rank.json instead of the summary."""
+
+    def run(self) -> None:
+        """Runs the search, prints what it found."""
+        from ncp_jax.files import make_folder
+        from ncp_jax.studies.rank import RankConfig, describe, run_rank, write_rank
+
+        use_compilation_cache()
+        fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(RankConfig) if hasattr(self, f.name)}
+        config = RankConfig(**fields)
+        if self.out is not None:
+            make_folder(self.out)
+        result = run_rank(config)
+        print(json.dumps(result.summary, indent=1, allow_nan=False) if self.json else describe(result), flush=True)
+        if self.out is not None:
+            for path in write_rank(result, self.out):
+                print(f"ncp-jax: wrote {path}", file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True)
 class Version:
     """Print the version."""
 
@@ -213,6 +258,7 @@ class Version:
 
 Command = (
     Annotated[Search, _sub("search")]
+    | Annotated[Rank, _sub("rank")]
     | Annotated[Order, _sub("order")]
     | Annotated[Data, _sub("data")]
     | Annotated[Version, _sub("version")]

@@ -42,6 +42,12 @@ class Reliability:
             "brier": self.brier,
         }
 
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Reliability:
+        """The inverse of ``to_json``."""
+        means = {name: np.array(content[name], float) for name in ("confidence", "frequency")}
+        return cls(**means, counts=np.array(content["counts"]), error=content["error"], brier=content["brier"])
+
 
 @jax.jit
 def _block(rows: Array, columns: Array) -> Array:

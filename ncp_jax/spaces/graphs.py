@@ -41,7 +41,7 @@ class ArchitectureGraphs:
     attributes: Float[Array, "n g"]
 
 
-def architecture_graphs(space: Space | str, codes: Int[Array, "n d"]) -> ArchitectureGraphs:
+def architecture_graphs(space: Space | str, codes: Int[Array | np.ndarray, "n d"]) -> ArchitectureGraphs:
     """The graphs of codes, as NumPy arrays on the host.
 
     Cells (v = 6, the operations on the edges): a node has a one-hot of its operation ("none" left out) and one of its

@@ -152,3 +152,23 @@ def reliability_figure(curves: Mapping[str, Reliability], path: Path) -> Path:
     axes.set_ylabel("how often it was better (ties count half)")
     axes.legend(frameon=False, fontsize=8, loc="upper left")
     return save_figure(figure, path)
+
+
+def query_figure(curves: Mapping[str, Mapping[str, list[float]]], path: Path) -> Path:
+    """Draws the best percentile found against the number of queries, with bootstrap bands.
+
+    Args:
+      curves: method → "mean", "low", "high" after each query, in percent.
+      path: where the PNG goes.
+    """
+    figure, axes = new_axes()
+    colours = (BLUE, ORANGE, GREEN, "#aa3377", "black", GREY)
+    for i, (name, curve) in enumerate(curves.items()):
+        queries, colour = np.arange(1, len(curve["mean"]) + 1), colours[i % len(colours)]
+        axes.plot(queries, curve["mean"], color=colour, linewidth=1.4, label=name)
+        axes.fill_between(queries, curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
+    axes.set_yscale("log")
+    axes.set_xlabel("queries of the target")
+    axes.set_ylabel("best found, % of the table (lower is better)")
+    axes.legend(frameon=False, fontsize=8)
+    return save_figure(figure, path)

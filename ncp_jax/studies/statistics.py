@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def mean_interval(values: Sequence[float], *, level: float = 0.95, seed: int = 0) -> dict[str, float]:
+def mean_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95, seed: int = 0) -> dict[str, float]:
     """Returns the mean with its percentile-bootstrap interval: ``{"mean", "low", "high", "n"}``.
 
     With one value the interval is that value: nothing is known about its spread.

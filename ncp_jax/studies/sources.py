@@ -1,0 +1,157 @@
+"""What other tasks say about the candidates of a target: their measured values, or relations learned from a few."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table
+from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
+from ncp_jax.types import Array, Float, Int, Params
+
+CENSUS = 512  # architectures of whole source tables that a predictor learns them from
+
+
+class Sources(NamedTuple):
+    """What is known of the source tasks, in e variants (one a target, or one a run).
+
+    Attributes:
+      evidence: ``[e, n, s]`` utilities of all candidates on the sources, in standard units.
+      encoder: weights of an encoder pre-trained on them, leaves ``[e, members, …]``; None for fresh ones.
+    """
+
+    evidence: Float[Array, "e n s"]
+    encoder: Params | None = None
+
+
+def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, "s n"]:
+    """The sources' main metrics for the target's architectures, higher better, NaN where a source lacks one.
+
+    Raises:
+      UsageError: a source of another space, or one that is the target itself: under any name, in any order.
+      DataError: a source that shares no architecture with the target.
+    """
+    columns, sought = [], np.asarray(target.oriented(target.main.name))
+    for source in sources:
+        if source.space != target.space:
+            expected, got = f"sources in {target.space}", f"{source.name} in {source.space}"
+            raise checks.UsageError(checks.message(expected, got, "relations carry over within one space"))
+        rows = np.asarray(source.rows(target.codes))
+        if (rows < 0).all():
+            expected, got = f"architectures of {target.name} in {source.name}", "none that both have"
+            raise checks.DataError(checks.message(expected, got, "choose sources measured on the same architectures"))
+        shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
+        if shared.sum() > 1 and np.array_equal(values[rows[shared]], sought[shared]):
+            remedy = "leave it out: the target is what is sought"
+            raise checks.UsageError(checks.message("sources other than the target", source.name, remedy))
+        columns.append(np.where(shared, values[np.maximum(rows, 0)], np.nan))
+    return np.asarray(columns, np.float32).reshape(len(columns), len(target))
+
+
+def full_sources(
+    inputs: RelationInputs, values: Sequence[Float[np.ndarray, "s n"]], *, seed: int, recipe: RelationRecipe
+) -> Sources:
+    """Evidence from whole source tables: the measured scores, and beside them what a predictor makes of a sample.
+
+    The predictor's utilities know nothing of the single training run's luck that a measured value holds.
+
+    Args:
+      inputs: of the candidates.
+      values: for each target its sources' values, higher better, NaN where not measured.
+      seed: of the sample and of the weights.
+      recipe: of the relation predictor.
+
+    Returns:
+      One variant a target, s measured and s learned columns.
+    """
+    measured = np.stack([measured_scores(v) for v in values])
+    shared = [int(np.isfinite(v).all(axis=0).sum()) for v in values]
+    if min(shared) < 2:
+        return Sources(jnp.asarray(measured))
+    census = min(CENSUS, *shared)
+    drawn = [sampled_values(v, census, runs=1, seed=seed) for v in values]
+    rows, sampled = (np.concatenate(part) for part in zip(*drawn, strict=True))
+    learned = learn_sources(inputs, rows, sampled, seed=seed, recipe=recipe).evidence
+    return Sources(jnp.concatenate([jnp.asarray(measured), learned], axis=-1))
+
+
+def sampled_values(
+    values: Float[np.ndarray, "s n"], budget: int, *, runs: int, seed: int
+) -> tuple[Int[np.ndarray, "r b"], Float[np.ndarray, "r b s"]]:
+    """The same ``budget`` random architectures measured on every source, another set for each run.
+
+    Raises:
+      UsageError: a budget below 2 or above the number of architectures that all sources have.
+    """
+    shared = np.flatnonzero(np.isfinite(values).all(axis=0))
+    if not 2 <= budget <= len(shared):
+        expected = f"a source budget from 2 to the {len(shared)} architectures that all sources have"
+        raise checks.UsageError(checks.message(expected, str(budget), "choose another one, or use all"))
+    rows = [np.random.default_rng([seed, run]).choice(shared, budget, replace=False) for run in range(runs)]
+    chosen = np.stack(rows).astype(np.int32)
+    return chosen, values.T[chosen]
+
+
+def measured_scores(values: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "n s"]:
+    """Full source tables (higher better, NaN where not measured) as evidence: normal scores; 0 where not measured."""
+    values = np.asarray(values, np.float32)
+    known = np.isfinite(values)
+    return np.asarray(jax.vmap(_sorted_scores)(jnp.where(known, values, jnp.nan))).T
+
+
+def _sorted_scores(values: Float[Array, " n"]) -> Float[Array, " n"]:
+    """As ``normal_scores`` for many values: by sorting, not by pairs."""
+    known = jnp.isfinite(values)
+    ordered = jnp.sort(jnp.where(known, values, jnp.inf))
+    low, high = (jnp.searchsorted(ordered, values, side=side) for side in ("left", "right"))
+    quantile = (low + high) / 2 / jnp.maximum(known.sum(), 1)
+    edge = 0.5 / jnp.maximum(known.sum(), 1)
+    return jnp.where(known, jax.scipy.special.ndtri(jnp.clip(quantile, edge, 1 - edge)), 0.0)
+
+
+def learn_sources(
+    inputs: RelationInputs,
+    rows: Int[np.ndarray, "r b"],
+    values: Float[np.ndarray, "r b s"],
+    *,
+    seed: int,
+    recipe: RelationRecipe,
+) -> Sources:
+    """Evidence from small source budgets: relation predictors of all sources together, read off for every candidate.
+
+    One encoder learns all sources of a run; each source keeps an embedding of its own.
+
+    Args:
+      inputs: of the candidates.
+      rows: architectures measured on the sources, one set a run.
+      values: their metrics on each source, higher better, NaN where not measured.
+      seed: of the weights.
+      recipe: of the relation predictor.
+
+    Returns:
+      The members' mean utilities and their encoders, a variant a run.
+    """
+    # A third number keeps these weights apart from those of the targets.
+    seeds = np.stack([np.full(len(rows), seed), np.arange(len(rows)), np.ones(len(rows), int)], axis=1)
+    fits = fit_relations(inputs, rows, values, seeds=seeds, recipe=recipe)
+    mean = fits.utilities.mean(axis=1)
+    spread = jnp.maximum(mean.std(axis=1, keepdims=True), 1e-6)
+    return Sources((mean - mean.mean(axis=1, keepdims=True)) / spread, fits.params["encoder"])
+
+
+def read_source_budget(text: str) -> int | None:
+    """Reads "all" (None) or a number of architectures.
+
+    Raises:
+      UsageError: neither.
+    """
+    if text.lower() == "all":
+        return None
+    if not text.isdigit() or int(text) < 2:
+        raise checks.UsageError(checks.message("--source-budget all or a number from 2", repr(text), "try 50"))
+    return int(text)

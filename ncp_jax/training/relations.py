@@ -1,0 +1,275 @@
+"""Fitting relation predictors: seeds × targets × budgets × members in one vmapped program."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import nnx
+
+from ncp_jax import checks
+from ncp_jax.predictors.relation import ENCODERS, RelationPredictor, pair_loss
+from ncp_jax.spaces import Space
+from ncp_jax.spaces.graphs import architecture_graphs
+from ncp_jax.types import Array, Float, Int, Params
+
+PROBIT = 1.702  # the logistic curve of this slope is nearest to the normal distribution's
+EDGE = 1e-3  # quantiles are kept so far from 0 and 1
+
+
+@dataclasses.dataclass(frozen=True)
+class RelationRecipe:
+    """How a relation predictor is built and trained; ``RelationRecipe(**dataclasses.asdict(recipe))`` is the same.
+
+    Attributes:
+      encoder: "graph" or "code", see ``RelationPredictor``.
+      width: units of every layer.
+      rounds: of message passing.
+      members: networks in the ensemble.
+      steps: gradient steps of a fit.
+      learning_rate: of Adam, decayed to zero along a cosine.
+      weight_decay: decoupled.
+      noise: standard deviation of the difference between two measurements, in normal scores: how far apart two
+        architectures must be until the label of their pair is certain.
+    """
+
+    encoder: str = "code"
+    width: int = 32
+    rounds: int = 1
+    members: int = 5
+    steps: int = 150
+    learning_rate: float = 3e-3
+    weight_decay: float = 1e-2
+    noise: float = 1.0
+
+    def __post_init__(self) -> None:
+        checks.choose("encoder", self.encoder, ENCODERS)
+        for name in ("width", "rounds", "members", "steps", "learning_rate", "noise"):
+            checks.positive(name, getattr(self, name))
+        checks.positive("weight_decay", self.weight_decay, zero=True)
+
+
+class RelationInputs(NamedTuple):
+    """What the network sees of n candidates, see ``RelationPredictor``; attributes in standard units."""
+
+    nodes: Float[Array, "n v f"]
+    live: Float[Array, "n v"]
+    links: Float[Array, "v v"]
+    attributes: Float[Array, "n g"]
+
+    @classmethod
+    def of(cls, space: Space | str, codes: Int[Array | np.ndarray, "n d"]) -> RelationInputs:
+        """The graphs of some codes; attributes are standardised over them, constant ones become 0."""
+        graphs = architecture_graphs(space, codes)
+        attributes = np.asarray(graphs.attributes)
+        spread = attributes.std(axis=0)
+        standard = (attributes - attributes.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf)
+        arrays = (graphs.nodes, graphs.live, graphs.links, standard)
+        return cls(*(jnp.asarray(a, jnp.float32) for a in arrays))
+
+    def take(self, rows: Int[Array, " b"]) -> tuple[Array, Array, Array, Array]:
+        """The arguments of the network for some of the candidates."""
+        return self.nodes[rows], self.live[rows], self.links, self.attributes[rows]
+
+
+class Fits(NamedTuple):
+    """Fitted ensembles of r runs.
+
+    Attributes:
+      params: leaves ``[r, members, …]``.
+      utilities: ``[r, members, n, t]`` of all candidates, in normal scores of the run's own measurements.
+    """
+
+    params: Params
+    utilities: Float[Array, "r m n t"]
+
+
+def normal_scores(values: Float[Array, "*r b"], mask: Float[Array, "*r b"]) -> Float[Array, "*r b"]:
+    """Ranks of the measured values as quantiles of the normal distribution; equal values get equal scores.
+
+    Args:
+      values: higher better; what is masked out may be anything, NaN too.
+      mask: 1 where measured. The scores of the rest are 0.
+    """
+    known = mask > 0
+    safe = jnp.where(known, values, 0.0)
+    pairs = known[..., None, :] & known[..., :, None]
+    below = ((safe[..., :, None] > safe[..., None, :]) & pairs).sum(-1)
+    level = ((safe[..., :, None] == safe[..., None, :]) & pairs).sum(-1)
+    quantile = (below + 0.5 * level) / jnp.maximum(known.sum(-1, keepdims=True), 1)
+    return jnp.where(known, jax.scipy.special.ndtri(jnp.clip(quantile, EDGE, 1 - EDGE)), 0.0)
+
+
+def preferences(scores: Float[Array, "*r b"], noise: float) -> Float[Array, "*r b b"]:
+    """P(a truly better than b) from two noisy scores: Φ((s_a − s_b) / noise), soft labels for all pairs."""
+    return jax.scipy.stats.norm.cdf((scores[..., :, None] - scores[..., None, :]) / noise)
+
+
+def fit_relations(
+    inputs: RelationInputs,
+    rows: Int[np.ndarray, "r b"],
+    values: Float[np.ndarray, "r b t"],
+    *,
+    seeds: Int[np.ndarray, "r k"],
+    recipe: RelationRecipe,
+    evidence: Float[Array, "e n s"] | None = None,
+    which: Int[np.ndarray, " r"] | None = None,
+    encoder: Params | None = None,
+) -> Fits:
+    """Trains r × members relation predictors at once, each on all pairs of its run's measurements.
+
+    Args:
+      inputs: of the n candidates.
+      rows: candidates measured in each run; -1 in unused slots.
+      values: their metrics on t tasks, higher better; NaN where not measured.
+      seeds: of the weights, one row of non-negative integers a run; a run's result does not depend on the others.
+      recipe: network and training.
+      evidence: utilities of all candidates on s sources, in standard units, e variants of them; None for no sources.
+      which: the variant that each run sees; 0 without it.
+      encoder: weights of a pre-trained encoder, leaves ``[e, members, …]``, to start from; fresh ones without it.
+
+    Returns:
+      Parameters, and utilities of all candidates.
+
+    Raises:
+      UsageError: shapes that do not fit, or a run with fewer than two measurements of a task.
+    """
+    n, runs, tasks = inputs.nodes.shape[0], rows.shape[0], values.shape[-1]
+    if rows.ndim != 2 or values.shape[:2] != rows.shape or rows.max(initial=-1) >= n:
+        expected, got = "rows [r, b] below n and values [r, b, t]", f"{list(rows.shape)} and {list(values.shape)}"
+        raise checks.UsageError(checks.message(expected, got, "give the values of the rows asked"))
+    known = (rows >= 0)[..., None] & np.isfinite(values)
+    if known.sum(axis=1).min() < 2:
+        raise checks.UsageError(
+            checks.message("two measured architectures or more", str(int(known.sum(axis=1).min())), "query more")
+        )
+    if evidence is None:
+        evidence = jnp.zeros((1, n, 0), jnp.float32)
+    variant = np.zeros(runs, np.int32) if which is None else np.asarray(which, np.int32)
+    shape = _Shape(*(int(k) for k in (*inputs.nodes.shape[1:], inputs.attributes.shape[-1], evidence.shape[-1], tasks)))
+    start = _weights(recipe, shape, np.asarray(seeds))
+    if encoder is not None:
+        start["encoder"] = jax.tree.map(lambda leaf: leaf[variant], encoder)
+    params, utilities = _program(recipe, shape)(
+        inputs,
+        evidence,
+        jnp.asarray(variant),
+        jnp.asarray(np.maximum(rows, 0), jnp.int32),
+        jnp.asarray(np.where(known, values, 0.0), jnp.float32),
+        jnp.asarray(known, jnp.float32),
+        start,
+    )
+    return Fits(params, utilities)
+
+
+class _Shape(NamedTuple):
+    """Sizes that decide the network's shape: see ``RelationPredictor``."""
+
+    operations: int
+    features: int
+    attributes: int
+    sources: int
+    tasks: int
+
+
+@functools.lru_cache(maxsize=64)
+def _skeleton(recipe: RelationRecipe, shape: _Shape) -> tuple[Any, Any]:
+    """The network's graph and the shapes of its weights, nothing computed."""
+
+    def build() -> RelationPredictor:
+        return RelationPredictor(
+            shape.features,
+            shape.attributes,
+            operations=shape.operations,
+            sources=shape.sources,
+            tasks=shape.tasks,
+            encoder=recipe.encoder,
+            width=recipe.width,
+            rounds=recipe.rounds,
+            rngs=nnx.Rngs(0),
+        )
+
+    return nnx.split(nnx.eval_shape(build))
+
+
+def _weights(recipe: RelationRecipe, shape: _Shape, seeds: Int[np.ndarray, "r k"]) -> Params:
+    """Fresh weights ``[r, members, …]`` with the module's own distributions, drawn on the host.
+
+    Compiling JAX's generator for every layer would take longer than a search.
+    """
+    leaves, tree = jax.tree_util.tree_flatten_with_path(_skeleton(recipe, shape)[1])
+    generators = [[np.random.default_rng([*seed, member]) for member in range(recipe.members)] for seed in seeds]
+
+    def draw(path: Any, leaf: Any) -> np.ndarray:
+        name = jax.tree_util.keystr(path)
+        size = (len(seeds), recipe.members, *leaf.shape)
+        if "trust" in name:
+            return np.full(size, 1.0 / max(shape.sources, 1), np.float32)
+        if "bias" in name:
+            return np.zeros(size, np.float32)
+        gain = 1.0 if "task" in name else 2.0
+        normal = [[g.standard_normal(leaf.shape, np.float32) for g in run] for run in generators]
+        return np.asarray(normal, np.float32).reshape(size) * np.float32(np.sqrt(gain / leaf.shape[0]))
+
+    return jax.tree_util.tree_unflatten(tree, [jnp.asarray(draw(path, leaf)) for path, leaf in leaves])
+
+
+@functools.lru_cache(maxsize=32)
+def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
+    """The jitted program of one recipe; the cache keeps it, so equal shapes never compile twice."""
+    schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)
+    optimiser = optax.adamw(schedule, b2=0.99, weight_decay=recipe.weight_decay)
+    slope = jnp.float32(PROBIT / recipe.noise)
+    graphdef = _skeleton(recipe, shape)[0]
+
+    def program(
+        inputs: RelationInputs,
+        evidence: Array,
+        variant: Array,
+        slots: Array,
+        values: Array,
+        known: Array,
+        start: Params,
+    ) -> tuple[Params, Array]:
+        def apply(params: Params, arguments: tuple[Array, ...]) -> Array:
+            return nnx.merge(graphdef, params)(*arguments)
+
+        def train(params: Params, arguments: tuple[Array, ...], scores: Array, mask: Array) -> Params:
+            preference = jax.vmap(lambda s: preferences(s, recipe.noise), in_axes=1)(scores)
+
+            def loss(params: Params) -> Array:
+                utilities = apply(params, arguments)
+                return jax.vmap(pair_loss, in_axes=(1, 0, 1, None))(utilities, preference, mask, slope).mean()
+
+            def step(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], None]:
+                params, state = carry
+                updates, state = optimiser.update(jax.grad(loss)(params), state, params)
+                return (optax.apply_updates(params, updates), state), None
+
+            return jax.lax.scan(step, (params, optimiser.init(params)), length=recipe.steps)[0][0]
+
+        def run(slots: Array, values: Array, known: Array, variant: Array, start: Params) -> Params:
+            scores = normal_scores(values.T, known.T).T
+            arguments = (*inputs.take(slots), evidence[variant][slots])
+            return jax.vmap(train, in_axes=(0, None, None, None))(start, arguments, scores, known)
+
+        params = jax.vmap(run)(slots, values, known, variant, start)
+
+        def judge(item: tuple[Params, Array, Array, Array, Array]) -> Array:
+            params, slots, values, known, variant = item
+            scores = normal_scores(values.T, known.T).T
+            arguments = (*inputs, evidence[variant])
+            utilities = jax.vmap(lambda p: apply(p, arguments))(params)
+            # Relations leave the origin of utilities open: the measured ones fix it.
+            gap = ((scores - utilities[:, slots]) * known).sum(axis=1) / known.sum(axis=0)
+            return utilities + gap[:, None]
+
+        # One run after another: the hidden units of all candidates in all runs would not fit.
+        return params, jax.lax.map(judge, (params, slots, values, known, variant))
+
+    return jax.jit(program)
