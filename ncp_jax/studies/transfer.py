@@ -229,6 +229,8 @@ def calibration(found: ArchGraphRuns, values: np.ndarray, *, seed: int = 0) -> t
         a, b = rng.choice(left, (2, PAIRS))
         predicted.append(np.asarray(jax.nn.sigmoid(utilities[:, a] - utilities[:, b])).mean(axis=0))
         truth.append(0.5 * (1 + np.sign(values[a] - values[b])))
+    if not predicted:  # everything was measured: no relation is left to be wrong about
+        return np.array([0.5]), np.array([0.5])
     return np.concatenate(predicted), np.concatenate(truth)
 
 

@@ -270,3 +270,11 @@ def test_the_figure_draws_each_curve(tmp_path):
     assert (pictures[0] != pictures[1]).mean() > 0.005
     with pytest.raises(UsageError, match="at least one reliability curve"):
         reliability_figure({}, tmp_path / "none.png")
+
+
+def test_reliability_survives_json() -> None:
+    found = reliability(np.array([0.05, 0.95]), np.array([0.0, 1.0]), bins=4)
+    again = type(found).from_json(found.to_json())
+    np.testing.assert_array_equal(again.confidence, found.confidence)
+    np.testing.assert_array_equal(again.counts, found.counts)
+    assert (again.error, again.brier) == (found.error, found.brier)

@@ -12,7 +12,7 @@ import pytest
 
 from ncp_jax import Table, checks
 from ncp_jax.benchmarks.guard import QueryGuard
-from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, acyclic_order, run_arch_graph
+from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, _favourites, _next, acyclic_order, run_arch_graph
 from ncp_jax.studies.sources import Sources, measured_scores
 from ncp_jax.studies.trace import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe
@@ -185,3 +185,11 @@ def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> 
     best = max(weight(order) for order in itertools.permutations(range(5)))
     assert weight(acyclic_order(utilities, trust=trust)) == pytest.approx(best, rel=1e-5)
     assert best < weights.sum() - 1e-3
+
+
+def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
+    evidence = jnp.array([[[0.0], [3.0], [1.0], [2.0], [-1.0]]])
+    favourites = _favourites(evidence)
+    assert favourites.tolist() == [[1, 3, 2, 0, 4]]
+    found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
+    assert found.tolist() == [[2, 0], [3, 2]]

@@ -118,6 +118,7 @@ def refused(result: tuple[int, str, str], status: int, words: str) -> None:
         (2, "--table transnas-micro/jigsw", "did you mean: transnas-micro/jigsaw"),
         (2, "--table {target} --sources transnas-micro/jigsw", "did you mean: transnas-micro/jigsaw"),
         (2, "--table {target} --budget 101", "expected budget to be an integer in 1..100, got 101"),
+        (2, "--table {target} --source-budget 5", "expected --sources with --source-budget, got none"),
         (2, "--table {target} --budget 1", "expected --budget 2 or more, got 1; relations need pairs"),
         (2, "--table {target} --seed -1", "expected --seed from 0 to 2**32 - 1, got -1"),
         (2, "--table {target} --sources {target}", "expected sources other than the target, got target"),
