@@ -23,6 +23,7 @@ _CORES = 2  # cores that the budget assumes: more of them end sooner, with the s
 _PREPARATION = 20  # entries read for each of the matrix before and after the search
 _ENTRIES_A_TRIPLE = 1.2  # an update of the dual ascent, in entries read
 _SWEEPS, _THETA = 1000, 0.03
+_BOUND_BUDGET = 5e8  # entries from which the bound gets its whole share
 DUAL = 400  # longest component whose triples are all visited
 EXACT = 100  # longest component that branch and cut tries
 
@@ -166,7 +167,8 @@ def _solve_part(
         local = inverse[np.searchsorted(part[inverse], solved.order)].astype(np.int32)
         better = improve(matrix, local, work=int(0.5 * budget), seed=seed + 1, team=team)
         return dataclasses.replace(solved, order=part[better])
-    bounding = _start_bound(problem, part, matrix, local, 0.2 * budget, team)
+    # A short search needs its cores for the order: the bound comes into its share as the budget grows.
+    bounding = _start_bound(problem, part, matrix, local, 0.2 * budget * min(1.0, budget / _BOUND_BUDGET), team)
     local = improve(matrix, local, work=int(0.8 * budget), seed=seed, team=team)
     least, method = bounding.result()
     return _Solved(part[local], least, False, method)
