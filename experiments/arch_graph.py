@@ -22,7 +22,7 @@ class Config(ExperimentConfig):
       space: micro, macro (TransNAS-Bench-101) or nas-bench-201 (data sets as tasks).
       budget: queries of each target.
       sources: none, one (the task that follows) or all the other tasks.
-      source_budget: architectures measured on the sources (50, 500), or all.
+      source_budget: architectures measured on the sources (50, 500), or all; without sources it does not matter.
       tasks: targets and sources; all of the space without it.
       encoder: of the relation predictor, graph or code.
       batch: queries between two rankings.
@@ -60,6 +60,8 @@ def run(config: Config) -> dict[str, Any]:
     methods = [checks.choose("method", m, METHODS) for m in config.methods] or list(METHODS)
     if config.sources == "none":
         methods = [m for m in methods if m not in ("no_transfer", "mean_rank")]
+    if not methods:
+        raise checks.UsageError(checks.message("a method that needs no sources", "none", "add arch_graph"))
     recipe, runs, budget, tasks = RelationRecipe(encoder=config.encoder), config.seeds, config.budget, config.tasks
     if config.smoke:
         recipe = dataclasses.replace(recipe, width=8, members=2, steps=5)
@@ -103,9 +105,9 @@ def run(config: Config) -> dict[str, Any]:
         **run_card(),
     }
     query_figure(summary["curves"], config.out / "curves.png")
-    reliability_figure(
-        {m: Reliability.from_json(c) for m, c in summary["calibration"].items()}, config.out / "calibration.png"
-    )
+    curves = {m: Reliability.from_json(c) for m, c in summary["calibration"].items()}
+    if curves:
+        reliability_figure(curves, config.out / "calibration.png")
     write_json(config.out / "summary.json", summary)
     for method in methods:
         share, rank = summary["percentile"][method], summary["rank"][method]

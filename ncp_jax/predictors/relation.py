@@ -185,7 +185,7 @@ def _forward(
 
 
 def _backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[Array, None, None, None]:
-    # Both orders of a pair pull alike, so half of the matrix products of plain differentiation can be left out.
+    # Both orders of a pair pull alike: one sum over rows is enough.
     utilities, preference, mask, slope = saved
     pull = (jax.nn.sigmoid(slope * (utilities[:, None] - utilities)) - preference) * mask[:, None] * mask
     return g * 2 * slope * pull.sum(axis=1) / jnp.maximum(mask.sum() ** 2, 1.0), None, None, None

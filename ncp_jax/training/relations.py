@@ -198,7 +198,7 @@ def _skeleton(recipe: RelationRecipe, shape: _Shape) -> tuple[Any, Any]:
 
 
 def _weights(recipe: RelationRecipe, shape: _Shape, seeds: Int[np.ndarray, "r k"]) -> Params:
-    """Fresh weights ``[r, members, …]`` with the module's own distributions, drawn on the host.
+    """Fresh weights ``[r, members, …]``, normal with the variances of the module's own, drawn on the host.
 
     Compiling JAX's generator for every layer would take longer than a search.
     """
