@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,8 +20,12 @@ from ncp_jax.studies.trace import Trace
 from ncp_jax.training.relations import PROBIT, RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int
 
+if TYPE_CHECKING:
+    from ncp_jax.ordering import Ordering
+
 Progress = Callable[[int, int], None]
 RANKINGS = ("mwas", "borda")
+NEAREST = 4096  # candidates that the final graph holds, at most: its matrix has their number squared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -205,21 +209,46 @@ def _propose(
     if config.ranking == "borda":
         return rows[:, :count]
     slope = PROBIT / config.recipe.noise
-    order = np.stack([acyclic_order(slope * h, trust=config.trust) for h in hopeful])
+    order = np.stack([acyclic_order(slope * h, trust=config.trust)[0] for h in hopeful])
     return np.take_along_axis(rows, order[:, :count], axis=1)
 
 
 def acyclic_order(
     utilities: Float[np.ndarray, "m k"], *, trust: float, time_limit: float = 0.2
-) -> Int[np.ndarray, " k"]:
+) -> tuple[Int[np.ndarray, " k"], Ordering]:
     """Topological order of the maximum weighted acyclic subgraph of the trusted relations.
 
     Args:
       utilities: of each member, in log-odds. Candidates that no trusted relation orders keep the order given.
       trust: probability from which a relation counts.
       time_limit: of the solver, seconds.
+
+    Returns:
+      The order, and the solver's answer with its weight and bound.
     """
     from ncp_jax.ordering import order  # compiled code: imported by who needs it
 
     weights = trusted_weights(relation_matrix(utilities), trust)
-    return topological_order(weights, order(weights, time_limit=time_limit).order)
+    answer = order(weights, time_limit=time_limit)
+    return topological_order(weights, answer.order), answer
+
+
+def final_order(
+    found: ArchGraphRuns, run: int = 0, *, trust: float = 0.55, nearest: int = NEAREST, time_limit: float = 3.0
+) -> tuple[Int[np.ndarray, " n"], Ordering]:
+    """The order of all candidates after a search, measured ones at the place that their relations give them.
+
+    Args:
+      found: what the search left behind.
+      run: one of its runs.
+      trust: probability from which a relation counts.
+      nearest: candidates with the best mean utility that enter the graph; the rest follows in order of that.
+      time_limit: of the solver, seconds.
+
+    Returns:
+      Rows, best first, and the solver's answer.
+    """
+    utilities = np.asarray(found.utilities[run])
+    by_mean = np.argsort(-utilities.mean(axis=0), kind="stable")
+    inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
+    return np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]]), answer

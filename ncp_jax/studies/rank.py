@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,8 @@ from ncp_jax.benchmarks import QueryGuard, Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import choose_table
 from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.ordering import order, relation_matrix, trusted_weights
-from ncp_jax.ordering.extension import topological_order
 from ncp_jax.spaces import get_space
-from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, run_arch_graph
+from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, final_order, run_arch_graph
 from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
@@ -26,8 +23,6 @@ from ncp_jax.studies.trace import best_ranks, kendall_tau, percentiles, regret
 from ncp_jax.training.relations import RelationInputs
 
 SHOWN = 10
-NEAREST = 4096  # candidates that the final graph holds, at most: its matrix has their number squared
-SOLVE_SECONDS = 3.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,9 +99,9 @@ def run_rank(config: RankConfig) -> RankResult:
         rows, sampled = sampled_values(values, config.source_budget or 0, runs=1, seed=config.seed)
         sources = learn_sources(inputs, rows, sampled, seed=config.seed, recipe=config.search.recipe)
     with ProgressBar("ncp-jax: queries") as bar:
-        found = run_arch_graph([guard], inputs, sources=sources, seed=config.seed, config=config.search, progress=bar)[
-            0
-        ]
+        (found,) = run_arch_graph(
+            [guard], inputs, sources=sources, seed=config.seed, config=config.search, progress=bar
+        )
     return RankResult(table, found, _summary(config, table, names, found))
 
 
@@ -145,50 +140,17 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
     return [n for n in dict.fromkeys(names) if not n.endswith("-ncp") or n in config.sources]
 
 
-def final_order(
-    found: ArchGraphRuns,
-    run: int = 0,
-    *,
-    trust: float = 0.55,
-    nearest: int = NEAREST,
-    time_limit: float = SOLVE_SECONDS,
-) -> tuple[np.ndarray, dict[str, Any]]:
-    """The order of all candidates after a search, measured ones at the place that their relations give them.
-
-    The topological order of the maximum weighted acyclic subgraph of the trusted relations among the ``nearest``
-    candidates with the best mean utility; the rest follows in order of that.
-
-    Returns:
-      Rows, best first ``[n]``; the solver's weight, bound, gap and status.
-    """
-    utilities = np.asarray(found.utilities[run])
-    by_mean = np.argsort(-utilities.mean(axis=0), kind="stable")
-    chosen, rest = by_mean[:nearest], by_mean[nearest:]
-    weights = trusted_weights(relation_matrix(utilities[:, chosen]), trust)
-    answer = order(weights, time_limit=time_limit)
-    report = {
-        "weight": float(answer.weight),
-        "upper_bound": float(answer.upper_bound),
-        "gap": float(answer.gap),
-        "status": answer.status,
-    }
-    return np.concatenate([chosen[topological_order(weights, answer.order)], rest]), report
-
-
 def _summary(config: RankConfig, table: Table, names: list[str], found: ArchGraphRuns) -> dict[str, Any]:
     values = np.asarray(table.oriented(table.main.name))
     space, metric = get_space(table.space), table.main
-    ranking, report = final_order(found, trust=config.search.trust)
+    ranking, answer = final_order(found, trust=config.search.trust)
     asked = found.trace.asked[0]
     best = asked[np.argmax(values[asked])]
     rank = int(best_ranks(found.trace.asked, values)[0, -1])
-    codes = np.asarray(table.codes)
+    codes, column = np.asarray(table.codes), np.asarray(table.column(metric.name))
 
     def row(i: int) -> dict[str, Any]:
         return {"architecture": space.to_string(codes[i]), "code": codes[i].tolist()}
-
-    def raw(i: int) -> float:
-        return float(np.asarray(table.column(metric.name))[i])
 
     return {
         "table": table.name,
@@ -198,15 +160,20 @@ def _summary(config: RankConfig, table: Table, names: list[str], found: ArchGrap
         "budget": config.budget,
         "queries": len(asked),
         "seed": config.seed,
-        "best": {**row(best), "value": raw(best)},
+        "best": {**row(best), "value": float(column[best])},
         "rank": rank,
         "percentile": float(percentiles(np.array(rank), len(table))),
         "regret": float(regret(found.trace.asked, values)[0, -1]),
         "tau": _finite(kendall_tau(-np.argsort(ranking)[None].astype(np.float32), values)[0]),
-        "asked": [{**row(i), "value": raw(i)} for i in asked],
+        "asked": [{**row(i), "value": float(column[i])} for i in asked],
         "order": [row(i) for i in ranking[:1000]],
-        "solver": report,
-        "search": json.loads(json.dumps(dataclasses.asdict(config.search))),
+        "solver": {
+            "weight": float(answer.weight),
+            "upper_bound": float(answer.upper_bound),
+            "gap": float(answer.gap),
+            "status": answer.status,
+        },
+        "search": dataclasses.asdict(config.search),
         **run_card(),
         "hashes": dict(table.hashes),
     }
@@ -229,14 +196,12 @@ def describe(result: RankResult) -> str:
         + (f"sources {', '.join(summary['sources'])}" if summary["sources"] else "no sources"),
         f"best measured: {summary['best']['architecture']}  {summary['best']['value']:.6g}  "
         f"(rank {summary['rank']} of {len(result.table)}, top {summary['percentile']:.3g} %)",
-        f"Kendall tau of the final order {summary['tau']:.3f}; acyclic subgraph within "
-        f"{summary['solver']['gap']:.2%} of its bound"
-        if summary["tau"] is not None
-        else "",
+        ("" if summary["tau"] is None else f"Kendall tau of the final order {summary['tau']:.3f}; ")
+        + f"acyclic subgraph within {summary['solver']['gap']:.2%} of its bound",
         "top of the final order:",
     ]
     lines += [f"  {i:2}  {item['architecture']}" for i, item in enumerate(summary["order"][:SHOWN], 1)]
-    return "\n".join(line for line in lines if line)
+    return "\n".join(lines)
 
 
 def write_rank(result: RankResult, folder: Path) -> list[Path]:

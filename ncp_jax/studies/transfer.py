@@ -15,8 +15,7 @@ from ncp_jax.benchmarks import QueryGuard, Table, list_tables, load_table
 from ncp_jax.embeddings import agreement, choose_anchors, fingerprint, rank_correlations, similarity
 from ncp_jax.ordering import Reliability, reliability
 from ncp_jax.spaces import get_space
-from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, run_arch_graph
-from ncp_jax.studies.rank import final_order
+from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, final_order, run_arch_graph
 from ncp_jax.studies.rivals import gaussian_process, mean_rank, random_search
 from ncp_jax.studies.sources import Sources, full_sources, learn_sources, sampled_values, source_values
 from ncp_jax.studies.statistics import mean_interval
@@ -242,8 +241,8 @@ def summarise(judged: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int
       sizes: number of architectures of each task.
 
     Returns:
-      "percentile", "rank", "regret", "tau" (method → interval over the seeds of the mean over tasks; regret only by
-      task, units differ), "tasks" (the same for each task) and "curves" (mean best rank after each query).
+      "percentile", "rank", "tau" (method → interval over the seeds of the mean over tasks), "tasks" (the same for each
+      task, and "regret" in its metric's unit) and "curves" (mean best percentile after each query).
     """
     per_task: dict[str, Any] = {}
     curves: dict[str, Any] = {}

@@ -1,18 +1,34 @@
-"""Small tables of related tasks, and networks that train within a blink."""
+"""The command line in this process, small tables of related tasks, and networks that train within a blink."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 
 import numpy as np
 import pytest
 
-from ncp_jax import MetricSpec, Table, get_space
+from ncp_jax import MetricSpec, Table, cli, get_space
 from ncp_jax.studies.arch_graph import ArchGraphConfig
 from ncp_jax.training.relations import RelationInputs, RelationRecipe
 
 N = 128
 SPACE = get_space("transnas-micro")
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``ncp-jax`` with some arguments; returns (exit status, stdout, stderr)."""
+    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ncp-jax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        return (0 if code is None else int(code)), *capsys.readouterr()
+
+    return call
 
 
 @pytest.fixture(scope="session")

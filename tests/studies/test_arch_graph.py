@@ -12,9 +12,17 @@ import pytest
 
 from ncp_jax import Table, checks
 from ncp_jax.benchmarks.guard import QueryGuard
-from ncp_jax.studies.arch_graph import ArchGraphConfig, ArchGraphRuns, _favourites, _next, acyclic_order, run_arch_graph
+from ncp_jax.studies.arch_graph import (
+    ArchGraphConfig,
+    ArchGraphRuns,
+    _favourites,
+    _next,
+    acyclic_order,
+    final_order,
+    run_arch_graph,
+)
 from ncp_jax.studies.sources import Sources, measured_scores
-from ncp_jax.studies.trace import best_ranks, expected_random_rank, kendall_tau
+from ncp_jax.studies.trace import Trace, best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe
 
 BUDGET, RUNS = 13, 4  # four at first, then 3, 3 and 3
@@ -157,14 +165,14 @@ def test_configurations_check_themselves(change: dict, text: str) -> None:
 
 
 def test_equals_keep_the_order_given() -> None:
-    assert acyclic_order(np.zeros((3, 20)), trust=0.5).tolist() == list(range(20))
+    assert acyclic_order(np.zeros((3, 20)), trust=0.5)[0].tolist() == list(range(20))
     # Differences too small to trust are no order either.
-    assert acyclic_order(np.linspace(0, 0.1, 20)[None], trust=0.6).tolist() == list(range(20))
+    assert acyclic_order(np.linspace(0, 0.1, 20)[None], trust=0.6)[0].tolist() == list(range(20))
 
 
 def test_a_sure_ensemble_is_sorted() -> None:
     utilities = np.random.default_rng(0).normal(size=20) * 5
-    found = acyclic_order(np.stack([utilities, utilities]), trust=0.5)
+    found = acyclic_order(np.stack([utilities, utilities]), trust=0.5)[0]
     assert found.tolist() == np.argsort(-utilities).tolist()
 
 
@@ -183,7 +191,7 @@ def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> 
         return sum(weights[a, b] for a, b in itertools.combinations(order, 2))
 
     best = max(weight(order) for order in itertools.permutations(range(5)))
-    assert weight(acyclic_order(utilities, trust=trust)) == pytest.approx(best, rel=1e-5)
+    assert weight(acyclic_order(utilities, trust=trust)[0]) == pytest.approx(best, rel=1e-5)
     assert best < weights.sum() - 1e-3
 
 
@@ -193,3 +201,14 @@ def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
     assert favourites.tolist() == [[1, 3, 2, 0, 4]]
     found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
     assert found.tolist() == [[2, 0], [3, 2]]
+
+
+def test_the_final_order_of_a_known_relation() -> None:
+    """The best come from the acyclic graph, the rest follows by mean utility."""
+    utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
+    found = ArchGraphRuns(Trace(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None])
+    for nearest in (30, 7):
+        order, answer = final_order(found, trust=0.5, nearest=nearest)
+        np.testing.assert_array_equal(order, np.argsort(-utilities))
+        assert answer.status == "optimal"
+        assert answer.gap == 0

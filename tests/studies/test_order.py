@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import subprocess
 import sys
@@ -11,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncp_jax import cli
 from ncp_jax.studies import order as study
 
 Run = Callable[..., tuple[int, str, str]]
@@ -19,18 +19,8 @@ CYCLE = "name,a,b,c,d\na,0,5,0,0\nb,0,0,4,0\nc,1,0,0,2\nd,0,0,0,0\n"
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
-    """Runs ``ncp-jax order`` in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ncp-jax", "order", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        return (0 if code is None else int(code)), *capsys.readouterr()
-
-    return call
+def run(command: Run) -> Run:
+    return functools.partial(command, "order")
 
 
 @pytest.fixture

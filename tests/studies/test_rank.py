@@ -3,37 +3,25 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from ncp_jax import cli, get_space
+from ncp_jax import get_space
 from ncp_jax.benchmarks import load_table
-from ncp_jax.studies.arch_graph import ArchGraphRuns
-from ncp_jax.studies.rank import RankConfig, _source_names, final_order
-from ncp_jax.studies.trace import Trace
+from ncp_jax.studies.rank import RankConfig, _source_names
 
 Run = Callable[..., tuple[int, str, str]]
 SPACE = get_space("transnas-micro")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
-    """Runs ``ncp-jax rank`` in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ncp-jax", "rank", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        return (0 if code is None else int(code)), *capsys.readouterr()
-
-    return call
+def run(command: Run) -> Run:
+    return functools.partial(command, "rank")
 
 
 @pytest.fixture(scope="module")
@@ -178,14 +166,3 @@ def test_all_stands_for_the_other_tasks(mirror: Path) -> None:
     assert all(name.startswith("transnas-micro/") for name in names)
     table = load_table("nas-bench-201/cifar10")
     assert not any(name.endswith("-ncp") for name in _source_names(RankConfig(table.name, ("all",)), table))
-
-
-def test_the_final_order_of_a_known_relation() -> None:
-    """The best come from the acyclic graph, the rest follows by mean utility."""
-    utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
-    found = ArchGraphRuns(Trace(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None])
-    for nearest in (30, 7):
-        order, report = final_order(found, trust=0.5, nearest=nearest)
-        np.testing.assert_array_equal(order, np.argsort(-utilities))
-        assert report["status"] == "optimal"
-        assert report["gap"] == 0
