@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ncp_jax import checks
 from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.bounds import Bounds, parse_bounds
 from ncp_jax.spaces.cells import NAS_BENCH_201, TRANSNAS_MICRO
 from ncp_jax.spaces.costs import CostModel, cost_model
 from ncp_jax.spaces.macro import TRANSNAS_MACRO
@@ -32,4 +33,4 @@ def get_space(name: str) -> Space:
     return SPACES[ALIASES.get(known, known)]
 
 
-__all__ = ["ALIASES", "SPACES", "CostModel", "Space", "cost_model", "get_space"]
+__all__ = ["ALIASES", "SPACES", "Bounds", "CostModel", "Space", "cost_model", "get_space", "parse_bounds"]

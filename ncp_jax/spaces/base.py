@@ -99,19 +99,20 @@ class Space(abc.ABC):
     def upper(self) -> np.ndarray:
         """Upper corner of the box of relaxed codes, float32 [f], in raw units."""
 
-    def sample(self, key: Key, n: int) -> Int[Array, "n d"]:
+    def sample(self, key: Key, n: int, first: int = 0) -> Int[Array, "n d"]:
         """Draws codes uniformly from the legal codes.
 
         Args:
-          key: a PRNG key; consumed. Row ``i`` is drawn from ``fold_in(key, i)``, so a larger ``n`` only appends.
+          key: a PRNG key; consumed. Row ``i`` is drawn from ``fold_in(key, first + i)``: a larger ``n`` only appends.
           n: how many codes.
+          first: the number of the first code, for drawing a long row of codes in portions.
 
         Returns:
           int32 [n, d]; rows may repeat.
         """
         if n < 0:
             raise checks.UsageError(checks.message("n >= 0 codes to sample", str(n), "give another n"))
-        return _run(self, "_sample", key, np.arange(n, dtype=np.uint32))
+        return _run(self, "_sample", key, np.arange(first, first + n, dtype=np.uint32))
 
     def encode(self, codes: Int[Array, "*batch d"]) -> Float[Array, "*batch f"]:
         """The relaxed form of codes, float32; ``project`` takes it back."""

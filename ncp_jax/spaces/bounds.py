@@ -1,0 +1,279 @@
+"""Bounds on a space: the values that each position may still take, and the nearest code among those left."""
+
+from __future__ import annotations
+
+import dataclasses
+import fnmatch
+import functools
+import math
+import operator
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.spaces.base import CategoricalSpace, Space, draw
+from ncp_jax.types import Array, Bool, Float, Int, Key
+
+Ends = tuple[int | None, int | None]
+Limits = Mapping[str | int, Ends]
+
+
+@dataclasses.dataclass(frozen=True)
+class Bounds:
+    """The codes of a space whose positions keep to some of their values; a constant for JAX, like the space.
+
+    Attributes:
+      space: the space.
+      values: for each position, the legal values left, ascending. Where a space forbids combinations, a value that no
+        legal code is left with is dropped too.
+
+    Raises:
+      UsageError: values that are not the position's, a position without any, or no legal code left.
+    """
+
+    space: Space
+    values: tuple[tuple[int, ...], ...]
+
+    def __post_init__(self) -> None:
+        space = self.space
+        if len(self.values) != space.length:
+            expected = f"values for each of the {space.length} positions of {space.name}"
+            raise checks.UsageError(checks.message(expected, f"{len(self.values)}", "Bounds.of() fills in the others"))
+        positions = zip(space.position_names, space.values, self.values, strict=True)
+        self._keep(_legal_among(*position) for position in positions)
+        if self._combinations is not None:
+            if len(self._combinations) == 0:
+                left = "; ".join(f"{name} in {_listed(values)}" for name, values in self.to_json().items())
+                expected = f"bounds that leave a legal code of {space.name}"
+                raise checks.UsageError(checks.message(expected, f"none with {left}", "widen one of them"))
+            self._keep(tuple(np.unique(column).tolist()) for column in self._combinations.T)
+
+    @classmethod
+    def of(cls, space: Space, limits: Limits) -> Bounds:
+        """Returns the bounds that some limits set.
+
+        Args:
+          space: the space.
+          limits: for a position (0..d-1, its name, or a pattern of names: ``*`` stands for any characters, ``?`` for
+            one, case does not matter) its lowest and highest value, integers, both inclusive; None leaves that end
+            open. A position that several keys meet keeps what all of them allow. On a categorical space the integers
+            are those of the choices.
+
+        Raises:
+          UsageError: a key that meets no position (the text has the nearest names), ends that are not integers or in
+            the wrong order, limits between which a position has no value, or that together leave no legal code.
+        """
+        if not isinstance(limits, Mapping):
+            expected = "bounds as a mapping of position to (low, high)"
+            raise checks.UsageError(checks.message(expected, repr(limits), 'try {"stage1.num_blocks": (1, 2)}'))
+        left = list(space.values)
+        for key, ends in limits.items():
+            low, high = _checked_ends(key, ends)
+            for place in _places(space, key):
+                kept = tuple(value for value in left[place] if low <= value <= high)
+                if not kept:
+                    expected = f"{key!r} to leave {space.position_names[place]} some of {_listed(left[place])}"
+                    raise checks.UsageError(checks.message(expected, _interval(ends), "widen the bounds"))
+                left[place] = kept
+        return cls(space, tuple(left))
+
+    @classmethod
+    def from_json(cls, space: Space, values: Mapping[str, Sequence[int]]) -> Bounds:
+        """The bounds that ``to_json`` wrote: position name to the values left; other positions are not restricted."""
+        left = list(space.values)
+        for name, some in values.items():
+            place = space.position_names.index(checks.choose("position", name, space.position_names))
+            left[place] = _legal_among(name, space.values[place], some)
+        return cls(space, tuple(left))
+
+    def to_json(self) -> dict[str, list[int]]:
+        """The values left by position name, for the positions that are restricted; ``from_json`` reads it."""
+        positions = zip(self.space.position_names, self.space.values, self.values, strict=True)
+        return {name: list(left) for name, legal, left in positions if left != legal}
+
+    @property
+    def all(self) -> bool:
+        """True where nothing is restricted."""
+        return self.values == self.space.values
+
+    @property
+    def size(self) -> int:
+        """Number of legal codes left, an exact Python integer."""
+        return len(self._combinations) if self._combinations is not None else math.prod(map(len, self.values))
+
+    @functools.cached_property
+    def lower(self) -> Float[np.ndarray, " f"]:
+        """Lower corner of the smallest box around the relaxed codes left, float32 [f], raw units.
+
+        Zero for a letter of a categorical space, one for the only letter left. The box of the space itself where
+        nothing is restricted; so is ``upper``.
+        """
+        return self.space.lower if self.all else self._extremes.min(axis=0)
+
+    @functools.cached_property
+    def upper(self) -> Float[np.ndarray, " f"]:
+        """Upper corner, float32 [f]; zero for a letter that is not allowed."""
+        return self.space.upper if self.all else self._extremes.max(axis=0)
+
+    def project(self, relaxed: Float[Array, "*batch f"]) -> Int[Array, "*batch d"]:
+        """The nearest legal code within the bounds (Euclidean distance in the relaxed form; ties to the lower values).
+
+        Any real numbers are accepted, as by ``Space.project``, which this equals where nothing is restricted.
+        """
+        return _project(self, self.space._relaxed(relaxed))
+
+    def contains(self, codes: Int[Array, "*batch d"]) -> Bool[Array, "*batch"]:
+        """True where a code is legal and within the bounds."""
+        return _contains(self, codes)
+
+    def sample(self, key: Key, n: int, first: int = 0) -> Int[Array, "n d"]:
+        """Draws codes uniformly from those left.
+
+        Args:
+          key: a PRNG key; consumed. Row ``i`` is drawn from ``fold_in(key, first + i)``, as in ``Space.sample``, which
+            this equals where nothing is restricted.
+          n: how many codes.
+          first: the number of the first code.
+
+        Returns:
+          int32 [n, d]; rows may repeat.
+        """
+        if n < 0:
+            raise checks.UsageError(checks.message("n >= 0 codes to sample", str(n), "give another n"))
+        return _sample(self, key, np.arange(first, first + n, dtype=np.uint32))
+
+    def _keep(self, values: Any) -> None:
+        object.__setattr__(self, "values", tuple(values))
+
+    @functools.cached_property
+    def _combinations(self) -> np.ndarray | None:
+        """The legal codes left, lexicographically, where a space forbids combinations; None for product spaces."""
+        if self.space.size == math.prod(map(len, self.space.values)):
+            return None
+        with jax.ensure_compile_time_eval():  # the list is a constant, also when asked for inside jit
+            codes = self.space.all_codes()
+        return codes[self._within(codes)]
+
+    def _within(self, codes: Any) -> Any:
+        return functools.reduce(operator.or_, (codes == column for column in self._table.T)).all(axis=-1)
+
+    @property
+    def _table(self) -> np.ndarray:
+        """The values left [d, largest count]; shorter rows repeat their last value."""
+        widest = max(map(len, self.values))
+        return np.array([values + (widest - len(values)) * values[-1:] for values in self.values], dtype=np.int32)
+
+    @functools.cached_property
+    def _extremes(self) -> np.ndarray:
+        """Relaxed codes that together show every value left: a position is relaxed without regard to the others."""
+        with jax.ensure_compile_time_eval():
+            return np.asarray(self.space.encode(jnp.asarray(self._table.T)))
+
+
+jax.tree_util.register_static(Bounds)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _project(bounds: Bounds, relaxed: Array) -> Array:
+    space = bounds.space
+    if bounds.all:
+        return space.project(relaxed)
+    if bounds._combinations is not None:
+        # All one-hot codes have the same norm: the nearest one has the largest inner product.
+        codes = jnp.asarray(bounds._combinations)
+        scores = jnp.matmul(relaxed, space.encode(codes).T, precision=jax.lax.Precision.HIGHEST)
+        return codes[jnp.argmax(scores, axis=-1)]
+    if isinstance(space, CategoricalSpace):
+        # A letter that is left never scores -inf, so that one of them wins whatever the numbers are.
+        floor = jnp.finfo(relaxed.dtype).min
+        return space.project(jnp.where(bounds.upper > 0, jnp.maximum(relaxed, floor), -jnp.inf))
+    return dataclasses.replace(space, values=bounds.values).project(relaxed)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _contains(bounds: Bounds, codes: Array) -> Array:
+    return bounds.space.is_valid(codes) & bounds._within(codes)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sample(bounds: Bounds, key: Key, ids: Array) -> Array:
+    if bounds._combinations is not None:
+        return jnp.asarray(bounds._combinations)[draw(key, ids, np.array([bounds.size]))[:, 0]]
+    digits = draw(key, ids, np.array([len(values) for values in bounds.values]))
+    return jnp.asarray(bounds._table)[np.arange(bounds.space.length), digits]
+
+
+def parse_bounds(texts: Sequence[str]) -> dict[str | int, Ends]:
+    """Reads limits as they stand on a command line, for ``Bounds.of``.
+
+    Args:
+      texts: one position (number, name or pattern) each: ``stage1.num_blocks=1..2``, ``last_channel=..64``,
+        ``last_channel=8..``, ``*.num_channels[*]=16``.
+
+    Raises:
+      UsageError: another form, or a position written twice.
+    """
+    limits: dict[str | int, Ends] = {}
+    for text in texts:
+        name, _, ends = (part.strip() for part in text.rpartition("="))
+        found = re.fullmatch(r"(-?\d+)|(-?\d+)?\s*\.\.\s*(-?\d+)?", ends, re.ASCII)
+        if not name or not found or not any(found.groups()):
+            expected = "NAME=LOW..HIGH, NAME=LOW.., NAME=..HIGH or NAME=VALUE with integers"
+            raise checks.UsageError(checks.message(expected, repr(text), "for example stage1.num_blocks=1..2"))
+        key = int(name) if name.isascii() and name.isdigit() else name
+        if key in limits:
+            expected = "each position or pattern once"
+            raise checks.UsageError(checks.message(expected, f"{name!r} again in {text!r}", "write both ends in one"))
+        value, low, high = (None if end is None else int(end) for end in found.groups())
+        limits[key] = (low, high) if value is None else (value, value)
+    return limits
+
+
+def _places(space: Space, key: Any) -> list[int]:
+    """The positions that a key of ``Bounds.of`` meets, at least one."""
+    if isinstance(key, int | np.integer) and not isinstance(key, bool) and 0 <= key < space.length:
+        return [int(key)]
+    if not isinstance(key, str):
+        expected = f"a position of {space.name}: its name, a pattern, or a number 0..{space.length - 1}"
+        raise checks.UsageError(checks.message(expected, repr(key), "see position_names"))
+    pattern = key.lower().replace("[", "[[]")  # a bracket means itself: names have them
+    met = [i for i, name in enumerate(space.position_names) if fnmatch.fnmatchcase(name.lower(), pattern)]
+    return met or [space.position_names.index(checks.choose("position", key, space.position_names))]
+
+
+def _checked_ends(key: Any, ends: Any) -> tuple[float, float]:
+    """Lowest and highest value, infinite where open."""
+    if not isinstance(ends, tuple | list) or len(ends) != 2 or not all(map(_is_end, ends)):
+        expected = f"(low, high) for {key!r}, two integers or None"
+        raise checks.UsageError(checks.message(expected, repr(ends), "try (1, 2), or (None, 2) without a lower end"))
+    low, high = (-math.inf if ends[0] is None else ends[0]), (math.inf if ends[1] is None else ends[1])
+    if low > high:
+        raise checks.UsageError(checks.message(f"low <= high for {key!r}", _interval(ends), "swap the two"))
+    return low, high
+
+
+def _is_end(end: Any) -> bool:
+    return end is None or (isinstance(end, int | np.integer) and not isinstance(end, bool))
+
+
+def _interval(ends: Sequence[int | None]) -> str:
+    return "..".join("" if end is None else str(end) for end in ends)
+
+
+def _legal_among(name: str, legal: tuple[int, ...], some: Any) -> tuple[int, ...]:
+    """Those of a position's legal values that are given; UsageError unless all given are legal and some are given."""
+    given = some if isinstance(some, tuple | list) else ()
+    kept = tuple(value for value in legal if value in given)
+    if not kept or any(value not in legal or isinstance(value, bool) for value in given):
+        expected = f"values of {name}, at least one of {_listed(legal)}"
+        raise checks.UsageError(checks.message(expected, repr(some), "leave out the others"))
+    return kept
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(map(str, values)) if len(values) <= 16 else f"{values[0]}, {values[1]}, ..., {values[-1]}"
