@@ -7,13 +7,17 @@ are one wide layer, and their last layers one block-diagonal matrix.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax.predictors.products import matmul
+from ncp_jax.predictors.products import matmul, product
 from ncp_jax.types import Array, Float, Params
+
+# Slopes of a loss from the standard predictions of k members for n codes: [k, n, m] -> [k, n, m].
+Pull = Callable[[Float[Array, "k n m"]], Float[Array, "k n m"]]
 
 
 @jax.custom_vjp
@@ -22,7 +26,8 @@ def swish(x: Float[Array, "*n"]) -> Float[Array, "*n"]:
     return x * jax.nn.sigmoid(x)
 
 
-def _swish_forward(x: Array) -> tuple[Array, Array]:
+def swish_with_slope(x: Float[Array, "*n"]) -> tuple[Float[Array, "*n"], Float[Array, "*n"]]:
+    """Returns swish and its derivative, which share one sigmoid."""
     gate = jax.nn.sigmoid(x)
     value = x * gate
     return value, gate + value * (1 - gate)
@@ -32,7 +37,7 @@ def _swish_backward(slope: Array, g: Array) -> tuple[Array]:
     return (g * slope,)
 
 
-swish.defvjp(_swish_forward, _swish_backward)
+swish.defvjp(swish_with_slope, _swish_backward)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +63,53 @@ class FoldedMLP:
         for w, b in zip(params["w"][:-1], params["b"][:-1], strict=True):
             hidden = swish(matmul(hidden, w, self.precision) + b)
         return matmul(hidden, params["w"][-1], self.precision) + params["b"][-1]
+
+    def gradient(
+        self,
+        params: Params,
+        x: Float[Array, "n f"],
+        pull: Pull | Float[Array, "k m"],
+        precision: str = "float32",
+    ) -> Float[Array, "n f"]:
+        """Gradient of a loss on the predictions by the codes: all members and rows in one product a layer.
+
+        Equal to pulling back through ``__call__``, member by member, and summing. Where the loss is linear its
+        slopes on the predictions are constants, and so is what the last layer makes of them: that layer is not
+        computed at all.
+
+        Args:
+          params: parameters with a leading axis of k members on every leaf.
+          x: standard relaxed codes; every member reads all of them.
+          pull: the loss's slopes, ``[k, m]`` where they are the same for every code, or a function that returns them
+            from the standard predictions: ``[k, n, m] -> [k, n, m]``.
+          precision: of the products, see ``products.product``.
+        """
+        *w, last_w = params["w"]
+        *b, last_b = params["b"]
+        hidden, slopes = x, []
+        if self.log:
+            shift, gain = params["x_mean"][:, None], params["x_std"][:, None]
+            raw = x * gain + shift
+            hidden = jnp.concatenate([jnp.broadcast_to(x, raw.shape), log_features(raw)], axis=-1)
+        for w_i, b_i in zip(w, b, strict=True):
+            hidden, slope = swish_with_slope(product(hidden, w_i, precision) + b_i[:, None])
+            slopes.append(slope)
+        back = [w_i.swapaxes(1, 2) for w_i in w]
+        if callable(pull):
+            z = product(hidden, last_w, precision) + last_b[:, None]
+            g = product(pull(z), last_w.swapaxes(1, 2), precision)
+        else:
+            # [k, units]: constant factors of the last hidden units, which their weights take in before any loop.
+            form = jnp.einsum("km,kum->ku", pull, last_w, precision=jax.lax.Precision.HIGHEST)
+            g = form[:, None]
+            if w:
+                g, back[-1] = jnp.ones_like(g), form[:, :, None] * back[-1]
+        for back_i, slope in zip(reversed(back), reversed(slopes), strict=True):
+            g = product(g * slope, back_i, precision)
+        if self.log:
+            f = x.shape[-1]
+            g = g[..., :f] + g[..., f:] * jnp.where(raw > 0.5, gain / (raw * np.log(2)), 0.0)
+        return jnp.broadcast_to(g.sum(axis=0), x.shape)
 
     def select(self, params: Params, columns: tuple[int, ...]) -> Params:
         """Drops all outputs but ``columns``, and the last hidden units that fed only the dropped ones.
