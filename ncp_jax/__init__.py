@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from ncp_jax.checks import DataError, UsageError
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
-    from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
-    from ncp_jax.spaces import SPACES, Space, cost_model, get_space
+    from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+    from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, get_space
     from ncp_jax.studies.search import SearchConfig, run_search
     from ncp_jax.training import Recipe, fit, fit_many
 
@@ -23,8 +23,8 @@ _WHERE = {
     "checks": ("DataError", "UsageError"),
     "metrics": ("MetricSpec",),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
-    "propagation": ("Found", "Objective", "PropagationConfig", "propagate"),
-    "spaces": ("SPACES", "Space", "cost_model", "get_space"),
+    "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
+    "spaces": ("SPACES", "Bounds", "Space", "cost_model", "get_space"),
     "studies.search": ("SearchConfig", "run_search"),
     "training": ("Recipe", "fit", "fit_many"),
 }
@@ -33,7 +33,9 @@ _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 __version__ = "0.1.0"
 __all__ = [
     "SPACES",
+    "Bounds",
     "DataError",
+    "Execution",
     "FoldedMLP",
     "Found",
     "MetricSpec",
@@ -44,6 +46,7 @@ __all__ = [
     "SearchConfig",
     "Space",
     "Table",
+    "TrustRegion",
     "UsageError",
     "cost_model",
     "fit",

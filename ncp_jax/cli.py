@@ -41,8 +41,28 @@ class Search:
     """Gradient steps."""
     strategy: str = "continuous"
     """continuous (all positions move) or winner-takes-all (the one with the largest gradient)."""
+    precision: str = "float32"
+    """Of the matrix products while codes move: float32, tf32 or bfloat16."""
     max_gflops: float | None = None
     """Only architectures of at most so many GFLOPs (multiply-adds / 1e9)."""
+    bound: Annotated[tuple[str, ...], _Append] = ()
+    """Narrower limits on positions, POSITION=LOW..HIGH; * and ? are wild: *.num_channels[*]=8..64. May be repeated."""
+    confidence: float = 0.0
+    """Follow and rank by the ensemble's bound: so many spreads on the bad side of its mean."""
+    trust: float = 0.0
+    """Weight of a trust region around the measured table."""
+    discreteness: str = "none"
+    """Where gradients are taken: none (at the relaxed code), straight-through (at the nearest legal one), annealed."""
+    restarts: int = 0
+    """Rounds in which codes that repeat an architecture begin anew elsewhere."""
+    polish: int = 0
+    """Of so many of the best architectures all single edits are tried in the end."""
+    keep: int = 65536
+    """Architectures kept, at most."""
+    devices: int | None = None
+    """Devices that share the codes; all without it."""
+    memory_mb: float | None = None
+    """Device memory that may be used at once, MB."""
     seed: int = 0
     """Seed of the starts and of any training."""
     members: int = 8

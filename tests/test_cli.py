@@ -126,6 +126,42 @@ def test_json_and_the_seed(run: Run, folder: Path) -> None:
     assert other["seed"] == 1
 
 
+def test_options_of_the_inversion(run: Run) -> None:
+    options = (
+        "--confidence",
+        1,
+        "--discreteness",
+        "annealed",
+        "--polish",
+        1,
+        "--restarts",
+        1,
+        "--precision",
+        "bfloat16",
+    )
+    bounds = ("--bound", "*.num_blocks=1..2", "--bound", "last_channel=..64")
+    status, out, err = run("search", *SMALL, "--json", *options, *bounds, "--keep", 70)
+    assert status == 0, err
+    result = json.loads(out)
+    assert result["bounds"] == {"*.num_blocks": [1, 2], "last_channel": [None, 64]}
+    asked = {"confidence": 1.0, "discreteness": "annealed", "polish": 1, "restarts": 1, "precision": "bfloat16"}
+    assert asked.items() <= result.items()
+    space = get_space("nas-bench-mr")
+    blocks = [i for i, name in enumerate(space.position_names) if name.endswith("num_blocks")]
+    codes = np.array([row["code"] for row in result["top"]])
+    assert codes[:, blocks].max() <= 2
+    assert codes[:, -1].max() <= 64
+    # The polish scored more architectures than there were starts; no more than wanted are kept.
+    assert result["scored"] > 64
+    assert result["distinct"] == result["keep"] == 70
+
+
+def test_trust_needs_the_table(run: Run, empty_cache: Path, no_mirror: None) -> None:
+    status, line = failure(run("search", *SMALL, "--trust", "1"))
+    assert status == 1
+    assert "expected the measured table for --trust, got none here; run: ncp-jax data fetch nas-bench-mr/seg" in line
+
+
 @pytest.mark.parametrize("limit", [2.0, 0.1])
 def test_max_gflops(run: Run, limit: float) -> None:
     status, out, _ = run("search", *SMALL, "--json", "--max-gflops", limit)
@@ -169,6 +205,19 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (("--max-gflops", "0"), "expected --max-gflops to be a number > 0, got 0.0"),
         (("--max-gflops", "nan"), "expected --max-gflops to be a number > 0, got nan"),
         (("--max-gflops", "0.000001"), "expected a GFLOPs limit >= "),
+        (("--precision", "half"), "expected a known precision, got 'half'; choose from: float32, tf32, bfloat16"),
+        (("--discreteness", "annealing"), "expected a known discreteness, got 'annealing'; did you mean: annealed"),
+        (("--confidence", "nan"), "expected --confidence to be a number >= 0, got nan"),
+        (("--trust", "-1"), "expected --trust to be a number >= 0, got -1.0"),
+        (("--polish", "-1"), "expected polish to be an integer >= 0, got -1; try polish=8"),
+        (("--restarts", "-2"), "expected restarts to be an integer >= 0, got -2"),
+        (("--keep", "0"), "expected keep to be an integer >= 1, got 0"),
+        (("--devices", "99"), "expected devices <= 1 (cpu), got 99; ask for fewer"),
+        (("--memory-mb", "0.001"), "the least that this search needs, got 0.001; allow more memory"),
+        (("--bound", "last_chanel=8..16"), "expected a known position, got 'last_chanel'; did you mean: last_channel"),
+        (("--bound", "last_channel=9..15"), "expected 'last_channel' to leave last_channel some of 8, 16, "),
+        (("--bound", "last_channel"), "got 'last_channel'"),
+        (("--max-gflops", "1", "--bound", "*.num_blocks=4", "--bound", "*.num_channels[*]=128"), "a GFLOPs limit >= "),
         (("--space", "transnas-micro"), "expected --table FILE with --space, got no --table"),
         (("--table", "x.csv", "--maximize", "acc"), "expected --space NAME with --table, got no --space"),
         (

@@ -1,149 +1,92 @@
-"""Inversion of a predictor: gradient steps on relaxed codes, written for one code and batched by vmap.
+"""Inversion of a predictor: gradient steps on thousands of relaxed codes, in tiles of one shape.
 
 Method: Network Coding Propagation (Ding et al., ICLR 2022, section 3.3) with the authors' released recipe. Each
 iteration asks the prediction to move by ``delta`` in the wanted directions and takes one gradient step of a smooth
 L1 loss on the code. Within its quadratic zone the gradient of that loss is ``delta`` itself, so the step follows
 a fixed cotangent through the predictor: no target, no optimizer state.
+
+Codes move in tiles: rows that follow the same networks through all steps. A tile is the same program on the same shapes
+however a number of codes is cut into portions and spread over devices and processes, so none of that changes a bit of a
+result; and its activations stay near a core. More codes that follow one network make larger tiles (``tile_shape``), in
+which the products sum in the same order.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
 
-from ncp_jax import checks
-from ncp_jax.metrics import MetricSpec
+from ncp_jax.propagation.config import PropagationConfig
+from ncp_jax.propagation.gradients import Gradient, Invertible, fixed_slopes, members_of, tile_gradient
 from ncp_jax.propagation.objective import ObjectiveWeights
-from ncp_jax.spaces import CostModel
-from ncp_jax.types import Array, Float, Params
+from ncp_jax.spaces import Bounds, CostModel, get_space
+from ncp_jax.types import Array, Float, Int, Params
 
 Box = tuple[Float[Array, " f"], Float[Array, " f"]]
-STRATEGIES = ("continuous", "winner-takes-all")
-FOLLOW = ("member", "mean")
+AXIS = "codes"  # the mesh axis that tiles are spread over
+
+# Rows of a tile: on CPU what stays in a core's cache, elsewhere what fills the device.
+TILE = {"cpu": 512}
+TILE_ELSEWHERE = 32768
+# How many times larger a tile may be where there are codes enough: on CPU threads then meet less often. Only for tiles
+# that follow one network: the batched products of several sum in another order in larger tiles.
+GROWTH = {"cpu": 4}
+# Tiles in flight: on CPU XLA runs independent chains of one loop body side by side, and one chain of products alone
+# keeps a second core waiting much of the time.
+LANES = {"cpu": 2}
+
+# On CPU, float32 products of these shapes run faster in Eigen than in XLA's default library (docs/performance.md).
+CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vector_width": 512}
 
 
-class Invertible(Protocol):
-    """What inversion needs of a predictor (see ``predictors.Predictor``)."""
-
-    @property
-    def params(self) -> Params:
-        """Pytree with a leading axis of members."""
-
-    @property
-    def scale(self) -> Any:
-        """The standardisation, see ``predictors.Standardisation``."""
-
-    @property
-    def apply(self) -> Callable[..., Any]:
-        """``(params of one member, standard code) -> standard metrics``."""
-
-    @property
-    def metrics(self) -> tuple[MetricSpec, ...]:
-        """The meaning of the outputs."""
-
-    @property
-    def space(self) -> str:
-        """Name of the space of the codes."""
-
-    def select(self, names: tuple[str, ...]) -> Invertible:
-        """The same restricted to some of its metrics."""
-
-    def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-        """Mean and spread over the members, own units."""
-
-
-@jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
-class PropagationConfig:
-    """Settings of the gradient loop. The numbers may be arrays, for a vmap over them.
-
-    ``PropagationConfig.authors()`` has the authors' settings. The default differs in the step size alone, and in
-    ``follow`` for ensembles: this project's networks are flatter, and 70 steps of 3 stop half-way (docs/search.md).
+class Shape(NamedTuple):
+    """The static shape of the work.
 
     Attributes:
-      steps: iterations.
-      learning_rate: step size on the code, in standard units.
-      delta: how far, in standard units, each iteration asks a metric of weight 1 to move.
-      strategy: "continuous" moves all positions, "winner-takes-all" only the one with the largest gradient.
-      ceiling_weight: weight of the push down on a metric above its ceiling.
-      follow: whose gradient a code follows. "member": code i that of network i modulo the ensemble's size, which costs
-        what one network costs and brings variety; "mean": all follow the ensemble's mean. Either way the whole
-        ensemble judges what was found.
-      exact_costs: follow the exact relaxed costs of the space, where it has a cost model, instead of their prediction.
-        Best scores gain about 0.01 standard deviations for a fifth more time and some seconds of compilation
-        (docs/search.md). Ranking, limits and reports are exact either way.
+      tile: codes in a tile.
+      lanes: tiles in flight.
+      kernel: "xla" or "pallas".
+      mesh: the devices that share the tiles; None for one.
     """
 
-    steps: int = dataclasses.field(default=70, metadata={"static": True})
-    learning_rate: float = 10.0
-    delta: float = 0.1
-    strategy: str = dataclasses.field(default="continuous", metadata={"static": True})
-    ceiling_weight: float = 1.0
-    follow: str = dataclasses.field(default="member", metadata={"static": True})
-    exact_costs: bool = dataclasses.field(default=False, metadata={"static": True})
-
-    def __post_init__(self) -> None:
-        checks.choose("strategy", self.strategy, STRATEGIES)
-        checks.choose("follow", self.follow, FOLLOW)
-        if not isinstance(self.steps, int) or self.steps < 0:
-            raise checks.UsageError(checks.message("steps to be an integer >= 0", repr(self.steps), "try steps=70"))
-        for name in ("learning_rate", "delta", "ceiling_weight"):
-            value = getattr(self, name)
-            if isinstance(value, (int, float)):  # inside jit and vmap the numbers are arrays
-                checks.positive(name, value, zero=name == "ceiling_weight")
-
-    @classmethod
-    def authors(cls, **changes: Any) -> PropagationConfig:
-        """The recipe of Ding et al. (ICLR 2022, released code), with some settings changed."""
-        return dataclasses.replace(cls(learning_rate=3.0, follow="mean"), **changes)
+    tile: int
+    lanes: int
+    kernel: str = "xla"
+    mesh: Mesh | None = None
 
 
-def smooth_l1_slope(error: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Derivative of the smooth L1 loss with threshold 1."""
-    return jnp.clip(error, -1.0, 1.0)
-
-
-def cotangent(
-    weights: ObjectiveWeights, config: PropagationConfig, z: Float[Array, " m"], z_start: Float[Array, " m"]
-) -> Float[Array, " m"]:
-    """Gradient of the loss with respect to the standard predictions ``z``; descending it does what is wanted."""
-    push = -weights.push * smooth_l1_slope(jnp.full_like(z, config.delta))
-    hold = weights.hold * smooth_l1_slope(z - z_start)
-    over = jnp.where(z > weights.ceiling, config.ceiling_weight * config.delta, 0.0)
-    return push + hold + over
-
-
-def step_one(
-    predict: Callable[[Float[Array, " f"]], Float[Array, " m"]],
-    weights: ObjectiveWeights,
-    x: Float[Array, " f"],
-    z_start: Float[Array, " m"],
-    box: Box,
-    config: PropagationConfig,
-) -> Float[Array, " f"]:
-    """Returns one relaxed code after one iteration; all in standard units.
+def tile_shape(rows: int, networks: int = 1, platform: str | None = None) -> tuple[int, int]:
+    """Returns (codes in a tile, tiles in flight).
 
     Args:
-      predict: standard metrics of a standard relaxed code.
-      weights: the objective.
-      x: where the code stands.
-      z_start: what was predicted where it began, for ``hold``.
-      box: lower and upper corner that the code is clipped to.
-      config: step size and strategy.
+      rows: how many codes follow the same networks, all portions together.
+      networks: how many networks each of them follows.
+      platform: where; JAX's default without it.
     """
-    z, pullback = jax.vjp(predict, x)
-    (gradient,) = pullback(cotangent(weights, config, z, z_start))
-    if config.strategy == "winner-takes-all":
-        gradient = jnp.where(jnp.arange(x.shape[0]) == jnp.argmax(jnp.abs(gradient)), gradient, 0.0)
-    return jnp.clip(x - config.learning_rate * gradient, *box)
+    platform = platform or jax.default_backend()
+    tile, lanes = TILE.get(platform, TILE_ELSEWHERE), LANES.get(platform, 1)
+    largest = tile * (GROWTH.get(platform, 1) if networks == 1 else 1)
+    while 2 * tile <= largest and 2 * tile * lanes <= rows:
+        tile *= 2
+    return tile, lanes
 
 
-@functools.partial(jax.jit, static_argnames=("model",))
+def shape_for(predictor: Invertible, config: PropagationConfig, n: int, platform: str | None = None) -> tuple[int, int]:
+    """``tile_shape`` for the inversion of n codes."""
+    each = followers(predictor, config)
+    return tile_shape(n // each, members_of(predictor) // each, platform)
+
+
+def followers(predictor: Invertible, config: PropagationConfig) -> int:
+    """How many networks share the codes out among themselves: 1 where every code follows the same."""
+    return members_of(predictor) if config.follow == "member" else 1
+
+
 def invert(
     predictor: Invertible,
     weights: ObjectiveWeights,
@@ -152,12 +95,12 @@ def invert(
     config: PropagationConfig,
     model: CostModel | None = None,
 ) -> Float[Array, "n f"]:
-    """Inverts n relaxed codes at once; row i depends on row i of ``start`` alone.
+    """Inverts n relaxed codes at once; row i depends on row i of ``start`` and, with ``follow="member"``, on i alone.
 
     Args:
       predictor: the ensemble.
       weights: the objective.
-      start: relaxed codes in raw units; with ``follow="member"`` n is a multiple of the ensemble's size.
+      start: relaxed codes in raw units.
       box: lower and upper corner, raw units.
       config: settings of the loop.
       model: exact costs of the space; where given, cost metrics follow it instead of their prediction.
@@ -165,72 +108,250 @@ def invert(
     Returns:
       Relaxed codes in raw units.
     """
-    scale = predictor.scale
-    standard_box = (scale.standard_x(box[0]), scale.standard_x(box[1]))
-    apply = predictor.apply if model is None else functools.partial(_with_exact_costs, predictor, model)
-    members = jax.tree.leaves(predictor.params)[0].shape[0]
-    x = scale.standard_x(start)
-
-    def mean(params: Params, one: Float[Array, " f"]) -> Float[Array, " m"]:
-        return jax.vmap(apply, in_axes=(0, None))(params, one).mean(axis=0)
-
-    # [group, code in the group, f]: a group shares parameters, its own member's or the whole ensemble's.
-    if config.follow == "member" and members > 1:
-        predict, params, grouped = apply, predictor.params, x.reshape(-1, members, x.shape[-1]).swapaxes(0, 1)
-    else:
-        predict, params, grouped = mean, jax.tree.map(lambda a: a[None], predictor.params), x[None]
-
-    def move(params: Params, x: Float[Array, "g j f"], z_start: Float[Array, "g j m"]) -> Float[Array, "g j f"]:
-        def one(p: Params, x: Array, z: Array) -> Array:
-            return step_one(functools.partial(predict, p), weights, x, z, standard_box, config)
-
-        return jax.vmap(jax.vmap(one, in_axes=(None, 0, 0)))(params, x, z_start)
-
-    lanes = _lanes(params, grouped)
-    starts = [jax.vmap(jax.vmap(predict, in_axes=(None, 0)))(*lane) for lane in lanes]
-
-    def iteration(xs: tuple[Array, ...], _: None) -> tuple[tuple[Array, ...], None]:
-        return tuple(move(p, x, z) for (p, _), x, z in zip(lanes, xs, starts, strict=True)), None
-
-    moved = jax.lax.scan(iteration, tuple(x for _, x in lanes), None, length=config.steps)[0]
-    joined = jnp.concatenate(moved, axis=0 if grouped.shape[0] > 1 else 1)
-    return scale.raw_x(joined.swapaxes(0, 1).reshape(x.shape))
+    return run(predictor, weights, start, box, config, model, len(start))
 
 
-def _lanes(params: Params, grouped: Float[Array, "g j f"]) -> list[tuple[Params, Float[Array, "h i f"]]]:
-    """Cuts the work into independent halves on CPU, where XLA runs them side by side.
+def run(
+    predictor: Invertible,
+    weights: ObjectiveWeights,
+    start: Float[Array, "n f"],
+    box: Box,
+    config: PropagationConfig,
+    model: CostModel | None,
+    count: int,
+    shape: Shape | None = None,
+) -> Float[Array, "n f"]:
+    """``invert`` of the first ``count`` rows, on chosen devices. What comes back behind them is of no use.
 
-    One large batched product keeps one core busy much of the time; two chains in the same loop body took 0.6 of its
-    time on two cores (measured; more than two brought nothing). Which lane a code is in does not change its result.
+    The number may change from call to call without a new compilation.
     """
-    groups, each = grouped.shape[:2]
-    if jax.default_backend() != "cpu" or (groups % 2 and (groups > 1 or each % 2)):
-        return [(params, grouped)]
-    if groups == 1:
-        return [(params, half) for half in jnp.split(grouped, 2, axis=1)]
-    split = jax.tree.map(lambda a: jnp.split(a, 2), params)
-    return [
-        (jax.tree.map(lambda pair, i=i: pair[i], split, is_leaf=lambda v: isinstance(v, list)), half)
-        for i, half in enumerate(jnp.split(grouped, 2))
-    ]
+    shape = shape or Shape(*shape_for(predictor, config, len(start)))
+    # JAX takes options at the outermost jit only; inside one, even a constant is traced.
+    traced = isinstance(jnp.zeros(()), jax.core.Tracer)
+    options = () if traced else _usable_options(shape, config)
+    return _compiled(options)(predictor, weights, start, box, config, model, np.int32(count), shape)
 
 
-def _with_exact_costs(
-    predictor: Invertible, model: CostModel, params: Params, x: Float[Array, " f"]
-) -> Float[Array, " m"]:
-    """A member's standard predictions, the costs among them replaced by the relaxed exact ones."""
-    z = predictor.apply(params, x)
-    known = exact_columns(predictor.metrics, model)
-    if not known:
-        return z
-    raw = model.relaxed(predictor.scale.raw_x(x))
-    mean, std = predictor.scale.y_mean, predictor.scale.y_std
-    # A stack of scalars, not an indexed update: XLA's scatter is slow on CPU.
-    return jnp.stack([(raw[known[i]] - mean[i]) / std[i] if i in known else z[i] for i in range(len(z))])
+@functools.cache
+def _compiled(options: tuple[tuple[str, Any], ...]) -> Any:
+    return jax.jit(_run, static_argnames=("model", "shape"), compiler_options=dict(options) or None)
 
 
-def exact_columns(metrics: Sequence[MetricSpec], model: CostModel | None) -> dict[int, str]:
-    """The columns that a cost model knows exactly (same name, same unit), each with the cost's name."""
-    if model is None:
-        return {}
-    return {i: m.name for i, m in enumerate(metrics) if model.units.get(m.name) == m.unit}
+def _usable_options(shape: Shape, config: PropagationConfig) -> tuple[tuple[str, Any], ...]:
+    platform = jax.default_backend() if shape.mesh is None else shape.mesh.devices.flat[0].platform
+    if platform != "cpu" or config.precision == "bfloat16":
+        return ()
+    return _known_options()
+
+
+@functools.cache
+def _known_options() -> tuple[tuple[str, Any], ...]:
+    """The options for CPU; none where this version of XLA does not know them."""
+    try:
+        jax.jit(lambda: np.float32(0), compiler_options=CPU_OPTIONS).lower().compile()
+    except jax.errors.JaxRuntimeError:
+        return ()
+    return tuple(CPU_OPTIONS.items())
+
+
+def _run(
+    predictor: Invertible,
+    weights: ObjectiveWeights,
+    start: Float[Array, "n f"],
+    box: Box,
+    config: PropagationConfig,
+    model: CostModel | None,
+    count: Int[Array, ""],
+    shape: Shape,
+) -> Float[Array, "n f"]:
+    scale, each = predictor.scale, followers(predictor, config)
+    standard_box = (scale.standard_x(box[0]), scale.standard_x(box[1]))
+    # Networks that a tile can follow: [groups, members of the group, …].
+    groups = jax.tree.map(lambda a: a[:, None] if each > 1 else a[None], predictor.params)
+    devices = 1 if shape.mesh is None else shape.mesh.size
+    tiles = into_tiles(scale.standard_x(start), shape.tile, each, shape.lanes * devices)
+    member = jnp.arange(len(tiles), dtype=jnp.int32) % each
+    needed = tiles_needed(count, shape.tile, each)
+
+    if shape.kernel == "pallas":
+        local = functools.partial(_fused, predictor, weights, config, shape)
+    else:
+        local = functools.partial(_looped, predictor, weights, config, model, shape)
+    if shape.mesh is None:
+        moved = local(groups, standard_box, tiles, member, needed[None])
+    else:
+        own = len(tiles) // devices
+        shares = jnp.clip(needed - own * jnp.arange(devices, dtype=jnp.int32), 0, own)
+        spread, everywhere = PartitionSpec(AXIS), PartitionSpec()
+        moved = jax.shard_map(
+            local,
+            mesh=shape.mesh,
+            in_specs=(everywhere, everywhere, spread, spread, spread),
+            out_specs=spread,
+            check_vma=False,
+        )(groups, standard_box, tiles, member, shares)
+    return scale.raw_x(from_tiles(moved, len(start), each))
+
+
+def into_tiles(x: Float[Array, "n f"], tile: int, members: int, multiple: int) -> Float[Array, "p t f"]:
+    """Cuts rows into tiles whose rows follow the same member: row i belongs to member i modulo their number.
+
+    The last rows are repeated to fill the tiles, and tiles to make their number a multiple of ``multiple``.
+    """
+    unit = tile * members
+    units = -(-len(x) // unit)
+    filled = jnp.pad(x, ((0, units * unit - len(x)), (0, 0)), mode="edge")
+    tiles = filled.reshape(units, tile, members, -1).swapaxes(1, 2).reshape(units * members, tile, -1)
+    return jnp.pad(tiles, ((0, -len(tiles) % multiple), (0, 0), (0, 0)), mode="edge")
+
+
+def from_tiles(tiles: Float[Array, "p t f"], n: int, members: int) -> Float[Array, "n f"]:
+    """The first n rows that ``into_tiles`` cut up."""
+    _, tile, f = tiles.shape
+    units = -(-n // (tile * members))
+    rows = tiles[: units * members].reshape(units, members, tile, f).swapaxes(1, 2)
+    return rows.reshape(-1, f)[:n]
+
+
+def tiles_needed(count: Int[Array, ""], tile: int, members: int) -> Int[Array, ""]:
+    """How many tiles hold the first ``count`` rows: a member's tile in the last unit only if it has a row there."""
+    unit = tile * members
+    return count // unit * members + jnp.minimum(count % unit, members)
+
+
+def _looped(
+    predictor: Invertible,
+    weights: ObjectiveWeights,
+    config: PropagationConfig,
+    model: CostModel | None,
+    shape: Shape,
+    groups: Params,
+    box: Box,
+    tiles: Float[Array, "p t f"],
+    member: Int[Array, " p"],
+    needed: Int[Array, " 1"],
+) -> Float[Array, "p t f"]:
+    """One tile after the other, or ``lanes`` side by side, as far as they are needed."""
+    gradient = tile_gradient(predictor, weights, config, model)
+
+    def move(i: Array, tiles: Array) -> Array:
+        chosen = [i * shape.lanes + lane for lane in range(shape.lanes)]
+        params = [jax.tree.map(lambda a, j=j: a[member[j]], groups) for j in chosen]
+        xs = _move_lanes(predictor, weights, config, gradient, box, params, [tiles[j] for j in chosen])
+        return jax.lax.dynamic_update_slice_in_dim(tiles, jnp.stack(xs), i * shape.lanes, axis=0)
+
+    return jax.lax.fori_loop(0, -(-needed[0] // shape.lanes), move, tiles)
+
+
+def _move_lanes(
+    predictor: Invertible,
+    weights: ObjectiveWeights,
+    config: PropagationConfig,
+    gradient: Gradient,
+    box: Box,
+    params: list[Params],
+    xs: list[Float[Array, "t f"]],
+) -> tuple[Float[Array, "t f"], ...]:
+    """All steps of some tiles, independent of each other, in one loop."""
+    starts = [_start_values(predictor, weights, p, x) for p, x in zip(params, xs, strict=True)]
+    states = [() if config.transform is None else jax.vmap(config.transform.init)(x) for x in xs]
+
+    def one(x: Array, state: Any, params: Params, z_start: Array, done: Array) -> tuple[Array, Any]:
+        point = x if config.discreteness == "none" else _snapped(predictor, config, x, done)
+        slope = gradient(params, point, z_start)
+        if config.region is not None:
+            slope = slope + config.region.gradient(point)
+        if config.strategy == "winner-takes-all":
+            largest = jnp.argmax(jnp.abs(slope), axis=-1, keepdims=True)
+            slope = jnp.where(jnp.arange(x.shape[-1]) == largest, slope, 0.0)
+        if config.transform is None:
+            return jnp.clip(x - config.learning_rate * slope, *box), state
+        update, state = jax.vmap(config.transform.update)(slope, state, x)
+        return jnp.clip(x + update, *box), state
+
+    def iteration(carry: list[tuple[Array, Any]], done: Array) -> tuple[list[tuple[Array, Any]], None]:
+        return [one(x, s, p, z, done) for (x, s), p, z in zip(carry, params, starts, strict=True)], None
+
+    carry = list(zip(xs, states, strict=True))
+    moved, _ = jax.lax.scan(iteration, carry, jnp.arange(config.steps, dtype=jnp.float32))
+    return tuple(x for x, _ in moved)
+
+
+def _start_values(
+    predictor: Invertible, weights: ObjectiveWeights, params: Params, x: Float[Array, "t f"]
+) -> Float[Array, "t m"]:
+    """What is predicted where the codes begin, for metrics to hold; zeros where nothing asks for it."""
+    if weights.fixed:
+        return jnp.zeros((len(x), len(predictor.metrics)), x.dtype)
+    over_codes = jax.vmap(predictor.apply, in_axes=(None, 0))
+    return jax.vmap(over_codes, in_axes=(0, None))(params, x).mean(axis=0)
+
+
+def _snapped(predictor: Invertible, config: PropagationConfig, x: Float[Array, "t f"], done: Array) -> Array:
+    """Where the gradient is taken: at the nearest legal codes, or on the way to them after ``done`` iterations."""
+    space = get_space(predictor.space)
+    codes = Bounds.of(space, config.bounds_map).project(predictor.scale.raw_x(x))
+    nearest = predictor.scale.standard_x(space.encode(codes))
+    share = 1.0 if config.discreteness == "straight-through" else (done + 1) / config.steps
+    return x + share * (nearest - x)
+
+
+def can_fuse(
+    predictor: Invertible, weights: ObjectiveWeights, config: PropagationConfig, model: CostModel | None, platform: str
+) -> bool:
+    """Whether the fused kernel does this inversion: folded networks that fit the chip, fixed slopes, plain steps."""
+    one_network = config.follow == "member" or members_of(predictor) == 1
+    plain = config.transform is None and config.region is None and config.discreteness == "none" and model is None
+    fixed = weights.fixed and config.follow != "bound"
+    if platform == "cpu" or not (one_network and plain and fixed and hasattr(predictor.apply, "gradient")):
+        return False
+    from ncp_jax.propagation import kernels
+
+    return kernels.supported(platform, _hidden_layers(predictor.params), config.precision)
+
+
+def _hidden_layers(params: Params) -> Params:
+    """The parameters without the output layer."""
+    return params | {"w": params["w"][:-1], "b": params["b"][:-1]}
+
+
+def _fused(
+    predictor: Invertible,
+    weights: ObjectiveWeights,
+    config: PropagationConfig,
+    shape: Shape,
+    groups: Params,
+    box: Box,
+    tiles: Float[Array, "p t f"],
+    member: Int[Array, " p"],
+    needed: Int[Array, " 1"],
+) -> Float[Array, "p t f"]:
+    """The fused kernel on the tiles of each member; all of them are moved, needed or not."""
+    from ncp_jax.propagation import kernels  # Pallas takes a while to import, and a CPU does without
+
+    del member, needed
+    pull = fixed_slopes(weights, config, 1)
+    assert pull is not None
+    params = jax.tree.map(lambda a: a[:, 0], groups)
+    hidden, last = _hidden_layers(params), params["w"][-1]
+    form = jnp.einsum("kum,m->ku", last, pull[0], precision=jax.lax.Precision.HIGHEST)
+    members = len(last)
+    # Tiles follow each other member by member; behind the last whole round they are padding.
+    rounds = -(-len(tiles) // members)
+    padded = jnp.pad(tiles, ((0, rounds * members - len(tiles)), (0, 0), (0, 0)), mode="edge")
+    x = padded.reshape(rounds, members, shape.tile, -1).swapaxes(0, 1).reshape(members, rounds * shape.tile, -1)
+    moved = kernels.fused_invert(
+        hidden,
+        form,
+        x,
+        box,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        strategy=config.strategy,
+        log=bool(getattr(predictor.apply, "log", False)),
+        precision=config.precision,
+        rows=kernels.default_rows(jax.default_backend(), hidden, config.precision),
+        interpret=jax.default_backend() == "cpu",
+    )
+    back = moved.reshape(members, rounds, shape.tile, -1).swapaxes(0, 1).reshape(rounds * members, shape.tile, -1)
+    return back[: len(tiles)]

@@ -1,320 +1,257 @@
-"""From a predictor and an objective to architectures: start, invert, project, drop repeats, rank."""
+"""From a predictor and an objective to architectures: start, invert, project, drop repeats, rank.
+
+Everything goes in portions (see ``execution.Plan``): a portion is drawn, inverted, projected, ranked and put together
+with the best so far, so that memory grows with what is kept and not with the number of codes.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.metrics import MetricSpec
-from ncp_jax.propagation.engine import Invertible, PropagationConfig, exact_columns, invert
-from ncp_jax.propagation.objective import Objective, ObjectiveWeights
-from ncp_jax.spaces import cost_model, get_space
-from ncp_jax.spaces.base import Space
-from ncp_jax.spaces.costs import CostModel
-from ncp_jax.types import Float, Int, Key
+from ncp_jax.propagation.config import Execution, PropagationConfig
+from ncp_jax.propagation.engine import Box, run
+from ncp_jax.propagation.execution import Plan, Starts, make_plan
+from ncp_jax.propagation.found import STARTS, Found, first_of_each, in_calls, merge
+from ncp_jax.propagation.gradients import Invertible, exact_columns
+from ncp_jax.propagation.limit import Limit
+from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
+from ncp_jax.propagation.polish import polish
+from ncp_jax.propagation.processes import gather, smallest
+from ncp_jax.spaces import Bounds, CostModel, cost_model, get_space
+from ncp_jax.types import Bool, Float, Int, Key
 
-# Codes in flight at once: enough to fill the matrix products, few enough to stay in a few hundred MB.
-CHUNK = 4096
-
-
-@dataclasses.dataclass(frozen=True)
-class Found:
-    """Architectures found, without repeats (isomorphs count as repeats), best first.
-
-    Attributes:
-      codes: ``[k, d]`` legal codes.
-      mean: ``[k, m]`` ensemble mean of the predictions, in the metrics' own units.
-      spread: ``[k, m]`` standard deviation over the ensemble's members, same units.
-      score: ``[k]`` the objective, in standard units; higher is better.
-      costs: exact costs by name (``[k]`` each), where the space has a cost model: "flops" (GMAC), "params" (M).
-      starts: ``[n, d]`` the codes that the propagation began with.
-      metrics: what the m columns mean.
-      space: the space's name.
-      timing: seconds of "compile" and "search", and "code_steps_per_s".
-    """
-
-    codes: Int[np.ndarray, "k d"]
-    mean: Float[np.ndarray, "k m"]
-    spread: Float[np.ndarray, "k m"]
-    score: Float[np.ndarray, " k"]
-    costs: dict[str, Float[np.ndarray, " k"]]
-    starts: Int[np.ndarray, "n d"]
-    metrics: tuple[MetricSpec, ...]
-    space: str
-    timing: dict[str, float]
-
-    def __len__(self) -> int:
-        return len(self.codes)
-
-    def take(self, rows: Int[np.ndarray, " j"] | slice) -> Found:
-        """Returns the chosen rows, in the order given."""
-        picked = {name: getattr(self, name)[rows] for name in ("codes", "mean", "spread", "score")}
-        return dataclasses.replace(self, costs={n: c[rows] for n, c in self.costs.items()}, **picked)
-
-    def top(self, k: int) -> Found:
-        """Returns the best k (all, where there are fewer); printing it gives a table."""
-        return self.take(slice(0, k))
-
-    def strings(self) -> list[str]:
-        """The codes in the space's string form."""
-        return get_space(self.space).to_strings(self.codes)
-
-    def rows(self) -> list[dict[str, object]]:
-        """One JSON-ready dictionary an architecture: code, string, predicted, spread, score, costs."""
-        shown = self._predicted
-        return [
-            {
-                "code": [int(v) for v in self.codes[i]],
-                "string": text,
-                "predicted": {self.metrics[j].name: float(self.mean[i, j]) for j in shown},
-                "spread": {self.metrics[j].name: float(self.spread[i, j]) for j in shown},
-                "score": float(self.score[i]),
-                **{_COST_KEYS.get(n, n): float(c[i]) for n, c in self.costs.items()},
-            }
-            for i, text in enumerate(self.strings())
-        ]
-
-    @property
-    def _predicted(self) -> list[int]:
-        """Columns that are predictions, not exact costs."""
-        return [j for j, m in enumerate(self.metrics) if m.name not in self.costs]
-
-    def __str__(self) -> str:
-        shown = self._predicted
-        head = [f"{m.name} [{m.unit}]" if m.unit else m.name for m in (self.metrics[j] for j in shown)]
-        head += [_COST_HEADS.get(n, n) for n in self.costs] + ["score", "architecture"]
-        lines = [["rank", *head]]
-        for i, text in enumerate(self.strings()):
-            cells = [f"{self.mean[i, j]:.3f} ±{self.spread[i, j]:.3f}" for j in shown]
-            cells += [f"{c[i]:.3f}" for c in self.costs.values()]
-            lines.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", text])
-        widths = [max(len(line[j]) for line in lines) for j in range(len(lines[0]))]
-        return "\n".join(
-            "  ".join([*(c.rjust(w) for c, w in zip(line[:-1], widths, strict=False)), line[-1]]) for line in lines
-        )
-
-
-_COST_KEYS = {"flops": "gflops", "params": "params_m"}
-_COST_HEADS = {"flops": "GFLOPs", "params": "params [M]"}
+RESTART = 2**31  # keys of restarts: fold_in(key, RESTART + round), out of the way of the codes' own numbers
 
 
 def propagate(
     predictor: Invertible,
-    objective: Objective,
+    objective: Objective | Function,
     *,
     codes: int = 4096,
     start: Int[np.ndarray, "n d"] | None = None,
     key: Key | None = None,
     config: PropagationConfig | None = None,
     max_gflops: float | None = None,
+    execution: Execution | None = None,
 ) -> Found:
     """Inverts a predictor: moves codes along the gradient of their predicted metrics to where the objective is high.
 
+    A host loop over portions of codes; not jittable. With ``jax.distributed`` every process calls it with the same
+    arguments, does its share and returns the same result.
+
     Args:
       predictor: an ensemble (``fit``, ``load_predictor``).
-      objective: what to raise, lower, hold.
+      objective: what to raise, lower, hold; or a function of the predictions, see ``objective.Function``.
       codes: how many random starts, where ``start`` is not given.
       start: codes to begin with, ``[n, d]``.
       key: for the random starts; code i draws from ``fold_in(key, i)``.
-      config: settings of the gradient loop; the authors' recipe by default.
+      config: settings of the gradient loop; the authors' recipe with larger steps by default.
       max_gflops: only architectures of at most so many GFLOPs (multiply-adds / 1e9). Exact where the space has a
         cost model, by the predicted metric "flops" elsewhere.
+      execution: devices, memory, kernel, and how many architectures are kept. It changes nothing that is found.
 
     Returns:
       The distinct architectures reached, best first.
 
     Raises:
-      UsageError: unknown metric, illegal start, zero codes, neither key nor start, a limit that nothing satisfies.
+      UsageError: unknown metric, illegal start, zero codes, neither key nor start, a limit or bounds that nothing
+        satisfies, devices that are not there, too little memory.
     """
-    config = config or PropagationConfig()
+    config, execution = config or PropagationConfig(), execution or Execution()
+    if config.follow == "bound" and not isinstance(objective, Objective):
+        expected = "an Objective with follow='bound'"
+        raise checks.UsageError(checks.message(expected, "a function", "let the function subtract the spread itself"))
     space = get_space(predictor.space)
-    starts = _starts(space, codes, start, key)
-    limit = None if max_gflops is None else _Limit.make(space, predictor, max_gflops)
-    weights = objective.weights(predictor.metrics, {} if limit is None else limit.ceiling)
-
-    timing, relaxed = _invert_in_chunks(predictor, objective, limit, space, starts, config)
-    began = time.perf_counter()
-    if limit is not None:
-        relaxed = limit.pull_back(relaxed)
-    reached = np.unique(np.asarray(space.project(jnp.asarray(relaxed))), axis=0)
-    found = _ranked(predictor, weights, space, reached, starts, timing)
-    if limit is not None:
-        found = limit.keep(found)
-    found = _without_isomorphs(space, found)
-    timing["search"] += time.perf_counter() - began
-    timing["code_steps_per_s"] = len(starts) * config.steps / timing["search"]
-    return found
+    bounds = Bounds.of(space, config.bounds_map)
+    starts = _starts(bounds, codes, start, key)
+    if config.restarts and key is None:
+        raise checks.UsageError(checks.message("a key with restarts", "none", "try key=jax.random.key(0)"))
+    limit = None if max_gflops is None else Limit.make(bounds, predictor, max_gflops)
+    search = _Search.make(predictor, objective, config, bounds, limit)
+    plan = make_plan(execution, search.followed, search.slim, config, search.model, starts.n)
+    with jax.default_device(plan.device):
+        return search.run(starts, key, plan, execution)
 
 
-def _starts(space: Space, codes: int, start: np.ndarray | None, key: Key | None) -> Int[np.ndarray, "n d"]:
+def _starts(bounds: Bounds, codes: int, start: Any, key: Key | None) -> Starts:
     if start is not None:
-        checked = space.check(start, where="start")
+        checked = bounds.space.check(start, where="start")
         if len(checked) == 0:
             raise checks.UsageError(checks.message("at least one start", "none", "give codes of the space"))
-        return checked
+        inside = np.asarray(bounds.contains(jnp.asarray(checked)))
+        if not inside.all():
+            row = int(np.argmin(inside))
+            expected = f"starts within the bounds {bounds.to_json()}"
+            raise checks.UsageError(
+                checks.message(expected, f"start {row}: {checked[row].tolist()}", "change it or widen the bounds")
+            )
+        return Starts(bounds.space, len(checked), checked, None)
     if not isinstance(codes, int) or codes < 1:
         raise checks.UsageError(checks.message("codes to be an integer >= 1", repr(codes), "try codes=4096"))
     if key is None:
         raise checks.UsageError(checks.message("a key or starts", "neither", "try key=jax.random.key(0)"))
-    return np.asarray(space.sample(key, codes))
-
-
-def _invert_in_chunks(
-    predictor: Invertible,
-    objective: Objective,
-    limit: _Limit | None,
-    space: Space,
-    starts: np.ndarray,
-    config: PropagationConfig,
-) -> tuple[dict[str, float], Float[np.ndarray, "n f"]]:
-    """Host loop over chunks of one shape (the last is padded); not jittable. Compilation is timed apart."""
-    ceiling = {} if limit is None else limit.ceiling
-    sought = tuple(dict.fromkeys((*objective.names, *ceiling)))
-    judge, predictor = predictor, predictor.select(sought)  # what is not sought is not computed in the loop
-    weights = objective.weights(predictor.metrics, ceiling)
-    members = jax.tree.leaves(predictor.params)[0].shape[0]
-    # A multiple of the members, so that in every chunk code i meets member i modulo their number.
-    chunk = -(-min(CHUNK, len(starts)) // members) * members
-    padded = np.concatenate([starts, np.repeat(starts[-1:], -len(starts) % chunk, axis=0)])
-    box = (jnp.asarray(space.lower), jnp.asarray(space.upper))
-    model = cost_model(space) if config.exact_costs else None
-    began = time.perf_counter()
-    example = space.encode(jnp.asarray(padded[:chunk]))
-    compiled = invert.lower(predictor, weights, example, box, config, model).compile()
-    _predict(judge, space, starts[:1])  # compiles what the ranking will use
-    compiled_at = time.perf_counter()
-    pieces = [
-        np.asarray(compiled(predictor, weights, space.encode(jnp.asarray(padded[i : i + chunk])), box, config))
-        for i in range(0, len(padded), chunk)
-    ]
-    timing = {"compile": compiled_at - began, "search": time.perf_counter() - compiled_at}
-    return timing, np.concatenate(pieces)[: len(starts)]
-
-
-def _ranked(
-    predictor: Invertible,
-    weights: ObjectiveWeights,
-    space: Space,
-    reached: np.ndarray,
-    starts: np.ndarray,
-    timing: dict[str, float],
-) -> Found:
-    pieces = [_predict(predictor, space, reached[i : i + CHUNK]) for i in range(0, len(reached), CHUNK)]
-    mean, spread = (np.concatenate(column) for column in zip(*pieces, strict=True))
-    model = cost_model(space)
-    exact = model.in_units(reached) if model else {}
-    for column, name in exact_columns(predictor.metrics, model).items():
-        # What is known exactly is not predicted.
-        mean[:, column], spread[:, column] = exact[name], 0.0
-    # In NumPy: how many were found differs from call to call, and JAX would compile for each number.
-    standard = (mean - np.asarray(predictor.scale.y_mean)) / np.asarray(predictor.scale.y_std)
-    score = standard @ np.asarray(weights.push)
-    # Equal scores stay in the order of the codes, so that the ranking does not depend on the order of the starts.
-    order = np.argsort(-score, kind="stable")
-    metrics = tuple(predictor.metrics)
-    return Found(reached, mean, spread, score, exact, starts, metrics, space.name, timing).take(order)
-
-
-def _predict(predictor: Invertible, space: Space, codes: Int[np.ndarray, "n d"]) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and spread for up to CHUNK codes, padded to that number: one shape, one compilation."""
-    padded = np.concatenate([codes, np.repeat(codes[-1:], CHUNK - len(codes), axis=0)])
-    mean, spread = predictor(space.encode(jnp.asarray(padded)))
-    return np.array(mean)[: len(codes)], np.array(spread)[: len(codes)]
-
-
-def _without_isomorphs(space: Space, found: Found) -> Found:
-    """Keeps the best-ranked code of each isomorphism class: the others denote the same network."""
-    # Padded to the number of starts: one shape, however many were found.
-    padded = np.resize(found.codes, (len(found.starts), space.length))
-    canonical = np.asarray(space.canonical(jnp.asarray(padded)))[: len(found)]
-    if np.array_equal(canonical, found.codes):
-        return found
-    _, first = np.unique(canonical, axis=0, return_index=True)
-    return found.take(np.sort(first))
+    return Starts(bounds.space, codes, None, lambda n, first: np.asarray(bounds.sample(key, n, first)))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Limit:
-    """An upper limit on GFLOPs: how to steer below it, how to get below it, how to check it."""
+class _Search:
+    """One inversion: what judges, what is followed, and what may be found.
 
-    gflops: float
-    space: Space
+    Attributes:
+      judge: the whole predictor, which ranks.
+      followed: its metrics that the objective speaks of: what is not sought is not computed in the loop.
+      weights: the objective over the judge's metrics.
+      slim: the same over the followed ones.
+      config: settings of the loop.
+      bounds: what may be found.
+      limit: the limit on GFLOPs.
+      model: exact costs to follow, where that is wanted and they are known.
+    """
+
+    judge: Invertible
+    followed: Invertible
+    weights: ObjectiveWeights
+    slim: ObjectiveWeights
+    config: PropagationConfig
+    bounds: Bounds
+    limit: Limit | None
     model: CostModel | None
-    unit: float
-    ceiling: dict[str, float]
 
     @classmethod
-    def make(cls, space: Space, predictor: Invertible, gflops: float) -> _Limit:
-        checks.positive("max_gflops", gflops)
-        model, unit, ceiling = cost_model(space), 1.0, {}
-        names = [m.name for m in predictor.metrics]
-        if "flops" in names:
-            i = names.index("flops")
-            unit = 1e-3 if predictor.metrics[i].unit == "M" else 1.0
-            ceiling = {"flops": float((gflops / unit - predictor.scale.y_mean[i]) / predictor.scale.y_std[i])}
-        if model is None and not ceiling:
-            raise checks.UsageError(
-                checks.message(
-                    "a space with known FLOPs, or a metric 'flops' in the table",
-                    space.name,
-                    "leave out the GFLOPs limit",
-                )
-            )
-        if model is not None:
-            least = float(model.in_units(np.asarray(space.project(jnp.asarray(space.lower)))[None])["flops"][0])
-            if gflops < least:
-                raise checks.UsageError(
-                    checks.message(
-                        f"a GFLOPs limit >= {least:.4g}, the space's smallest", f"{gflops:g}", "raise the limit"
-                    )
-                )
-        return cls(gflops, space, model, unit, ceiling)
+    def make(
+        cls,
+        predictor: Invertible,
+        objective: Objective | Function,
+        config: PropagationConfig,
+        bounds: Bounds,
+        limit: Limit | None,
+    ) -> _Search:
+        ceiling = {} if limit is None else limit.ceiling
+        weights = weights_of(objective, predictor.metrics, ceiling)
+        followed, slim = predictor, weights
+        if isinstance(objective, Objective):
+            followed = predictor.select(tuple(dict.fromkeys((*objective.names, *ceiling))))
+            slim = weights_of(objective, followed.metrics, ceiling)
+        model = cost_model(bounds.space) if config.exact_costs else None
+        return cls(predictor, followed, weights, slim, config, bounds, limit, model)
 
-    def pull_back(self, relaxed: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
-        """Moves each code over the limit straight towards the cheapest corner of the box until it fits.
+    def run(self, starts: Starts, key: Key | None, plan: Plan, execution: Execution) -> Found:
+        """Compiles, then moves and ranks portion after portion, then polishes what came out best."""
+        began = time.perf_counter()
+        plan = self._compile(starts, plan)
+        compiled = time.perf_counter()
+        best: Found | None = None
+        keep = max(execution.keep, self.config.polish)  # what is polished does not depend on what is kept
+        moved, least = 0, math.inf
+        portions = plan.portions(starts.n)
+        for first, n in portions:
+            reached, steps = self._reach(starts, key, plan, first, n)
+            moved += steps
+            found = self._ranked(reached)
+            allowed = found if self.limit is None else found.take(np.flatnonzero(self.limit.within(found)))
+            least = least if self.limit is None else min(least, self.limit.least(found))
+            best = merge([allowed] if best is None else [best, allowed], keep)
+            if execution.progress is not None:
+                execution.progress(first + n - portions[0][0], sum(n for _, n in portions))
+        if best is None:
+            best = self._ranked(starts.codes(0, 1)).take(slice(0, 0))
+        best = self._polished(gather(best, keep), keep).take(slice(0, execution.keep))
+        if len(best) == 0:
+            assert self.limit is not None
+            raise self.limit.nothing_left(smallest(least))
+        seconds = time.perf_counter() - compiled
+        timing = {"compile": compiled - began, "search": seconds, "code_steps_per_s": moved / seconds}
+        return dataclasses.replace(best, starts=starts.codes(0, min(starts.n, STARTS)), timing=timing)
 
-        Exact costs rise with every position, so along that line the cost of the projected code is monotone and
-        bisection finds the last point that fits.
-        """
-        if self.model is None:
-            return relaxed
-        low = np.asarray(self.space.lower)
+    def _compile(self, starts: Starts, plan: Plan) -> Plan:
+        """Runs all programs once without work, so that compilation is timed apart; decides on the kernel."""
+        relaxed = starts.relaxed(0, plan.portion)
+        plan = plan.with_kernel(
+            lambda plan: self._invert(relaxed, plan.portion, plan), (relaxed.shape, self.config.steps)
+        )
+        jax.block_until_ready(self._invert(relaxed, 0, plan))
+        self._ranked(starts.codes(0, 1))
+        return plan
 
-        def fits(points: np.ndarray) -> np.ndarray:
-            assert self.model is not None
-            return self.model.in_units(np.asarray(self.space.project(jnp.asarray(points))))["flops"] <= self.gflops
+    def _invert(self, relaxed: Float[jax.Array, "n f"], count: int, plan: Plan) -> Float[jax.Array, "n f"]:
+        box: Box = (jnp.asarray(self.bounds.lower), jnp.asarray(self.bounds.upper))
+        return run(self.followed, self.slim, relaxed, box, self.config, self.model, count, plan.shape)
 
-        over = np.flatnonzero(~fits(relaxed))
-        if len(over) == 0:
-            return relaxed
-        inside, outside = np.zeros((len(over), 1), np.float32), np.ones((len(over), 1), np.float32)
-        for _ in range(12):
-            middle = (inside + outside) / 2
-            ok = fits(low + middle * (relaxed[over] - low))[:, None]
-            inside, outside = np.where(ok, middle, inside), np.where(ok, outside, middle)
-        pulled = relaxed.copy()
-        pulled[over] = low + inside * (relaxed[over] - low)
-        return pulled
+    def _reach(
+        self, starts: Starts, key: Key | None, plan: Plan, first: int, n: int
+    ) -> tuple[Int[np.ndarray, "k d"], int]:
+        """The distinct codes that a portion reaches, and how many code-steps that took."""
+        reached = self._projected(self._invert(starts.relaxed(first, plan.portion), n, plan), n)
+        moved, last = n, np.arange(n)  # which codes moved last: their results are the last rows reached
+        for again in range(self.config.restarts):
+            last = last[self._repeats(reached)[len(reached) - len(last) :]]
+            if len(last) == 0:
+                break
+            assert key is not None
+            fresh = self.bounds.sample(jax.random.fold_in(key, RESTART + again), plan.portion, first)
+            relaxed = self.bounds.space.encode(fresh[jnp.asarray(np.resize(last, plan.portion))])
+            ends = self._projected(self._invert(relaxed, len(last), plan), len(last))
+            reached = np.concatenate([reached, ends])
+            moved += len(last)
+        return reached[first_of_each(reached)], moved * self.config.steps
 
-    def keep(self, found: Found) -> Found:
-        """Drops what is over the limit."""
-        if self.model is not None:
-            gflops = found.costs["flops"]
-        else:
-            gflops = found.mean[:, [m.name for m in found.metrics].index("flops")] * self.unit
-        kept = found.take(np.flatnonzero(gflops <= self.gflops))
-        if len(kept) == 0:
-            least = float(gflops.min())
-            raise checks.UsageError(
-                checks.message(
-                    f"architectures of at most {self.gflops:g} GFLOPs",
-                    f"none (the smallest found has {least:.4g})",
-                    "raise the limit",
-                )
-            )
-        return kept
+    def _repeats(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
+        """True where an earlier row denotes the same network."""
+        (canonical,) = in_calls(lambda rows: self.bounds.space.canonical(jnp.asarray(rows)), codes)
+        repeats = np.ones(len(codes), bool)
+        repeats[first_of_each(canonical)] = False
+        return repeats
+
+    def _projected(self, relaxed: Float[jax.Array, "n f"], n: int) -> Int[np.ndarray, "n d"]:
+        if self.limit is not None:
+            relaxed = jnp.asarray(self.limit.pull_back(np.asarray(relaxed)))
+        return np.asarray(self.bounds.project(relaxed))[:n]
+
+    def _ranked(self, codes: Int[np.ndarray, "k d"], rows: int | None = None) -> Found:
+        """Scores distinct codes, so many in a call; the order is left to ``merge``."""
+        space = self.bounds.space
+        mean, spread = in_calls(lambda some: self.judge(space.encode(jnp.asarray(some))), codes, rows)
+        known = cost_model(space)
+        exact = known.in_units(codes) if known else {}
+        for column, name in exact_columns(self.judge.metrics, known).items():
+            # What is known exactly is not predicted.
+            mean[:, column], spread[:, column] = exact[name], 0.0
+        # In NumPy: how many were found differs from call to call, and JAX would compile for each number.
+        deviation = np.asarray(self.judge.scale.y_std)
+        standard = (mean - np.asarray(self.judge.scale.y_mean)) / deviation
+        confidence = float(self.config.confidence) if self.config.follow == "bound" else 0.0
+        score = self.weights.score(standard, spread / deviation, confidence)
+        nothing = np.zeros((0, space.length), np.int32)
+        metrics = tuple(self.judge.metrics)
+        return Found(codes, mean, spread, score, exact, nothing, metrics, space.name, {}, len(codes))
+
+    def _polished(self, found: Found, keep: int) -> Found:
+        """Tries the single edits of the best, and goes on from those that are better."""
+        if not self.config.polish or len(found) == 0:
+            return found
+
+        def allowed(codes: Int[np.ndarray, "n d"]) -> np.ndarray:
+            inside = np.asarray(self.bounds.contains(jnp.asarray(codes)))
+            if self.limit is None:
+                return inside
+            known = self.limit.known(codes)
+            return inside & (self.limit.within(self._ranked(codes, len(codes))) if known is None else known)
+
+        climbed = polish(
+            lambda codes: self._ranked(codes, len(codes)).score,
+            self.bounds.space,
+            found.codes[: self.config.polish],
+            allowed=None if self.limit is None and self.bounds.all else allowed,
+            known=(found.codes, found.score),
+        )
+        if len(climbed.scored) == 0:
+            return found
+        return merge([found, self._ranked(climbed.scored)], keep)

@@ -19,12 +19,15 @@ from ncp_jax.benchmarks.catalogue import choose_table
 from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor, load_shipped
-from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
-from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+from ncp_jax.propagation.execution import find_devices
+from ncp_jax.spaces import Bounds, cost_model, get_space, parse_bounds
 from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
 
+MANY = 65536  # more codes than this take long enough to show progress
+OPTIONS = ("discreteness", "restarts", "polish")  # settings that are called the same here and in PropagationConfig
 COST_WEIGHT = 0.5  # of the flops term against the main metric, as in the NCP authors' recipe
 
 
@@ -41,7 +44,17 @@ class SearchConfig:
       codes: random starts that are moved at once.
       steps: gradient steps.
       strategy: "continuous" or "winner-takes-all".
+      precision: of the matrix products while codes move: "float32", "tf32", "bfloat16".
       max_gflops: only architectures of at most so many GFLOPs.
+      bound: narrower limits on positions, each as NAME=LOW..HIGH (patterns allowed).
+      confidence: follow and rank by the ensemble's bound, so many spreads on the bad side of its mean; 0 for the mean.
+      trust: weight of a trust region around the table; 0 for none.
+      discreteness: "none", "straight-through" or "annealed", see ``PropagationConfig``.
+      restarts: rounds in which codes that repeat an architecture begin anew.
+      polish: how many of the best architectures try all their single edits in the end.
+      keep: how many architectures are kept, at most.
+      devices: how many devices share the codes; all without it.
+      memory_mb: device memory that may be used at once, MB.
       seed: of the starts, and of training where there is any.
       members: networks in the ensemble, where one is trained.
       retrain: train from the table even where a predictor ships with the package.
@@ -55,13 +68,26 @@ class SearchConfig:
     codes: int = 4096
     steps: int = 70
     strategy: str = "continuous"
+    precision: str = "float32"
     max_gflops: float | None = None
+    bound: tuple[str, ...] = ()
+    confidence: float = 0.0
+    trust: float = 0.0
+    discreteness: str = "none"
+    restarts: int = 0
+    polish: int = 0
+    keep: int = 65536
+    devices: int | None = None
+    memory_mb: float | None = None
     seed: int = 0
     members: int = 8
     retrain: bool = False
 
     def __post_init__(self) -> None:
-        PropagationConfig(steps=self.steps, strategy=self.strategy)
+        checks.positive("--confidence", self.confidence, zero=True)
+        checks.positive("--trust", self.trust, zero=True)
+        self.propagation(None)
+        self.execution()
         for name in ("codes", "members"):
             if getattr(self, name) < 1:
                 raise checks.UsageError(
@@ -87,6 +113,23 @@ class SearchConfig:
             raise checks.UsageError(
                 checks.message("--table FILE with --space", "no --table", "drop --space or add --table")
             )
+
+    def propagation(self, region: TrustRegion | None) -> PropagationConfig:
+        """Settings of the gradient loop; UsageError for a wrong one."""
+        return PropagationConfig(
+            steps=self.steps,
+            strategy=self.strategy,
+            follow="bound" if self.confidence else "member",
+            confidence=self.confidence,
+            precision=self.precision,
+            region=region,
+            bounds=parse_bounds(self.bound),
+            **{name: getattr(self, name) for name in OPTIONS},
+        )
+
+    def execution(self, progress: Callable[[int, int], None] | None = None) -> Execution:
+        """Where the loop runs; UsageError for a wrong setting."""
+        return Execution(devices=self.devices, memory_mb=self.memory_mb, keep=self.keep, progress=progress)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,16 +163,19 @@ def run_search(config: SearchConfig, *, say: Callable[[str], None] = lambda text
       DataError: a bad table.
       FileNotFoundError: the task needs a table that has not been fetched; the text names the command.
     """
+    find_devices(config.execution())  # devices that are not there are known before anything is trained or compiled
     name, predictor, table, origin = _predictor_and_table(config, say)
     objective = _objective(config, predictor)
-    found = propagate(
-        predictor,
-        objective,
-        codes=config.codes,
-        key=jax.random.fold_in(jax.random.key(config.seed), 1),
-        config=PropagationConfig(steps=config.steps, strategy=config.strategy),
-        max_gflops=config.max_gflops,
-    )
+    with ProgressBar("ncp-jax: codes") as bar:
+        found = propagate(
+            predictor,
+            objective,
+            codes=config.codes,
+            key=jax.random.fold_in(jax.random.key(config.seed), 1),
+            config=config.propagation(_region(config, predictor, table, name)),
+            max_gflops=config.max_gflops,
+            execution=config.execution(bar if config.codes > MANY else None),
+        )
     best = found.top(1).rows()[0]
     timing = {
         "compile_s": found.timing["compile"],
@@ -143,17 +189,35 @@ def run_search(config: SearchConfig, *, say: Callable[[str], None] = lambda text
         "codes": config.codes,
         "steps": config.steps,
         "strategy": config.strategy,
+        "precision": config.precision,
         "max_gflops": config.max_gflops,
+        "bounds": {str(key): list(ends) for key, ends in parse_bounds(config.bound).items()},
+        "confidence": config.confidence,
+        "trust": config.trust,
+        **{name: getattr(config, name) for name in OPTIONS},
         "objective": {"maximize": dict(objective.maximize), "minimize": dict(objective.minimize)},
         "predictor": origin,
         **run_card(),
         "hashes": {**origin["hashes"], **(dict(table.hashes) if table is not None else {})},
         "timing": timing,
+        "keep": config.keep,
         "distinct": len(found),
+        "scored": found.scored,
         "best": best,
         "top": found.top(10).rows(),
     }
     return SearchResult(found, predictor, objective, table, summary)
+
+
+def _region(config: SearchConfig, predictor: Predictor, table: Table | None, name: str) -> TrustRegion | None:
+    if not config.trust:
+        return None
+    if table is None:
+        raise FileNotFoundError(
+            checks.message("the measured table for --trust", "none here", f"run: ncp-jax data fetch {name}")
+        )
+    space = get_space(predictor.space)
+    return TrustRegion.around(np.asarray(table.codes), space, predictor.scale, weight=config.trust)
 
 
 def _predictor_and_table(
@@ -196,6 +260,7 @@ def _training_table(name: str, family: str) -> Table:
 def _trained(table: Table, config: SearchConfig, say: Callable[[str], None]) -> tuple[Predictor, dict[str, Any]]:
     from ncp_jax.training import fit  # Flax and Optax: half a second that a shipped predictor does not need
 
+    Bounds.of(get_space(table.space), parse_bounds(config.bound))  # wrong bounds are known before the work, too
     say(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     with ProgressBar("ncp-jax: training, epochs") as bar:
         key = jax.random.fold_in(jax.random.key(config.seed), 0)
@@ -310,7 +375,7 @@ def describe(result: SearchResult) -> str:
         f"{summary['task']}: {', '.join(wanted)}{limit}\n{result.found.top(10)}\n"
         f"{summary['codes']} codes × {summary['steps']} steps in {timing['search_s']:.2f} s "
         f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
-        f"{summary['distinct']} distinct architectures"
+        f"{summary['distinct']} distinct architectures{' kept' if summary['distinct'] == summary['keep'] else ''}"
     )
 
 

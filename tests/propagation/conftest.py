@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 
@@ -9,6 +10,7 @@ import pytest
 
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
+from ncp_jax.propagation import engine
 from ncp_jax.spaces import get_space
 
 METRICS = (
@@ -46,3 +48,43 @@ def ensemble() -> Callable[..., Predictor]:
         return Predictor(params, scale, FoldedMLP(log=log), tuple(metrics), space)
 
     return make
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """One member of a folded ensemble without logarithms, in float64: the oracle for what moves codes."""
+
+    layers: list[tuple[np.ndarray, np.ndarray]]
+
+    def __call__(self, x: np.ndarray) -> np.ndarray:
+        """Standard predictions [m] of a standard code [f]."""
+        return self.with_jacobian(x)[0]
+
+    def with_jacobian(self, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Predictions [m], and their derivatives by the code [m, f]."""
+        jacobian, (*hidden, (last_w, last_b)) = np.eye(len(x)), self.layers
+        for w, b in hidden:
+            a = x @ w + b
+            sigmoid = 1 / (1 + np.exp(-a))
+            x = a * sigmoid
+            jacobian = (sigmoid * (1 + a * (1 - sigmoid)))[:, None] * (w.T @ jacobian)
+        return x @ last_w + last_b, last_w.T @ jacobian
+
+
+@pytest.fixture(scope="session")
+def network() -> Callable[[Predictor, int], Network]:
+    """Makes the oracle of one member."""
+
+    def make(predictor: Predictor, member: int) -> Network:
+        w, b = ([np.asarray(a[member], np.float64) for a in predictor.params[n]] for n in ("w", "b"))
+        return Network(list(zip(w, b, strict=True)))
+
+    return make
+
+
+@pytest.fixture
+def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
+    """Tiles of 8 codes, however many there are, so that a few dozen codes are several; returns that number."""
+    monkeypatch.setitem(engine.TILE, "cpu", 8)
+    monkeypatch.setitem(engine.GROWTH, "cpu", 1)
+    return 8

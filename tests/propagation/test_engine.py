@@ -1,20 +1,26 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable
+from typing import Any
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from ncp_jax.checks import UsageError
 from ncp_jax.predictors import Predictor
-from ncp_jax.propagation import Objective, ObjectiveWeights, PropagationConfig, invert
+from ncp_jax.propagation import Objective, ObjectiveWeights, PropagationConfig, TrustRegion, engine, invert
+from ncp_jax.spaces import get_space
 
 Make = Callable[..., Predictor]
 F = 24  # transnas-micro
 WIDE = (jnp.full(F, -1e3), jnp.full(F, 1e3))
+UNIT = (jnp.zeros(F), jnp.ones(F))
 STARTS = np.random.default_rng(2).uniform(0, 1, (6, F)).astype(np.float32)
 
 
@@ -121,10 +127,9 @@ def small(ensemble: Make) -> Callable[..., np.ndarray]:
     """Inverts with one curved ensemble in the space's box, a few steps."""
     predictor = ensemble(members=2, hidden=(6,))
     weights = GOALS["up and down"].weights(predictor.metrics)
-    box = (jnp.zeros(F), jnp.ones(F))
 
     def run(starts: object, **numbers: object) -> jax.Array:
-        return invert(predictor, weights, jnp.asarray(starts), box, PropagationConfig(steps=5, **numbers))
+        return invert(predictor, weights, jnp.asarray(starts), UNIT, PropagationConfig(steps=5, **numbers))
 
     return run
 
@@ -142,7 +147,7 @@ def test_objectives_may_be_swept_by_vmap(ensemble: Make) -> None:
     predictor = ensemble(members=2, hidden=(6,))
     goals = [Objective(maximize={"acc": 1.0}, minimize={"flops": w}).weights(predictor.metrics) for w in (0.1, 2.0)]
     stacked = jax.tree.map(lambda *a: jnp.stack(a), *goals)
-    box, config = (jnp.zeros(F), jnp.ones(F)), PropagationConfig(steps=5)
+    box, config = UNIT, PropagationConfig(steps=5)
     swept = jax.vmap(lambda weights: invert(predictor, weights, jnp.asarray(STARTS), box, config))(stacked)
     for got, weights in zip(swept, goals, strict=True):
         np.testing.assert_allclose(got, invert(predictor, weights, jnp.asarray(STARTS), box, config), atol=1e-5)
@@ -165,28 +170,134 @@ def test_no_step_is_no_move(ensemble: Make) -> None:
 
 def test_other_numbers_do_not_recompile(small: Callable) -> None:
     small(STARTS, learning_rate=1.0)
-    before = invert._cache_size()
+    programs = engine._compiled(engine._known_options())
+    before = programs._cache_size()
     small(STARTS[::-1], learning_rate=2.0, delta=0.4)
-    assert invert._cache_size() == before
+    assert programs._cache_size() == before
     small(STARTS, strategy="winner-takes-all")
-    assert invert._cache_size() == before + 1
+    assert programs._cache_size() == before + 1
 
 
-@pytest.mark.parametrize(
-    ("fields", "words"),
-    [
-        ({"strategy": "winner"}, "expected a known strategy, got 'winner'; did you mean: winner-takes-all"),
-        ({"follow": "members"}, "got 'members'; did you mean: member"),
-        ({"steps": -1}, "expected steps to be an integer >= 0, got -1; try steps=70"),
-        ({"steps": 1.5}, "expected steps to be an integer >= 0, got 1.5"),
-        ({"learning_rate": 0.0}, "expected learning_rate to be a number > 0, got 0.0"),
-        ({"learning_rate": float("nan")}, "expected learning_rate to be a number > 0, got nan"),
-        ({"delta": float("inf")}, "expected delta to be a number > 0, got inf"),
-        ({"ceiling_weight": -1.0}, "expected ceiling_weight to be a number >= 0, got -1.0"),
-    ],
+def test_other_counts_do_not_recompile(ensemble: Make) -> None:
+    predictor = ensemble(members=2, hidden=(6,))
+    weights, config = GOALS["up and down"].weights(predictor.metrics), PropagationConfig(steps=5)
+    programs = engine._compiled(engine._known_options())
+    sizes = set()
+    for count in (6, 0, 3):
+        engine.run(predictor, weights, jnp.asarray(STARTS), UNIT, config, None, count)
+        sizes.add(programs._cache_size())
+    assert len(sizes) == 1
+
+
+@given(
+    n=st.integers(1, 40),
+    tile=st.sampled_from([1, 4, 8]),
+    members=st.sampled_from([1, 2, 3]),
+    multiple=st.sampled_from([1, 2, 6]),
 )
-def test_wrong_settings(fields: dict, words: str) -> None:
-    with pytest.raises(UsageError, match=words):
-        PropagationConfig(**fields)
-    with pytest.raises(UsageError, match=words):
-        dataclasses.replace(PropagationConfig(), **fields)
+def test_tiles_hold_every_row_once_and_give_it_back(n: int, tile: int, members: int, multiple: int) -> None:
+    rows = np.arange(1, n + 1, dtype=np.float32)[:, None] * np.array([1, 100], np.float32)
+    with mock.patch.object(engine, "jnp", np):  # which would compile for each of these shapes
+        tiles = engine.into_tiles(rows, tile, members, multiple)
+        back = engine.from_tiles(tiles, n, members)
+    np.testing.assert_array_equal(back, rows)
+    assert tiles.shape[1:] == (tile, 2)
+    assert len(tiles) % multiple == 0
+    for i, row in enumerate(rows):
+        unit, place = divmod(i, tile * members)
+        np.testing.assert_array_equal(tiles[unit * members + place % members, place // members], row)
+    assert {tuple(row) for row in tiles.reshape(-1, 2)} == {tuple(row) for row in rows}
+
+
+@given(count=st.integers(0, 10**4), tile=st.integers(1, 600), members=st.integers(1, 9))
+def test_tiles_are_needed_as_far_as_they_hold_a_row(count: int, tile: int, members: int) -> None:
+    rows = np.arange(count)
+    held = rows // (tile * members) * members + rows % members
+    wanted = held.max() + 1 if count else 0
+    assert int(engine.tiles_needed(np.int32(count), tile, members)) == wanted
+
+
+@pytest.mark.parametrize("follow", ["member", "mean"])
+def test_a_row_ends_at_the_same_bits_whatever_else_there_is(ensemble: Make, small_tiles: int, follow: str) -> None:
+    predictor, n = ensemble(members=3, hidden=(6, 5)), 60
+    weights, config = GOALS["hold"].weights(predictor.metrics), PropagationConfig(steps=4, follow=follow)
+    starts = np.random.default_rng(0).uniform(0, 1, (n, F)).astype(np.float32)
+    whole = np.asarray(invert(predictor, weights, jnp.asarray(starts), UNIT, config))
+    part = invert(predictor, weights, jnp.asarray(starts[:25]), UNIT, config)
+    np.testing.assert_array_equal(part, whole[:25])
+    other = starts[::-1].copy()
+    other[[3, 30, 59]] = starts[[3, 30, 59]]
+    ends = np.asarray(invert(predictor, weights, jnp.asarray(other), UNIT, config))
+    np.testing.assert_array_equal(ends[[3, 30, 59]], whole[[3, 30, 59]])
+    assert (ends[4] != whole[4]).any()
+    # Fewer rows: their tiles move, and the tiles behind them stay.
+    unit = small_tiles * (3 if follow == "member" else 1)
+    for count in (0, 1, 26):
+        part = np.asarray(engine.run(predictor, weights, jnp.asarray(starts), UNIT, config, None, count))
+        np.testing.assert_array_equal(part[:count], whole[:count])
+        idle = (count // unit + 2) * unit  # one tile more may move beside the last one needed
+        np.testing.assert_allclose(part[idle:], starts[idle:], atol=1e-6)
+
+
+@given(rows=st.integers(0, 10**6))
+def test_tiles_grow_with_the_codes_as_long_as_all_lanes_are_busy(rows: int) -> None:
+    tile, lanes = engine.tile_shape(rows, 1, "cpu")
+    smallest, most = engine.TILE["cpu"], engine.TILE["cpu"] * engine.GROWTH["cpu"]
+    assert tile in {smallest * 2**i for i in range(10)}
+    assert smallest <= tile <= most
+    assert tile == smallest or tile * lanes <= rows
+    assert tile == most or 2 * tile * lanes > rows
+    assert engine.tile_shape(rows, 8, "cpu") == (smallest, lanes), "several networks at once sum in another order"
+    assert engine.tile_shape(rows, 1, "gpu") == (engine.TILE_ELSEWHERE, 1)
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_larger_tiles_of_one_network_change_no_bit(ensemble: Make, goal: str) -> None:
+    predictor = ensemble(members=1, hidden=(96, 64))
+    weights, config = GOALS[goal].weights(predictor.metrics), PropagationConfig(steps=3)
+    n = 2 * engine.TILE["cpu"] * engine.GROWTH["cpu"]
+    starts = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (n, F)), jnp.float32)
+    tiles = (engine.TILE["cpu"], engine.shape_for(predictor, config, n, "cpu")[0])
+    assert tiles[1] == engine.TILE["cpu"] * engine.GROWTH["cpu"]
+    small, large = (
+        np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, n, engine.Shape(tile, 2)))
+        for tile in tiles
+    )
+    np.testing.assert_array_equal(small, large)
+
+
+@pytest.mark.parametrize("goal", GOALS)
+def test_larger_tiles_change_nothing_but_rounding(ensemble: Make, goal: str) -> None:
+    predictor = ensemble(members=2, hidden=(48, 32))
+    weights, config = GOALS[goal].weights(predictor.metrics), PropagationConfig(steps=4, follow="mean")
+    starts = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (200, F)), jnp.float32)
+    ends = [
+        np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, 200, engine.Shape(*shape)))
+        for shape in ((64, 2), (128, 2), (64, 1))
+    ]
+    np.testing.assert_allclose(ends[1], ends[0], atol=1e-5)
+    np.testing.assert_array_equal(ends[2], ends[0])  # how many tiles are in flight changes no bit
+
+
+def test_confidence_and_the_weight_of_the_region_may_be_swept_by_vmap(ensemble: Make) -> None:
+    predictor, space = ensemble(members=2), get_space("transnas-micro")
+    weights = GOALS["up and down"].weights(predictor.metrics)
+    region = TrustRegion.around(np.asarray(space.sample(jax.random.key(0), 50)), space, predictor.scale)
+    region = dataclasses.replace(region, threshold=region.threshold / 2)
+
+    def end(confidence: Any, weight: Any) -> jax.Array:
+        near = dataclasses.replace(region, weight=weight)
+        config = PropagationConfig(steps=5, follow="bound", confidence=confidence, region=near)
+        return invert(predictor, weights, jnp.asarray(STARTS), UNIT, config)
+
+    numbers = list(itertools.product((0.0, 2.0), (0.0, 1.5)))
+    swept = jax.vmap(end)(*(jnp.array(column) for column in zip(*numbers, strict=True)))
+    for got, pair in zip(swept, numbers, strict=True):
+        np.testing.assert_allclose(got, end(*(jnp.float32(number) for number in pair)), atol=1e-5)
+    assert len({np.asarray(row).tobytes() for row in swept}) == 4
+
+
+def test_it_may_be_part_of_a_compiled_function(small: Callable) -> None:
+    plain = np.asarray(small(STARTS))
+    np.testing.assert_allclose(jax.jit(small)(STARTS), plain, atol=1e-5)
+    np.testing.assert_allclose(jax.jit(lambda: small(STARTS))(), plain, atol=1e-5)  # all of it constant

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Callable
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -12,7 +15,8 @@ from ncp_jax.checks import UsageError
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
-from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.propagation.limit import Limit
+from ncp_jax.spaces import Bounds, cost_model, get_space
 
 Make = Callable[..., Predictor]
 SPACE = get_space("nas-bench-mr")
@@ -20,16 +24,17 @@ MODEL = cost_model(SPACE)
 SMALLEST = np.array([values[0] for values in SPACE.values])
 LEAST = int(MODEL.exact(SMALLEST)["flops"])
 FEW = PropagationConfig(steps=4, learning_rate=20.0)
+CODES = np.asarray(SPACE.sample(jax.random.key(1), 4))
 
 
-def search(ensemble: Make, limit: float | None, **goal: dict) -> Found:
+def search(ensemble: Make, limit: float | None, config: PropagationConfig = FEW, **goal: dict) -> Found:
     goal = goal or {"maximize": {"acc": 1.0}}
     return propagate(
         ensemble("nas-bench-mr", hidden=(5,)),
         Objective(**goal),
         codes=16,
         key=jax.random.key(3),
-        config=FEW,
+        config=config,
         max_gflops=limit,
     )
 
@@ -78,6 +83,60 @@ def test_a_limit_below_the_smallest_architecture(ensemble: Make) -> None:
     limit = LEAST * 0.999 / 1e9
     with pytest.raises(UsageError, match=r"expected a GFLOPs limit >= .*, the space's smallest, got .*; raise"):
         search(ensemble, limit)
+
+
+def test_bounds_and_a_limit_hold_together(ensemble: Make) -> None:
+    bounds = Bounds.of(SPACE, {"*.num_blocks": (2, None), "last_channel": (64, 96)})
+    low, high = (np.array([row[i] for row in bounds.values]) for i in (0, -1))
+    least = int(MODEL.exact(low)["flops"]) / 1e9
+    config = dataclasses.replace(FEW, bounds={"*.num_blocks": (2, None), "last_channel": (64, 96)}, polish=2)
+    for factor in (1.0, 2.0):
+        found = search(ensemble, least * factor, config)
+        assert ((low <= found.codes) & (found.codes <= high)).all()
+        assert (MODEL.exact(found.codes)["flops"] <= least * factor * 1e9).all()
+    np.testing.assert_array_equal(search(ensemble, least, config).codes, low[None])
+    with pytest.raises(UsageError, match=r"expected a GFLOPs limit >= .*, got .*; raise"):
+        search(ensemble, least * 0.999, config)
+
+
+def test_polish_climbs_below_the_limit(ensemble: Make) -> None:
+    limit = LEAST * 3.0 / 1e9
+    rough, polished = (search(ensemble, limit, dataclasses.replace(FEW, steps=0, polish=n)) for n in (0, 2))
+    assert (MODEL.exact(polished.codes)["flops"] <= LEAST * 3).all()
+    assert polished.score[0] > rough.score[0] + 0.1
+
+
+def test_codes_are_pulled_back_as_far_as_needed(ensemble: Make, caplog: pytest.LogCaptureFixture) -> None:
+    limit = Limit.make(Bounds.of(SPACE, {}), ensemble("nas-bench-mr", hidden=(5,)), 0.35)
+    far = np.random.default_rng(0).uniform(SPACE.lower, SPACE.upper, (40, 27)).astype(np.float32)
+
+    def gflops(relaxed: np.ndarray) -> np.ndarray:
+        return MODEL.in_units(np.asarray(SPACE.project(jnp.asarray(relaxed))))["flops"]
+
+    pulled = limit.pull_back(far)
+    over = gflops(far) > 0.35
+    assert over.sum() > 20
+    assert (gflops(pulled) <= 0.35).all()
+    # A little farther out on the way from the cheapest corner they are over it again.
+    assert (gflops(SPACE.lower + (pulled - SPACE.lower) * 1.01)[over] > 0.3).all()
+    with jax.log_compiles(), caplog.at_level(logging.WARNING):
+        for n in (38, 39):  # however many are over the limit
+            some = np.where(np.arange(40)[:, None] < n, far, pulled)
+            np.testing.assert_array_equal(limit.pull_back(some)[n:], pulled[n:])
+    assert not [text for text in caplog.messages if "Finished XLA compilation" in text]
+
+
+def test_exact_costs_are_lowered_where_their_prediction_says_nothing(ensemble: Make) -> None:
+    predictor = ensemble("nas-bench-mr", hidden=(5,))
+    *hidden, last = predictor.params["w"]
+    blind = dataclasses.replace(predictor, params=predictor.params | {"w": (*hidden, last * 0)})
+    ends = {}
+    for exact in (False, True):
+        config = PropagationConfig(steps=10, learning_rate=50.0, exact_costs=exact)
+        found = propagate(blind, Objective(minimize={"flops": 1.0}), start=CODES, config=config)
+        ends[exact] = found.codes
+    assert {tuple(code) for code in ends[False].tolist()} == {tuple(code) for code in CODES.tolist()}
+    assert MODEL.exact(ends[True])["flops"].max() < MODEL.exact(CODES)["flops"].min()
 
 
 def metrics(unit: str) -> tuple[MetricSpec, ...]:

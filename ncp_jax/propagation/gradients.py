@@ -1,0 +1,160 @@
+"""The gradient that codes follow: slopes of the objective on the predictions, pulled back through the networks.
+
+Two ways lead through a network, and they give the same: an ``apply`` with a method ``gradient`` (see
+``predictors.FoldedMLP``) does whole tiles of codes and all members in one product a layer; any other is written for one
+code and differentiated by JAX.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import jax
+import jax.numpy as jnp
+
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.propagation.config import PropagationConfig
+from ncp_jax.propagation.objective import ObjectiveWeights
+from ncp_jax.spaces import CostModel
+from ncp_jax.types import Array, Float, Params
+
+# JAX's names of the precisions, for networks that state none of their own.
+_MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
+Gradient = Callable[[Params, Float[Array, "t f"], Float[Array, "t m"]], Float[Array, "t f"]]
+
+
+class Invertible(Protocol):
+    """What inversion needs of a predictor (see ``predictors.Predictor``)."""
+
+    @property
+    def params(self) -> Params:
+        """Pytree with a leading axis of members."""
+
+    @property
+    def scale(self) -> Any:
+        """The standardisation, see ``predictors.Standardisation``."""
+
+    @property
+    def apply(self) -> Callable[..., Any]:
+        """``(params of one member, standard code) -> standard metrics``."""
+
+    @property
+    def metrics(self) -> tuple[MetricSpec, ...]:
+        """The meaning of the outputs."""
+
+    @property
+    def space(self) -> str:
+        """Name of the space of the codes."""
+
+    def select(self, names: tuple[str, ...]) -> Invertible:
+        """The same restricted to some of its metrics."""
+
+    def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
+        """Mean and spread over the members, own units."""
+
+
+def members_of(predictor: Invertible) -> int:
+    """Number of networks in a predictor."""
+    return int(jax.tree.leaves(predictor.params)[0].shape[0])
+
+
+def smooth_l1_slope(error: Float[Array, "*n"]) -> Float[Array, "*n"]:
+    """Derivative of the smooth L1 loss with threshold 1."""
+    return jnp.clip(error, -1.0, 1.0)
+
+
+def cotangent(
+    weights: ObjectiveWeights, config: PropagationConfig, z: Float[Array, " m"], z_start: Float[Array, " m"]
+) -> Float[Array, " m"]:
+    """Gradient of the loss with respect to the standard predictions ``z``; descending it does what is wanted."""
+    push = -weights.push * smooth_l1_slope(jnp.full_like(z, config.delta))
+    hold = weights.hold * smooth_l1_slope(z - z_start)
+    over = jnp.where(z > weights.ceiling, config.ceiling_weight * config.delta, 0.0)
+    return push + hold + over
+
+
+def moments(z: Float[Array, "k m"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
+    """Mean and spread over the members; the spread's slope stays finite where they agree."""
+    return z.mean(axis=0), jnp.sqrt(z.var(axis=0) + 1e-12)
+
+
+def slopes(
+    weights: ObjectiveWeights, config: PropagationConfig, z: Float[Array, "k m"], z_start: Float[Array, " m"]
+) -> Float[Array, "k m"]:
+    """Gradient of the loss with respect to what each member predicts for one code, standard units."""
+    if len(z) == 1 and weights.function is None:
+        return cotangent(weights, config, z[0], z_start)[None]
+    (mean, spread), pull_back = jax.vjp(moments, z)
+    on_mean = cotangent(weights, config, mean, z_start)
+    on_spread = jnp.zeros_like(spread)
+    rate = smooth_l1_slope(jnp.asarray(config.delta))
+    if config.follow == "bound":
+        on_spread = jnp.abs(weights.push) * config.confidence * rate
+    if weights.function is not None:
+        rise_mean, rise_spread = jax.grad(weights.function, argnums=(0, 1))(mean, spread)
+        on_mean, on_spread = on_mean - rate * rise_mean, on_spread - rate * rise_spread
+    return pull_back((on_mean, on_spread))[0]
+
+
+def tile_gradient(
+    predictor: Invertible, weights: ObjectiveWeights, config: PropagationConfig, model: CostModel | None
+) -> Gradient:
+    """Returns the function that makes a tile's gradients: ``(params [k, …], x [t, f], z_start [t, m]) -> [t, f]``.
+
+    The params are those of the networks that the tile follows, one or all of them.
+    """
+    if model is None and hasattr(predictor.apply, "gradient"):
+        return functools.partial(_batched_gradient, predictor.apply, weights, config)
+    apply = predictor.apply if model is None else functools.partial(_with_exact_costs, predictor, model)
+
+    def one(params: Params, x: Float[Array, " f"], z_start: Float[Array, " m"]) -> Float[Array, " f"]:
+        z, pull_back = jax.vjp(lambda x: jax.vmap(apply, in_axes=(0, None))(params, x), x)
+        return pull_back(slopes(weights, config, z, z_start))[0]
+
+    def many(params: Params, x: Array, z_start: Array) -> Array:
+        with jax.default_matmul_precision(_MATMUL[config.precision]):
+            return jax.vmap(one, in_axes=(None, 0, 0))(params, x, z_start)
+
+    return many
+
+
+def _batched_gradient(
+    apply: Any, weights: ObjectiveWeights, config: PropagationConfig, params: Params, x: Array, z_start: Array
+) -> Array:
+    def pull(z: Float[Array, "k t m"]) -> Float[Array, "k t m"]:
+        one = functools.partial(slopes, weights, config)
+        return jax.vmap(one, in_axes=(1, 0), out_axes=1)(z, z_start)
+
+    fixed = fixed_slopes(weights, config, len(jax.tree.leaves(params)[0]))
+    return apply.gradient(params, x, pull if fixed is None else fixed, config.precision)
+
+
+def fixed_slopes(weights: ObjectiveWeights, config: PropagationConfig, members: int) -> Float[Array, "k m"] | None:
+    """The slopes on each member's predictions where they are the same for every code; None where they are not."""
+    if not weights.fixed or config.follow == "bound":
+        return None
+    nowhere = jnp.zeros_like(weights.push)
+    return jnp.tile(cotangent(weights, config, nowhere, nowhere) / members, (members, 1))
+
+
+def _with_exact_costs(
+    predictor: Invertible, model: CostModel, params: Params, x: Float[Array, " f"]
+) -> Float[Array, " m"]:
+    """A member's standard predictions, the costs among them replaced by the relaxed exact ones."""
+    z = predictor.apply(params, x)
+    known = exact_columns(predictor.metrics, model)
+    if not known:
+        return z
+    raw = model.relaxed(predictor.scale.raw_x(x))
+    mean, std = predictor.scale.y_mean, predictor.scale.y_std
+    # A stack of scalars, not an indexed update: XLA's scatter is slow on CPU.
+    return jnp.stack([(raw[known[i]] - mean[i]) / std[i] if i in known else z[i] for i in range(len(z))])
+
+
+def exact_columns(metrics: Sequence[MetricSpec], model: CostModel | None) -> dict[int, str]:
+    """The columns that a cost model knows exactly (same name, same unit), each with the cost's name."""
+    if model is None:
+        return {}
+    return {i: m.name for i, m in enumerate(metrics) if model.units.get(m.name) == m.unit}

@@ -1,0 +1,122 @@
+"""An upper limit on GFLOPs: how to steer below it, how to get below it, how to check it."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.propagation.found import Found, in_calls
+from ncp_jax.propagation.gradients import Invertible
+from ncp_jax.spaces import Bounds, CostModel, cost_model
+from ncp_jax.types import Bool, Float, Int
+
+
+@dataclasses.dataclass(frozen=True)
+class Limit:
+    """A limit on the GFLOPs of what is found.
+
+    Attributes:
+      gflops: the limit, multiply-adds / 1e9.
+      bounds: the codes that may be found.
+      model: exact costs of the space, None where they are not known.
+      unit: GFLOPs in a unit of the predicted metric "flops".
+      ceiling: the limit on that metric in standard units, by name; empty where it is not predicted.
+    """
+
+    gflops: float
+    bounds: Bounds
+    model: CostModel | None
+    unit: float
+    ceiling: dict[str, float]
+
+    @classmethod
+    def make(cls, bounds: Bounds, predictor: Invertible, gflops: float) -> Limit:
+        """Returns the limit.
+
+        Raises:
+          UsageError: not a number above zero, FLOPs are neither known nor predicted, no code of the bounds is within.
+        """
+        checks.positive("max_gflops", gflops)
+        model, unit, ceiling = cost_model(bounds.space), 1.0, {}
+        names = [m.name for m in predictor.metrics]
+        if "flops" in names:
+            i = names.index("flops")
+            unit = 1e-3 if predictor.metrics[i].unit == "M" else 1.0
+            ceiling = {"flops": float((gflops / unit - predictor.scale.y_mean[i]) / predictor.scale.y_std[i])}
+        if model is None and not ceiling:
+            raise checks.UsageError(
+                checks.message(
+                    "a space with known FLOPs, or a metric 'flops' in the table",
+                    bounds.space.name,
+                    "leave out the GFLOPs limit",
+                )
+            )
+        if model is not None:
+            least = float(model.in_units(np.asarray(bounds.project(jnp.asarray(bounds.lower)))[None])["flops"][0])
+            if gflops < least:
+                raise checks.UsageError(
+                    checks.message(
+                        f"a GFLOPs limit >= {least:.4g}, the {'space' if bounds.all else 'bounds'}'s smallest",
+                        f"{gflops:g}",
+                        "raise the limit",
+                    )
+                )
+        return cls(gflops, bounds, model, unit, ceiling)
+
+    def pull_back(self, relaxed: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
+        """Moves each code over the limit straight towards the cheapest corner of the box until it fits.
+
+        Exact costs rise with every position, so along that line the cost of the projected code is monotone and
+        bisection finds the last point that fits.
+        """
+        if self.model is None:
+            return relaxed
+        low = np.asarray(self.bounds.lower)
+
+        def fits(points: np.ndarray) -> np.ndarray:
+            assert self.model is not None
+            # In calls of one shape: JAX would compile for each number of codes over the limit.
+            (codes,) = in_calls(lambda rows: self.bounds.project(jnp.asarray(rows)), points)
+            return self.model.in_units(codes)["flops"] <= self.gflops
+
+        over = np.flatnonzero(~fits(relaxed))
+        if len(over) == 0:
+            return relaxed
+        inside, outside = np.zeros((len(over), 1), np.float32), np.ones((len(over), 1), np.float32)
+        for _ in range(12):
+            middle = (inside + outside) / 2
+            ok = fits(low + middle * (relaxed[over] - low))[:, None]
+            inside, outside = np.where(ok, middle, inside), np.where(ok, outside, middle)
+        pulled = relaxed.copy()
+        pulled[over] = low + inside * (relaxed[over] - low)
+        return pulled
+
+    def within(self, found: Found) -> Bool[np.ndarray, " k"]:
+        """True where an architecture found is within the limit."""
+        return self._gflops(found) <= self.gflops
+
+    def known(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"] | None:
+        """The same for codes, without a prediction; None where the space's costs are not known."""
+        return None if self.model is None else self.model.in_units(codes)["flops"] <= self.gflops
+
+    def least(self, found: Found) -> float:
+        """GFLOPs of the cheapest architecture found."""
+        return float(self._gflops(found).min())
+
+    def nothing_left(self, least: float) -> checks.UsageError:
+        """The error for a search whose architectures are all over the limit, the cheapest with ``least`` GFLOPs."""
+        return checks.UsageError(
+            checks.message(
+                f"architectures of at most {self.gflops:g} GFLOPs",
+                f"none (the smallest found has {least:.4g})",
+                "raise the limit",
+            )
+        )
+
+    def _gflops(self, found: Found) -> Float[np.ndarray, " k"]:
+        if self.model is not None:
+            return found.costs["flops"]
+        return found.mean[:, [m.name for m in found.metrics].index("flops")] * self.unit
