@@ -22,8 +22,9 @@ class Config(ExperimentConfig):
         whole search, which streams its codes, and two runs are all.
       steps: iterations of each inversion.
       precision: of the matrix products: float32, bfloat16, …; rivals compute in float32.
-      against: "torch" for the authors' loop batched by hand in PyTorch, "torch-frozen" for the same without gradients of
-        the weights, "torch-folded" for this package's algebra carried over to PyTorch, "loop" for one code at a time.
+      against: "torch" for the authors' loop batched by hand in PyTorch, "torch-frozen" for the same without gradients
+        of the weights, "torch-folded" for this package's algebra carried over to PyTorch, "loop" for one code after the
+        other.
       repeats: timed runs of each engine, in turns; their median counts.
       predictor: "ncp" for the authors' architecture with random weights, "shipped" for the ensemble of the package.
     """
