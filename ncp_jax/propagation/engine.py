@@ -141,11 +141,11 @@ def _usable_options(shape: Shape, config: PropagationConfig) -> tuple[tuple[str,
     platform = jax.default_backend() if shape.mesh is None else shape.mesh.devices.flat[0].platform
     if platform != "cpu" or config.precision == "bfloat16":
         return ()
-    return _known_options()
+    return cpu_options()
 
 
 @functools.cache
-def _known_options() -> tuple[tuple[str, Any], ...]:
+def cpu_options() -> tuple[tuple[str, Any], ...]:
     """The options for CPU; none where this version of XLA does not know them."""
     try:
         jax.jit(lambda: np.float32(0), compiler_options=CPU_OPTIONS).lower().compile()

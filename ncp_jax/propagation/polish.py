@@ -88,7 +88,7 @@ def polish(
             raise checks.UsageError(checks.message(f"{name} to be an integer >= {least}", repr(limit), "leave it out"))
     width = min(together, len(starts))
     rows = min(BATCH, -(-width * sum(len(values) - 1 for values in space.values) // SHORT))
-    ledger = Ledger(score, allowed, budget, rows=rows, length=space.length)
+    ledger = _Ledger(score, allowed, budget, rows=rows, length=space.length)
     if known is not None:
         ledger.learn(space.check(known[0], where="known code"), known[1])
     climbs = _Climbs(space, ledger, starts, width)
@@ -103,7 +103,7 @@ def polish(
 class _Climbs:
     """Climbs side by side, and the starts that wait for a place."""
 
-    def __init__(self, space: Space, ledger: Ledger, starts: Int[np.ndarray, "k d"], width: int) -> None:
+    def __init__(self, space: Space, ledger: _Ledger, starts: Int[np.ndarray, "k d"], width: int) -> None:
         self.begun = 0
         self._space, self._ledger = space, ledger
         self._waiting: Iterator[np.ndarray] = iter(starts)
@@ -222,7 +222,7 @@ class _Climbs:
         return np.stack(codes), np.array(values), np.array(peak)
 
 
-class Ledger:
+class _Ledger:
     """Scores by code: each code is scored once, at most ``budget`` of them, in calls of ``rows`` codes.
 
     Attributes:

@@ -170,7 +170,7 @@ def test_no_step_is_no_move(ensemble: Make) -> None:
 
 def test_other_numbers_do_not_recompile(small: Callable) -> None:
     small(STARTS, learning_rate=1.0)
-    programs = engine._compiled(engine._known_options())
+    programs = engine._compiled(engine.cpu_options())
     before = programs._cache_size()
     small(STARTS[::-1], learning_rate=2.0, delta=0.4)
     assert programs._cache_size() == before
@@ -181,7 +181,7 @@ def test_other_numbers_do_not_recompile(small: Callable) -> None:
 def test_other_counts_do_not_recompile(ensemble: Make) -> None:
     predictor = ensemble(members=2, hidden=(6,))
     weights, config = GOALS["up and down"].weights(predictor.metrics), PropagationConfig(steps=5)
-    programs = engine._compiled(engine._known_options())
+    programs = engine._compiled(engine.cpu_options())
     sizes = set()
     for count in (6, 0, 3):
         engine.run(predictor, weights, jnp.asarray(STARTS), UNIT, config, None, count)

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncp_jax.predictors.products import product
 from ncp_jax.propagation import PropagationConfig
-from ncp_jax.propagation.engine import CPU_OPTIONS
+from ncp_jax.propagation.engine import cpu_options
 from ncp_jax.propagation.gradients import Invertible
 from ncp_jax.studies.latency.clock import calls_for, timed
 from ncp_jax.types import Array, Float
@@ -59,7 +59,8 @@ class Products:
       tile: rows of the tile shapes, and how many independent chains run side by side.
       precision: see ``predictors.products.product``.
       squares: sizes of square products, in ascending order. Those after one that took a quarter second are left out.
-      least: seconds that a timed loop lasts at least.
+      least: seconds that a timed loop lasts at least: long enough for the machine's hiccups to hit it as often as they
+        hit an inversion.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class Products:
         tile: tuple[int, int],
         precision: str,
         squares: Sequence[int] = SQUARES,
-        least: float = 0.05,
+        least: float = 0.25,
     ) -> None:
         make = functools.partial(_Chain, precision=precision, least=least)
         self._groups: dict[str, list[_Chain]] = {}
@@ -128,13 +129,8 @@ def _multiplications(precision: str) -> list[tuple[str, Multiply]]:
 
 def _compilers() -> list[dict[str, Any] | None]:
     """Compiler options to try: XLA's own and, on CPU, those of the engine, which choose another library of products."""
-    if jax.default_backend() != "cpu":
-        return [None]
-    try:
-        jax.jit(lambda: np.float32(0), compiler_options=CPU_OPTIONS).lower().compile()
-    except jax.errors.JaxRuntimeError:  # this version of XLA has no such options
-        return [None]
-    return [None, CPU_OPTIONS]
+    engine = cpu_options() if jax.default_backend() == "cpu" else ()
+    return [None, dict(engine)] if engine else [None]
 
 
 def reflection(inputs: int, outputs: int) -> Float[np.ndarray, "i o"]:
