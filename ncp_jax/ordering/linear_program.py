@@ -6,7 +6,10 @@ inequalities alone. HiGHS keeps its model and its basis from one solve to the ne
 
 from __future__ import annotations
 
+import ctypes
 import dataclasses
+import os
+import sys
 import time
 
 import highspy
@@ -18,6 +21,25 @@ from ncp_jax.ordering.triangles import violated_cycles
 _ROWS_A_ROUND = 1500
 _TOLERANCE = 1e-6
 _ITERATION = 15  # matrix entries that are read while a simplex iteration treats one row or column of the model
+
+
+def _silent_model() -> highspy.Highs:
+    """A model whose constructor does not write to standard output, where results go.
+
+    HiGHS 1.16 prints its name there before any option can be set, through the C library.
+    """
+    sys.stdout.flush()
+    library, kept, nowhere = ctypes.CDLL(None), os.dup(1), os.open(os.devnull, os.O_WRONLY)
+    try:
+        library.fflush(None)
+        os.dup2(nowhere, 1)
+        model = highspy.Highs()
+        library.fflush(None)
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
+        os.close(nowhere)
+    return model
 
 
 @dataclasses.dataclass
@@ -50,7 +72,7 @@ class _Program:
         self.effort = 0.0
         self._cycles, self._amounts = np.empty((200_000, 3), np.int32), np.empty(200_000)
         self._relation = np.zeros((n, n))
-        self._model = highspy.Highs()
+        self._model = _silent_model()
         for name, value in (("output_flag", False), ("threads", 1), ("presolve", "off"), ("random_seed", 0)):
             self._model.setOptionValue(name, value)
         self._model.addVars(self.size, self.lower, self.upper)

@@ -30,12 +30,13 @@ from ncp_jax.types import Array, Float, Int, Params
 Box = tuple[Float[Array, " f"], Float[Array, " f"]]
 AXIS = "codes"  # the mesh axis that tiles are spread over
 
-# Rows of a tile: on CPU what stays in a core's cache, elsewhere what fills the device.
-TILE = {"cpu": 512}
+# Rows of the smallest tile: on CPU what products still sum row by row alike, elsewhere what fills the device.
+TILE = {"cpu": 32}
 TILE_ELSEWHERE = 32768
-# How many times larger a tile may be where there are codes enough: on CPU threads then meet less often. Only for tiles
-# that follow one network: the batched products of several sum in another order in larger tiles.
-GROWTH = {"cpu": 4}
+# How many times larger a tile becomes where there are codes enough: on CPU threads then meet less often. Less so for
+# tiles that follow several networks: in still larger ones their batched products sum in another order.
+GROWTH = {"cpu": 64}
+GROWTH_OF_SEVERAL = {"cpu": 16}
 # Tiles in flight: on CPU XLA runs independent chains of one loop body side by side, and one chain of products alone
 # keeps a second core waiting much of the time.
 LANES = {"cpu": 2}
@@ -60,18 +61,21 @@ class Shape(NamedTuple):
     mesh: Mesh | None = None
 
 
-def tile_shape(rows: int, networks: int = 1, platform: str | None = None) -> tuple[int, int]:
+def tile_shape(rows: int, shares: int = 1, networks: int = 1, platform: str | None = None) -> tuple[int, int]:
     """Returns (codes in a tile, tiles in flight).
+
+    Tiles grow as long as they are filled and no lane stands idle.
 
     Args:
       rows: how many codes follow the same networks, all portions together.
-      networks: how many networks each of them follows.
+      shares: how many such shares of the codes there are.
+      networks: how many networks each code follows.
       platform: where; JAX's default without it.
     """
     platform = platform or jax.default_backend()
     tile, lanes = TILE.get(platform, TILE_ELSEWHERE), LANES.get(platform, 1)
-    largest = tile * (GROWTH.get(platform, 1) if networks == 1 else 1)
-    while 2 * tile <= largest and 2 * tile * lanes <= rows:
+    largest = tile * (GROWTH if networks == 1 else GROWTH_OF_SEVERAL).get(platform, 1)
+    while 2 * tile <= min(largest, rows) and 2 * tile * lanes <= rows * shares:
         tile *= 2
     return tile, lanes
 
@@ -79,7 +83,7 @@ def tile_shape(rows: int, networks: int = 1, platform: str | None = None) -> tup
 def shape_for(predictor: Invertible, config: PropagationConfig, n: int, platform: str | None = None) -> tuple[int, int]:
     """``tile_shape`` for the inversion of n codes."""
     each = followers(predictor, config)
-    return tile_shape(n // each, members_of(predictor) // each, platform)
+    return tile_shape(n // each, each, members_of(predictor) // each, platform)
 
 
 def followers(predictor: Invertible, config: PropagationConfig) -> int:

@@ -87,4 +87,5 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
     """Tiles of 8 codes, however many there are, so that a few dozen codes are several; returns that number."""
     monkeypatch.setitem(engine.TILE, "cpu", 8)
     monkeypatch.setitem(engine.GROWTH, "cpu", 1)
+    monkeypatch.setitem(engine.GROWTH_OF_SEVERAL, "cpu", 1)
     return 8

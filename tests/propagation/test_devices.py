@@ -33,7 +33,7 @@ from ncp_jax import checks
 from ncp_jax.propagation import Execution, engine, execution, propagate
 
 predictor, goal, settings, devices, n = pickle.load(open(sys.argv[1], "rb"))
-engine.TILE["cpu"], engine.GROWTH["cpu"] = 8, 1
+engine.TILE["cpu"], engine.GROWTH["cpu"], engine.GROWTH_OF_SEVERAL["cpu"] = 8, 1, 1
 execution.LARGEST["cpu"] = 32
 key, found, errors = jax.random.key(0), {}, []
 for name, config in settings.items():

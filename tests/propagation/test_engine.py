@@ -239,16 +239,16 @@ def test_a_row_ends_at_the_same_bits_whatever_else_there_is(ensemble: Make, smal
         np.testing.assert_allclose(part[idle:], starts[idle:], atol=1e-6)
 
 
-@given(rows=st.integers(0, 10**6))
-def test_tiles_grow_with_the_codes_as_long_as_all_lanes_are_busy(rows: int) -> None:
-    tile, lanes = engine.tile_shape(rows, 1, "cpu")
-    smallest, most = engine.TILE["cpu"], engine.TILE["cpu"] * engine.GROWTH["cpu"]
+@given(rows=st.integers(0, 10**6), shares=st.integers(1, 9), networks=st.sampled_from([1, 8]))
+def test_tiles_grow_as_long_as_they_are_filled_and_all_lanes_are_busy(rows: int, shares: int, networks: int) -> None:
+    tile, lanes = engine.tile_shape(rows, shares, networks, "cpu")
+    growth = engine.GROWTH if networks == 1 else engine.GROWTH_OF_SEVERAL
+    smallest, most = engine.TILE["cpu"], engine.TILE["cpu"] * growth["cpu"]
     assert tile in {smallest * 2**i for i in range(10)}
     assert smallest <= tile <= most
-    assert tile == smallest or tile * lanes <= rows
-    assert tile == most or 2 * tile * lanes > rows
-    assert engine.tile_shape(rows, 8, "cpu") == (smallest, lanes), "several networks at once sum in another order"
-    assert engine.tile_shape(rows, 1, "gpu") == (engine.TILE_ELSEWHERE, 1)
+    assert tile == smallest or (tile <= rows and tile * lanes <= rows * shares)
+    assert tile == most or 2 * tile > rows or 2 * tile * lanes > rows * shares
+    assert engine.tile_shape(rows, shares, networks, "gpu") == (engine.TILE_ELSEWHERE, 1)
 
 
 @pytest.mark.parametrize("goal", GOALS)
@@ -262,6 +262,20 @@ def test_larger_tiles_of_one_network_change_no_bit(ensemble: Make, goal: str) ->
     small, large = (
         np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, n, engine.Shape(tile, 2)))
         for tile in tiles
+    )
+    np.testing.assert_array_equal(small, large)
+
+
+@pytest.mark.parametrize("follow", ["mean", "bound"])
+def test_larger_tiles_of_several_networks_change_no_bit(ensemble: Make, follow: str) -> None:
+    predictor = ensemble(members=3, hidden=(96, 64))
+    weights, config = GOALS["up and down"].weights(predictor.metrics), PropagationConfig(steps=3, follow=follow)
+    most = engine.TILE["cpu"] * engine.GROWTH_OF_SEVERAL["cpu"]
+    starts = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (2 * most, F)), jnp.float32)
+    assert engine.shape_for(predictor, config, 2 * most, "cpu")[0] == most
+    small, large = (
+        np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, 2 * most, engine.Shape(tile, 2)))
+        for tile in (engine.TILE["cpu"], most)
     )
     np.testing.assert_array_equal(small, large)
 

@@ -38,6 +38,7 @@ def small_portions() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(engine.TILE, "cpu", 8)
         patch.setitem(engine.GROWTH, "cpu", 1)
+        patch.setitem(engine.GROWTH_OF_SEVERAL, "cpu", 1)
         patch.setitem(execution.LARGEST, "cpu", 2 * UNIT)
         yield
 

@@ -46,7 +46,7 @@ jax.distributed.initialize(address, int(processes), int(number))
 from ncp_jax import checks
 from ncp_jax.propagation import engine, execution, propagate
 
-engine.TILE["cpu"], engine.GROWTH["cpu"] = 8, 1
+engine.TILE["cpu"], engine.GROWTH["cpu"], engine.GROWTH_OF_SEVERAL["cpu"] = 8, 1, 1
 execution.LARGEST["cpu"] = 16
 predictor, goal, config, cases, hopeless = pickle.load(open(given, "rb"))
 found = {}

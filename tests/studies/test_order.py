@@ -117,3 +117,10 @@ def test_help_loads_no_solver() -> None:
     assert done.stdout.splitlines()[-1] == "set()"
     for option in ("--time-limit", "--seed", "--json"):
         assert option in done.stdout
+
+
+def test_nothing_but_the_result_is_on_standard_output(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "w.csv", np.random.default_rng(0).integers(0, 99, (20, 20)), delimiter=",")
+    command = [sys.executable, "-m", "ncp_jax.cli", "order", str(tmp_path / "w.csv"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["status"] == "optimal"

@@ -106,7 +106,7 @@ class Engine:
 
     @functools.cached_property
     def _tile(self) -> tuple[int, int]:
-        return tile_shape(self._job["codes"] // self._selected.members)
+        return tile_shape(self._job["codes"] // self._selected.members, self._selected.members)
 
     @functools.cached_property
     def _start(self) -> jax.Array:
