@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,16 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.studies.figures import BLUE, GREEN, ORANGE, new_axes, save_figure
-
-Z = 1.959964  # the 97.5 % quantile of the normal distribution
-
-
-def wilson_interval(hits: int, n: int) -> tuple[float, float]:
-    """The 95 % Wilson score interval of a proportion (Wilson, JASA 1927)."""
-    p, z2 = hits / n, Z * Z
-    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
-    half = Z / (1 + z2 / n) * math.sqrt(p * (1 - p) / n + z2 / (4 * n * n))
-    return max(0.0, centre - half), min(1.0, centre + half)
+from ncp_jax.studies.statistics import wilson_interval
 
 
 def summarise(outcomes: Sequence[Mapping[str, Mapping[str, Sequence[Any]]]], size: int) -> dict[str, dict[str, Any]]:

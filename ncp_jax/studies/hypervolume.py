@@ -1,0 +1,93 @@
+"""Trade-offs of quality against cost: the Pareto front and the area it dominates."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.types import Bool, Float
+
+_AT_ONCE = 2**20  # points sorted at once: some tens of MB
+
+
+def pareto_front(points: Float[np.ndarray, "... n 2"]) -> Bool[np.ndarray, "... n"]:
+    """Which points no other point beats: none is at least as good in both and better in one.
+
+    Args:
+      points: quality (higher is better) and cost (lower is better). A point with a NaN is none: it is never on the
+        front, so that sets of unequal size share one array.
+
+    Returns:
+      A mask over the points of each set; equal points are on the front together.
+
+    Raises:
+      UsageError: the last axis is not of length 2.
+    """
+    quality, cost, there = _split(points)
+    # By rising cost, the best of equal cost first; what is no point comes last.
+    order = np.lexsort((-quality, np.where(there, cost, np.inf)), axis=-1)
+    quality, cost = (np.take_along_axis(a, order, axis=-1) for a in (np.where(there, quality, -np.inf), cost))
+    place = np.arange(quality.shape[-1])
+    new = np.ones(cost.shape, bool)
+    new[..., 1:] = cost[..., 1:] != cost[..., :-1]
+    first = np.maximum.accumulate(np.where(new, place, 0), axis=-1)
+    cheaper = np.full(quality.shape, -np.inf)
+    cheaper[..., 1:] = np.maximum.accumulate(quality, axis=-1)[..., :-1]
+    beaten = np.take_along_axis(cheaper, first, axis=-1) >= quality
+    sorted_front = ~beaten & (quality == np.take_along_axis(quality, first, axis=-1))
+    front = np.empty_like(sorted_front)
+    np.put_along_axis(front, order, sorted_front, axis=-1)
+    return front & there
+
+
+def hypervolume(points: Float[np.ndarray, "... n 2"], reference: Float[np.ndarray, "2"]) -> Float[np.ndarray, "..."]:
+    """The area that points dominate, down to a reference point (Zitzler & Thiele, 1998); exact in two dimensions.
+
+    Args:
+      points: quality (higher is better) and cost (lower is better) of n points, for any number of sets. A point with
+        a NaN counts as none; one that is no better than the reference in either adds nothing.
+      reference: the quality and the cost that are just not good enough any more.
+
+    Returns:
+      float64, one area a set, in units of quality times units of cost; higher is better, 0 where nothing is dominated.
+
+    Raises:
+      UsageError: shapes other than these, or a reference that is not finite.
+    """
+    corner = np.asarray(reference, np.float64)
+    if corner.shape != (2,) or not np.isfinite(corner).all():
+        got = repr(corner.tolist())
+        raise checks.UsageError(checks.message("a reference (quality, cost) of two finite numbers", got, "give both"))
+    all_points = np.asarray(points)
+    _check_shape(all_points)
+    sets = all_points.reshape(math.prod(all_points.shape[:-2]), *all_points.shape[-2:])
+    step = max(1, _AT_ONCE // max(1, sets.shape[1]))
+    areas = [_areas(sets[i : i + step], corner) for i in range(0, len(sets), step)]
+    return np.concatenate([np.zeros(0), *areas]).reshape(all_points.shape[:-2])
+
+
+def _areas(sets: np.ndarray, corner: np.ndarray) -> np.ndarray:
+    quality, cost, there = _split(sets)
+    height = np.where(there, np.maximum(quality - corner[0], 0.0), 0.0)
+    # Behind the reference's cost a point has no width left.
+    left = np.where(there, np.minimum(cost, corner[1]), corner[1])
+    order = np.argsort(left, axis=-1)
+    left, height = (np.take_along_axis(a, order, axis=-1) for a in (left, height))
+    width = np.diff(left, axis=-1, append=np.full((len(left), 1), corner[1]))
+    return (np.maximum.accumulate(height, axis=-1) * width).sum(axis=-1)
+
+
+def _split(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns quality, cost [..., n] in float64, and which points are points; UsageError for other shapes."""
+    array = np.asarray(points, np.float64)
+    _check_shape(array)
+    there = np.logical_not(np.isnan(array[..., 0]) | np.isnan(array[..., 1]))
+    return array[..., 0], array[..., 1], there
+
+
+def _check_shape(array: np.ndarray) -> None:
+    if array.ndim < 2 or array.shape[-1] != 2:
+        expected, got = "points [..., n, 2] of (quality, cost)", f"shape {list(array.shape)}"
+        raise checks.UsageError(checks.message(expected, got, "stack the two along the last axis"))
