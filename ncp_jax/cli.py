@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``data …``. Heavy imports wait until a command runs."""
+"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``report``, ``data``. Heavy imports wait for a command."""
 
 from __future__ import annotations
 
@@ -266,6 +266,30 @@ class Rank:
 
 
 @dataclasses.dataclass(frozen=True)
+class Report:
+    """Turn a study's records into one HTML page, a summary, CSV and figures.
+
+    Everything is made from the records alone, and may be made while the study runs.
+    """
+
+    folder: Annotated[Path, tyro.conf.Positional]
+    """The study's folder: study.json, records*.jsonl."""
+    out: Path | None = None
+    """Folder for report.html, report.json, CSV and PNG; the study's own without it."""
+    json: bool = False
+    """Print report.json instead of the main table."""
+
+    def run(self) -> None:
+        """Writes the report, prints its main table."""
+        from ncp_jax.studies.report import describe, write_report
+
+        report = write_report(self.folder, self.out)
+        print(json.dumps(report.summary, indent=1, allow_nan=False) if self.json else describe(report), flush=True)
+        for path in report.paths:
+            print(f"ncp-jax: wrote {path}", file=sys.stderr)
+
+
+@dataclasses.dataclass(frozen=True)
 class Version:
     """Print the version."""
 
@@ -280,6 +304,7 @@ Command = (
     Annotated[Search, _sub("search")]
     | Annotated[Rank, _sub("rank")]
     | Annotated[Order, _sub("order")]
+    | Annotated[Report, _sub("report")]
     | Annotated[Data, _sub("data")]
     | Annotated[Version, _sub("version")]
 )

@@ -1,0 +1,71 @@
+"""Numbers as people read them, in the page and on the terminal."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """Some significant digits, all of those before the point, with commas; "–" for None."""
+    if value is None:
+        return "–"
+    if value == 0:
+        return "0"
+    magnitude = math.floor(math.log10(abs(value)))
+    if magnitude < -4:
+        return f"{value:.1e}"
+    decimals = max(0, digits - 1 - magnitude)
+    text = f"{value:,.{decimals}f}"
+    # 9.999 would be 10.00, with a digit too many.
+    if decimals and math.floor(math.log10(abs(float(text.replace(",", ""))))) > magnitude:
+        text = f"{value:,.{decimals - 1}f}"
+    return text
+
+
+def span(stats: Mapping[str, Any]) -> str:
+    """The interval of a mean: "1.20 – 1.51"; "" where it has no width."""
+    if stats["low"] == stats["high"]:
+        return ""
+    return f"{number(stats['low'])} – {number(stats['high'])}"
+
+
+def share(value: float) -> str:
+    """A share in percent: "0 %" and "100 %" mean none and all."""
+    percent = 100 * value
+    if 0 < percent < 1 or 99 < percent < 100:
+        return f"{percent:.1f} %"
+    return f"{percent:.0f} %"
+
+
+def p_value(p: float | None) -> str:
+    """A p-value, "< 0.001" below that."""
+    if p is None:
+        return "–"
+    return "< 0.001" if p < 0.001 else f"{p:.3f}"
+
+
+def moment(date: str) -> str:
+    """An ISO date and time to the minute; other texts as they are."""
+    try:
+        found = datetime.datetime.fromisoformat(date)
+    except ValueError:
+        return date
+    zone = found.tzname() or ""
+    return f"{found:%Y-%m-%d %H:%M}" + (f" {zone}" if zone else "")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds as "12 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"; "–" for None."""
+    if seconds is None:
+        return "–"
+    if seconds < 60:
+        return f"{seconds:.3g} s"
+    total = round(seconds)
+    for size, name, below, under in ((86_400, "d", 3600, "h"), (3600, "h", 60, "min"), (60, "min", 1, "s")):
+        if total >= size:
+            rest = total % size // below
+            return f"{total // size:,} {name}" + (f" {rest} {under}" if rest else "")
+    return f"{total} s"
