@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+    from ncp_jax.searchers import Candidates, SearchSession, make_searcher
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, get_space
+    from ncp_jax.studies.grid import Grid, read_grid, run_study
+    from ncp_jax.studies.report import write_report
     from ncp_jax.studies.search import SearchConfig, run_search
     from ncp_jax.training import Recipe, fit, fit_many
 
@@ -24,7 +27,10 @@ _WHERE = {
     "metrics": ("MetricSpec",),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
     "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
+    "searchers": ("Candidates", "SearchSession", "make_searcher"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "get_space"),
+    "studies.grid": ("Grid", "read_grid", "run_study"),
+    "studies.report": ("write_report",),
     "studies.search": ("SearchConfig", "run_search"),
     "training": ("Recipe", "fit", "fit_many"),
 }
@@ -34,16 +40,19 @@ __version__ = "0.1.0"
 __all__ = [
     "SPACES",
     "Bounds",
+    "Candidates",
     "DataError",
     "Execution",
     "FoldedMLP",
     "Found",
+    "Grid",
     "MetricSpec",
     "Objective",
     "Predictor",
     "PropagationConfig",
     "Recipe",
     "SearchConfig",
+    "SearchSession",
     "Space",
     "Table",
     "TrustRegion",
@@ -57,9 +66,13 @@ __all__ = [
     "load_predictor",
     "load_shipped",
     "load_table",
+    "make_searcher",
     "propagate",
+    "read_grid",
     "run_search",
+    "run_study",
     "save_predictor",
+    "write_report",
 ]
 
 

@@ -19,7 +19,7 @@ LEVELS = {
     **dict.fromkeys(("types", "checks", "files", "metrics"), 0),
     "spaces": 1,
     **dict.fromkeys(("benchmarks", "embeddings", "predictors", "propagation", "ordering"), 2),
-    "training": 3,
+    **dict.fromkeys(("training", "searchers"), 3),
     "studies": 4,
     "cli": 5,
 }

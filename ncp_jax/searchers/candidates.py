@@ -1,0 +1,131 @@
+"""What every searcher knows for free: the architectures that can be asked for, and how they relate."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table
+from ncp_jax.spaces import Space, get_space
+from ncp_jax.spaces.graphs import architecture_graphs
+from ncp_jax.types import Array, Float, Int
+
+NEAREST = 16  # neighbours of an architecture in a table that holds few of its space
+CHUNK = 2**24  # pairs compared at once
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The architectures of a table, without a single measured value: a pytree, shared by all runs.
+
+    Attributes:
+      codes: int32 [n, d].
+      neighbours: int32 [n, k], rows of the architectures at one edit, by position and value; the first ``degree``
+        count. Where the table holds only a part of its space: the 16 nearest rows (see ``of``).
+      degree: int32 [n], at least 1.
+      relaxed: float32 [n, f], the relaxed codes.
+      attributes: float32 [n, a], what the graph of an architecture shows at once (``architecture_graphs``), in standard
+        units over the candidates; those that never vary are left out.
+      classes: int32 [n], the same for codes of the same network.
+      space: the name of the space. Static.
+    """
+
+    codes: Int[Array, "n d"]
+    neighbours: Int[Array, "n k"]
+    degree: Int[Array, " n"]
+    relaxed: Float[Array, "n f"]
+    attributes: Float[Array, "n a"]
+    classes: Int[Array, " n"]
+    space: str = dataclasses.field(metadata={"static": True})
+
+    @staticmethod
+    def of(table: Table) -> Candidates:
+        """The candidates of a table (host-side; kept for tables of the same architectures).
+
+        In a complete space, and in one where every architecture has neighbours at one edit in the table, these are the
+        neighbours. Elsewhere (NAS-Bench-MR's 2507 of 10^23 codes) they are the 16 nearest rows: Euclidean distance of
+        relaxed codes, each feature scaled by its standard deviation.
+
+        Raises:
+          UsageError: fewer than two architectures.
+        """
+        return _candidates(table.space, np.asarray(table.codes).tobytes(), len(table))
+
+    @staticmethod
+    def of_space(space: str | Space, codes: Int[np.ndarray, "n d"] | None = None) -> Candidates:
+        """The candidates of a space, for searches of architectures that nobody has measured yet.
+
+        Args:
+          space: a space, or its name.
+          codes: the architectures that may be asked for; all of the space if None.
+
+        Raises:
+          UsageError: codes that are not legal or repeat, fewer than two of them, or a space too large to list.
+        """
+        found = get_space(space) if isinstance(space, str) else space
+        rows = found.all_codes() if codes is None else found.check(codes)
+        if len(np.unique(rows, axis=0)) < len(rows):
+            raise checks.UsageError(checks.message("different architectures", "some twice", "drop the repeats"))
+        return _candidates(found.name, np.ascontiguousarray(rows, np.int32).tobytes(), len(rows))
+
+    def __len__(self) -> int:
+        return int(self.codes.shape[0])
+
+
+@functools.lru_cache(maxsize=8)
+def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
+    if n < 2:
+        raise checks.UsageError(checks.message("at least two architectures to search", str(n), "take a larger table"))
+    space = get_space(space_name)
+    codes = np.frombuffer(content, np.int32).reshape(n, -1)
+    relaxed = np.asarray(space.encode(codes))
+    rows, degree = _edits(space_name, codes)
+    if degree.min() < 1:
+        rows = _nearest(relaxed, min(NEAREST, n - 1))
+        degree = np.full(n, rows.shape[1], np.int32)
+    attributes = np.asarray(architecture_graphs(space, codes).attributes)
+    spread = attributes.std(axis=0)
+    varies = spread > 1e-6
+    _, classes = np.unique(np.asarray(space.canonical(codes)), axis=0, return_inverse=True)
+    return Candidates(
+        codes=jax.device_put(codes),
+        neighbours=jax.device_put(rows),
+        degree=jax.device_put(degree),
+        relaxed=jax.device_put(relaxed),
+        attributes=jax.device_put((attributes - attributes.mean(axis=0))[:, varies] / spread[varies]),
+        classes=jax.device_put(classes.ravel().astype(np.int32)),
+        space=space_name,
+    )
+
+
+def _edits(space_name: str, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows at one edit, those in the table first, in the order of ``Space.neighbours``; and how many there are."""
+    from ncp_jax.benchmarks.row_index import build_index
+
+    space, index = get_space(space_name), build_index(codes)
+    edited, legal = space.neighbours(codes)
+    rows = np.where(np.asarray(legal), np.asarray(index.rows(jnp.asarray(codes), edited)), -1)
+    degree = (rows >= 0).sum(axis=1).astype(np.int32)
+    order = np.argsort(rows < 0, axis=1, kind="stable")
+    packed = np.take_along_axis(rows, order, axis=1)[:, : max(int(degree.max()), 1)]
+    return np.maximum(packed, 0).astype(np.int32), degree
+
+
+def _nearest(relaxed: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest other rows of each, nearest first, int32 [n, k]."""
+    spread = relaxed.std(axis=0)
+    scaled = relaxed / np.where(spread > 0, spread, 1)
+    norms = (scaled**2).sum(axis=1)
+    found, step = [], max(1, CHUNK // len(relaxed))
+    for first in range(0, len(relaxed), step):
+        part = slice(first, first + step)
+        squares = norms[part, None] + norms - 2 * scaled[part] @ scaled.T
+        squares[np.arange(len(squares)), np.arange(first, first + len(squares))] = np.inf
+        found.append(np.argsort(squares, axis=1, kind="stable")[:, :k])
+    return np.concatenate(found).astype(np.int32)

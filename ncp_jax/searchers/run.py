@@ -1,0 +1,92 @@
+"""Runs of a searcher: a compiled loop that asks, answers from the table and tells, for many runs at once."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from ncp_jax.benchmarks.view import Account, QueryView
+from ncp_jax.searchers.base import Searcher
+from ncp_jax.searchers.candidates import Candidates
+from ncp_jax.searchers.draws import question_key, run_keys
+from ncp_jax.types import Array, Float, Int
+
+PATIENCE = 50  # questions a query, on average, before a run whose questions are all free repeats is given up
+TOGETHER = 256  # runs in step with each other on CPU: of more, caches hold less and the slowest keeps more waiting
+
+
+class Runs(NamedTuple):
+    """What r runs left behind.
+
+    Attributes:
+      rows: int32 [r, b], what was paid for in the order of asking, then -1.
+      values: float32 [r, b], the answers, oriented so that higher is better, then -inf.
+      count: int32 [r], queries paid for; below the budget where the seconds ran out, or where a searcher asked for
+        nothing but known architectures for too long.
+      asks: int32 [r], architectures asked for, free repeats included.
+      seconds: float32 [r], simulated training seconds spent.
+    """
+
+    rows: Int[Array, "r b"]
+    values: Float[Array, "r b"]
+    count: Int[Array, " r"]
+    asks: Int[Array, " r"]
+    seconds: Float[Array, " r"]
+
+
+@jax.jit
+def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+    """Runs searches until their budgets are spent, all in one program.
+
+    Args:
+      searchers: one searcher whose numeric settings have a leading axis [r].
+      seeds: the seed of each run, from 0. A run depends on its seed and settings alone.
+      candidates: what the searcher knows for free.
+      view: what answers its questions. The searcher's functions never get it.
+
+    Returns:
+      The runs.
+    """
+    runs = len(seeds)
+    if jax.default_backend() != "cpu" or runs <= TOGETHER:
+        return _portion(searchers, seeds, candidates, view)
+    portions = -(-runs // TOGETHER)
+    size = -(-runs // portions)
+    # The last portion is filled up with runs that are there already.
+    places = jnp.minimum(jnp.arange(portions * size), runs - 1).reshape(portions, size)
+    found = jax.lax.map(
+        lambda at: _portion(jax.tree.map(lambda leaf: jnp.asarray(leaf)[at], searchers), seeds[at], candidates, view),
+        places,
+    )
+    return jax.tree.map(lambda leaf: leaf.reshape(portions * size, *leaf.shape[2:])[:runs], found)
+
+
+def _portion(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+    """Runs that take their turns together; those that are over wait for the others."""
+    first, stream = jax.vmap(run_keys)(seeds)
+
+    def begin(searcher: Searcher, key: Array) -> tuple[object, Account]:
+        return searcher.start(candidates, view.budget, key), view.open()
+
+    def turn(searcher: Searcher, key: Array, step: Array, state: object, account: Account) -> tuple[object, Account]:
+        rows, state = searcher.ask(candidates, state, account.history, question_key(key, step))
+        values, account = view.query(account, rows)
+        return searcher.tell(candidates, state, rows, values), account
+
+    most = PATIENCE * -(-view.budget // searchers.batch)
+
+    def unfinished(carry: tuple[Array, object, Account]) -> Array:
+        step, _, account = carry
+        return (step <= most) & ~account.history.over.all()
+
+    def advance(carry: tuple[Array, object, Account]) -> tuple[Array, object, Account]:
+        step, state, account = carry
+        state, account = jax.vmap(turn, in_axes=(0, 0, None, 0, 0))(searchers, stream, step, state, account)
+        return step + 1, state, account
+
+    state, account = jax.vmap(begin)(searchers, first)
+    _, _, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
+    history = account.history
+    return Runs(history.rows, history.values, history.count, history.asks, history.seconds)

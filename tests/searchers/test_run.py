@@ -1,0 +1,183 @@
+"""What every searcher must keep to: one run depends on its seed, its settings and what it paid for, on nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncp_jax import Table, searchers
+from ncp_jax.benchmarks.view import REPEATS, QueryView
+from ncp_jax.searchers import Candidates, Evolution, RandomSearch, Runs, Searcher, make, search
+from ncp_jax.searchers.base import register
+from ncp_jax.searchers.run import PATIENCE
+
+BUDGET = 12
+# Settings that do something within a dozen queries, and others to sweep over; an empty dictionary is the defaults.
+SMALL = {"evolution": {"population": 4, "tournament": 2}}
+OTHERS = {"evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}]}
+every = pytest.mark.parametrize("name", searchers.SEARCHERS)
+Run = Callable[..., Runs]
+
+
+def small_searcher(name: str, **settings: object) -> Searcher:
+    return make(searchers.SEARCHERS[name], SMALL.get(name, {}) | settings)
+
+
+def assert_same(one: Runs, other: Runs) -> None:
+    for field, a, b in zip(Runs._fields, one, other, strict=True):
+        np.testing.assert_array_equal(a, b, err_msg=field)
+
+
+def part(runs: Runs, which: slice | list[int]) -> Runs:
+    return Runs(*(leaf[which] for leaf in runs))
+
+
+@every
+def test_a_run_is_the_same_alone_and_among_others(name: str, run: Run, small: Table) -> None:
+    view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
+    together = run(searcher, [3, 4, 5, 6], view)
+    assert_same(run(searcher, [5], view), part(together, [2]))
+    assert_same(run(searcher, [6, 5, 4, 3], view), part(together, slice(None, None, -1)))
+    assert_same(run(searcher, [3, 4, 5, 6], view), together)
+    assert len({tuple(rows) for rows in together.rows.tolist()}) == 4
+
+
+@every
+def test_portions_change_nothing(name: str, run: Run, small: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
+    whole = run(searcher, [3, 4, 5, 6, 7], view)
+    monkeypatch.setattr(sys.modules[search.__module__], "TOGETHER", 2)
+    search.clear_cache()
+    assert_same(run(searcher, [3, 4, 5, 6, 7], view), whole)
+    search.clear_cache()
+
+
+@every
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_budget_and_records(name: str, repeats: str, run: Run, small: Table, candidates: Candidates) -> None:
+    runs = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET, repeats=repeats))
+    assert (runs.count == BUDGET).all()
+    assert (runs.asks >= BUDGET).all()
+    assert ((runs.rows >= 0) & (runs.rows < len(small))).all()
+    np.testing.assert_array_equal(runs.values, np.asarray(small.column("acc"))[runs.rows])
+    # Seconds are whole numbers here: their sums are exact.
+    np.testing.assert_array_equal(runs.seconds, np.asarray(small.column("time"))[runs.rows].sum(axis=1))
+    if repeats == "counted":
+        np.testing.assert_array_equal(runs.asks, runs.count)
+    names = np.asarray(candidates.classes)[runs.rows] if repeats == "free-isomorphs" else runs.rows
+    if repeats != "counted":
+        assert all(len(set(line)) == BUDGET for line in names.tolist())
+
+
+@every
+def test_a_budget_of_seconds(name: str, run: Run, small: Table) -> None:
+    runs = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET, seconds=20))
+    spent = np.where(runs.rows >= 0, np.asarray(small.column("time"))[np.maximum(runs.rows, 0)], 0).sum(axis=1)
+    np.testing.assert_array_equal(runs.seconds, spent)
+    assert ((runs.seconds <= 20) & (runs.seconds > 12)).all()  # what did not fit took at most 8
+    assert ((runs.count < BUDGET) & (runs.count == (runs.rows >= 0).sum(axis=1))).all()
+    assert np.isneginf(runs.values[runs.rows < 0]).all()
+    whole = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET))
+    for i, count in enumerate(runs.count):
+        np.testing.assert_array_equal(runs.rows[i, :count], whole.rows[i, :count])
+
+
+@every
+@pytest.mark.parametrize("poison", [np.nan, 1e30, -1e30])
+def test_what_was_not_paid_for_changes_nothing(name: str, poison: float, run: Run, small: Table) -> None:
+    view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
+    before = run(searcher, [1], view)
+    paid = np.zeros(len(small), bool)
+    paid[before.rows[0]] = True
+    values = jnp.where(paid, view.values, jnp.float32(poison))
+    assert_same(run(searcher, [1], dataclasses.replace(view, values=values)), before)
+
+
+@every
+def test_an_isomorph_is_answered_without_its_own_value(
+    name: str, run: Run, small: Table, candidates: Candidates
+) -> None:
+    view = QueryView.of(small, budget=BUDGET, repeats="free-isomorphs")
+    before = run(small_searcher(name), [2], view)
+    paid = np.zeros(len(small), bool)
+    paid[before.rows[0]] = True
+    values = jnp.where(paid, view.values, jnp.nan)
+    assert_same(run(small_searcher(name), [2], dataclasses.replace(view, values=values)), before)
+
+
+@every
+def test_a_sweep_over_settings_is_the_runs_of_each(name: str, run: Run, small: Table) -> None:
+    view = QueryView.of(small, budget=BUDGET)
+    swept = [small_searcher(name), *(small_searcher(name, **settings) for settings in OTHERS.get(name, []))]
+    together = run(swept, [7] * len(swept), view)
+    for i, searcher in enumerate(swept):
+        assert_same(run(searcher, [7], view), part(together, [i]))
+    assert len({tuple(rows) for rows in together.rows.tolist()}) == len(swept)
+
+
+@every
+def test_seeds_values_and_numeric_settings_share_a_program(name: str, run: Run, small: Table) -> None:
+    view = QueryView.of(small, budget=BUDGET)
+    run(small_searcher(name), [1, 2], view)
+    compiled = search._cache_size()
+    run(small_searcher(name), [8, 9], dataclasses.replace(view, values=-view.values))
+    assert search._cache_size() == compiled
+
+
+@every
+def test_higher_is_better(name: str, run: Run, small: Table) -> None:
+    """With the values turned round a search finds the other end; random search finds both."""
+    seeds, view = range(40), QueryView.of(small, budget=BUDGET)
+    up = run(small_searcher(name), seeds, view)
+    down = run(small_searcher(name), seeds, dataclasses.replace(view, values=-view.values))
+    top, bottom = up.values.mean(), -down.values.mean()
+    if name == "random":
+        np.testing.assert_array_equal(up.rows, down.rows)
+    else:
+        assert top > bottom + 0.1
+
+
+def test_a_whole_table_is_searched(run: Run, small: Table) -> None:
+    runs = run(RandomSearch(), [0], QueryView.of(small, budget=len(small)))
+    assert sorted(runs.rows[0].tolist()) == list(range(len(small)))
+
+
+@register
+class Stuck(RandomSearch):
+    """Asks for row 5 eight times, for ever."""
+
+    name: ClassVar[str] = "stuck"
+
+    def ask(self, candidates, state, history, key):
+        del candidates, history, key
+        return jnp.full(8, 5, jnp.int32), state
+
+
+def test_patience_ends_a_run_that_asks_for_nothing_new(run: Run, small: Table) -> None:
+    runs = run(Stuck(), [0, 1], QueryView.of(small, budget=BUDGET))
+    assert runs.count.tolist() == [1, 1]
+    assert runs.asks.tolist() == [PATIENCE * 8 * -(-BUDGET // 8)] * 2
+    assert runs.rows[0].tolist() == [5] + [-1] * (BUDGET - 1)
+    counted = run(Stuck(), [0], QueryView.of(small, budget=BUDGET, repeats="counted"))
+    assert (counted.count.tolist(), counted.asks.tolist()) == ([BUDGET], [BUDGET])
+
+
+def test_slots_of_a_population_change_nothing(small: Table, candidates: Candidates) -> None:
+    view, seeds = QueryView.of(small, budget=BUDGET), np.arange(3, dtype=np.int32)
+    (tight,) = Evolution.together([make(Evolution, SMALL["evolution"])])
+    roomy = dataclasses.replace(tight, capacity=50, rivals=20)
+    runs = [search(jax.tree.map(lambda x: np.full(3, x), s), seeds, candidates, view) for s in (tight, roomy)]
+    assert_same(*runs)
+
+
+def test_a_population_needs_slots(small: Table, candidates: Candidates) -> None:
+    searcher = jax.tree.map(lambda x: np.full(1, x), make(Evolution, {}))
+    with pytest.raises(ValueError, match=r"expected slots for members and competitors, got 0 and 0; search with Evolu"):
+        search(searcher, np.arange(1), candidates, QueryView.of(small, budget=3))
