@@ -124,7 +124,7 @@ def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another f
 
 
 @contextlib.contextmanager
-def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
+def lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
     """Holds an exclusive lock between processes (and threads) while the block runs; waits until it is free.
 
     The lock saves double work; it is not what keeps files whole (``atomic_write`` does). So where it cannot be had
@@ -133,11 +133,15 @@ def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
 
     Args:
       path: the lock file, made if missing; missing folders are made.
+      wait: whether to wait for another holder.
 
     Yields:
       Whether the lock is held.
+
+    Raises:
+      BlockingIOError: another process or thread holds it, and ``wait`` is off.
     """
-    descriptor = _open_lock(Path(path))
+    descriptor = _open_lock(Path(path), wait)
     if descriptor is None:
         yield False
         return
@@ -147,7 +151,7 @@ def lock(path: str | os.PathLike[str]) -> Iterator[bool]:
         os.close(descriptor)
 
 
-def _open_lock(path: Path) -> int | None:
+def _open_lock(path: Path, wait: bool) -> int | None:
     """Returns the descriptor of the locked file, or None where locks cannot be had."""
     if fcntl is None:
         return None
@@ -157,7 +161,10 @@ def _open_lock(path: Path) -> int | None:
     except OSError:
         return None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
     except OSError:
         os.close(descriptor)
         return None

@@ -152,6 +152,15 @@ with files.lock(sys.argv[1]):
         assert held
 
 
+def test_a_lock_that_is_not_waited_for(tmp_path: Path) -> None:
+    with files.lock(tmp_path / "lock") as held:
+        assert held
+        with pytest.raises(BlockingIOError), files.lock(tmp_path / "lock", wait=False):
+            pytest.fail("two hold one lock")
+    with files.lock(tmp_path / "lock", wait=False) as held:
+        assert held
+
+
 def test_lock_is_freed_by_an_exception(tmp_path: Path) -> None:
     with pytest.raises(KeyError), files.lock(tmp_path / "lock"):
         raise KeyError

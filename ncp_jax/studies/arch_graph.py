@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 RANKINGS = ("mwas", "borda")
+SLOTS = 64  # a program is compiled for every so many measurements
 NEAREST = 4096  # candidates that the final graph holds, at most: its matrix has their number squared
 
 
@@ -83,6 +84,7 @@ def run_arch_graph(
     *,
     sources: Sources | None = None,
     seed: int = 0,
+    numbers: Sequence[int] | None = None,
     config: ArchGraphConfig | None = None,
     progress: Progress | None = None,
 ) -> list[ArchGraphRuns]:
@@ -94,6 +96,7 @@ def run_arch_graph(
       sources: what is known of other tasks, one variant a target, or one a run (targets × runs, the runs of a target
         together); None for no sources.
       seed: of starts and weights; a run's draws depend on it and the run's number alone.
+      numbers: of the runs of each guard; 0, 1, … if None.
       config: how to query and rank.
       progress: called with (queries done, budget).
 
@@ -112,13 +115,20 @@ def run_arch_graph(
     evidence = None if sources is None else sources.evidence
     which = _variants(evidence, len(guards), runs)
     # The same seeds for every target: their runs start alike, and differences between targets are paired.
-    seeds = np.tile(np.stack([np.full(runs, seed), np.arange(runs)], axis=1), (len(guards), 1))
+    own = np.arange(runs) if numbers is None else np.asarray(numbers)
+    if own.shape != (runs,):
+        raise checks.UsageError(checks.message(f"{runs} numbers of runs", f"{own.size}", "number every run of a guard"))
+    seeds = np.tile(np.stack([np.full(runs, seed), own], axis=1), (len(guards), 1))
     favourites = None if evidence is None else _favourites(evidence)
     opening = _opening(favourites, which, n, min(config.first, budget), seeds=seeds)
     _ask(guards, opening)
     done = opening.shape[1]
     while True:
-        rows, values = np.concatenate([g.asked for g in guards]), np.concatenate([g.paid for g in guards])
+        # All pairs are learned: slots not used yet cost as much as the others.
+        slots = min(budget, -(-done // SLOTS) * SLOTS)
+        rows, values = (
+            np.concatenate(parts)[:, :slots] for parts in ([g.asked for g in guards], [g.paid for g in guards])
+        )
         fits = fit_relations(
             inputs,
             rows,

@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-import runpy
-import sys
 from pathlib import Path
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "experiments" / "inversion_options.py"
-
-
-def start(*arguments: object) -> int:
-    """Runs the script in this process and returns its exit status."""
-    before = sys.argv
-    sys.argv = [SCRIPT.name, *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        sys.argv = before
-    return int(caught.value.code or 0)
+SCRIPT = "inversion_options.py"
 
 
 def test_a_smoke_run_and_its_continuation(
-    tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, mirror: Path, run: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "out"
-    assert start("--smoke", "--out", folder) == 0
-    printed = capsys.readouterr().out
+    status, printed, err = run("--smoke", "--out", folder)
+    assert status == 0, err
     assert {"config.json", "records.jsonl", "summary.json", "options_top.png"} <= {p.name for p in folder.iterdir()}
     options = json.loads((folder / "summary.json").read_text())["options"]["transnas-macro"]
     assert set(options) == {"30", "all"}
@@ -43,16 +29,18 @@ def test_a_smoke_run_and_its_continuation(
 
     monkeypatch.setattr("ncp_jax.studies.exploitation.exploit_table", refuse)
     lines = (folder / "records.jsonl").read_bytes()
-    assert start("--smoke", "--resume", "--out", folder) == 0
-    assert capsys.readouterr().out == printed
+    assert run("--smoke", "--resume", "--out", folder)[:2] == (0, printed)
     assert (folder / "records.jsonl").read_bytes() == lines
-    assert start("--smoke", "--resume", "--steps", 3, "--out", folder) == 2
-    assert "steps: 70 there, 3 now" in capsys.readouterr().err
+    status, _, err = run("--smoke", "--resume", "--steps", 3, "--out", folder)
+    assert status == 2
+    assert "steps: 70 there, 3 now" in err
 
 
-def test_wrong_options(tmp_path: Path, mirror: Path, capsys: pytest.CaptureFixture) -> None:
-    assert start("--smoke", "--tasks", "jigsau", "--out", tmp_path / "out") == 2
-    assert "expected a known task, got 'jigsau'; did you mean: jigsaw" in capsys.readouterr().err
-    assert start("--benchmarks", "nas-bench-101", "--out", tmp_path / "out") == 2
-    assert "expected a known benchmark, got 'nas-bench-101'" in capsys.readouterr().err
+def test_wrong_options(tmp_path: Path, mirror: Path, run: Callable[..., tuple[int, str, str]]) -> None:
+    status, _, err = run("--smoke", "--tasks", "jigsau", "--out", tmp_path / "out")
+    assert status == 2
+    assert "expected a known task, got 'jigsau'; did you mean: jigsaw" in err
+    status, _, err = run("--benchmarks", "nas-bench-101", "--out", tmp_path / "out")
+    assert status == 2
+    assert "expected a known benchmark, got 'nas-bench-101'" in err
     assert not (tmp_path / "out").exists()

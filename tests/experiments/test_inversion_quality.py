@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,31 +14,12 @@ import pytest
 from ncp_jax import get_space
 from ncp_jax.studies.argmax_summary import wilson_interval
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "experiments" / "inversion_quality.py"
+SCRIPT = "inversion_quality.py"
 METHODS = {"inversion", "random", "evolution", "cma-es"}
 
 
-def start(*arguments: object) -> int:
-    """Runs the script in this process and returns its exit status."""
-    before = sys.argv
-    sys.argv = [SCRIPT.name, *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        sys.argv = before
-    return int(caught.value.code or 0)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Runs the script; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-    return lambda *arguments: (start(*arguments), *capsys.readouterr())
-
-
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
+def smoke(tmp_path_factory: pytest.TempPathFactory, mirror: Path, start: Callable[..., int]) -> Path:
     folder = tmp_path_factory.mktemp("inversion_quality") / "out"
     assert start("--smoke", "--out", folder) == 0
     return folder

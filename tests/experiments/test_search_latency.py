@@ -4,43 +4,22 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import runpy
 import shutil
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-SCRIPT = Path(__file__).resolve().parent.parent.parent / "experiments" / "search_latency.py"
+SCRIPT = "search_latency.py"
 TORCH = importlib.util.find_spec("torch") is not None
 # PyTorch is an optional extra; without it, that it is missing is told (test_plan), and the loop runs in JAX.
 OPTIONS = ("--smoke", "--against", "torch,torch-frozen,torch-folded,loop" if TORCH else "loop")
 RIVALS = ["torch-authors", "torch-frozen", "torch-folded", "loop-torch"] if TORCH else ["loop-jax"]
 
 
-def start(*arguments: object) -> int:
-    """Runs the script in this process and returns its exit status."""
-    before = sys.argv
-    sys.argv = [SCRIPT.name, *map(str, arguments)]
-    try:
-        with pytest.raises(SystemExit) as caught:
-            runpy.run_path(str(SCRIPT), run_name="__main__")
-    finally:
-        sys.argv = before
-    return int(caught.value.code or 0)
-
-
-@pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Runs the script; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-    return lambda *arguments: (start(*arguments), *capsys.readouterr())
-
-
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def smoke(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., int]) -> Path:
     folder = tmp_path_factory.mktemp("latency") / "out"
     assert start(*OPTIONS, "--out", folder) == 0
     return folder

@@ -1,0 +1,76 @@
+"""Searchers against each other: the same budget of queries, many seeds, curves, tests, a critical-difference diagram.
+
+    python experiments/compare_searchers.py --benchmark nas-bench-201 --budget 200 --seeds 100 --out out/compare
+    python experiments/compare_searchers.py --benchmark nas-bench-201/cifar100 --searchers evolution --budget 500 \
+        --seeds 1000 --against python --out out/speed
+
+A searcher sees codes, and of the table only the values that it queries.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from ncp_jax.studies.experiment import run_main
+from ncp_jax.studies.grid.experiment import StudyConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(StudyConfig):
+    """Options.
+
+    Attributes:
+      benchmark: tables, or families of them (nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr).
+      searchers: random, evolution, local-search, bayesian, neural-ensemble, ncp, arch-graph; all without it.
+      budget: queries of each run.
+      seconds: simulated training seconds of each run, where the table has them.
+      repeats: what asking for a known architecture costs: free, counted or free-isomorphs.
+      first_seed: seeds are this one and those that follow.
+      against: python times plain Python loops of the same searches in the same run.
+    """
+
+    seeds: int = 100
+    benchmark: tuple[str, ...] = ("nas-bench-201",)
+    searchers: tuple[str, ...] = ()
+    budget: int = 200
+    seconds: float | None = None
+    repeats: str = "free"
+    first_seed: int = 0
+    against: str | None = None
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Runs the searches, writes records, report and summary.json, returns the summary."""
+    from ncp_jax import checks
+    from ncp_jax.studies.grid import Grid
+    from ncp_jax.studies.grid.experiment import names, run_grid, say
+    from ncp_jax.studies.grid.methods import methods
+    from ncp_jax.studies.grid.speed import measure_speed
+
+    if config.against is not None:
+        checks.choose("rival", config.against, ("python",))
+    searchers = names(config.searchers) or tuple(methods())
+    grid = Grid(
+        searchers={checks.choose("searcher", name, methods()): [{}] for name in searchers},
+        benchmarks=names(config.benchmark),
+        budget=min(config.budget, 20) if config.smoke else config.budget,
+        seeds=min(config.seeds, 3) if config.smoke else config.seeds,
+        first_seed=config.first_seed,
+        repeats=config.repeats,
+        seconds=config.seconds,
+    )
+
+    def timing() -> dict[str, Any]:
+        say("timing against plain Python")
+        return {"speed": measure_speed(grid, memory_mb=config.memory_mb)}
+
+    summary = run_grid(grid, config, timing if config.against else None)
+    for label, speed in summary.get("speed", {}).items():
+        against = f", {speed['ratio']:.1f} times plain Python" if "ratio" in speed else ""
+        print(f"{label}: {speed['queries_per_s']:,.0f} queries/s{against}")
+    return summary
+
+
+if __name__ == "__main__":
+    run_main(Config, run, __doc__ or "")

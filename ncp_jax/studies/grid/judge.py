@@ -1,0 +1,104 @@
+"""What the owner of the table makes of runs: when they improved, and how good that was in truth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ncp_jax.benchmarks import Table
+from ncp_jax.searchers import Runs
+from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.studies.hypervolume import hypervolume
+from ncp_jax.types import Float, Int
+
+AT_ONCE = 1024  # runs: some tens of MB for budgets of some hundred queries
+
+
+class Judge:
+    """One benchmark's truth.
+
+    Args:
+      table: the measured architectures.
+      metric: the column that was searched.
+      judge: the column that counts; the searched one if None.
+      costs: simulated training seconds of each row, or empty.
+    """
+
+    def __init__(self, table: Table, metric: str, judge: str | None, costs: Float[np.ndarray, " n"]) -> None:
+        self.spec = table.metric(judge or metric)
+        truth = np.asarray(table.oriented(self.spec.name), np.float64)
+        self._truth, self._own = truth, np.asarray(table.column(self.spec.name))
+        self._regret = truth.max() - truth
+        self._rank = len(truth) - np.searchsorted(np.sort(truth), truth, side="right") + 1
+        self._costs = np.asarray(costs, np.float64)
+        self.flops, self.flops_unit = flops_of(table)
+
+    def results(self, runs: Runs) -> list[dict[str, Any]]:
+        """One JSON-ready dictionary a run; see docs/studies.md for the keys."""
+        arrays = [np.asarray(array) for array in runs]
+        parts = range(0, len(arrays[0]), AT_ONCE)
+        return [result for first in parts for result in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
+
+    def _part(
+        self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray, _: np.ndarray
+    ) -> list[dict[str, Any]]:
+        volumes = self._hypervolumes(rows, count)
+        spent = np.cumsum(self._costs[np.maximum(rows, 0)], axis=1) if self._costs.size else None
+        return [
+            self._result(rows[i], values[i], int(count[i]), int(asks[i]), volumes, spent, i) for i in range(len(rows))
+        ]
+
+    def _result(
+        self,
+        rows: Int[np.ndarray, " b"],
+        values: Float[np.ndarray, " b"],
+        count: int,
+        asks: int,
+        volumes: np.ndarray | None,
+        spent: np.ndarray | None,
+        run: int,
+    ) -> dict[str, Any]:
+        best = np.maximum.accumulate(values[:count])
+        at = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
+        chosen = rows[at]
+        result: dict[str, Any] = {
+            "queries": count,
+            "asks": asks,
+            "at": (at + 1).tolist(),
+            "rows": chosen.tolist(),
+            "values": [float(f"{value:.7g}") for value in self._own[chosen]],
+            "ranks": self._rank[chosen].tolist(),
+            "regrets": [float(f"{value:.7g}") for value in self._regret[chosen]],
+        }
+        if spent is not None:
+            result["times"] = [float(f"{value:.7g}") for value in spent[run, at]]
+            result["seconds"] = float(f"{spent[run, count - 1]:.7g}") if count else 0.0
+        if volumes is not None:
+            result["hypervolume"] = float(f"{volumes[run]:.6g}")
+        return result
+
+    def _hypervolumes(self, rows: np.ndarray, count: np.ndarray) -> np.ndarray | None:
+        """Share of the table's own hypervolume (quality against log10 FLOPs, down to the worst of both) of each run."""
+        if self.flops is None:
+            return None
+        paid = np.arange(rows.shape[1]) < count[:, None]
+        points = np.stack([self._truth, np.log10(self.flops)], axis=-1)
+        worst = np.array([self._truth.min(), points[:, 1].max()])
+        whole = hypervolume(points, worst)
+        asked = np.where(paid[..., None], points[np.maximum(rows, 0)], np.nan)
+        return hypervolume(asked, worst) / whole if whole > 0 else None
+
+
+def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:
+    """FLOPs of the architectures, from the table or from the codes, with their unit; None where neither has them.
+
+    A column with zeros or less counts as none: it has no logarithm.
+    """
+    for spec in table.metrics:
+        if spec.kind == "cost" and spec.name == "flops" and float(table.column("flops").min()) > 0:
+            return np.asarray(table.column("flops"), np.float64), spec.unit
+    model = cost_model(get_space(table.space))
+    if model is None:
+        return None, ""
+    return np.asarray(model.in_units(np.asarray(table.codes))["flops"], np.float64), "GMAC"

@@ -1,0 +1,227 @@
+"""Runs a plan: packs of runs in one compiled call each, over local devices, with records as they finish."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from ncp_jax import checks
+from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.searchers import Candidates, Runs, Searcher, search
+from ncp_jax.studies.grid.grid import Grid
+from ncp_jax.studies.grid.judge import Judge
+from ncp_jax.studies.grid.methods import ArchGraph
+from ncp_jax.studies.grid.plan import Pack, Plan, make_plan
+from ncp_jax.studies.grid.store import StudyFolder
+from ncp_jax.studies.runcard import run_card
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunnerOptions:
+    """How a study is run; nothing of it changes a result.
+
+    Attributes:
+      shard: "i/N": only the i-th of N shares. Shares count from 0 or from 1: i and i + N are the same share. Processes
+        under ``jax.distributed`` take one share each where this is empty.
+      devices: local devices that share the work; all of them if None.
+      memory_mb: device memory that one call may use, see ``make_plan``.
+      resume: continue in a folder that has records.
+      progress: called with (runs done, runs of this share).
+      say: takes one line of text for the user.
+    """
+
+    shard: str = ""
+    devices: int | None = None
+    memory_mb: float | None = None
+    resume: bool = False
+    progress: Progress | None = None
+    say: Callable[[str], None] = lambda text: None
+
+
+def read_shard(text: str) -> tuple[int, int]:
+    """(share, number of shares) from "i/N".
+
+    Raises:
+      UsageError: anything else.
+    """
+    if not text:
+        return jax.process_index(), jax.process_count()
+    index, slash, count = text.partition("/")
+    if not (slash and index.isdecimal() and count.isdecimal() and int(count) >= 1 and int(index) <= int(count)):
+        expected = "--shard i/N with N >= 1 and i in 0..N-1 (or 1..N)"
+        raise checks.UsageError(checks.message(expected, repr(text), "try --shard 0/8 … --shard 7/8"))
+    return int(index) % int(count), int(count)
+
+
+def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> bool:
+    """Runs what is missing of a study (host loop around compiled calls).
+
+    Args:
+      grid: what to run.
+      folder: where records go, see ``StudyFolder``.
+      options: how to run it.
+
+    Returns:
+      Whether the whole study is finished, other shares included.
+
+    Raises:
+      UsageError: a bad grid, shard or number of devices; a folder of another study.
+      DataError: records that are none.
+      OSError: the disk is full; what is finished stays whole.
+    """
+    options = options or RunnerOptions()
+    shard = read_shard(options.shard)
+    devices = _find_devices(options.devices)
+    plan = make_plan(grid, shard=shard, devices=len(devices), memory_mb=options.memory_mb)
+    card = run_card()
+    with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
+        if store.dropped:
+            options.say(f"dropped {store.dropped} record(s) cut short; their runs are repeated")
+        began, before = time.perf_counter(), store.done
+
+        def close_session() -> None:
+            if store.done > before:
+                session = {**card, "shard": f"{shard[0]}/{shard[1]}", "devices": len(devices), "command": _command()}
+                session |= {"runs": store.done - before, "seconds": round(time.perf_counter() - began, 2)}
+                store.add_session(session)
+
+        try:
+            _run_missing(plan, store, devices, options)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a disk that is full is full for this too
+                close_session()
+            raise
+        close_session()
+        return store.finish()
+
+
+def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions) -> None:
+    """Runs what no file has of the share's packs."""
+    todo = [(pack, places) for pack in plan.packs if (places := store.missing(pack))]
+    total = sum(len(pack.seeds) for pack in plan.packs)
+    done = total - sum(len(places) for _, places in todo)
+    if done:
+        options.say(f"{done} of {total} runs are finished already")
+    judges = dict[str, Judge]()
+    for batch in _batches(todo, len(devices)):
+        for (pack, places), runs in zip(batch, _call(plan, [pack for pack, _ in batch], devices), strict=True):
+            if pack.benchmark not in judges:
+                judges = {pack.benchmark: _judge(plan, pack.benchmark)}
+            chosen = Runs(*(array[np.array(places)] for array in runs))
+            store.add(pack, places, judges[pack.benchmark].results(chosen))
+            done += len(places)
+            if options.progress:
+                options.progress(done, total)
+
+
+def _command() -> str:
+    """What was typed, the program without its folder."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _judge(plan: Plan, benchmark: str) -> Judge:
+    table, grid = plan.tables[benchmark], plan.grid
+    return Judge(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs))
+
+
+def _find_devices(count: int | None) -> list[jax.Device]:
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        got = f"{count}"
+        raise checks.UsageError(checks.message(f"1..{len(devices)} devices", got, "this process has no more"))
+    return devices[:count]
+
+
+def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tuple[Pack, list[int]]]]:
+    """Packs that go to the devices at the same time: consecutive ones that one program runs."""
+    batches: list[list[tuple[Pack, list[int]]]] = []
+    for item in todo:
+        last = batches[-1] if batches else []
+        if last and len(last) < devices and _shape(last[0][0]) == _shape(item[0]):
+            last.append(item)
+        else:
+            batches.append([item])
+    return batches
+
+
+def _shape(pack: Pack) -> Any:
+    searcher: Any = pack.searchers[0]
+    kind = pack.methods[0] if isinstance(searcher, ArchGraph) else jax.tree.structure(searcher)
+    return pack.benchmark, kind, pack.lanes
+
+
+def _call(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
+    """Runs packs of one shape, one a device."""
+    table = plan.tables[packs[0].benchmark]
+    first: Any = packs[0].searchers[0]
+    if isinstance(first, ArchGraph):
+        metric, view = plan.grid.metric or table.main.name, plan.view(packs[0].benchmark)
+        return [_within(first.run(table, metric, plan.grid.budget, pack.seeds), view) for pack in packs]
+    # A device without a pack repeats the last one: the program is the same for any number of packs.
+    filled = packs + [packs[-1]] * (len(devices) - len(packs))
+    seeds = np.concatenate([_filled(pack.seeds, pack.lanes) for pack in filled]).astype(np.int32)
+    searchers = [s for pack in filled for s in _filled_list(pack.searchers, pack.lanes)]
+    stacked = stack(searchers)
+    runs = search_on(devices, stacked, seeds, Candidates.of(table), plan.view(packs[0].benchmark))
+    lanes = packs[0].lanes
+    return [Runs(*(a[i * lanes : (i + 1) * lanes] for a in runs)) for i in range(len(packs))]
+
+
+def _within(runs: Runs, view: QueryView) -> Runs:
+    """Runs of a host searcher, which knows queries alone, up to the first that no longer fits the budget in seconds."""
+    if not view.costs.size:
+        return runs
+    spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(runs.rows, 0)], axis=1)
+    fits = (np.asarray(runs.rows) >= 0) & (spent <= float(view.limit))
+    count = fits.sum(axis=1).astype(np.int32)
+    rows, values = np.where(fits, runs.rows, -1), np.where(fits, runs.values, -np.inf)
+    total = np.where(fits, spent, 0).max(axis=1)
+    return Runs(rows, values, count, count, total.astype(np.float32))  # type: ignore[arg-type]
+
+
+def stack(searchers: list[Any]) -> Searcher:
+    """One searcher whose numeric settings have a leading axis."""
+    return jax.tree.map(lambda *leaves: np.asarray(leaves), *searchers)
+
+
+def search_on(
+    devices: list[jax.Device], searchers: Searcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
+) -> Runs:
+    """``search`` with the runs shared out evenly over devices; the results are on the host."""
+    if len(devices) == 1:
+        with jax.default_device(devices[0]):
+            return jax.device_get(search(searchers, jnp.asarray(seeds), candidates, view))
+    return jax.device_get(_sharded(tuple(devices))(searchers, seeds, candidates, view))
+
+
+@functools.cache
+def _sharded(devices: tuple[jax.Device, ...]) -> Callable[..., Runs]:
+    mesh = Mesh(np.array(devices), ("runs",))
+    runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+    specs = (runs, runs, everywhere, everywhere)
+    # Every device has a loop of its own, which ends with its own last run: nothing is exchanged.
+    return jax.jit(jax.shard_map(search, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
+
+
+def _filled(values: tuple[int, ...], lanes: int) -> np.ndarray:
+    return np.array(_filled_list(values, lanes))
+
+
+def _filled_list(values: tuple[Any, ...], lanes: int) -> list[Any]:
+    return [*values, *[values[-1]] * (lanes - len(values))]

@@ -1,0 +1,90 @@
+"""How fast the compiled searches are, against plain Python doing the same, in one process."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+
+from ncp_jax.searchers import Candidates, Searcher
+from ncp_jax.studies.grid.grid import Grid
+from ncp_jax.studies.grid.methods import ArchGraph
+from ncp_jax.studies.grid.plan import Pack, Plan, make_plan
+from ncp_jax.studies.grid.runner import search_on, stack
+from ncp_jax.studies.plain import PLAIN, PlainTable, plain_search
+
+ROUNDS = 5
+PLAIN_RUNS = 20  # runs of the plain loop a round: enough for tenths of a second, and its rate does not depend on them
+
+
+def measure_speed(grid: Grid, *, memory_mb: float | None = None) -> dict[str, dict[str, Any]]:
+    """Times each array-program method of a grid, and its plain Python loop where there is one.
+
+    The first benchmark of the grid serves. Both sides take turns, ours with all seeds, compiled before, the loop with
+    at most 20 seeds, its dictionaries made before; each side's rate is the median of five rounds. Queries are those
+    paid for.
+
+    Returns:
+      Label → "queries_per_s", "runs", "seconds" (of a round), "first_call_s" (with compilation), and where there is a
+      plain loop "python_queries_per_s" and "ratio" (ours over its).
+    """
+    plan = make_plan(grid, memory_mb=memory_mb)
+    benchmark = next(iter(plan.tables))
+    plain = PlainTable.of(plan.tables[benchmark], grid.metric)
+    measured = {}
+    for label, method in plan.methods.items():
+        if isinstance(method, ArchGraph):
+            continue
+        packs = [p for p in plan.packs if p.benchmark == benchmark and label in p.methods]
+        measured[label] = _measure(plan, packs, label, method, plain)
+    return measured
+
+
+def _measure(plan: Plan, packs: list[Pack], label: str, method: Searcher, plain: PlainTable) -> dict[str, Any]:
+    began = time.perf_counter()
+    queries = _ours(plan, packs)
+    first, ours, theirs, paid = time.perf_counter() - began, [], [], 0
+    has_plain = method.name in PLAIN and not plan.grid.seconds
+    seeds = range(min(plan.grid.seeds, PLAIN_RUNS))
+    # A search that takes minutes is timed once: its noise is small against it.
+    for _ in range(ROUNDS if first < 10 else 1):
+        began = time.perf_counter()
+        _ours(plan, packs)
+        ours.append(time.perf_counter() - began)
+        if has_plain:
+            began = time.perf_counter()
+            paid = sum(_plain(plan, label, plain, seed) for seed in seeds)
+            theirs.append(time.perf_counter() - began)
+    rate = queries / float(np.median(ours))
+    result: dict[str, Any] = {
+        "queries_per_s": rate,
+        "runs": sum(len(pack.seeds) for pack in packs),
+        "seconds": float(np.median(ours)),
+        "first_call_s": first,
+    }
+    if has_plain:
+        python = paid / float(np.median(theirs))
+        result |= {"python_queries_per_s": python, "ratio": rate / python, "python_runs": len(seeds)}
+    return result
+
+
+def _ours(plan: Plan, packs: list[Pack]) -> int:
+    """Runs packs on the first device; the number of queries paid for."""
+    queries = 0
+    for pack in packs:
+        seeds = np.resize(np.array(pack.seeds, np.int32), pack.lanes)
+        searchers: Any = [*pack.searchers] * (1 + pack.lanes // len(pack.searchers))
+        table, view = plan.tables[pack.benchmark], plan.view(pack.benchmark)
+        runs = search_on(jax.local_devices()[:1], stack(searchers[: pack.lanes]), seeds, Candidates.of(table), view)
+        queries += int(np.asarray(runs.count)[: len(pack.seeds)].sum())
+    return queries
+
+
+def _plain(plan: Plan, label: str, table: PlainTable, seed: int) -> int:
+    grid, method = plan.grid, plan.methods[label]
+    run = plain_search(
+        method.name, table, budget=grid.budget, seed=seed, repeats=grid.repeats, settings=method.settings()
+    )
+    return len(run.codes)
