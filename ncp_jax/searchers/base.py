@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -111,6 +111,7 @@ class Searcher(abc.ABC):
         return plain
 
 
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, number, choice))
 def register(cls: type[S]) -> type[S]:
     """Class decorator: a frozen dataclass that is a pytree, numeric settings as leaves, the others static."""
     return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))

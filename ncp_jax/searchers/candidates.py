@@ -84,17 +84,19 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
         raise checks.UsageError(checks.message("at least two architectures to search", str(n), "take a larger table"))
     space = get_space(space_name)
     codes = np.frombuffer(content, np.int32).reshape(n, -1)
-    relaxed = np.asarray(space.encode(codes))
+    device_codes = jax.device_put(codes)
+    relaxed = np.asarray(space.encode(device_codes))
     rows, degree = _edits(space_name, codes)
     if degree.min() < 1:
         rows = _nearest(relaxed, min(NEAREST, n - 1))
         degree = np.full(n, rows.shape[1], np.int32)
-    attributes = np.asarray(architecture_graphs(space, codes).attributes)
+    attributes = np.asarray(architecture_graphs(space, codes).attributes, np.float32)
     spread = attributes.std(axis=0)
     varies = spread > 1e-6
-    _, classes = np.unique(np.asarray(space.canonical(codes)), axis=0, return_inverse=True)
+    canonical: np.ndarray = np.asarray(space.canonical(device_codes))
+    _, classes = np.unique(canonical, axis=0, return_inverse=True)
     return Candidates(
-        codes=jax.device_put(codes),
+        codes=device_codes,
         neighbours=jax.device_put(rows),
         degree=jax.device_put(degree),
         relaxed=jax.device_put(relaxed),
@@ -109,8 +111,9 @@ def _edits(space_name: str, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     from ncp_jax.benchmarks.row_index import build_index
 
     space, index = get_space(space_name), build_index(codes)
-    edited, legal = space.neighbours(codes)
-    rows = np.where(np.asarray(legal), np.asarray(index.rows(jnp.asarray(codes), edited)), -1)
+    device_codes = jnp.asarray(codes)
+    edited, legal = space.neighbours(device_codes)
+    rows = np.where(np.asarray(legal), np.asarray(index.rows(device_codes, edited)), -1)
     degree = (rows >= 0).sum(axis=1).astype(np.int32)
     order = np.argsort(rows < 0, axis=1, kind="stable")
     packed = np.take_along_axis(rows, order, axis=1)[:, : max(int(degree.max()), 1)]

@@ -60,7 +60,7 @@ class Evolution(Searcher):
     def together(cls, group: list[Evolution]) -> list[Evolution]:
         """Shares the largest population's slots."""
         most, rivals = max(int(e.population) for e in group), max(int(e.tournament) for e in group)
-        return [dataclasses.replace(e, capacity=most, rivals=rivals) for e in group]
+        return [Evolution(e.population, e.tournament, capacity=most, rivals=rivals) for e in group]
 
     def start(self, candidates: Candidates, budget: int, key: Key) -> Population:
         """An empty population.
