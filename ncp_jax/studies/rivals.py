@@ -7,51 +7,27 @@ the features or source values handed to it, and the values it paid for.
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
-from jax.scipy.linalg import solve_triangular
-from jax.scipy.stats import norm
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.guard import QueryGuard
+from ncp_jax.searchers.gaussian_process import (
+    Kernel,
+    expected_improvement,
+    fit_kernel,
+    geometry,
+    posterior,
+    prior,
+)
 from ncp_jax.studies.trace import Trace
-from ncp_jax.types import Array, Bool, Float, Int
+from ncp_jax.types import Array, Float, Int
 
 START = 10
 """Random architectures that a model-based search begins with."""
-_STEPS = 40  # of Adam in a round; the rounds are warm-started, so the early ones need not converge
-_RATE = 0.1
 _CELLS = 2**26  # float32 in the covariance of all runs with all candidates; more runs than fit take turns
-
-
-class Kernel(NamedTuple):
-    """Logarithms of a Gaussian process's hyper-parameters.
-
-    The covariance of two architectures is ``rbf · exp(-½ Σ_b d_b² / length_b²) + Σ_b linear_b · p_b``: ``d_b²`` is
-    their mean squared difference and ``p_b`` their mean product over the features of block b. A measured value
-    has ``noise`` on top.
-
-    Attributes:
-      rbf: [], variance of the smooth part.
-      length: [b], length-scale of each block of features.
-      linear: [b], variance of the part linear in each block.
-      noise: [], variance of the noise.
-    """
-
-    rbf: Float[Array, ""]
-    length: Float[Array, " b"]
-    linear: Float[Array, " b"]
-    noise: Float[Array, ""]
-
-
-def prior(blocks: int) -> Kernel:
-    """The medians of the log-normal priors (standard deviation 1) for targets and features of unit variance."""
-    each = jnp.ones(blocks)
-    return Kernel(jnp.log(0.5), 0.0 * each, jnp.log(0.5 / blocks) * each, jnp.log(0.1))
 
 
 def random_search(guard: QueryGuard, *, seed: int) -> Trace:
@@ -171,48 +147,6 @@ def gaussian_process(
         picks = np.asarray(ranking)
 
 
-def posterior(
-    kernel: Kernel,
-    rows: Int[Array, " k"],
-    targets: Float[Array, " k"],
-    mask: Bool[Array, " k"],
-    features: Float[Array, "n f"],
-    *,
-    blocks: tuple[int, ...],
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Mean and variance of the noise-free value of all n architectures, given k noisy ones (jittable).
-
-    C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1, prior mean 0.
-
-    Args:
-      kernel: the hyper-parameters.
-      rows: the measured architectures.
-      targets: their values.
-      mask: False for slots that hold no measurement.
-      features: [n, f].
-      blocks: sizes of consecutive groups of features, in all f.
-
-    Returns:
-      float32 [n] and [n]; the variance is without the noise.
-    """
-    seen = features[rows]
-    factor = jnp.linalg.cholesky(_noisy(kernel, geometry(seen, seen, blocks), mask))
-    cross = _covariance(kernel, geometry(seen, features, blocks)) * mask[:, None]
-    half = solve_triangular(factor, cross, lower=True)
-    own = jnp.stack([(part**2).mean(axis=1) for part in _split(features, blocks)])
-    variance = jnp.exp(kernel.rbf) + jnp.exp(kernel.linear) @ own - (half**2).sum(axis=0)
-    mean = solve_triangular(factor, jnp.where(mask, targets, 0.0), lower=True) @ half
-    return mean, jnp.maximum(variance, 0.0)
-
-
-def expected_improvement(
-    mean: Float[Array, " n"], deviation: Float[Array, " n"], best: Float[Array, ""]
-) -> Float[Array, " n"]:
-    """E[max(y - best, 0)] for normal y with this mean and standard deviation (> 0): Jones et al. (1998), eq. 15."""
-    gap = (mean - best) / deviation
-    return jnp.maximum(deviation * (gap * norm.cdf(gap) + norm.pdf(gap)), 0.0)
-
-
 @functools.partial(jax.jit, static_argnames=("blocks", "batch"))
 def _advance(
     kernel: Kernel, rows: Array, targets: Array, mask: Array, features: Array, *, blocks: tuple[int, ...], batch: int
@@ -221,7 +155,7 @@ def _advance(
 
     def one(run: tuple[Kernel, Array, Array]) -> tuple[Kernel, Array, Array]:
         kernel, asked, z = run
-        kernel = _fit(kernel, geometry(features[asked], features[asked], blocks), z, mask)
+        kernel = fit_kernel(kernel, geometry(features[asked], features[asked], blocks), z, mask)
         mean, variance = posterior(kernel, asked, z, mask, features, blocks=blocks)
         best = jnp.where(mask, z, -jnp.inf).max()
         gain = expected_improvement(mean, jnp.sqrt(variance + jnp.exp(kernel.noise)), best)
@@ -230,79 +164,6 @@ def _advance(
 
     together = min(len(rows), max(1, _CELLS // (rows.shape[1] * len(features))))
     return jax.lax.map(one, (kernel, rows, targets), batch_size=together)
-
-
-def _fit(kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array) -> Kernel:
-    """Climbs the log posterior of the hyper-parameters, which stay within three standard deviations of their prior."""
-    centre, adam = prior(len(kernel.length)), optax.scale_by_adam(b1=0.8, b2=0.95)
-
-    def step(carry: tuple[Kernel, optax.OptState], _: None) -> tuple[tuple[Kernel, optax.OptState], None]:
-        kernel, state = carry
-        change, state = adam.update(slope(kernel, pairs, targets, mask), state)
-        # Far out, the covariance is singular in float32.
-        moved = [jnp.clip(a - _RATE * d, b - 3, b + 3) for a, d, b in zip(kernel, change, centre, strict=True)]
-        return (Kernel(*moved), state), None
-
-    return jax.lax.scan(step, (kernel, adam.init(kernel)), None, length=_STEPS)[0][0]
-
-
-def slope(kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array) -> Kernel:
-    """Gradient of minus the log posterior of the hyper-parameters: Rasmussen and Williams (2006), eq. 5.9 (jittable).
-
-    Nothing is differentiated through a factorisation, which takes many times as long.
-
-    Args:
-      kernel: the hyper-parameters.
-      pairs: ``geometry`` of the k slots with themselves.
-      targets: measured values [k], 0 in slots that hold none.
-      mask: False [k] for slots that hold no measurement.
-    """
-    covariance, back = jax.vjp(lambda kernel: _noisy(kernel, pairs, mask), kernel)
-    inverse = _inverse(covariance)
-    weights = inverse @ targets
-    (likelihood,) = back(0.5 * (inverse - weights[:, None] * weights))
-    return jax.tree.map(lambda g, a, b: g + a - b, likelihood, kernel, prior(len(kernel.length)))
-
-
-def _split(features: Array, blocks: tuple[int, ...]) -> list[Array]:
-    return jnp.split(features, np.cumsum(blocks)[:-1], axis=1)
-
-
-def _inverse(matrix: Array) -> Array:
-    """Inverse of a positive definite matrix by Gauss-Jordan elimination, which needs no pivots there.
-
-    Small calls of a multi-threaded LAPACK, one a run and step, wait for each other on a busy machine: this does not.
-    """
-
-    def eliminate(i: Array, left: Array) -> Array:
-        row, column, pivot = left[i], left[:, i], left[i, i]
-        out = left - column[:, None] * row / pivot
-        return out.at[i].set(row / pivot).at[:, i].set(column / pivot).at[i, i].set(-1 / pivot)
-
-    return -jax.lax.fori_loop(0, len(matrix), eliminate, matrix)
-
-
-def geometry(a: Array, b: Array, blocks: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean squared differences and mean products in each block, [b, |a|, |b|] both: all a kernel needs to know."""
-    squares, products = [], []
-    for p, q in zip(_split(a, blocks), _split(b, blocks), strict=True):
-        product = p @ q.T / p.shape[1]
-        square = (p**2).mean(axis=1)[:, None] + (q**2).mean(axis=1) - 2 * product
-        squares.append(jnp.maximum(square, 0.0))
-        products.append(product)
-    return jnp.stack(squares), jnp.stack(products)
-
-
-def _covariance(kernel: Kernel, pairs: tuple[Array, Array]) -> Array:
-    squares, products = pairs
-    smooth = jnp.exp(kernel.rbf - 0.5 * jnp.tensordot(jnp.exp(-2 * kernel.length), squares, 1))
-    return smooth + jnp.tensordot(jnp.exp(kernel.linear), products, 1)
-
-
-def _noisy(kernel: Kernel, pairs: tuple[Array, Array], mask: Array) -> Array:
-    """Covariance of measured values; slots that hold none are independent of all others."""
-    covariance = _covariance(kernel, pairs) * mask[:, None] * mask
-    return covariance + jnp.diag(jnp.where(mask, jnp.exp(kernel.noise), 1.0))
 
 
 def _shuffled(seed: int, runs: int, n: int) -> np.ndarray:

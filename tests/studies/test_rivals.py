@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import integrate, stats
 
 from ncp_jax import MetricSpec, Table, checks, get_space
 from ncp_jax.benchmarks.guard import QueryGuard
@@ -139,67 +136,6 @@ def test_mean_rank_takes_the_measured_tasks_only() -> None:
 def test_mean_rank_refuses(sources: np.ndarray) -> None:
     with pytest.raises(checks.UsageError, match=r"expected finite source values \[4, s >= 1\], got"):
         rivals.mean_rank(guard_of(EASY[:4], budget=2), sources)
-
-
-BLOCKS = (3, 2)
-
-
-def problem(seed: int = 0) -> tuple[rivals.Kernel, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """A kernel, 6 measured rows of 20 and 2 empty slots, targets, features."""
-    rng = np.random.default_rng(seed)
-    logs = rng.normal(scale=0.5, size=6).astype(np.float32)
-    kernel = rivals.Kernel(logs[0], logs[1:3], logs[3:5], logs[5])
-    rows = np.r_[rng.permutation(20)[:6], 0, 0]
-    mask = np.arange(8) < 6
-    return kernel, rows, (rng.normal(size=8) * mask).astype(np.float32), mask, rng.normal(size=(20, 5)).astype("f")
-
-
-def covariance(kernel: rivals.Kernel, a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The kernel as the docstring of ``Kernel`` has it, pair by pair."""
-    k = rivals.Kernel(*(np.exp(np.float64(leaf)) for leaf in kernel))
-    out = np.zeros((len(a), len(b)))
-    for i, p in enumerate(a.astype(float)):
-        for j, q in enumerate(b.astype(float)):
-            parts = list(zip(np.split(p, [BLOCKS[0]]), np.split(q, [BLOCKS[0]]), strict=True))
-            out[i, j] = k.rbf * np.exp(
-                -0.5 * sum(np.mean((u - v) ** 2) / s**2 for (u, v), s in zip(parts, k.length, strict=True))
-            ) + sum(w * np.mean(u * v) for (u, v), w in zip(parts, k.linear, strict=True))
-    return out
-
-
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_posterior_equals_the_conditional_of_a_normal(seed: int) -> None:
-    kernel, rows, targets, mask, x = problem(seed)
-    mean, variance = jax.jit(rivals.posterior, static_argnames="blocks")(kernel, rows, targets, mask, x, blocks=BLOCKS)
-    seen = x[rows[:6]]
-    inverse = np.linalg.inv(covariance(kernel, seen, seen) + np.exp(float(kernel.noise)) * np.eye(6))
-    cross = covariance(kernel, x, seen)
-    np.testing.assert_allclose(mean, cross @ inverse @ targets[:6], atol=2e-5)
-    np.testing.assert_allclose(variance, np.diag(covariance(kernel, x, x) - cross @ inverse @ cross.T), atol=2e-5)
-
-
-def test_slope_is_the_derivative_of_the_log_posterior() -> None:
-    kernel, rows, targets, mask, x = problem()
-    seen = x[rows[:6]]
-
-    def loss(flat: np.ndarray) -> float:
-        k = rivals.Kernel(flat[0], flat[1:3], flat[3:5], flat[5])
-        sigma = covariance(k, seen, seen) + np.exp(flat[5]) * np.eye(6)
-        away = flat - np.concatenate([np.atleast_1d(leaf) for leaf in rivals.prior(2)])
-        return -stats.multivariate_normal(np.zeros(6), sigma).logpdf(targets[:6]) + 0.5 * away @ away
-
-    flat = np.concatenate([np.atleast_1d(leaf) for leaf in kernel]).astype(float)
-    numeric = [(loss(flat + 1e-5 * e) - loss(flat - 1e-5 * e)) / 2e-5 for e in np.eye(6)]
-    found = jax.jit(lambda k: rivals.slope(k, rivals.geometry(x[rows], x[rows], BLOCKS), targets, mask))(kernel)
-    np.testing.assert_allclose(np.concatenate([np.atleast_1d(leaf) for leaf in found]), numeric, atol=1e-3)
-
-
-@pytest.mark.parametrize(("mean", "deviation", "best"), [(0.0, 1.0, 0.5), (2.0, 0.3, 1.0), (-1.0, 2.0, 1.5)])
-def test_expected_improvement_equals_the_integral(mean: float, deviation: float, best: float) -> None:
-    normal = stats.norm(mean, deviation)
-    expected, _ = integrate.quad(lambda y: (y - best) * normal.pdf(y), best, mean + 12 * deviation)
-    found = rivals.expected_improvement(jnp.float32(mean), jnp.float32(deviation), jnp.float32(best))
-    assert float(found) == pytest.approx(expected, rel=1e-4)
 
 
 def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
