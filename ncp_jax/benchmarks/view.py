@@ -35,7 +35,7 @@ class History(NamedTuple):
 
     rows: Int[Array, " b"]
     values: Float[Array, " b"]
-    count: Int[Array, ""]
+    count: Int[Array, ""]  # type: ignore[assignment]  # hides tuple.count
     asks: Int[Array, ""]
     seconds: Float[Array, ""]
     over: Bool[Array, ""]

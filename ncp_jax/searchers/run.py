@@ -31,7 +31,7 @@ class Runs(NamedTuple):
 
     rows: Int[Array, "r b"]
     values: Float[Array, "r b"]
-    count: Int[Array, " r"]
+    count: Int[Array, " r"]  # type: ignore[assignment]  # hides tuple.count
     asks: Int[Array, " r"]
     seconds: Float[Array, " r"]
 

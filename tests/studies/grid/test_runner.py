@@ -217,6 +217,22 @@ def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> No
         assert (session["devices"], session["runs"], session["shard"]) == (count, 50, "0/1")
 
 
+def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
+    """Searchers that train between queries, all of whose numbers are rounded: packs of eight runs, or of one."""
+    small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3}
+    searchers = {"bayesian": [{"initial": 4}], "neural-ensemble": [small], "ncp": [small | {"steps": 2}]}
+    grid = make_grid(searchers=searchers, seeds=8)
+    environment = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    given = {"grid": grid.to_json(), "counts": [1, 8], "memory_mb": 500}
+    process = start(DEVICES, folder=tmp_path, environment=environment, **given)
+    out, err = process.communicate(timeout=600)
+    assert process.returncode == 0, err
+    assert out.splitlines()[-1] == "devices 8"
+    one, eight = ((tmp_path / count / "records.jsonl").read_bytes() for count in ("1", "8"))
+    assert one == eight
+    assert one.count(b"\n") == 24
+
+
 def test_two_processes_of_one_job(finished: bytes, grid: Grid, tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
