@@ -24,6 +24,7 @@ from ncp_jax.searchers.ensemble import (
 from ncp_jax.searchers.inputs import network_features, network_inputs
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.base import CategoricalSpace, Space
+from ncp_jax.spaces.macro import MacroSpace
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 UNREACHED = -1e3  # below any prediction in normal scores, yet small enough for float32 to tell distances apart
@@ -105,7 +106,9 @@ class NCPSearch(Searcher):
         reached = (self.best + self.strangers) * (self.steps + 1)
         near = self.polish * candidates.neighbours.shape[1]
         climbs = 4 * reached**2 + 8 * (reached + near) * (self.width * self.depth + 2 * features)
-        lookup = 0 if len(candidates) == get_space(candidates.space).size else 8 * reached * n
+        space = get_space(candidates.space)
+        # A macro sequence is projected, and a part of a space looked up, by comparing with all rows.
+        lookup = 8 * reached * n if isinstance(space, MacroSpace) or n < space.size else 0
         scores = 4 * n * (2 * self.members + 2 * self.most)
         return scores + climbs + lookup + training_bytes(self.members, features, self.width, self.depth, budget)
 
