@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.benchmarks.view import History
+from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.base import Searcher, choice, number, register
 from ncp_jax.searchers.candidates import Candidates
@@ -125,7 +126,7 @@ class Bayesian(Searcher):
         design, blocks, budget = len(state.first), block_sizes(candidates), len(state.rows)
         keys = jax.random.split(key)
         early = state.begun < design
-        scores = gp.normal_scores(history.values, jnp.arange(budget) < history.count)
+        scores = normal_scores(history.values, jnp.arange(budget) < history.count)
         # What was asked but not paid for is in the model and not in the history: a known network's other code.
         stale = (state.size != history.count) | (history.count >= state.due)
         state = state._replace(distinct=state.distinct | (state.size > history.count))

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.linalg import cho_factor, cho_solve
-from jax.scipy.special import ndtri
 
 from ncp_jax.benchmarks.view import History
+from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 # Standard deviations of the prior: of a layer's weights times the root of its inputs, and of its biases.
@@ -45,15 +45,6 @@ def lessons_of(history: History, inputs: Float[Array, "n g"]) -> Lessons:
     used = jnp.arange(len(history.rows)) < history.count
     x = jnp.where(used[:, None], inputs[jnp.maximum(history.rows, 0)], 0.0)
     return Lessons(x, normal_scores(history.values, used), used)
-
-
-def normal_scores(values: Float[Array, " b"], used: Bool[Array, " b"]) -> Float[Array, " b"]:
-    """The normal quantile of each value's rank among those used, ties in the middle of theirs; 0 for padding."""
-    count = jnp.maximum(used.sum(), 1)
-    below = ((values[None, :] < values[:, None]) & used).sum(axis=1)
-    equal = ((values[None, :] == values[:, None]) & used).sum(axis=1)
-    share = (below + 0.5 * equal) / count
-    return jnp.where(used, ndtri(jnp.clip(share, 0.5 / count, 1 - 0.5 / count)), 0.0)
 
 
 def draw_networks(key: Key, members: int, features: int, width: int, depth: int) -> Network:

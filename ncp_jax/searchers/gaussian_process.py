@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.scipy.linalg import solve_triangular
-from jax.scipy.special import ndtri
 from jax.scipy.stats import norm
 
 from ncp_jax.types import Array, Bool, Float, Int, Key
@@ -47,16 +46,6 @@ def prior(blocks: int) -> Kernel:
     """The medians of the log-normal priors for targets and features of unit variance."""
     each = jnp.ones(blocks)
     return Kernel(jnp.log(0.5), 0.0 * each, jnp.log(0.5 / blocks) * each, jnp.log(0.1))
-
-
-def normal_scores(values: Float[Array, " k"], mask: Bool[Array, " k"]) -> Float[Array, " k"]:
-    """Quantiles of the standard normal at (rank - ½) / count, equal values sharing the middle; 0 where masked out.
-
-    Nothing depends on the unit of the values, nor on how far out the worst ones are.
-    """
-    below = ((values < values[:, None]) & mask).sum(axis=1)
-    equal = ((values == values[:, None]) & mask).sum(axis=1)
-    return jnp.where(mask, ndtri((below + 0.5 * equal) / jnp.maximum(mask.sum(), 1)), 0.0)
 
 
 def geometry(a: Array, b: Array, blocks: tuple[int, ...]) -> tuple[Array, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -37,17 +39,35 @@ def smooth_attributes(space: Space, relaxed: Float[Array, "n f"]) -> Float[Array
     return jnp.log(relaxed[:, np.flatnonzero(space.lower > 0)])
 
 
-def network_inputs(candidates: Candidates, relaxed: Float[Array, "n f"]) -> Float[Array, "n g"]:
-    """Relaxed codes and their smooth attributes, each feature in standard units over the candidates.
+class Units(NamedTuple):
+    """Standard units of the networks' inputs.
+
+    Attributes:
+      mean: float32 [g], of each feature over the candidates.
+      scale: float32 [g], one over its standard deviation; 0 where it never varies.
+    """
+
+    mean: Float[Array, " g"]
+    scale: Float[Array, " g"]
+
+
+def input_units(candidates: Candidates) -> Units:
+    """The units in which the features of all candidates have mean 0 and variance 1."""
+    everything = raw_inputs(candidates.space, candidates.relaxed)
+    spread = everything.std(axis=0)
+    scale = jnp.where(spread > LEAST_SPREAD, 1 / jnp.maximum(spread, LEAST_SPREAD), 0.0)
+    return Units(everything.mean(axis=0), scale)
+
+
+def network_inputs(space: str, relaxed: Float[Array, "n f"], units: Units) -> Float[Array, "n g"]:
+    """Relaxed codes and their smooth attributes, in standard units.
 
     Args:
-      candidates: what sets the units.
+      space: the name of their space.
       relaxed: relaxed codes in raw units.
+      units: of ``input_units``.
     """
-    everything = raw_inputs(candidates.space, candidates.relaxed)
-    mean, spread = everything.mean(axis=0), everything.std(axis=0)
-    scale = jnp.where(spread > LEAST_SPREAD, 1 / jnp.maximum(spread, LEAST_SPREAD), 0.0)
-    return (raw_inputs(candidates.space, relaxed) - mean) * scale
+    return (raw_inputs(space, relaxed) - units.mean) * units.scale
 
 
 def raw_inputs(space: str, relaxed: Float[Array, "n f"]) -> Float[Array, "n g"]:
@@ -57,7 +77,7 @@ def raw_inputs(space: str, relaxed: Float[Array, "n f"]) -> Float[Array, "n g"]:
 
 def network_features(candidates: Candidates) -> int:
     """Length of the networks' inputs."""
-    return int(jax.eval_shape(lambda: network_inputs(candidates, candidates.relaxed[:1])).shape[1])
+    return int(jax.eval_shape(lambda: raw_inputs(candidates.space, candidates.relaxed[:1])).shape[1])
 
 
 def _cell(space: CellSpace, shares: Float[Array, "n e o"]) -> Float[Array, "n a"]:

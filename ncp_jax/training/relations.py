@@ -14,6 +14,7 @@ from flax import nnx
 
 from ncp_jax import checks
 from ncp_jax.predictors.relation import ENCODERS, RelationPredictor, pair_loss
+from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.spaces import Space
 from ncp_jax.spaces.graphs import architecture_graphs
 from ncp_jax.types import Array, Float, Int, Params
@@ -87,22 +88,6 @@ class Fits(NamedTuple):
 
     params: Params
     utilities: Float[Array, "r m n t"]
-
-
-def normal_scores(values: Float[Array, "*r b"], mask: Float[Array, "*r b"]) -> Float[Array, "*r b"]:
-    """Ranks of the measured values as quantiles of the normal distribution; equal values get equal scores.
-
-    Args:
-      values: higher better; what is masked out may be anything, NaN too.
-      mask: 1 where measured. The scores of the rest are 0.
-    """
-    known = mask > 0
-    safe = jnp.where(known, values, 0.0)
-    pairs = known[..., None, :] & known[..., :, None]
-    below = ((safe[..., :, None] > safe[..., None, :]) & pairs).sum(-1)
-    level = ((safe[..., :, None] == safe[..., None, :]) & pairs).sum(-1)
-    quantile = (below + 0.5 * level) / jnp.maximum(known.sum(-1, keepdims=True), 1)
-    return jnp.where(known, jax.scipy.special.ndtri(jnp.clip(quantile, EDGE, 1 - EDGE)), 0.0)
 
 
 def preferences(scores: Float[Array, "*r b"], noise: float) -> Float[Array, "*r b b"]:
@@ -254,7 +239,7 @@ def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
             return jax.lax.scan(step, (params, optimiser.init(params)), length=recipe.steps)[0][0]
 
         def run(slots: Array, values: Array, known: Array, variant: Array, start: Params) -> Params:
-            scores = normal_scores(values.T, known.T).T
+            scores = normal_scores(values.T, known.T, edge=EDGE).T
             arguments = (*inputs.take(slots), evidence[variant][slots])
             return jax.vmap(train, in_axes=(0, None, None, None))(start, arguments, scores, known)
 
@@ -262,7 +247,7 @@ def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
 
         def judge(item: tuple[Params, Array, Array, Array, Array]) -> Array:
             params, slots, values, known, variant = item
-            scores = normal_scores(values.T, known.T).T
+            scores = normal_scores(values.T, known.T, edge=EDGE).T
             arguments = (*inputs, evidence[variant])
             utilities = jax.vmap(lambda p: apply(p, arguments))(params)
             # Relations leave the origin of utilities open: the measured ones fix it.

@@ -117,7 +117,7 @@ def test_the_model_kept_row_by_row_is_the_one_made_anew(small: Table, candidates
         mask = jnp.ones(size, bool)
         factor = gp.inverse_factor(state.kernel, gp.geometry(seen, seen, blocks), mask)
         np.testing.assert_allclose(state.factor[:size, :size], factor, atol=2e-3)
-        targets = gp.normal_scores(account.history.values[:size], mask)
+        targets = normal_scores(account.history.values[:size], mask)
         mean, variance = gp.posterior(state.kernel, state.rows[:size], targets, mask, points, blocks=blocks)
         short = np.asarray(state.short)
         kept = (state.factor[:size, :size] @ targets) @ state.half[:size]

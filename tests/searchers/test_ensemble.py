@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy.stats import norm, rankdata
 
 from ncp_jax import get_space
 from ncp_jax.benchmarks.view import History
@@ -19,14 +18,13 @@ from ncp_jax.searchers.ensemble import (
     fit,
     lessons_of,
     loss,
-    normal_scores,
     pick,
     predict,
     questions,
     say,
     train,
 )
-from ncp_jax.searchers.inputs import network_features, network_inputs, raw_inputs, smooth_attributes
+from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs, smooth_attributes
 from ncp_jax.spaces.graphs import architecture_graphs
 
 KEY = jax.random.key(0)
@@ -122,17 +120,8 @@ def test_nothing_to_learn_leaves_the_prior() -> None:
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_normal_scores_against_scipy() -> None:
-    values = jnp.array([3.0, 1.0, 3.0, 2.0, 9.0, 9.0])
-    used = jnp.array([True] * 4 + [False] * 2)
-    expected = norm.ppf((rankdata([3.0, 1.0, 3.0, 2.0]) - 0.5) / 4)
-    np.testing.assert_allclose(normal_scores(values, used), [*expected, 0, 0], atol=1e-5)
-    np.testing.assert_allclose(normal_scores(jnp.full(6, 4.0), used), 0, atol=1e-6)
-    np.testing.assert_allclose(normal_scores(values, jnp.zeros(6, bool)), 0)
-
-
 def test_lessons_are_what_is_paid_for(candidates: Candidates) -> None:
-    inputs = network_inputs(candidates, candidates.relaxed)
+    inputs = network_inputs(candidates.space, candidates.relaxed, input_units(candidates))
     zero = jnp.zeros(())
     history = History(
         jnp.array([5, 2, -1]), jnp.array([1.0, 3.0, -jnp.inf]), jnp.int32(2), jnp.int32(2), zero, jnp.zeros((), bool)
@@ -193,8 +182,10 @@ def test_the_gradient_in_the_code_agrees_with_finite_differences(name: str) -> N
         shares = np.random.default_rng(0).dirichlet(np.ones(9))
         x = (shares @ far)[None]
 
+        units = input_units(candidates)
+
         def said(x: jax.Array) -> jax.Array:
-            return predict(network, network_inputs(candidates, x)).sum()
+            return predict(network, network_inputs(name, x, units)).sum()
 
         slope = np.asarray(jax.grad(said)(x))[0]
         step = 1e-6
@@ -204,7 +195,7 @@ def test_the_gradient_in_the_code_agrees_with_finite_differences(name: str) -> N
 
 
 def test_inputs_have_unit_variance_where_they_vary(candidates: Candidates) -> None:
-    x = np.asarray(network_inputs(candidates, candidates.relaxed))
+    x = np.asarray(network_inputs(candidates.space, candidates.relaxed, input_units(candidates)))
     assert x.shape == (len(candidates), network_features(candidates))
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-4)
     varies = np.asarray(raw_inputs(candidates.space, candidates.relaxed)).std(axis=0) > 1e-6

@@ -96,14 +96,6 @@ def test_the_inverse_factor_is_that_of_a_full_factorisation_row_by_row(seed: int
     np.testing.assert_allclose(found, wanted, atol=2e-5)
 
 
-def test_normal_scores_share_the_middle_and_ignore_empty_slots() -> None:
-    values = jnp.array([3.0, 1.0, 1.0, 99.0, -np.inf])
-    wanted = np.r_[stats.norm.ppf((stats.rankdata(values[:4]) - 0.5) / 4), 0.0]
-    np.testing.assert_allclose(gp.normal_scores(values, jnp.arange(5) < 4), wanted, atol=1e-6)
-    np.testing.assert_array_equal(gp.normal_scores(jnp.full(3, 7.0), jnp.ones(3, bool)), np.zeros(3))
-    assert np.isfinite(gp.normal_scores(values, jnp.zeros(5, bool))).all()
-
-
 @pytest.mark.parametrize(("mean", "deviation", "best"), [(0.0, 1.0, 0.5), (2.0, 0.3, 1.0), (-1.0, 2.0, 1.5)])
 def test_expected_improvement_equals_the_integral(mean: float, deviation: float, best: float) -> None:
     normal = stats.norm(mean, deviation)

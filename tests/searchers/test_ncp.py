@@ -14,7 +14,8 @@ from ncp_jax import MetricSpec, Table, get_space
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import Candidates, NCPSearch, Runs, make_searcher, search
 from ncp_jax.searchers.ensemble import draw_networks, predict
-from ncp_jax.searchers.inputs import network_features, network_inputs
+from ncp_jax.searchers.ensemble_search import Learned
+from ncp_jax.searchers.inputs import input_units, network_features, network_inputs
 from ncp_jax.searchers.ncp import climb, nearest_rows
 
 Run = Callable[..., Runs]
@@ -41,10 +42,11 @@ def test_small_steps_climb(name: str) -> None:
     candidates = some(name)
     starts = candidates.relaxed[:20]
     x, what = 0.6 * starts[:10] + 0.4 * starts[10:], network(candidates)
-    way = climb(candidates, what, x, 0.01, 5).reshape(5, 10, -1)
+    units = input_units(candidates)
+    way = climb(candidates, units, what, x, rate=0.01, steps=5).reshape(5, 10, -1)
 
     def said(x: jax.Array) -> np.ndarray:
-        return np.asarray(predict(what, network_inputs(candidates, x)))
+        return np.asarray(predict(what, network_inputs(name, x, units)))
 
     heights = np.stack([said(x), *(said(step) for step in way)])
     assert (heights[-1] > heights[0]).all()
@@ -55,7 +57,8 @@ def test_small_steps_climb(name: str) -> None:
 @pytest.mark.parametrize("name", SPACES)
 def test_climbs_stay_inside(name: str, rate: float) -> None:
     candidates, space = some(name), get_space(name)
-    way = np.asarray(climb(candidates, network(candidates), candidates.relaxed[:10], rate, 6))
+    units, starts = input_units(candidates), candidates.relaxed[:10]
+    way = np.asarray(climb(candidates, units, network(candidates), starts, rate=rate, steps=6))
     assert way.shape == (60, space.features)
     assert np.isfinite(way).all()
     assert (way >= space.lower - 1e-5).all()
@@ -68,7 +71,8 @@ def test_steps_have_the_length_of_the_rate() -> None:
     candidates = some("nas-bench-mr")
     space = get_space("nas-bench-mr")
     middle = jnp.asarray((space.lower + space.upper) / 2)[None]
-    moved = climb(candidates, network(candidates), middle, 0.25, 1) - middle
+    units = input_units(candidates)
+    moved = climb(candidates, units, network(candidates), middle, rate=0.25, steps=1) - middle
     assert float(jnp.linalg.norm(moved / candidates.relaxed.std(axis=0))) == pytest.approx(0.25, rel=1e-3)
 
 
@@ -97,15 +101,18 @@ def test_rows_of_a_part_are_the_nearest(name: str) -> None:
 
 def test_what_is_reached_comes_before_what_is_near(candidates: Candidates) -> None:
     what = network(candidates)
-    inputs = network_inputs(candidates, candidates.relaxed)
-    scores = np.asarray(tiny()._scores(candidates, inputs, what, jnp.array([3, 50])))
+    units = input_units(candidates)
+    inputs, starts = network_inputs(candidates.space, candidates.relaxed, units), jnp.array([3, 50])
+    learned = Learned(inputs, units, lessons=None, networks=None)
+    scores = np.asarray(tiny()._reached(candidates, learned, what, starts))
     said = np.asarray(predict(what, inputs))
     reached = scores > -500
     assert {3, 50} <= set(np.flatnonzero(reached).tolist())
     assert 2 < reached.sum() < len(candidates)
     np.testing.assert_allclose(scores[reached], said[reached], rtol=1e-4, atol=1e-5)
     # The neighbours of the best that was reached are among it: the single edits that polish.
-    climbed = nearest_rows(candidates, climb(candidates, what, candidates.relaxed[jnp.array([3, 50])], 1.0, 3))
+    begin = candidates.relaxed[starts]
+    climbed = nearest_rows(candidates, climb(candidates, units, what, begin, rate=1.0, steps=3))
     seen = np.unique([3, 50, *np.asarray(climbed).tolist()])
     top = seen[said[seen].argmax()]
     near = np.asarray(candidates.neighbours)[top, : int(candidates.degree[top])]

@@ -7,13 +7,11 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy import stats
 
 from ncp_jax import checks, get_space
 from ncp_jax.training import relations
-from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe, fit_relations, normal_scores, preferences
+from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe, fit_relations, preferences
 
 N, RUNS, SLOTS, SHORT = 128, 3, 24, 16
 SPACE = get_space("transnas-micro")
@@ -21,36 +19,6 @@ CODES = np.asarray(SPACE.all_codes())[np.random.default_rng(0).permutation(SPACE
 VALUES = ((CODES == 3).sum(axis=1) + 0.5 * (CODES == 1).sum(axis=1) + 0.01 * CODES[:, 0]).astype(np.float32)
 SEEDS = np.array([[0, 0], [0, 1], [7, 2]])
 RECIPE = RelationRecipe(width=8, members=2, steps=60, learning_rate=1e-2)
-
-
-@given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
-@settings(max_examples=30, deadline=None)
-def test_normal_scores_equal_scipys(values: list) -> None:
-    known = np.array([v is not None for v in values])
-    numbers = np.array([np.nan if v is None else v for v in values], np.float32)
-    expected = np.zeros(8)
-    if known.any():
-        quantile = (stats.rankdata(numbers[known]) - 0.5) / known.sum()
-        expected[known] = stats.norm.ppf(quantile)
-    np.testing.assert_allclose(normal_scores(numbers, known.astype(np.float32)), expected, atol=1e-4)
-
-
-def test_normal_scores_see_the_order_alone() -> None:
-    values = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
-    mask = np.ones((2, 9), np.float32)
-    scores = np.asarray(normal_scores(values, mask))
-    np.testing.assert_array_equal(scores, normal_scores(np.exp(values), mask))
-    np.testing.assert_allclose(scores, -np.asarray(normal_scores(-values, mask)), atol=1e-5)
-    np.testing.assert_array_equal(scores[1], normal_scores(values[1], mask[1]))
-
-
-def test_normal_scores_of_masked_values() -> None:
-    values, mask = np.array([1.0, np.nan, 2.0, -9.0, np.inf], np.float32), np.array([1, 0, 1, 1, 0], np.float32)
-    scores = np.asarray(normal_scores(values, mask))
-    assert scores[[1, 4]].tolist() == [0, 0]
-    np.testing.assert_allclose(scores[[3, 0, 2]], stats.norm.ppf([1 / 6, 1 / 2, 5 / 6]), atol=1e-5)
-    # Where another value stands behind a mask changes nothing.
-    np.testing.assert_array_equal(scores, normal_scores(np.array([1, 5, 2, -9, -5], np.float32), mask))
 
 
 def test_preferences() -> None:

@@ -1,0 +1,55 @@
+"""Normal scores against SciPy's ranks and quantiles."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from ncp_jax.predictors.targets import normal_scores
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_normal_scores_equal_scipys(values: list) -> None:
+    known = np.array([v is not None for v in values])
+    numbers = np.array([np.nan if v is None else v for v in values], np.float32)
+    expected = np.zeros(8)
+    if known.any():
+        quantile = (stats.rankdata(numbers[known]) - 0.5) / known.sum()
+        expected[known] = stats.norm.ppf(quantile)
+    np.testing.assert_allclose(normal_scores(numbers, known.astype(np.float32)), expected, atol=1e-4)
+
+
+def test_normal_scores_see_the_order_alone() -> None:
+    values = np.random.default_rng(0).normal(size=(2, 9)).astype(np.float32)
+    mask = np.ones((2, 9), np.float32)
+    scores = np.asarray(normal_scores(values, mask))
+    np.testing.assert_array_equal(scores, normal_scores(np.exp(values), mask))
+    np.testing.assert_allclose(scores, -np.asarray(normal_scores(-values, mask)), atol=1e-5)
+    np.testing.assert_array_equal(scores[1], normal_scores(values[1], mask[1]))
+
+
+def test_normal_scores_of_masked_values() -> None:
+    values, mask = np.array([1.0, np.nan, 2.0, -9.0, np.inf], np.float32), np.array([1, 0, 1, 1, 0], np.float32)
+    scores = np.asarray(normal_scores(values, mask))
+    assert scores[[1, 4]].tolist() == [0, 0]
+    np.testing.assert_allclose(scores[[3, 0, 2]], stats.norm.ppf([1 / 6, 1 / 2, 5 / 6]), atol=1e-5)
+    # Where another value stands behind a mask changes nothing.
+    np.testing.assert_array_equal(scores, normal_scores(np.array([1, 5, 2, -9, -5], np.float32), mask))
+
+
+def test_normal_scores_share_the_middle_and_ignore_empty_slots() -> None:
+    values = jnp.array([3.0, 1.0, 1.0, 99.0, -np.inf])
+    wanted = np.r_[stats.norm.ppf((stats.rankdata(values[:4]) - 0.5) / 4), 0.0]
+    np.testing.assert_allclose(normal_scores(values, jnp.arange(5) < 4), wanted, atol=1e-6)
+    np.testing.assert_array_equal(normal_scores(jnp.full(3, 7.0), jnp.ones(3, bool)), np.zeros(3))
+    assert np.isfinite(normal_scores(values, jnp.zeros(5, bool))).all()
+
+
+def test_an_edge_keeps_quantiles_away_from_the_ends() -> None:
+    scores = normal_scores(jnp.arange(4.0), jnp.ones(4, bool), edge=0.3)
+    wanted = stats.norm.ppf([0.3, 0.375, 0.625, 0.7])
+    np.testing.assert_allclose(scores, wanted, atol=1e-6)
