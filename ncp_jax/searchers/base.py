@@ -56,9 +56,6 @@ class Searcher(abc.ABC):
 
     name: ClassVar[str]
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-
     @property
     @abc.abstractmethod
     def batch(self) -> int:

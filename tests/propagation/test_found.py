@@ -42,7 +42,7 @@ def brute_force(rows: list[int], keep: int) -> list[int]:
     return kept[:keep]
 
 
-def same(got: Found, wanted: Found) -> None:
+def assert_same(got: Found, wanted: Found) -> None:
     for name in ("codes", "mean", "spread", "score"):
         np.testing.assert_array_equal(getattr(got, name), getattr(wanted, name))
     np.testing.assert_array_equal(got.costs["flops"], wanted.costs["flops"])
@@ -55,7 +55,7 @@ rows = st.lists(st.sampled_from(FEW.tolist()), min_size=1, max_size=40)
 @given(rows, st.integers(1, 12))
 def test_the_best_code_of_each_network_in_order(some: list[int], keep: int) -> None:
     got = merge([scored(some)], keep)
-    same(got, scored(brute_force(some, keep)))
+    assert_same(got, scored(brute_force(some, keep)))
     assert got.scored == len(some)
 
 
@@ -67,11 +67,11 @@ def test_portions_in_any_order_give_the_same(some: list[int], keep: int, data: s
     portions = [portions[i] for i in data.draw(st.permutations(range(4)))]
     wanted = scored(brute_force(some, keep))
     together = merge(portions, keep)
-    same(together, wanted)
+    assert_same(together, wanted)
     best = merge(portions[:1], keep)
     for portion in portions[1:]:
         best = merge([best, portion], keep)
-    same(best, wanted)
+    assert_same(best, wanted)
     assert together.scored == best.scored == len(some)
 
 
@@ -95,7 +95,7 @@ def test_codes_are_ordered_as_numbers(wide: int) -> None:
 def test_nothing_put_together_is_nothing() -> None:
     nothing = scored([])
     assert len(merge([nothing], 5)) == len(merge([nothing, nothing], 5)) == 0
-    same(merge([nothing, scored([7])], 5), scored([7]))
+    assert_same(merge([nothing, scored([7])], 5), scored([7]))
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 24])

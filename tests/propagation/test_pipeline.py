@@ -43,7 +43,7 @@ def small_portions() -> Iterator[None]:
         yield
 
 
-def same(one: Found, other: Found) -> None:
+def assert_same(one: Found, other: Found) -> None:
     """The same to the last bit, but for timing and what was scored on the way."""
     for name in ("codes", "mean", "spread", "score"):
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
@@ -120,12 +120,12 @@ def test_the_portions_change_no_bit(
     wanted = search()
     assert portions == [(32, 70), (64, 70), (70, 70)]
     if follow == "member":
-        same(wanted, found)
+        assert_same(wanted, found)
     monkeypatch.setitem(execution.LARGEST, "cpu", UNIT)
-    same(search(), wanted)
+    assert_same(search(), wanted)
     assert portions == [(16, 70), (32, 70), (48, 70), (64, 70), (70, 70)]
     monkeypatch.setitem(execution.LARGEST, "cpu", 10**6)
-    same(search(), wanted)
+    assert_same(search(), wanted)
     assert portions == [(70, 70)]
 
 
@@ -139,21 +139,21 @@ def test_little_memory_makes_more_portions_and_changes_no_bit(
     monkeypatch.setattr(execution, "bytes_in_flight", lambda *_: least * 1e6 - 40 * 48 * 24)  # room for 40 codes
     done: list[int] = []
     tight = Execution(memory_mb=least, progress=lambda codes, _: done.append(codes))
-    same(propagate(predictor, GOAL, start=found.starts, config=FEW, execution=tight), found)
+    assert_same(propagate(predictor, GOAL, start=found.starts, config=FEW, execution=tight), found)
     assert done == [32, 64, 70]
 
 
 def test_what_is_kept_is_the_head(found: Found, predictor: Predictor) -> None:
     for keep in (1, 7, len(found), 10**6):
         short = propagate(predictor, GOAL, start=found.starts, config=FEW, execution=Execution(keep=keep))
-        same(short, found.top(keep))
+        assert_same(short, found.top(keep))
 
 
 def test_starts_are_kept_up_to_a_number(found: Found, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pipeline, "STARTS", 5)
     again = propagate(predictor, GOAL, codes=CODES, key=jax.random.key(0), config=FEW)
     np.testing.assert_array_equal(again.starts, found.starts[:5])
-    same(again, found)
+    assert_same(again, found)
 
 
 def test_restarts_find_more_networks(found: Found, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,9 +166,9 @@ def test_restarts_find_more_networks(found: Found, predictor: Predictor, monkeyp
     assert networks(more.codes) > networks(found.codes)
     assert more.scored > found.scored
     assert more.score[0] >= found.score[0]
-    same(search(), more)
+    assert_same(search(), more)
     monkeypatch.setitem(execution.LARGEST, "cpu", 10**6)
-    same(search(execution=Execution(memory_mb=1000.0)), more)
+    assert_same(search(execution=Execution(memory_mb=1000.0)), more)
     with pytest.raises(UsageError, match=r"expected a key with restarts, got none; try key=jax\.random\.key\(0\)"):
         propagate(predictor, GOAL, start=found.starts, config=config)
     other = propagate(predictor, GOAL, start=found.starts, key=jax.random.key(9), config=config)
@@ -221,7 +221,7 @@ def test_polish_leaves_no_better_neighbour(found: Found, predictor: Predictor) -
         assert score_of(predictor, np.asarray(near)[np.asarray(valid)]).max() <= polished.score[0] + 1e-5
         # What is kept changes nothing in what is polished.
         short = search(steps, 4, keep=2)
-        same(short, polished.top(2))
+        assert_same(short, polished.top(2))
         assert short.scored == polished.scored
 
 
@@ -298,7 +298,7 @@ def test_the_second_call_compiles_nothing(
 
 def test_same_key_same_result(found: Found, predictor: Predictor) -> None:
     again = propagate(predictor, GOAL, codes=CODES, key=jax.random.key(0), config=FEW)
-    same(again, found)
+    assert_same(again, found)
 
 
 def test_given_starts(found: Found, predictor: Predictor) -> None:

@@ -52,7 +52,7 @@ class Curved:
         config = PropagationConfig(**{"steps": 6, "learning_rate": 3.0, **settings})
         return np.asarray(invert(self.predictor, self.weights, jnp.asarray(self.starts), self.box, config))
 
-    def close(self, got: np.ndarray, wanted: np.ndarray) -> None:
+    def assert_close(self, got: np.ndarray, wanted: np.ndarray) -> None:
         width = self.box[1] - self.box[0]
         np.testing.assert_allclose(got / width, wanted / width, atol=2e-5)
         assert np.abs((wanted - self.starts) / width).max() > 0.05
@@ -68,7 +68,7 @@ def test_only_the_steepest_feature_moves_where_the_winner_takes_all(curved: Curv
         slope = curved.gradient(x)
         return x - 3.0 * slope * (np.arange(len(x)) == np.argmax(np.abs(slope)))
 
-    curved.close(curved.invert(strategy="winner-takes-all"), curved.descend(step, 6))
+    curved.assert_close(curved.invert(strategy="winner-takes-all"), curved.descend(step, 6))
 
 
 @pytest.mark.parametrize("space", ["transnas-micro", "nas-bench-mr"])
@@ -95,7 +95,7 @@ def test_the_gradient_is_taken_at_or_on_the_way_to_legal_codes(
         share = 1.0 if discreteness == "straight-through" else (done + 1) / 6
         return x - 3.0 * curved.gradient(x + share * (legal - x))
 
-    curved.close(curved.invert(discreteness=discreteness, bounds=limits), curved.descend(step, 6))
+    curved.assert_close(curved.invert(discreteness=discreteness, bounds=limits), curved.descend(step, 6))
 
 
 def test_a_transform_has_a_state_for_each_code(curved: Curved) -> None:
@@ -106,7 +106,7 @@ def test_a_transform_has_a_state_for_each_code(curved: Curved) -> None:
         first, second = memory["first"] / (1 - 0.9 ** (done + 1)), memory["second"] / (1 - 0.999 ** (done + 1))
         return x - 0.1 * first / (np.sqrt(second) + 1e-8)
 
-    curved.close(curved.invert(transform=optax.adam(0.1)), curved.descend(adam, 6))
+    curved.assert_close(curved.invert(transform=optax.adam(0.1)), curved.descend(adam, 6))
 
 
 def test_a_transform_sees_one_code_alone(curved: Curved) -> None:
@@ -117,7 +117,7 @@ def test_a_transform_sees_one_code_alone(curved: Curved) -> None:
         return x - 3.0 * slope * min(1.0, limit / np.linalg.norm(slope))
 
     transform = optax.chain(optax.clip_by_global_norm(limit), optax.sgd(3.0))
-    curved.close(curved.invert(transform=transform), curved.descend(clipped, 6))
+    curved.assert_close(curved.invert(transform=transform), curved.descend(clipped, 6))
 
 
 def test_the_slope_of_the_trust_region_is_added(curved: Curved) -> None:
@@ -132,7 +132,7 @@ def test_the_slope_of_the_trust_region_is_added(curved: Curved) -> None:
         push = 0.1 * np.clip(lengths[nearest] - 1.5, 0, 1) / lengths[nearest] * away[nearest]
         return x - 3.0 * (curved.gradient(x) + push)
 
-    curved.close(curved.invert(region=region), curved.descend(step, 6))
+    curved.assert_close(curved.invert(region=region), curved.descend(step, 6))
     assert np.abs(curved.invert(region=region) - curved.invert()).max() > 0.02
 
 
