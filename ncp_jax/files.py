@@ -1,4 +1,4 @@
-"""Files written whole or not at all, and a lock between processes."""
+"""Files written whole or not at all, lines appended whole or not at all, and a lock between processes."""
 
 from __future__ import annotations
 
@@ -105,6 +105,35 @@ def atomic_write(
     except OSError as error:
         raise describe_os_error(error, path, remedy) from error
     return path
+
+
+def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free some space and try again") -> None:
+    """Appends whole lines to a file, synced to the disk; a write that fails leaves the file as it was.
+
+    A killed process may leave a part of the lines behind: whoever reads the file drops a last line without its end.
+
+    Args:
+      path: made if missing, its folder is not.
+      lines: what to add.
+      remedy: what the user can do when there is no room.
+
+    Raises:
+      OSError: the disk is full, …: one sentence; ``errno`` is kept.
+    """
+    try:
+        # Unbuffered: a buffer would be written again when the file is closed, after what failed was cut off.
+        with open(path, "ab", buffering=0) as file:
+            size = file.seek(0, os.SEEK_END)
+            try:
+                rest = memoryview(lines)
+                while rest:
+                    rest = rest[file.write(rest) :]
+                os.fsync(file.fileno())
+            except BaseException:
+                file.truncate(size)
+                raise
+    except OSError as error:
+        raise describe_os_error(error, path, remedy) from error
 
 
 def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another folder") -> Path:

@@ -107,6 +107,48 @@ files.atomic_write(sys.argv[1], slow)
     assert path.read_bytes() == b"new"
 
 
+def test_lines_are_appended(tmp_path: Path) -> None:
+    for line in (b"1\n", b"2\n3\n", b""):
+        files.append(tmp_path / "x", line)
+    assert (tmp_path / "x").read_bytes() == b"1\n2\n3\n"
+    with pytest.raises(FileNotFoundError, match=r"expected to write .*nowhere.*; look elsewhere"):
+        files.append(tmp_path / "nowhere" / "x", b"1\n", remedy="look elsewhere")
+
+
+@pytest.mark.parametrize("limit", [81, 100, 8192, 30000])
+def test_an_append_that_is_cut_short_leaves_nothing(tmp_path: Path, limit: int) -> None:
+    """A real limit: the system writes a part of the lines, then refuses the rest."""
+    path = tmp_path / "x.jsonl"
+    script = """
+import pathlib, resource, sys
+from ncp_jax.files import append
+path = pathlib.Path(sys.argv[1])
+append(path, b'{"a":1}\\n' * 10)
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
+try:
+    append(path, b'{"b":2}\\n' * 5000)
+except OSError as error:
+    print(error.errno, error)
+"""
+    with run_python(script, path, limit) as process:
+        out, _ = process.communicate()
+    assert process.returncode == 0
+    assert out.startswith(f"{errno.EFBIG} expected to write ")
+    assert path.read_bytes() == b'{"a":1}\n' * 10
+
+
+def test_an_interrupted_append_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files.append(tmp_path / "x", b"1\n")
+
+    def interrupt(descriptor: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        files.append(tmp_path / "x", b"2\n")
+    assert (tmp_path / "x").read_bytes() == b"1\n"
+
+
 def test_concurrent_writers_leave_one_whole_file(tmp_path: Path) -> None:
     path = tmp_path / "c.bin"
     contents = [bytes([i]) * 100_000 for i in range(8)]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from ncp_jax import checks
-from ncp_jax.files import atomic_write, describe_os_error, make_folder
+from ncp_jax.files import append, atomic_write, make_folder
+
+MAKE_ROOM = "free some space and run again with --resume"
 
 Record = dict[str, Any]
 
@@ -101,18 +102,7 @@ class Records:
         """
         record = {"cell": cell, "results": results}
         line = (json.dumps(record, sort_keys=True, allow_nan=False) + "\n").encode()
-        size = self.path.stat().st_size if self.path.exists() else 0
-        try:
-            with open(self.path, "ab") as file:
-                try:
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-                except OSError:
-                    file.truncate(size)
-                    raise
-        except OSError as error:
-            raise describe_os_error(error, self.path, "free some space and run again with --resume") from error
+        append(self.path, line, remedy=MAKE_ROOM)
         self._by_cell[cell_hash(cell)] = record
         return record
 

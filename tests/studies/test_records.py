@@ -3,12 +3,14 @@ from __future__ import annotations
 import errno
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ncp_jax import files
 from ncp_jax.checks import DataError, UsageError
-from ncp_jax.studies import records
 from ncp_jax.studies.records import Records, cell_hash, write_json
 
 CONFIG = {"seeds": 2, "tasks": ["seg"]}
@@ -99,7 +101,7 @@ def test_a_full_disk_leaves_the_earlier_lines_whole(tmp_path: Path, monkeypatch:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with monkeypatch.context() as patch:
-        patch.setattr(records.os, "fsync", full)
+        patch.setattr(files.os, "fsync", full)
         with pytest.raises(OSError, match=r"expected to write .*records\.jsonl, got a full disk .*--resume") as caught:
             store.add(TWO, {"tau": 0.25})
     assert caught.value.errno == errno.ENOSPC
@@ -107,6 +109,34 @@ def test_a_full_disk_leaves_the_earlier_lines_whole(tmp_path: Path, monkeypatch:
     assert store.get(TWO) is None
     store.add(TWO, {"tau": 0.25})
     assert len(Records(tmp_path, CONFIG, resume=True)) == 2
+
+
+FILL = """
+import resource, sys
+from ncp_jax.studies.records import Records
+records = Records(sys.argv[1], {})
+records.add({"seed": 0}, {})
+size, (_, most) = records.path.stat().st_size, resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (size + 50, most))
+try:
+    records.add({"seed": 1}, {"text": "x" * 500})
+except OSError as error:
+    print(error)
+print(records.path.stat().st_size - size)
+resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+records.add({"seed": 2}, {})
+"""
+
+
+def test_a_line_that_a_full_disk_cuts_short_is_taken_back(tmp_path: Path) -> None:
+    """A real limit: a part of the line is written before the system refuses the rest."""
+    done = subprocess.run([sys.executable, "-c", FILL, tmp_path], capture_output=True, text=True, check=True)
+    refused, grown = done.stdout.splitlines()
+    assert refused.startswith("expected to write ")
+    assert grown == "0"
+    again = Records(tmp_path, {}, resume=True)
+    assert again.dropped == 0
+    assert [record["cell"]["seed"] for record in again] == [0, 2]
 
 
 def test_not_a_number_is_not_recorded(tmp_path: Path) -> None:

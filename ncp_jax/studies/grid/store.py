@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ncp_jax import checks
-from ncp_jax.files import atomic_write, describe_os_error, lock, make_folder
+from ncp_jax.files import append, atomic_write, lock, make_folder
 from ncp_jax.studies.grid.plan import Pack, Plan
-from ncp_jax.studies.records import Record, write_json
+from ncp_jax.studies.records import MAKE_ROOM, Record, write_json
 
 WHOLE = "records.jsonl"
 NAME = re.compile(r"records(-\d+-of-\d+)?\.jsonl")  # no other file is read, or put together and removed
@@ -134,13 +134,14 @@ class StudyFolder:
                 "results": result,
             }
             lines.append(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
-        append(self.path, "".join(lines).encode())
+        append(self.path, "".join(lines).encode(), remedy=MAKE_ROOM)
         self._look([self.path])
 
     def add_session(self, session: Record) -> None:
         """Appends what one process did to ``sessions.jsonl``."""
         with lock(self.folder / ".lock"):
-            append(self.folder / "sessions.jsonl", (json.dumps(session, allow_nan=False) + "\n").encode())
+            line = (json.dumps(session, allow_nan=False) + "\n").encode()
+            append(self.folder / "sessions.jsonl", line, remedy=MAKE_ROOM)
 
     def finish(self) -> bool:
         """Where every run is recorded, puts all files together in the plan's order; says whether it is so."""
@@ -166,7 +167,7 @@ class StudyFolder:
                     files[path].seek(offset)
                     out.write(files[path].readline())
 
-            atomic_write(self.folder / WHOLE, write, remedy="free some space and run again with --resume")
+            atomic_write(self.folder / WHOLE, write, remedy=MAKE_ROOM)
         finally:
             for file in files.values():
                 file.close()
@@ -262,28 +263,6 @@ def _parse(line: bytes) -> Any:
         return json.loads(line)
     except ValueError:
         return None
-
-
-def append(path: Path, lines: bytes) -> None:
-    """Appends whole lines, synced; a failed write leaves the file as it was.
-
-    Raises:
-      OSError: the disk is full.
-    """
-    try:
-        # Unbuffered: a buffer would be written again when the file is closed, after what failed was cut off.
-        with open(path, "ab", buffering=0) as file:
-            size = file.seek(0, os.SEEK_END)
-            try:
-                rest = memoryview(lines)
-                while rest:
-                    rest = rest[file.write(rest) :]
-                os.fsync(file.fileno())
-            except BaseException:
-                file.truncate(size)
-                raise
-    except OSError as error:
-        raise describe_os_error(error, path, "free some space and run again with --resume") from error
 
 
 def describe_study(plan: Plan, versions: Record) -> Record:

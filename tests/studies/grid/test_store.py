@@ -6,6 +6,7 @@ import json
 import shutil
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,7 +144,7 @@ def test_what_shares_left_undone_is_done_without_them(
             folders.work(share, 3 - index)
     before = share.done
     with folders.open(tmp_path, plan, resume=True) as rest:
-        assert rest.done > before - 1
+        assert rest.done == before
         folders.work(rest, 4)
     shutil.copy(tmp_path / "records-0-of-3.jsonl", tmp_path / "records-2-of-3.jsonl")
     with folders.open(tmp_path, plan, resume=True) as rest:

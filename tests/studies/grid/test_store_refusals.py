@@ -6,9 +6,6 @@ import dataclasses
 import errno
 import fcntl
 import os
-import resource
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +15,7 @@ import pytest
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.studies.grid import Grid, store
 from ncp_jax.studies.grid.plan import Plan, make_plan
-from ncp_jax.studies.grid.store import StudyFolder, append
+from ncp_jax.studies.grid.store import StudyFolder
 
 
 def test_records_without_resume_are_refused(two_tables: Grid, plan: Plan, tmp_path: Path, folders: Any) -> None:
@@ -161,42 +158,6 @@ def test_a_full_disk_leaves_what_was_finished(
         folders.work(again)
         assert again.finish()
     assert (tmp_path / "records.jsonl").read_bytes() == recorded
-
-
-FILL = """
-import json, pathlib, resource, sys
-from ncp_jax.studies.grid.store import append
-path = pathlib.Path(sys.argv[1])
-append(path, b'{"a":1}\\n' * 10)
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-try:
-    append(path, b'{"b":2}\\n' * 5000)
-except OSError as error:
-    print(error.errno, error)
-"""
-
-
-@pytest.mark.parametrize("limit", [81, 100, 8192, 30000])
-def test_a_write_that_is_cut_short_leaves_nothing(tmp_path: Path, limit: int) -> None:
-    """A real limit: the system writes a part of the lines, then refuses the rest."""
-    path, root = tmp_path / "x.jsonl", Path(__file__).resolve().parents[3]
-    command = [sys.executable, "-c", FILL, str(path), str(limit)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, check=True)
-    assert done.stdout.startswith(f"{errno.EFBIG} expected to write ")
-    assert path.read_bytes() == b'{"a":1}\n' * 10
-    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] != limit
-
-
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    append(tmp_path / "x", b"1\n")
-
-    def interrupt(descriptor: int) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(store.os, "fsync", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        append(tmp_path / "x", b"2\n")
-    assert (tmp_path / "x").read_bytes() == b"1\n"
 
 
 def test_no_space_to_put_files_together(
