@@ -185,7 +185,7 @@ class QueryView:
         place = history.count + jnp.cumsum(new) - 1
         cost = jnp.where(new, self.costs[row], 0.0) if self.costs.size else jnp.zeros(len(rows))
         fits = ~new | ((place < self.budget) & (history.seconds + jnp.cumsum(cost) <= self.limit))
-        answered = asked & jnp.cumsum(~fits).astype(bool).__invert__()
+        answered = asked & ~jnp.cumsum(~fits).astype(bool)
         paid = new & answered
         slot = jnp.where(paid, place, self.budget)
         count = history.count + paid.sum(dtype=jnp.int32)

@@ -83,7 +83,7 @@ def holm(p: Sequence[float] | Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"
     """Holm's step-down correction of m p-values (1979): below alpha is rejected with family-wise error alpha."""
     values = np.asarray(p, np.float64)
     order, m = np.argsort(values, kind="stable"), len(values)
-    steps = np.maximum.accumulate(values[order] * np.arange(m, 0, -1)) if m else values
+    steps = np.maximum.accumulate(values[order] * np.arange(m, 0, -1))
     adjusted = np.empty(m)
     adjusted[order] = np.minimum(steps, 1.0)
     return adjusted
@@ -195,6 +195,7 @@ def _pairs(
 ) -> list[dict[str, Any]]:
     """The entries of ``compare``'s "pairs"."""
     n, k = table.shape
+    within = [strata == group for group in np.unique(strata)]
     pairs: list[dict[str, Any]] = []
     for a, b in couples:
         x, y = table[:, a], table[:, b]
@@ -207,7 +208,7 @@ def _pairs(
                 "ties": int((x == y).sum()),
                 "losses": int((x > y).sum()),
                 **signed_rank(x, y),
-                "a12": float(np.mean([a12(x[strata == g], y[strata == g]) for g in np.unique(strata)])),
+                "a12": float(np.mean([a12(x[some], y[some]) for some in within])),
                 "rank_difference": gap,
                 "nemenyi_p": nemenyi_p(gap, k, n) if k > 2 and n > 1 else None,
             }

@@ -30,8 +30,15 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95, 
     rng, step = np.random.default_rng(seed), max(1, _DRAWN // len(sample))
     draws = (rng.integers(0, len(sample), (min(step, 10_000 - i), len(sample))) for i in range(0, 10_000, step))
     means = np.concatenate([sample[rows].mean(axis=1) for rows in draws])
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return {"mean": float(sample.mean()), "low": float(low), "high": float(high), "n": len(sample)}
+    return interval(float(sample.mean()), means, len(sample), level=level)
+
+
+def interval(
+    mean: float, resampled: Float[np.ndarray, " resamples"], n: int, *, level: float = 0.95
+) -> dict[str, float]:
+    """A mean of n observations with its percentile interval from bootstrap means: ``{"mean", "low", "high", "n"}``."""
+    low, high = percentile_interval(resampled, level)
+    return {"mean": mean, "low": float(low), "high": float(high), "n": n}
 
 
 def wilson_interval(hits: int, n: int) -> tuple[float, float]:

@@ -84,6 +84,7 @@ def time_to_event(
     *,
     level: float = 0.95,
     seed: int | Sequence[int] = 0,
+    resampled: Float[np.ndarray, " resamples"] | None = None,
 ) -> dict[str, Any]:
     """How long runs search until they find the optimum, censored ones included.
 
@@ -101,6 +102,7 @@ def time_to_event(
       horizon: where the mean is cut off, the budget.
       level: of the intervals of the mean (bootstrap over runs).
       seed: of the bootstrap.
+      resampled: the ``resampled_means`` of these runs, where they are known already; drawn with ``seed`` if None.
 
     Returns:
       JSON-ready: "mean", "low", "high"; "restricted" (whether the horizon cut something off, so that the true mean is
@@ -113,7 +115,8 @@ def time_to_event(
     t, seen = _checked(times, found)
     checks.positive("horizon", horizon)
     distinct, survival = kaplan_meier(t, seen)
-    low, high = percentile_interval(resampled_means(t, seen, horizon, seed=seed), level)
+    means = resampled_means(t, seen, horizon, seed=seed) if resampled is None else resampled
+    low, high = percentile_interval(means, level)
     # Rounding: a half of the runs is a half, whatever the product of fractions says.
     half = np.flatnonzero(survival <= 0.5 + 1e-9)
     hits, n = int(seen.sum()), len(t)

@@ -26,6 +26,23 @@ class Trace:
     scores: Float[np.ndarray, "runs n"]
 
 
+def table_ranks(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The rank of every architecture in its table.
+
+    Args:
+      values: the metric of all n architectures, oriented so that higher is better.
+
+    Returns:
+      int64 [n] in 1..n: 1 plus the number of architectures strictly better, so 1 is the best and ties share the better
+      rank.
+
+    Raises:
+      UsageError: values that are not finite numbers [n].
+    """
+    y = _finite(values)
+    return len(y) - np.searchsorted(np.sort(y), y, side="right") + 1
+
+
 def best_ranks(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) -> Int[np.ndarray, "runs k"]:
     """The rank in the table of the best architecture among the first 1, 2, …, k queries of each run.
 
@@ -34,15 +51,13 @@ def best_ranks(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]
       values: the metric of all n architectures, oriented so that higher is better.
 
     Returns:
-      int64 [runs, k] in 1..n: 1 plus the number of architectures strictly better, so 1 is the best and ties share
-      the better rank.
+      int64 [runs, k] in 1..n, see ``table_ranks``; never rising along a run.
 
     Raises:
       UsageError: rows that are no integers [runs, k] in 0..n-1, or values that are not finite numbers [n].
     """
     rows, y = _checked(asked, values)
-    ranks = len(y) - np.searchsorted(np.sort(y), y, side="right") + 1
-    return np.minimum.accumulate(ranks[rows], axis=1)
+    return np.minimum.accumulate(table_ranks(y)[rows], axis=1)
 
 
 def percentiles(ranks: Int[np.ndarray, "..."], n: int) -> Float[np.ndarray, "..."]:

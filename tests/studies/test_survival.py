@@ -97,6 +97,13 @@ def test_the_two_ways_to_resample_agree(monkeypatch: pytest.MonkeyPatch) -> None
     np.testing.assert_allclose(resampled_means(times, seen, 30, resamples=200), quick, atol=1e-6)
 
 
+def test_means_that_are_known_already_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    times, seen = np.array([3.0, 9, 14, 20]), np.array([True, False, True, False])
+    drawn, known = time_to_event(times, seen, 20, seed=[5, 1]), resampled_means(times, seen, 20, seed=[5, 1])
+    monkeypatch.setattr(survival, "resampling_weights", lambda *_, **__: pytest.fail("drawn again"))
+    assert time_to_event(times, seen, 20, resampled=known) == drawn
+
+
 @given(runs, st.integers(1, 40))
 def test_a_mean_lies_within_its_bounds(pairs: list[tuple[int, bool]], horizon: int) -> None:
     times, found = arrays(pairs)

@@ -51,6 +51,13 @@ def test_expected_random_rank_is_the_mean_over_all_subsets(n: int, k: int) -> No
     assert trace.expected_random_rank(n, k) == pytest.approx(mean)
 
 
+def test_ties_of_a_table_share_the_better_rank() -> None:
+    assert trace.table_ranks(np.array([2.0, 7.0, 7.0, -1.0])).tolist() == [3, 1, 1, 4]
+    for values in (np.array([1.0, np.nan]), np.zeros(0), np.zeros((2, 2))):
+        with pytest.raises(checks.UsageError, match=r"expected finite values \[n\]"):
+            trace.table_ranks(values)
+
+
 @pytest.mark.parametrize("function", [trace.best_ranks, trace.regret])
 @pytest.mark.parametrize("asked", [[[0, -1]], [[5]], [0, 1], [[0.0]]])
 def test_rows_outside_the_table_are_refused(function, asked) -> None:

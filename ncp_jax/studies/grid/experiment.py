@@ -13,6 +13,8 @@ from ncp_jax import checks
 from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar
 from ncp_jax.studies.grid.grid import Grid
 from ncp_jax.studies.grid.runner import RunnerOptions, read_shard, run_study
+from ncp_jax.studies.records import write_json
+from ncp_jax.studies.runcard import run_card
 
 LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # for the slowest process; that one is alive is watched besides
 
@@ -46,9 +48,7 @@ def run_grid(grid: Grid, config: StudyConfig, extra: Callable[[], dict[str, Any]
     Returns:
       The summary; empty where other shares are not finished, or where process 0 writes it.
     """
-    from ncp_jax.studies.records import write_json
     from ncp_jax.studies.report import describe, write_report
-    from ncp_jax.studies.runcard import run_card
 
     grid.methods()  # what is wrong in the grid alone is said before processes wait for each other
     _join(config)

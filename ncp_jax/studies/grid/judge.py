@@ -10,6 +10,7 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.searchers import Runs
 from ncp_jax.spaces import cost_model, get_space
 from ncp_jax.studies.hypervolume import hypervolume
+from ncp_jax.studies.trace import table_ranks
 from ncp_jax.types import Float, Int
 
 AT_ONCE = 1024  # runs: some tens of MB for budgets of some hundred queries
@@ -26,13 +27,18 @@ class Judge:
     """
 
     def __init__(self, table: Table, metric: str, judge: str | None, costs: Float[np.ndarray, " n"]) -> None:
-        self.spec = table.metric(judge or metric)
-        truth = np.asarray(table.oriented(self.spec.name), np.float64)
-        self._truth, self._own = truth, np.asarray(table.column(self.spec.name))
+        name = table.metric(judge or metric).name
+        truth = np.asarray(table.oriented(name), np.float64)
+        self._own = np.asarray(table.column(name))
         self._regret = truth.max() - truth
-        self._rank = len(truth) - np.searchsorted(np.sort(truth), truth, side="right") + 1
+        self._rank = table_ranks(truth)
         self._costs = np.asarray(costs, np.float64)
-        self.flops, self.flops_unit = flops_of(table)
+        flops, _ = flops_of(table)
+        # Quality against log10 FLOPs; a table with one quality or one cost throughout dominates nothing.
+        self._points = None if flops is None else np.stack([truth, np.log10(flops)], axis=-1)
+        if self._points is not None:
+            self._worst = np.array([truth.min(), self._points[:, 1].max()])
+            self._whole = float(hypervolume(self._points, self._worst))
 
     def results(self, runs: Runs) -> list[dict[str, Any]]:
         """One JSON-ready dictionary a run; see docs/studies.md for the keys."""
@@ -45,9 +51,14 @@ class Judge:
     ) -> list[dict[str, Any]]:
         volumes = self._hypervolumes(rows, count)
         spent = np.cumsum(self._costs[np.maximum(rows, 0)], axis=1) if self._costs.size else None
-        return [
-            self._result(rows[i], values[i], int(count[i]), int(asks[i]), volumes, spent, i) for i in range(len(rows))
-        ]
+        found = []
+        for i in range(len(rows)):
+            seconds = None if spent is None else spent[i]
+            result = self._result(rows[i], values[i], int(count[i]), int(asks[i]), seconds)
+            if volumes is not None:
+                result["hypervolume"] = _short(volumes[i], 6)
+            found.append(result)
+        return found
 
     def _result(
         self,
@@ -55,9 +66,7 @@ class Judge:
         values: Float[np.ndarray, " b"],
         count: int,
         asks: int,
-        volumes: np.ndarray | None,
-        spent: np.ndarray | None,
-        run: int,
+        spent: Float[np.ndarray, " b"] | None,
     ) -> dict[str, Any]:
         best = np.maximum.accumulate(values[:count])
         at = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
@@ -67,27 +76,27 @@ class Judge:
             "asks": asks,
             "at": (at + 1).tolist(),
             "rows": chosen.tolist(),
-            "values": [float(f"{value:.7g}") for value in self._own[chosen]],
+            "values": [_short(value) for value in self._own[chosen]],
             "ranks": self._rank[chosen].tolist(),
-            "regrets": [float(f"{value:.7g}") for value in self._regret[chosen]],
+            "regrets": [_short(value) for value in self._regret[chosen]],
         }
         if spent is not None:
-            result["times"] = [float(f"{value:.7g}") for value in spent[run, at]]
-            result["seconds"] = float(f"{spent[run, count - 1]:.7g}") if count else 0.0
-        if volumes is not None:
-            result["hypervolume"] = float(f"{volumes[run]:.6g}")
+            result["times"] = [_short(value) for value in spent[at]]
+            result["seconds"] = _short(spent[count - 1]) if count else 0.0
         return result
 
     def _hypervolumes(self, rows: np.ndarray, count: np.ndarray) -> np.ndarray | None:
-        """Share of the table's own hypervolume (quality against log10 FLOPs, down to the worst of both) of each run."""
-        if self.flops is None:
+        """Share of the table's own hypervolume, down to the worst of both, of each run; None where that has no area."""
+        if self._points is None or not self._whole > 0:
             return None
         paid = np.arange(rows.shape[1]) < count[:, None]
-        points = np.stack([self._truth, np.log10(self.flops)], axis=-1)
-        worst = np.array([self._truth.min(), points[:, 1].max()])
-        whole = hypervolume(points, worst)
-        asked = np.where(paid[..., None], points[np.maximum(rows, 0)], np.nan)
-        return hypervolume(asked, worst) / whole if whole > 0 else None
+        asked = np.where(paid[..., None], self._points[np.maximum(rows, 0)], np.nan)
+        return hypervolume(asked, self._worst) / self._whole
+
+
+def _short(value: float, digits: int = 7) -> float:
+    """As many digits as a table's float32 holds: records stay short, and equal."""
+    return float(f"{value:.{digits}g}")
 
 
 def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:

@@ -66,31 +66,41 @@ class Plan:
         return len(self.tables) * len(self.methods) * self.grid.seeds
 
     def view(self, benchmark: str) -> QueryView:
-        """What answers the searchers' questions on a benchmark."""
-        grid = self.grid
-        return QueryView.of(
-            self.tables[benchmark],
-            grid.metric,
-            budget=grid.budget,
-            repeats=grid.repeats,
-            seconds=grid.seconds,
-            seconds_column=grid.seconds_column,
-        )
+        """What answers the searchers' questions on a benchmark; made once, on the device."""
+        if benchmark not in self._views:
+            grid = self.grid
+            self._views[benchmark] = QueryView.of(
+                self.tables[benchmark],
+                grid.metric,
+                budget=grid.budget,
+                repeats=grid.repeats,
+                seconds=grid.seconds,
+                seconds_column=grid.seconds_column,
+            )
+        return self._views[benchmark]
+
+    @functools.cached_property
+    def _views(self) -> dict[str, QueryView]:
+        return {}
 
     def cell(self, benchmark: str, method: str, seed: int) -> str:
         """The hash of all that one run's results depend on, but for the versions of the software."""
-        return cell_hash(self._config(benchmark, method) | {"seed": seed})
+        return cell_hash(self._configs[benchmark, method] | {"seed": seed})
 
-    @functools.lru_cache(maxsize=4096)  # noqa: B019, a plan lives as long as its study
-    def _config(self, benchmark: str, method: str) -> dict[str, Any]:
-        searcher, grid = self.methods[method], self.grid
+    @functools.cached_property
+    def _configs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        grid = self.grid
         return {
-            "searcher": searcher.name,
-            "settings": searcher.settings(),
-            "benchmark": benchmark,
-            "data": self.hashes[benchmark],
-            "budget": [grid.budget, grid.seconds, grid.seconds_column, grid.repeats],
-            "columns": [grid.metric, grid.judge],
+            (benchmark, label): {
+                "searcher": searcher.name,
+                "settings": searcher.settings(),
+                "benchmark": benchmark,
+                "data": self.hashes[benchmark],
+                "budget": [grid.budget, grid.seconds, grid.seconds_column, grid.repeats],
+                "columns": [grid.metric, grid.judge],
+            }
+            for benchmark in self.tables
+            for label, searcher in self.methods.items()
         }
 
     @functools.cached_property
@@ -152,12 +162,16 @@ def _seeds(grid: Grid) -> range:
     return range(grid.first_seed, grid.first_seed + grid.seeds)
 
 
+def program(label: str, method: Method) -> Any:
+    """What is equal for methods that one program can run together; those on the host run each on their own."""
+    return label if isinstance(method, ArchGraph) else jax.tree.structure(method)
+
+
 def _groups(methods: dict[str, Method]) -> list[tuple[list[str], list[Method]]]:
-    """Methods that one program can run together, in the grid's order; host searchers each on their own."""
+    """Methods that one program can run together, in the grid's order."""
     groups: dict[Any, list[tuple[str, Method]]] = {}
     for label, method in methods.items():
-        key = label if isinstance(method, ArchGraph) else jax.tree.structure(method)
-        groups.setdefault(key, []).append((label, method))
+        groups.setdefault(program(label, method), []).append((label, method))
     found: list[tuple[list[str], list[Method]]] = []
     for members in groups.values():
         labels, searchers = [label for label, _ in members], [method for _, method in members]

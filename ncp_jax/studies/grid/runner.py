@@ -23,7 +23,7 @@ from ncp_jax.searchers import Candidates, Runs, Searcher, search
 from ncp_jax.studies.grid.grid import Grid
 from ncp_jax.studies.grid.judge import Judge
 from ncp_jax.studies.grid.methods import ArchGraph
-from ncp_jax.studies.grid.plan import Pack, Plan, make_plan
+from ncp_jax.studies.grid.plan import Pack, Plan, make_plan, program
 from ncp_jax.studies.grid.store import StudyFolder
 from ncp_jax.studies.runcard import run_card
 
@@ -118,7 +118,7 @@ def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], opti
         options.say(f"{done} of {total} runs are finished already")
     judges = dict[str, Judge]()
     for batch in _batches(todo, len(devices)):
-        for (pack, places), runs in zip(batch, _call(plan, [pack for pack, _ in batch], devices), strict=True):
+        for (pack, places), runs in zip(batch, run_packs(plan, [pack for pack, _ in batch], devices), strict=True):
             if pack.benchmark not in judges:
                 judges = {pack.benchmark: _judge(plan, pack.benchmark)}
             chosen = Runs(*(array[np.array(places)] for array in runs))
@@ -161,26 +161,32 @@ def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tupl
 
 
 def _shape(pack: Pack) -> Any:
-    searcher: Any = pack.searchers[0]
-    kind = pack.methods[0] if isinstance(searcher, ArchGraph) else jax.tree.structure(searcher)
-    return pack.benchmark, kind, pack.lanes
+    return pack.benchmark, program(pack.methods[0], pack.searchers[0]), pack.lanes
 
 
-def _call(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
-    """Runs packs of one shape, one a device."""
-    table = plan.tables[packs[0].benchmark]
+def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
+    """Runs packs of one shape, one a device; the results, without what fills up the last pack, are on the host.
+
+    Args:
+      plan: that the packs are of.
+      packs: one a device, or fewer; of one benchmark, of searchers that one program runs.
+      devices: that share the packs.
+
+    Returns:
+      The runs of each pack.
+    """
+    table, view = plan.tables[packs[0].benchmark], plan.view(packs[0].benchmark)
     first: Any = packs[0].searchers[0]
     if isinstance(first, ArchGraph):
-        metric, view = plan.grid.metric or table.main.name, plan.view(packs[0].benchmark)
+        metric = plan.grid.metric or table.main.name
         return [_within(first.run(table, metric, plan.grid.budget, pack.seeds), view) for pack in packs]
     # A device without a pack repeats the last one: the program is the same for any number of packs.
-    filled = packs + [packs[-1]] * (len(devices) - len(packs))
-    seeds = np.concatenate([_filled(pack.seeds, pack.lanes) for pack in filled]).astype(np.int32)
-    searchers = [s for pack in filled for s in _filled_list(pack.searchers, pack.lanes)]
-    stacked = stack(searchers)
-    runs = search_on(devices, stacked, seeds, Candidates.of(table), plan.view(packs[0].benchmark))
-    lanes = packs[0].lanes
-    return [Runs(*(a[i * lanes : (i + 1) * lanes] for a in runs)) for i in range(len(packs))]
+    filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
+    seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
+    searchers = stack([searcher for pack in filled for searcher in _filled(pack.searchers, lanes)])
+    runs = search_on(devices, searchers, seeds, Candidates.of(table), view)
+    parts = [slice(i * lanes, i * lanes + len(pack.seeds)) for i, pack in enumerate(packs)]
+    return [Runs(*(array[part] for array in runs)) for part in parts]
 
 
 def _within(runs: Runs, view: QueryView) -> Runs:
@@ -219,9 +225,6 @@ def _sharded(devices: tuple[jax.Device, ...]) -> Callable[..., Runs]:
     return jax.jit(jax.shard_map(search, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
 
 
-def _filled(values: tuple[int, ...], lanes: int) -> np.ndarray:
-    return np.array(_filled_list(values, lanes))
-
-
-def _filled_list(values: tuple[Any, ...], lanes: int) -> list[Any]:
+def _filled(values: tuple[Any, ...], lanes: int) -> list[Any]:
+    """As many as the call has lanes: the last one is repeated."""
     return [*values, *[values[-1]] * (lanes - len(values))]

@@ -8,11 +8,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from ncp_jax.searchers import Candidates, Searcher
+from ncp_jax.searchers import Searcher
+from ncp_jax.studies.grid import runner
 from ncp_jax.studies.grid.grid import Grid
 from ncp_jax.studies.grid.methods import ArchGraph
 from ncp_jax.studies.grid.plan import Pack, Plan, make_plan
-from ncp_jax.studies.grid.runner import search_on, stack
 from ncp_jax.studies.plain import PLAIN, PlainTable, plain_search
 
 ROUNDS = 5
@@ -28,7 +28,7 @@ def measure_speed(grid: Grid, *, memory_mb: float | None = None) -> dict[str, di
 
     Returns:
       Label → "queries_per_s", "runs", "seconds" (of a round), "first_call_s" (with compilation), and where there is a
-      plain loop "python_queries_per_s" and "ratio" (ours over its).
+      plain loop "python_queries_per_s", "python_runs" (of a round) and "ratio" (ours over its).
     """
     plan = make_plan(grid, memory_mb=memory_mb)
     benchmark = next(iter(plan.tables))
@@ -74,14 +74,8 @@ def _measure(plan: Plan, packs: list[Pack], label: str, method: Searcher, plain:
 
 def _ours(plan: Plan, packs: list[Pack]) -> int:
     """Runs packs on the first device; the number of queries paid for."""
-    queries = 0
-    for pack in packs:
-        seeds = np.resize(np.array(pack.seeds, np.int32), pack.lanes)
-        searchers: Any = [*pack.searchers] * (1 + pack.lanes // len(pack.searchers))
-        table, view = plan.tables[pack.benchmark], plan.view(pack.benchmark)
-        runs = search_on(jax.local_devices()[:1], stack(searchers[: pack.lanes]), seeds, Candidates.of(table), view)
-        queries += int(np.asarray(runs.count)[: len(pack.seeds)].sum())
-    return queries
+    first = jax.local_devices()[:1]
+    return sum(int(np.sum(runs.count)) for pack in packs for runs in runner.run_packs(plan, [pack], first))
 
 
 def _plain(plan: Plan, label: str, table: PlainTable, seed: int) -> int:

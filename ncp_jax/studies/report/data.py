@@ -13,6 +13,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.studies.report.columns import Columns
+from ncp_jax.studies.report.text import plural
 from ncp_jax.types import Float, Int
 
 _STUDY_KEYS = ("tables", "budget", "methods", "cells")
@@ -142,7 +143,7 @@ def load_study(folder: str | Path) -> StudyData:
     if judge is not None:
         notes.append(f"searches saw {searched}, results are judged by {judge}: the best so far may get worse")
     if dropped:
-        notes.insert(0, _count(dropped, "line cut short was", "lines cut short were") + " dropped")
+        notes.insert(0, plural(dropped, "line cut short was", "lines cut short were") + " dropped")
     runs, cells = len(arrays["cell"]), int(study["cells"])
     if not runs:
         raise checks.DataError(
@@ -171,10 +172,6 @@ def searched_and_judged(study: dict[str, Any]) -> tuple[str, str | None]:
     grid = grid if isinstance(grid, dict) else {}
     searched, judge = grid.get("metric"), grid.get("judge")
     return searched or "the table's main metric", None if judge == searched else judge
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
 
 
 def _read_study(folder: Path) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ncp_jax.studies.figures import GREY, new_axes
+from ncp_jax.studies.figures import BLUE, GREEN, GREY, new_axes
 from ncp_jax.studies.report.curves import Curve
 
 # Told apart by most kinds of colour blindness (P. Tol, "bright" and "muted"); with the dashes 30 methods differ.
@@ -233,7 +233,7 @@ def setting_figure(effects: Sequence[Mapping[str, Any]]) -> bytes:
         for value in effect["values"]:
             found, best = value["percentile"], value["worse"] is None
             errors = [[max(0.0, found["mean"] - found["low"])], [max(0.0, found["high"] - found["mean"])]]
-            colour = "#228833" if best else COLOURS[0]
+            colour = GREEN if best else BLUE
             axes.errorbar([found["mean"]], [y], xerr=errors, fmt="o", markersize=4.5, linewidth=1.3, color=colour)
             ticks.append((y, short(value["value"], 28)))
             y += 1

@@ -33,7 +33,7 @@ def study_card(data: StudyData) -> dict[str, Any]:
     first, count = study.get("seeds") or (int(data.seed.min()), int(data.seed.max() - data.seed.min() + 1))
     return {
         "versions": versions,
-        "other_versions": {name: found for name, found in other.items() if found},
+        "other_versions": other,
         "devices": _distinct([_device(session["device"]) for session in sessions if session.get("device")]),
         "sessions": len(sessions),
         "shards": _distinct([_text(session["shard"]) for session in sessions if session.get("shard") is not None]),

@@ -9,7 +9,7 @@ from typing import Any
 from ncp_jax.studies.report.checklist import NO, YES
 from ncp_jax.studies.report.figures import line_style
 from ncp_jax.studies.report.markup import escape, swatch, table
-from ncp_jax.studies.report.text import duration, moment, number, p_value, share, span
+from ncp_jax.studies.report.text import duration, moment, number, p_value, plural, share, span
 
 _PAIRS_SHOWN = 60
 
@@ -25,8 +25,8 @@ def headline(summary: Mapping[str, Any]) -> str:
     comparison, card = summary["comparison"], summary["run_card"]
     methods, tables, seeds = len(summary["methods"]), len(card["tables"]), card["seeds"]["count"]
     what = (
-        f"{_plural(methods, 'method')} on {_plural(tables, 'benchmark')}, {_plural(seeds, 'seed')} each, "
-        f"{_plural(summary['budget'], 'query', 'queries')} a run: {summary['runs']:,} runs."
+        f"{plural(methods, 'method')} on {plural(tables, 'benchmark')}, {plural(seeds, 'seed')} each, "
+        f"{plural(summary['budget'], 'query', 'queries')} a run: {summary['runs']:,} runs."
     )
     text = f"<p>{what}</p>"
     if comparison:
@@ -49,10 +49,6 @@ def headline(summary: Mapping[str, Any]) -> str:
             f"{number(ranks[best])} of {len(ranks)} over {blocks}. {rest}</p>"
         )
     return text + "".join(f'<p class="note">{escape(note)}</p>' for note in summary["notes"])
-
-
-def _plural(count: int, one: str, many: str = "") -> str:
-    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _not_told_apart(comparison: Mapping[str, Any], best: str) -> list[str]:
@@ -116,23 +112,11 @@ def _stat_cell(name: str, found: Mapping[str, Any]) -> str:
     stats = found[name]
     if name == "queries_to_optimum" and not stats["found"]:
         return "<td>–</td>"
-    mark = stats.get("mark", "")
     # A value near its best differs in later digits only.
-    value = number(stats["mean"], 5 if name == "value" else 3)
-    if stats.get("restricted"):
-        value = f"≥ {value}"
-    if mark == "tied":
-        value += " ≈"
-    between = span(stats) if name != "value" else _close_span(stats)
-    return (
-        f'<td class="{mark}">{value}<small>{between}</small></td>'
-        if mark
-        else f"<td>{value}<small>{between}</small></td>"
-    )
-
-
-def _close_span(stats: Mapping[str, Any]) -> str:
-    return "" if stats["low"] == stats["high"] else f"{number(stats['low'], 5)} – {number(stats['high'], 5)}"
+    digits, mark = 5 if name == "value" else 3, stats.get("mark", "")
+    value = ("≥ " if stats.get("restricted") else "") + number(stats["mean"], digits)
+    cell = f"{value}{' ≈' if mark == 'tied' else ''}<small>{span(stats, digits)}</small>"
+    return f'<td class="{mark}">{cell}</td>' if mark else f"<td>{cell}</td>"
 
 
 _TAIL = ("median queries", "found the optimum")
@@ -224,7 +208,7 @@ def pair_table(summary: Mapping[str, Any]) -> str:
     if more:
         caption += f" {more:,} more in pairs.csv."
     shown = table(header, rows, kind="numbers", caption=caption)
-    return f"<details><summary>{_plural(len(pairs), 'pair')} of methods</summary>{shown}</details>"
+    return f"<details><summary>{plural(len(pairs), 'pair')} of methods</summary>{shown}</details>"
 
 
 def settings_tables(summary: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.studies.report.data import StudyData
-from ncp_jax.studies.statistics import percentile_interval
+from ncp_jax.studies.statistics import interval, percentile_interval
 
 
 def setting_effects(
@@ -76,7 +76,6 @@ def _rows(
     for value, methods in values.items():
         found = [overall[data.methods[m]] for m in methods]
         boot = np.mean([resampled[m, b]["percentile"] for m in methods for b in range(len(data.benchmarks))], axis=0)
-        low, high = percentile_interval(boot)
         mean = float(np.mean([f["percentile"]["mean"] for f in found]))
         ranks = [f["average_rank"] for f in found]
         hits, runs = (sum(f["queries_to_optimum"][key] for f in found) for key in ("found", "runs"))
@@ -86,7 +85,7 @@ def _rows(
                 "value": value,
                 "methods": len(methods),
                 "runs": runs,
-                "percentile": {"mean": mean, "low": float(low), "high": float(high), "n": runs},
+                "percentile": interval(mean, boot, runs),
                 "average_rank": None if None in ranks else float(np.mean(ranks)),
                 "rate": hits / runs,
             }

@@ -12,7 +12,7 @@ from ncp_jax.studies.report.checklist import checklist
 from ncp_jax.studies.report.data import StudyData
 from ncp_jax.studies.report.run_card import study_card
 from ncp_jax.studies.report.settings import setting_effects
-from ncp_jax.studies.statistics import bootstrap_means, percentile_interval, wilson_interval
+from ncp_jax.studies.statistics import bootstrap_means, interval, wilson_interval
 from ncp_jax.studies.survival import resampled_means, time_to_event
 from ncp_jax.types import Float
 
@@ -22,6 +22,8 @@ _MARKED = {"final_rank": 1, "percentile": 1, "regret": 1, "queries_to_optimum": 
 
 # (method, benchmark) → measure → bootstrap means.
 Resampled = dict[tuple[int, int], dict[str, Float[np.ndarray, " resamples"]]]
+# Measure → its value for every run.
+Measured = dict[str, Float[np.ndarray, " r"]]
 
 
 def summarise(data: StudyData, *, seed: int = 0) -> dict[str, Any]:
@@ -49,6 +51,7 @@ def summarise(data: StudyData, *, seed: int = 0) -> dict[str, Any]:
           "by_benchmark" and "queries_to_optimum" (runs that never found it come last); None with one method;
         "settings": see ``settings.setting_effects``; "run_card"; "checklist".
     """
+    columns = run_columns(data)
     resampled: Resampled = {}
     benchmarks: dict[str, dict[str, Any]] = {}
     for b, benchmark in enumerate(data.benchmarks):
@@ -56,12 +59,12 @@ def summarise(data: StudyData, *, seed: int = 0) -> dict[str, Any]:
         for m, method in enumerate(data.methods):
             group = data.group(m, b)
             if group.stop > group.start:
-                benchmarks[benchmark][method], resampled[m, b] = _group(data, group, [seed, b])
-        _mark(data, benchmarks[benchmark], b)
+                benchmarks[benchmark][method], resampled[m, b] = _group(data, columns, group, [seed, b])
+        _mark(data, columns, benchmarks[benchmark], b)
     methods = {label: _overall(data, benchmarks, resampled, m) for m, label in enumerate(data.methods)}
     methods = {label: found for label, found in methods.items() if found["runs"]}
-    _mark(data, methods, None)
-    comparison = _comparison(data)
+    _mark(data, columns, methods, None)
+    comparison = _comparison(data, columns)
     for label, found in methods.items():
         ranks = comparison["average_rank"] if comparison else {}
         found["average_rank"] = ranks.get(label)
@@ -79,10 +82,10 @@ def summarise(data: StudyData, *, seed: int = 0) -> dict[str, Any]:
     return summary | {"checklist": checklist(data, summary)}
 
 
-def run_columns(data: StudyData) -> dict[str, Float[np.ndarray, " r"]]:
-    """Measure → its value for every run, ``final_rank``, ``percentile``, ``regret``, ``value``, ``hypervolume``.
+def run_columns(data: StudyData) -> Measured:
+    """What a run is judged by in the end: "final_rank", "percentile", "regret", "value", "hypervolume", and one more.
 
-    ``queries_to_optimum`` of a run that never found it is one more than the budget: after all that did.
+    "queries_to_optimum" of a run that never found it is one more than the budget: after all that did.
     """
     last = data.last
     return {
@@ -95,24 +98,21 @@ def run_columns(data: StudyData) -> dict[str, Float[np.ndarray, " r"]]:
     }
 
 
-def _group(data: StudyData, group: slice, seed: list[int]) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def _group(
+    data: StudyData, columns: Measured, group: slice, seed: list[int]
+) -> tuple[dict[str, Any], dict[str, Float[np.ndarray, " resamples"]]]:
     """Means and intervals of one method on one benchmark, and the bootstrap means behind them."""
-    columns = {name: column[group] for name, column in run_columns(data).items() if name != "queries_to_optimum"}
-    if np.isnan(columns["hypervolume"]).any():
-        del columns["hypervolume"]
-    means = bootstrap_means(np.stack(list(columns.values()), axis=1), seed=seed)
-    found, times = data.found[group], np.where(data.found, data.at[data.last], data.queries)[group]
-    boot = dict(zip(columns, means.T, strict=True))
-    stats = {name: interval(float(column.mean()), boot[name], len(column)) for name, column in columns.items()}
-    stats["queries_to_optimum"] = time_to_event(times, found, data.budget, seed=seed)
+    here = {name: column[group] for name, column in columns.items() if name != "queries_to_optimum"}
+    if np.isnan(here["hypervolume"]).any():
+        del here["hypervolume"]
+    means = bootstrap_means(np.stack(list(here.values()), axis=1), seed=seed)
+    boot = dict(zip(here, means.T, strict=True))
+    stats: dict[str, Any] = {name: interval(float(c.mean()), boot[name], len(c)) for name, c in here.items()}
+    last, found = data.last[group], data.found[group]
+    times = np.where(found, data.at[last], data.queries[group])
     boot["queries_to_optimum"] = resampled_means(times, found, data.budget, seed=seed)
+    stats["queries_to_optimum"] = time_to_event(times, found, data.budget, resampled=boot["queries_to_optimum"])
     return stats, boot
-
-
-def interval(mean: float, resampled: Float[np.ndarray, " resamples"], n: int) -> dict[str, Any]:
-    """A mean with its interval as the summary shows it."""
-    low, high = percentile_interval(resampled)
-    return {"mean": mean, "low": float(low), "high": float(high), "n": n}
 
 
 def _overall(data: StudyData, benchmarks: dict[str, dict[str, Any]], resampled: Resampled, m: int) -> dict[str, Any]:
@@ -168,9 +168,8 @@ def paired_scores(
     return table[whole], labels.tolist(), blocks[whole, 0], int((~whole).sum())
 
 
-def _mark(data: StudyData, stats: dict[str, Any], benchmark: int | None) -> None:
+def _mark(data: StudyData, columns: Measured, stats: dict[str, Any], benchmark: int | None) -> None:
     """Adds "mark" to the measures of all methods, of one benchmark or over all."""
-    columns = run_columns(data)
     for name, sign in _MARKED.items():
         if not stats or any(name not in found for found in stats.values()):
             continue
@@ -194,8 +193,7 @@ def _marks(scores: np.ndarray, labels: Sequence[str], best: str) -> dict[str, st
     return {label: "tied" if p_ >= ALPHA else "" for (label, _), p_ in zip(others, p, strict=True)}
 
 
-def _comparison(data: StudyData) -> dict[str, Any] | None:
-    columns = run_columns(data)
+def _comparison(data: StudyData, columns: Measured) -> dict[str, Any] | None:
     scores, labels, strata, left_out = paired_scores(data, columns["percentile"])
     if len(labels) < 2 or not len(scores):
         return None

@@ -25,11 +25,16 @@ def number(value: float | None, digits: int = 3) -> str:
     return text
 
 
-def span(stats: Mapping[str, Any]) -> str:
+def plural(count: int, one: str, many: str = "") -> str:
+    """A count with its noun: "1 run", "1,200 runs"; ``many`` where the plural is not made with an s."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
+
+
+def span(stats: Mapping[str, Any], digits: int = 3) -> str:
     """The interval of a mean: "1.20 – 1.51"; "" where it has no width."""
     if stats["low"] == stats["high"]:
         return ""
-    return f"{number(stats['low'])} – {number(stats['high'])}"
+    return f"{number(stats['low'], digits)} – {number(stats['high'], digits)}"
 
 
 def share(value: float) -> str:

@@ -180,3 +180,8 @@ def test_what_answers_is_what_the_grid_says(make_grid: Callable[..., Grid], mine
     view = make_plan(make_grid(metric="loss", repeats="counted", seconds=70, seconds_column="train_s")).view("mine")
     np.testing.assert_array_equal(view.values, -np.asarray(mine.column("loss")))
     assert (view.budget, view.repeats, float(view.limit)) == (12, "counted", 70.0)
+
+
+def test_views_are_made_once_a_benchmark(make_grid: Callable[..., Grid]) -> None:
+    plan = make_plan(make_grid(benchmarks=("mine", "other")))
+    assert plan.view("mine") is plan.view("mine") is not plan.view("other")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -99,9 +100,7 @@ def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "records.jsonl").read_bytes()
 
 
-def test_records_are_what_search_and_judge_say(
-    finished: bytes, grid: Grid, mine: Table, records: Callable[[Path], list[dict[str, Any]]]
-) -> None:
+def test_records_are_what_search_and_judge_say(finished: bytes, grid: Grid, mine: Table) -> None:
     """Each run on its own, without packs: the same."""
     view = QueryView.of(mine, budget=12, seconds=600, seconds_column="train_s")
     judge, candidates = Judge(mine, "acc", "tested", np.asarray(view.costs)), Candidates.of(mine)
@@ -272,7 +271,7 @@ def test_a_finished_study_computes_nothing(
     finished: bytes, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert run_study(grid, tmp_path)
-    monkeypatch.setattr(runner, "_call", lambda *_: pytest.fail("run again"))
+    monkeypatch.setattr(runner, "run_packs", lambda *_: pytest.fail("run again"))
     assert run_study(grid, tmp_path, RunnerOptions(resume=True))
     for index in range(3):
         assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", resume=True))
@@ -288,7 +287,7 @@ def test_a_host_searcher_keeps_the_budget_in_seconds(
     searchers: Any = {"arch-graph": [{"first": 4, "batch": 4, "members": 2, "steps": 5}]}
     free = make_grid(searchers=searchers, seeds=3, budget=8, seconds_column="train_s")
     assert run_study(free, tmp_path / "free")
-    assert run_study(free.__class__(**vars(free) | {"seconds": 200.0}), tmp_path / "timed")
+    assert run_study(dataclasses.replace(free, seconds=200.0), tmp_path / "timed")
     for whole, cut in zip(records(tmp_path / "free"), records(tmp_path / "timed"), strict=True):
         whole, cut = whole["results"], cut["results"]
         assert (whole["queries"], whole["seconds"] > 200) == (8, True)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from ncp_jax.studies.report.text import duration, moment, number, p_value, share, span
+from ncp_jax.studies.report.text import duration, moment, number, p_value, plural, share, span
 
 
 @pytest.mark.parametrize(
@@ -23,9 +23,15 @@ def test_more_digits() -> None:
     assert number(12345.0, 5) == "12,345"
 
 
+def test_plurals() -> None:
+    assert [plural(count, "run") for count in (0, 1, 1200)] == ["0 runs", "1 run", "1,200 runs"]
+    assert plural(2, "query", "queries") == "2 queries"
+
+
 def test_spans() -> None:
     assert span({"low": 1.0, "high": 2.5}) == "1.00 – 2.50"
     assert span({"low": 1.0, "high": 1.0}) == ""
+    assert span({"low": 73.2567, "high": 73.2601}, 5) == "73.257 – 73.260"
 
 
 @pytest.mark.parametrize(
