@@ -114,7 +114,7 @@ class QueryView:
                 )
             )
         repeats = checks.choose("repeats", repeats, REPEATS)
-        classes = _classes(table) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
+        classes = get_space(table.space).networks(table.codes) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
         most = int(classes.max()) + 1 if len(classes) else len(table)
         whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
         if not whole or budget < 1 or (repeats != "counted" and budget > most):
@@ -204,15 +204,6 @@ class QueryView:
             over=history.over | (asked & ~answered).any() | (count >= self.budget),
         )
         return jnp.where(answered, value, jnp.nan), Account(history, known)
-
-
-def _classes(table: Table) -> np.ndarray:
-    """The number of the network that each row stands for, in order of first appearance."""
-    canonical = np.asarray(get_space(table.space).canonical(table.codes))
-    _, first, inverse = np.unique(canonical, axis=0, return_index=True, return_inverse=True)
-    place = np.empty(len(first), np.int32)
-    place[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-    return place[inverse.ravel()]
 
 
 def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndarray:

@@ -93,15 +93,13 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     attributes = np.asarray(architecture_graphs(space, codes).attributes, np.float32)
     spread = attributes.std(axis=0)
     varies = spread > 1e-6
-    canonical: np.ndarray = np.asarray(space.canonical(device_codes))
-    _, classes = np.unique(canonical, axis=0, return_inverse=True)
     return Candidates(
         codes=device_codes,
         neighbours=jax.device_put(rows),
         degree=jax.device_put(degree),
         relaxed=jax.device_put(relaxed),
         attributes=jax.device_put((attributes - attributes.mean(axis=0))[:, varies] / spread[varies]),
-        classes=jax.device_put(classes.ravel().astype(np.int32)),
+        classes=jax.device_put(space.networks(device_codes)),
         space=space_name,
     )
 

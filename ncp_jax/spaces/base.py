@@ -159,6 +159,18 @@ class Space(abc.ABC):
         """One representative for all codes of the same network; the code itself where codes never coincide."""
         return _run(self, "_canonical", self._codes(codes))
 
+    def networks(self, codes: Int[Array, "n d"]) -> Int[np.ndarray, " n"]:
+        """For each code the number of the network that it stands for, in order of first appearance (host-side).
+
+        Returns:
+          int32 [n], equal for codes with one ``canonical``.
+        """
+        canonical: np.ndarray = np.asarray(self.canonical(codes))
+        _, first, which = np.unique(canonical, axis=0, return_index=True, return_inverse=True)
+        number = np.empty(len(first), np.int32)
+        number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
+        return number[which.ravel()]
+
     def index(self, codes: Int[Array, "*batch d"]) -> Any:
         """The place of codes in the lexicographic order of all legal codes.
 

@@ -289,6 +289,13 @@ def test_is_valid_finds_illegal_values(space):
     np.testing.assert_array_equal(np.flatnonzero(~np.asarray(space.is_valid(codes))), [3, 7])
 
 
+def test_networks_are_numbered_by_first_appearance(space: Space) -> None:
+    codes = np.concatenate([draw(space, 30), draw(space, 5)])
+    canonical = [tuple(code) for code in np.asarray(space.canonical(codes)).tolist()]
+    order = list(dict.fromkeys(canonical))
+    np.testing.assert_array_equal(space.networks(codes), [order.index(code) for code in canonical])
+
+
 def test_canonical_is_idempotent_and_legal(space):
     canonical = space.canonical(draw(space, 12))
     assert canonical.dtype == jnp.int32
