@@ -11,6 +11,7 @@ import pytest
 
 from ncp_jax import MetricSpec, Table, checks, get_space, load_table
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import Candidates, Runs, make, search
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.bayesian import Bayesian
