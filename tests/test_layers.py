@@ -18,7 +18,7 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 LEVELS = {
     **dict.fromkeys(("types", "checks", "files", "metrics"), 0),
     "spaces": 1,
-    **dict.fromkeys(("benchmarks", "embeddings", "predictors", "propagation", "ordering"), 2),
+    **dict.fromkeys(("benchmarks", "embeddings", "networks", "predictors", "propagation", "ordering"), 2),
     **dict.fromkeys(("training", "searchers"), 3),
     "studies": 4,
     "cli": 5,

@@ -1,0 +1,18 @@
+"""The vision networks that codes denote: Flax NNX modules, counted without being run."""
+
+from __future__ import annotations
+
+from ncp_jax.networks.build import TASKS, Task, build
+from ncp_jax.networks.counting import Operations, count_operations, count_parameters
+from ncp_jax.networks.network import Form, Network
+
+__all__ = [
+    "TASKS",
+    "Form",
+    "Network",
+    "Operations",
+    "Task",
+    "build",
+    "count_operations",
+    "count_parameters",
+]

@@ -1,0 +1,170 @@
+"""Heads: what turns an encoder's features into the output of a task.
+
+Every head is called with features and the shape of the network's input: the number of tiles or frames is in it, and
+the size of an output with one value a pixel. Sources: the network definitions of NAS-Bench-MR's authors, and those of
+TransNAS-Bench-101 in NASLib.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import jax.numpy as jnp
+from flax import nnx
+
+from ncp_jax.networks.layers import (
+    BatchNorm,
+    ConvBatchNorm,
+    Convolution,
+    Linear,
+    Parameters,
+    global_average,
+    leaky_relu,
+    relu,
+    resize,
+    tanh,
+)
+from ncp_jax.types import Array, Float
+
+
+class _Concatenation(nnx.Module):
+    """Branches resized to one resolution, concatenated, and a 1x1 convolution with BatchNorm and ReLU."""
+
+    def __init__(self, inputs: Sequence[int], channels: int, *, to: int, parameters: Parameters) -> None:
+        self.layer = ConvBatchNorm(sum(inputs), channels, 1, relu="after", parameters=parameters)
+        self.to = to
+
+    def __call__(self, branches: list[Array]) -> Float[Array, "n i j c"]:
+        height, width = branches[self.to].shape[1:3]
+        return self.layer(jnp.concatenate([resize(b, height=height, width=width) for b in branches], axis=-1))
+
+
+class BranchClassifier(nnx.Module):
+    """NAS-Bench-MR, images and videos: logits from all branches at the coarsest resolution, averaged over pixels.
+
+    Of a video, each frame goes through the network; the frames' features are averaged before the classifier.
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int, classes: int, *, parameters: Parameters) -> None:
+        self.join = _Concatenation(inputs, channels, to=-1, parameters=parameters)
+        self.classifier = Convolution(channels, classes, 1, bias=True, parameters=parameters)
+
+    def __call__(self, branches: list[Array], shape: tuple[int, ...]) -> Float[Array, "n classes"]:
+        """Returns logits [n, classes]."""
+        features = global_average(self.join(branches))
+        frames = features.reshape(shape[0], -1, features.shape[-1]).mean(axis=1)
+        return self.classifier(frames[:, None, None, :])[:, 0, 0, :]
+
+
+class BranchSegmenter(nnx.Module):
+    """NAS-Bench-MR, segmentation: logits from all branches at the finest resolution, enlarged to the image's size."""
+
+    def __init__(self, inputs: Sequence[int], channels: int, classes: int, *, parameters: Parameters) -> None:
+        self.join = _Concatenation(inputs, channels, to=0, parameters=parameters)
+        self.classifier = Convolution(channels, classes, 1, bias=True, parameters=parameters)
+
+    def __call__(self, branches: list[Array], shape: tuple[int, ...]) -> Float[Array, "n h w classes"]:
+        """Returns logits [n, height, width, classes]."""
+        return resize(self.classifier(self.join(branches)), height=shape[-3], width=shape[-2])
+
+
+class Classifier(nnx.Module):
+    """Features averaged over pixels, then a linear layer; the features of several tiles are concatenated before.
+
+    Also the head of regression tasks (room layout): its outputs then are the numbers themselves.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, *, pieces: int = 1, norm: bool = False, parameters: Parameters
+    ) -> None:
+        self.norm = ActivatedNorm(inputs, parameters=parameters) if norm else nnx.data(None)
+        self.linear = Linear(pieces * inputs, outputs, parameters=parameters)
+
+    def __call__(self, x: Float[Array, "n h w c"], shape: tuple[int, ...]) -> Float[Array, "m outputs"]:
+        """Returns [m, outputs]; m examples have as many pieces each as the linear layer was made for."""
+        features = global_average(x if self.norm is None else self.norm(x))
+        return self.linear(features.reshape(shape[0], -1))
+
+
+class ActivatedNorm(nnx.Module):
+    """BatchNorm and ReLU."""
+
+    def __init__(self, channels: int, *, parameters: Parameters) -> None:
+        self.norm = BatchNorm(channels, parameters=parameters)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Returns an array of the same shape."""
+        return relu(self.norm(x))
+
+
+class DecoderLayer(nnx.Module):
+    """A 3x3 convolution with bias, BatchNorm, leaky ReLU; doubles both sides if asked to."""
+
+    def __init__(self, inputs: int, outputs: int, *, double: bool = False, parameters: Parameters) -> None:
+        stride = 2 if double else 1
+        self.convolution = Convolution(
+            inputs, outputs, 3, stride=stride, bias=True, transposed=double, parameters=parameters
+        )
+        self.norm = BatchNorm(outputs, parameters=parameters)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n i j d"]:
+        """Returns [n, h, w, outputs], or twice h and w."""
+        return leaky_relu(self.norm(self.convolution(x)))
+
+
+class Decoder(nnx.Module):
+    """TransNAS, one value or more a pixel: layers that double the sides ``doublings`` times, and a last convolution.
+
+    Args:
+      inputs: the encoder's channels.
+      outputs: channels of the output.
+      doublings: how often the encoder halves the sides, 3 to 6.
+      generates: an image (13 layers, squashed by tanh), else logits (7 layers).
+      parameters: where weights come from.
+    """
+
+    def __init__(self, inputs: int, outputs: int, doublings: int, *, generates: bool, parameters: Parameters) -> None:
+        layers = _generator(doublings) if generates else _segmenter(doublings)
+        widths = [inputs, *(width for width, _ in layers)]
+        self.layers = nnx.List(
+            DecoderLayer(before, after, double=double, parameters=parameters)
+            for (before, after), (_, double) in zip(itertools.pairwise(widths), layers, strict=True)
+        )
+        self.last = Convolution(widths[-1], outputs, 3, bias=True, parameters=parameters)
+        self.generates = generates
+
+    def __call__(self, x: Float[Array, "n h w c"], shape: tuple[int, ...]) -> Float[Array, "n i j outputs"]:
+        """Returns [n, height, width, outputs]."""
+        for layer in self.layers:
+            x = layer(x)
+        y = self.last(x)
+        return tanh(y) if self.generates else y
+
+
+def _generator(doublings: int) -> list[tuple[int, bool]]:
+    """Channels of each layer of the image decoder, and whether it doubles the sides.
+
+    The last two doublings are always there; up to four more layers double, the later ones first.
+    """
+    return [
+        (1024, False),
+        (1024, False),
+        (512, doublings >= 6),
+        (512, False),
+        (256, doublings >= 5),
+        (128, False),
+        (64, doublings >= 4),
+        (64, False),
+        (32, doublings >= 3),
+        (32, False),
+        (16, True),
+        (32, False),
+        (16, True),
+    ]
+
+
+def _segmenter(doublings: int) -> list[tuple[int, bool]]:
+    """Likewise for the segmentation decoder: channels halve from 1024 to 32, then stay."""
+    widths = [1024, 512, 256, 128, 64, 32, 32]
+    return [(width, place >= len(widths) - doublings) for place, width in enumerate(widths)]

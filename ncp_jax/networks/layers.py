@@ -1,0 +1,216 @@
+"""Layers of vision networks: convolution, BatchNorm, ReLU, pooling, resizing. Arrays are NHWC, padding is symmetric.
+
+Each layer names what it computes (``checkpoint_name``, which computes nothing), so that ``counting`` finds it again in
+the traced program, and so that rematerialisation policies may refer to it. The arithmetic is in jitted functions: a
+layer of a shape seen before is then traced from a cache, which makes a network of some hundred layers cheap to trace.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
+
+from ncp_jax.types import Array, Float, Key
+
+EPSILON, MOMENTUM = 1e-5, 0.9  # BatchNorm's, those of PyTorch (whose momentum is the weight of the new batch)
+BATCH_NORM, BIAS, ACTIVATION, POOLING = "batch_norm", "bias", "activation", "pooling"
+
+
+class Parameters:
+    """Makes the parameters of a network, each from a key of its own: ``fold_in(key, number)``.
+
+    Attributes:
+      key: a PRNG key, or None: then parameters are shapes without values, and building a network allocates nothing.
+    """
+
+    def __init__(self, key: Key | None) -> None:
+        self.key = key
+        self._made = 0
+
+    def normal(self, shape: tuple[int, ...], deviation: float) -> nnx.Param:
+        """Returns a parameter drawn from a normal distribution of that standard deviation."""
+        self._made += 1
+        if self.key is None:
+            return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
+        return nnx.Param(deviation * jax.random.normal(jax.random.fold_in(self.key, self._made), shape))
+
+    def filled(self, shape: tuple[int, ...], value: float, kind: type[nnx.Variable] = nnx.Param) -> Any:
+        """Returns a parameter (or another kind of variable) with one value everywhere."""
+        if self.key is None:
+            return kind(jax.ShapeDtypeStruct(shape, jnp.float32))
+        return kind(jnp.full(shape, value, jnp.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "transposed"))
+def _convolve(x: Array, kernel: Array, *, stride: int, transposed: bool) -> Array:
+    """Convolves x [n, h, w, c] with kernel [k, k, c, d]; enlarged by ``stride`` instead of reduced if transposed."""
+    before = kernel.shape[0] // 2
+    # A transposed convolution pads what its forward twin would have cut off, and one row more: h becomes stride * h.
+    after = before + stride - 1 if transposed else before
+    return jax.lax.conv_general_dilated(
+        x,
+        kernel,
+        window_strides=(1, 1) if transposed else (stride, stride),
+        padding=[(before, after)] * 2,
+        lhs_dilation=(stride, stride) if transposed else (1, 1),
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
+
+
+class Convolution(nnx.Module):
+    """A k x k convolution of [n, h, w, inputs], padded by k // 2 on each side; k odd.
+
+    Weights are drawn with the variance 2 / (k² · outputs) (He et al., by outputs), as the authors of both NAS-Bench-MR
+    and TransNAS-Bench-101 do; biases are zero.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        bias: bool = False,
+        transposed: bool = False,
+        parameters: Parameters,
+    ) -> None:
+        deviation = math.sqrt(2 / (kernel * kernel * outputs))
+        self.kernel = parameters.normal((kernel, kernel, inputs, outputs), deviation)
+        self.bias = parameters.filled((outputs,), 0.0) if bias else nnx.data(None)
+        self.stride = stride
+        self.transposed = transposed
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n i j d"]:
+        """Returns [n, ceil(h / stride), ceil(w / stride), outputs], or stride times h and w if transposed."""
+        y = _convolve(x, self.kernel[...], stride=self.stride, transposed=self.transposed)
+        if self.bias is None:
+            return y
+        y = y + self.bias[...]
+        return y if self.transposed else checkpoint_name(y, BIAS)
+
+
+class Linear(nnx.Module):
+    """A linear layer with bias of [..., inputs]; weights have the variance 1 / (3 · inputs), that of PyTorch."""
+
+    def __init__(self, inputs: int, outputs: int, *, parameters: Parameters) -> None:
+        self.kernel = parameters.normal((inputs, outputs), math.sqrt(1 / (3 * inputs)))
+        self.bias = parameters.filled((outputs,), 0.0)
+
+    def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
+        """Returns [..., outputs]."""
+        return x @ self.kernel[...] + self.bias[...]
+
+
+@jax.jit
+def _normalise(x: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
+    multiplier = scale * jax.lax.rsqrt(var + EPSILON)
+    return checkpoint_name(x * multiplier + (bias - mean * multiplier), BATCH_NORM)
+
+
+@jax.jit
+def _moments(x: Array) -> tuple[Array, Array]:
+    axes = tuple(range(x.ndim - 1))
+    return x.mean(axes), x.var(axes)
+
+
+class BatchNorm(nnx.Module):
+    """Normalises each channel by the batch in training, by running averages after ``network.eval()``.
+
+    Running averages move by a tenth towards each batch; those of the variance take the biased estimate.
+    """
+
+    def __init__(self, channels: int, *, parameters: Parameters) -> None:
+        self.scale = parameters.filled((channels,), 1.0)
+        self.bias = parameters.filled((channels,), 0.0)
+        self.mean = parameters.filled((channels,), 0.0, nnx.BatchStat)
+        self.var = parameters.filled((channels,), 1.0, nnx.BatchStat)
+        self.use_running_average = False  # nnx's ``train()`` and ``eval()`` set it
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Returns an array of the same shape; in training the running averages change."""
+        mean, var = self.mean[...], self.var[...]
+        if not self.use_running_average:
+            mean, var = _moments(x)
+            self.mean[...] = MOMENTUM * self.mean[...] + (1 - MOMENTUM) * jax.lax.stop_gradient(mean)
+            self.var[...] = MOMENTUM * self.var[...] + (1 - MOMENTUM) * jax.lax.stop_gradient(var)
+        return _normalise(x, mean, var, self.scale[...], self.bias[...])
+
+
+@jax.jit
+def relu(x: Array) -> Array:
+    """max(x, 0), named for the count."""
+    return checkpoint_name(jax.nn.relu(x), ACTIVATION)
+
+
+@jax.jit
+def leaky_relu(x: Array) -> Array:
+    """x where positive, 0.2 x elsewhere, named for the count."""
+    return checkpoint_name(jax.nn.leaky_relu(x, 0.2), ACTIVATION)
+
+
+@jax.jit
+def tanh(x: Array) -> Array:
+    """The hyperbolic tangent. Not named: the published counts leave it out."""
+    return jnp.tanh(x)
+
+
+class ConvBatchNorm(nnx.Module):
+    """Convolution and BatchNorm, with a ReLU before, after or nowhere."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        relu: str = "none",
+        parameters: Parameters,
+    ) -> None:
+        assert relu in ("before", "after", "none")
+        self.convolution = Convolution(inputs, outputs, kernel, stride=stride, parameters=parameters)
+        self.norm = BatchNorm(outputs, parameters=parameters)
+        self.relu = relu
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n i j d"]:
+        """Returns [n, ceil(h / stride), ceil(w / stride), outputs]."""
+        y = self.norm(self.convolution(relu(x) if self.relu == "before" else x))
+        return relu(y) if self.relu == "after" else y
+
+
+@functools.partial(jax.jit, static_argnames=("window", "stride"))
+def average_pool(x: Float[Array, "n h w c"], *, window: int, stride: int) -> Float[Array, "n i j c"]:
+    """Averages over windows (padded by (window - 1) // 2); pixels beyond the border do not count."""
+    pad = (window - 1) // 2
+    padding = ((0, 0), (pad, pad), (pad, pad), (0, 0))
+    sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
+    named = checkpoint_name(x, POOLING)  # the published counts take the pixels read
+    sums = jax.lax.reduce_window(named, 0.0, jax.lax.add, sizes, strides, padding)
+    ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
+    return sums / jax.lax.reduce_window(ones, 0.0, jax.lax.add, sizes, strides, padding)
+
+
+def global_average(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
+    """Averages over all pixels."""
+    return x.mean(axis=(1, 2))
+
+
+@functools.partial(jax.jit, static_argnames=("height", "width"))
+def resize(x: Float[Array, "n h w c"], *, height: int, width: int) -> Float[Array, "n height width c"]:
+    """Bilinear interpolation between pixel centres, without antialiasing; counted as no operation."""
+    if x.shape[1:3] == (height, width):
+        return x
+    shape = (x.shape[0], height, width, x.shape[3])
+    return jax.image.resize(x, shape, method="bilinear", antialias=False)
+
+
+def enlarge(x: Float[Array, "n h w c"], factor: int) -> Float[Array, "n i j c"]:
+    """Repeats each pixel ``factor`` times along both sides."""
+    return x.repeat(factor, axis=1).repeat(factor, axis=2)

@@ -1,0 +1,130 @@
+"""The network of a NAS-Bench-MR code: up to four resolutions in parallel, fused between neighbours.
+
+Source: Ding et al., ICLR 2022, arXiv 2103.13253, section 3, and the authors' network definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flax import nnx
+
+from ncp_jax.networks.layers import ConvBatchNorm, Parameters, enlarge, relu, resize
+from ncp_jax.spaces.multi_resolution import STAGES
+from ncp_jax.types import Array, Float
+
+STRIDE = 32  # pixels of the image for one of the coarsest branch
+
+
+class Stem(nnx.Module):
+    """Two 3x3 convolutions of stride 2: images [n, h, w, 3] to one branch [n, h / 4, w / 4, c]."""
+
+    def __init__(self, channels: Sequence[int], *, parameters: Parameters) -> None:
+        self.first = ConvBatchNorm(3, channels[0], 3, stride=2, relu="after", parameters=parameters)
+        self.second = ConvBatchNorm(channels[0], channels[1], 3, stride=2, relu="after", parameters=parameters)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> list[Array]:
+        """Returns the one branch."""
+        return [self.second(self.first(x))]
+
+
+class ResidualBlock(nnx.Module):
+    """Two 3x3 convolutions around a shortcut, ReLU after the sum."""
+
+    def __init__(self, channels: int, *, parameters: Parameters) -> None:
+        self.first = ConvBatchNorm(channels, channels, 3, relu="after", parameters=parameters)
+        self.second = ConvBatchNorm(channels, channels, 3, parameters=parameters)
+
+    def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n h w c"]:
+        """Returns an array of the same shape."""
+        return relu(x + self.second(self.first(x)))
+
+
+class Fusion(nnx.Module):
+    """Makes branches from branches: each sums what it gets from its own resolution and from the two next to it.
+
+    Its own comes through a 3x3 convolution, the finer one's through one of stride 2, the coarser one's through a 1x1
+    convolution before it is enlarged. A new branch grows from the coarsest sum, by a 3x3 convolution of stride 2.
+    """
+
+    def __init__(self, inputs: Sequence[int], outputs: Sequence[int], *, parameters: Parameters) -> None:
+        def layer(source: int, target: int) -> ConvBatchNorm:
+            kernel, stride = (1, 1) if source > target else (3, 1 + (source < target))
+            return ConvBatchNorm(
+                inputs[source], outputs[target], kernel, stride=stride, relu="after", parameters=parameters
+            )
+
+        sources = [range(max(target - 1, 0), min(target + 2, len(inputs))) for target in range(len(inputs))]
+        self.sources = tuple(map(tuple, sources))
+        self.layers = nnx.List([nnx.List([layer(s, t) for s in near]) for t, near in enumerate(sources)])
+        self.new = nnx.List(
+            ConvBatchNorm(outputs[t - 1], outputs[t], 3, stride=2, relu="after", parameters=parameters)
+            for t in range(len(inputs), len(outputs))
+        )
+
+    def __call__(self, branches: list[Array]) -> list[Array]:
+        """Branches [n, h / 2^k, w / 2^k, c_k], finest first, to as many or more."""
+        fused = []
+        for target, (sources, layers) in enumerate(zip(self.sources, self.layers, strict=True)):
+            total = None
+            for source, layer in zip(sources, layers, strict=True):
+                part = layer(branches[source])
+                if source > target:
+                    part = enlarge(part, 2)
+                if total is None:
+                    total = part
+                else:
+                    # Sides that are not multiples of 32 make an enlarged branch a pixel too large.
+                    total = total + resize(part, height=total.shape[1], width=total.shape[2])
+            fused.append(relu(total))
+        for layer in self.new:
+            fused.append(layer(fused[-1]))
+        return fused
+
+
+class Stage(nnx.Module):
+    """``blocks`` times a fusion, then on each branch ``convs`` residual blocks."""
+
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        blocks: int,
+        convs: Sequence[int],
+        channels: Sequence[int],
+        *,
+        parameters: Parameters,
+    ) -> None:
+        widths = [inputs, *[channels] * blocks]
+        self.fusions = nnx.List(Fusion(widths[i], channels, parameters=parameters) for i in range(blocks))
+        self.branches = nnx.List(
+            nnx.List(
+                nnx.List(ResidualBlock(width, parameters=parameters) for _ in range(count))
+                for count, width in zip(convs, channels, strict=True)
+            )
+            for _ in range(blocks)
+        )
+
+    def __call__(self, branches: list[Array]) -> list[Array]:
+        """Branches, finest first, to as many or one more."""
+        for fusion, parallel in zip(self.fusions, self.branches, strict=True):
+            branches = fusion(branches)
+            for place, blocks in enumerate(parallel):
+                for block in blocks:
+                    branches[place] = block(branches[place])
+        return branches
+
+
+def encoder(code: Sequence[int], parameters: Parameters) -> tuple[dict[str, nnx.Module], list[int], int]:
+    """Returns the stages of a code's network, the channels of its four branches and the channels of its head.
+
+    Args:
+      code: a legal code, 27 Python integers.
+      parameters: where weights come from.
+    """
+    stages: dict[str, nnx.Module] = {"stem": Stem(code[:2], parameters=parameters)}
+    channels, start = [code[1]], 2
+    for stage in STAGES:
+        convs, widths = code[start + 1 : start + 1 + stage], code[start + 1 + stage : start + 1 + 2 * stage]
+        stages[f"stage {stage}"] = Stage(channels, code[start], convs, widths, parameters=parameters)
+        channels, start = list(widths), start + 1 + 2 * stage
+    return stages, channels, code[start]

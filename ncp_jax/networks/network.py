@@ -1,0 +1,104 @@
+"""A network: an encoder in named stages, and a head for the task. Images are NHWC with three channels."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+from flax import nnx
+
+from ncp_jax import checks
+from ncp_jax.types import Array
+
+CHANNELS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a network takes.
+
+    Attributes:
+      space: name of the code's space.
+      code: the code.
+      task: the task that the head is for.
+      stride: pixels of the image, a side, for one of the encoder's coarsest features.
+      whole: whether sides must be multiples of the stride.
+      pieces: what the second axis of the input counts ("tiles", "frames"), "" where there is none.
+      count: how many of them there must be, 0 for any number.
+      outputs: classes, or channels or numbers of the output.
+      side: pixels a side of the images that the benchmark uses.
+    """
+
+    space: str
+    code: tuple[int, ...]
+    task: str
+    stride: int
+    whole: bool
+    pieces: str
+    count: int
+    outputs: int
+    side: int
+
+    def shape(self, batch: int = 1, side: int | None = None) -> tuple[int, ...]:
+        """The shape of an input of ``batch`` examples: square images (or tiles, or a single frame) of that side."""
+        side = self.side if side is None else side
+        return (batch, *((self.count or 1,) if self.pieces else ()), side, side, CHANNELS)
+
+    def check(self, shape: tuple[int, ...]) -> None:
+        """Raises UsageError unless the network takes inputs of that shape."""
+        axes = ["n", *([str(self.count or self.pieces)] if self.pieces else []), "height", "width", str(CHANNELS)]
+        name = f"{self.space} for {self.task}"
+        fits = len(shape) == len(axes) and shape[-1] == CHANNELS and min(shape) > 0
+        if not fits or (self.count and shape[1] != self.count):
+            expected = f"images [{', '.join(axes)}] for the network of {name}"
+            remedy = "channels are the last axis"
+            raise checks.UsageError(checks.message(expected, f"shape {list(shape)}", remedy))
+        sides = shape[-3:-1]
+        if min(sides) < self.stride:
+            expected = f"images of at least {self.stride} x {self.stride} pixels for this network of {name}"
+            remedy = f"its strides make one pixel of {self.stride} a side; the benchmark uses {self.side}"
+            raise checks.UsageError(checks.message(expected, f"{sides[0]} x {sides[1]}", remedy))
+        if self.whole and any(side % self.stride for side in sides):
+            expected = f"sides that are multiples of {self.stride} for this network of {name}"
+            remedy = f"crop or pad the images; the benchmark uses {self.side}"
+            raise checks.UsageError(checks.message(expected, f"{sides[0]} x {sides[1]}", remedy))
+
+
+class Network(nnx.Module):
+    """The network of one code with the head of one task; see ``build``.
+
+    Attributes:
+      form: what it is for and what it takes.
+      names: the encoder's stages, in order.
+      stages: the stages by name; each maps features [n, h, w, c] (or a list of them, finest first) to features.
+      head: maps the features of the last stage to the output.
+    """
+
+    def __init__(self, form: Form, stages: Mapping[str, nnx.Module], head: nnx.Module) -> None:
+        self.form = form
+        self.names = tuple(stages)
+        self.stages = nnx.Dict(stages)
+        self.head = head
+
+    def __call__(self, images: Array) -> Array:
+        """Runs the network.
+
+        Args:
+          images: [n, height, width, 3]; [n, 9, height, width, 3] for the tiles of a jigsaw, [n, frames, height, width,
+            3] for video.
+
+        Returns:
+          Logits [n, classes], numbers [n, outputs], or logits or channels of each pixel [n, height, width, outputs].
+
+        Raises:
+          UsageError: images of another shape, or too small for the network's strides.
+        """
+        self.form.check(images.shape)
+        features: Any = images.reshape(-1, *images.shape[-3:])
+        for name in self.names:
+            with jax.named_scope(name):
+                features = self.stages[name](features)
+        with jax.named_scope("head"):
+            return self.head(features, images.shape)
