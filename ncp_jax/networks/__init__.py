@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from ncp_jax.networks.build import TASKS, Task, build
-from ncp_jax.networks.counting import Operations, count_operations, count_parameters
+from ncp_jax.networks.counting import (
+    Operations,
+    StageCount,
+    count_operations,
+    count_parameters,
+    count_stages,
+    published_cost,
+)
 from ncp_jax.networks.network import Form, Network
 
 __all__ = [
@@ -11,8 +18,11 @@ __all__ = [
     "Form",
     "Network",
     "Operations",
+    "StageCount",
     "Task",
     "build",
     "count_operations",
     "count_parameters",
+    "count_stages",
+    "published_cost",
 ]

@@ -7,16 +7,19 @@ optimised away before that: a layer whose result nobody uses counts, as it does 
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from flax import nnx
+from jax.extend.core import jaxprs_in_params
 
 from ncp_jax.networks.layers import ACTIVATION, BATCH_NORM, BIAS, POOLING
+from ncp_jax.networks.network import Network
 
 _NAMES = {BATCH_NORM: "normalised", BIAS: "biased", ACTIVATION: "activated", POOLING: "pooled"}
 
@@ -48,10 +51,6 @@ class Operations:
         """Multiply-adds of convolutions and linear layers."""
         return self.convolved + self.transposed + self.multiplied
 
-    def __add__(self, other: Operations) -> Operations:
-        """Both together."""
-        return Operations(*(a + b for a, b in zip(dataclasses.astuple(self), dataclasses.astuple(other), strict=True)))
-
 
 def count_parameters(module: nnx.Module) -> int:
     """Returns how many trainable numbers a module has: weights, biases, scale and shift of BatchNorm.
@@ -72,53 +71,128 @@ def count_operations(module: nnx.Module, *shape: int) -> Operations:
     return trace(module, jax.ShapeDtypeStruct(shape, jnp.float32))[0]
 
 
-def trace(module: nnx.Module, inputs: Any) -> tuple[Operations, Any]:
+@dataclasses.dataclass(frozen=True)
+class StageCount:
+    """Counts of one stage of a network.
+
+    Attributes:
+      name: the stage's name, "head" the last.
+      outputs: shapes of what it returns, finest first.
+      parameters: its trainable numbers.
+      operations: those of one forward pass.
+    """
+
+    name: str
+    outputs: tuple[tuple[int, ...], ...]
+    parameters: int
+    operations: Operations
+
+
+def count_stages(network: Network, shape: tuple[int, ...]) -> list[StageCount]:
+    """Returns the counts of each stage of a network, the head last, for an input of that shape.
+
+    Raises:
+      UsageError: the network does not take inputs of that shape.
+    """
+    network.form.check(shape)
+    modules = [*((name, network.stages[name], ()) for name in network.names), ("head", network.head, (shape,))]
+    features: Any = jax.ShapeDtypeStruct((math.prod(shape[:-3]), *shape[-3:]), jnp.float32)
+    counts = []
+    for name, module, static in modules:
+        operations, features = trace(module, features, *static)
+        outputs = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(features))
+        counts.append(StageCount(name, outputs, count_parameters(module), operations))
+    return counts
+
+
+def published_cost(network: Network, side: int | None = None) -> dict[str, int]:
+    """Returns the costs of a network by the rules of its benchmark, from its traced shapes.
+
+    ``params`` are all trainable numbers. ``flops``, for one image: NAS-Bench-MR takes multiply-adds of convolutions,
+    their bias additions and two operations a normalised number. TransNAS-Bench-101 (as NASLib counts) adds one operation
+    a number that a ReLU returns, the linear layer's multiply-adds and (side + 1)² a channel for the average over all
+    pixels; transposed convolutions count nothing, and of a jigsaw's nine tiles the encoder counts one. NAS-Bench-201
+    takes multiply-adds alone.
+
+    Args:
+      network: a network of ``build``, with values or abstract.
+      side: pixels a side of the image, tile or frame; the benchmark's without it.
+
+    Returns:
+      ``{"flops": count, "params": count}``. With the tasks and sides of the benchmarks they equal the published figures
+      and those of ``cost_model``.
+    """
+    form = network.form
+    *encoder, head = count_stages(network, form.shape(side=side))
+    total: collections.Counter[str] = collections.Counter()
+    for stage in encoder:
+        total.update(dataclasses.asdict(stage.operations))
+    if form.pieces:
+        # All pieces have one shape: the encoder's counts are those of one piece times their number.
+        total = collections.Counter({kind: count // (form.count or 1) for kind, count in total.items()})
+    total.update(dataclasses.asdict(head.operations))
+    convolutions = total["convolved"] + total["biased"] + 2 * total["normalised"]
+    if form.space == "nas-bench-mr":
+        flops = convolutions
+    elif form.space == "nas-bench-201":
+        flops = total["convolved"] + total["multiplied"]
+    else:
+        flops = convolutions + total["activated"] + total["multiplied"]
+        if total["multiplied"]:
+            _, height, width, channels = encoder[-1].outputs[0]
+            flops += (height + 1) * (width + 1) * channels * (form.count or 1)
+    return {"flops": flops, "params": count_parameters(network)}
+
+
+def trace(module: nnx.Module, inputs: Any, *static: Any) -> tuple[Operations, Any]:
     """Returns the operations of a forward pass and the shapes of its outputs.
 
     Args:
       module: as in ``count_operations``.
       inputs: arrays or shapes, in the structure that the module takes.
+      *static: further arguments, constants.
     """
     graph, state = nnx.split(module)
 
     def forward(state: Any, inputs: Any) -> Any:
         copy = nnx.merge(graph, state)
         copy.eval()
-        return copy(inputs)
+        return copy(inputs, *static)
 
     program, outputs = jax.make_jaxpr(forward, return_shape=True)(state, inputs)
-    return _count(program.jaxpr, {}), outputs
+    return Operations(**_count(program.jaxpr, {})), outputs
 
 
-def _count(program: Any, known: dict[int, Operations]) -> Operations:
-    """Returns the operations of a program; ``known`` holds those of its parts, which repeat."""
+_Counts: TypeAlias = dict[str, int]
+
+
+def _count(program: Any, known: dict[int, _Counts]) -> _Counts:
+    """Returns the operations of a program by kind; ``known`` holds those of its parts, which repeat."""
     if id(program) not in known:
-        total = Operations()
+        total: _Counts = {}
         for equation in program.eqns:
-            total = total + _count_equation(equation, known)
+            for kind, count in _count_equation(equation, known):
+                total[kind] = total.get(kind, 0) + count
         known[id(program)] = total
     return known[id(program)]
 
 
-def _count_equation(equation: Any, known: dict[int, Operations]) -> Operations:
-    kind, params = equation.primitive.name, equation.params
-    if kind == "name":
-        return Operations(**{_NAMES[params["name"]]: equation.outvars[0].aval.size})
-    if kind == "conv_general_dilated":
+def _count_equation(equation: Any, known: dict[int, _Counts]) -> Iterator[tuple[str, int]]:
+    """Yields kinds of operations and how many of each an equation does; a kind may come again."""
+    primitive, params = equation.primitive.name, equation.params
+    if primitive == "name":
+        if params["name"] in _NAMES:
+            yield _NAMES[params["name"]], equation.outvars[0].aval.size
+    elif primitive == "conv_general_dilated":
         kernel, outputs = equation.invars[1].aval, equation.outvars[0].aval
         # The kernel's size over its outputs: what one number of the output reads.
         read = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         enlarged = math.prod(params["lhs_dilation"])
-        count = outputs.size * read // enlarged
-        return Operations(convolved=count) if enlarged == 1 else Operations(transposed=count)
-    if kind == "dot_general":
+        yield ("convolved" if enlarged == 1 else "transposed"), outputs.size * read // enlarged
+    elif primitive == "dot_general":
         (contracted, _), _ = params["dimension_numbers"]
         left = equation.invars[0].aval.shape
-        read = int(np.prod([left[axis] for axis in contracted], dtype=np.int64))
-        return Operations(multiplied=equation.outvars[0].aval.size * read)
-    if params.get("name") == "resize":
-        return Operations()
-    total = Operations()
-    for part in jax.core.jaxprs_in_params(params):
-        total = total + _count(part, known)
-    return total
+        yield "multiplied", equation.outvars[0].aval.size * math.prod(left[axis] for axis in contracted)
+    elif params.get("name") != "resize":
+        for part in jaxprs_in_params(params):
+            yield from _count(part, known).items()
