@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
     from ncp_jax.checks import DataError, UsageError
     from ncp_jax.metrics import MetricSpec
+    from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
     from ncp_jax.searchers import Candidates, SearchSession, make_searcher
@@ -25,6 +26,7 @@ _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
     "checks": ("DataError", "UsageError"),
     "metrics": ("MetricSpec",),
+    "networks": ("Network", "build", "count_operations", "count_parameters"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
     "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
     "searchers": ("Candidates", "SearchSession", "make_searcher"),
@@ -47,6 +49,7 @@ __all__ = [
     "Found",
     "Grid",
     "MetricSpec",
+    "Network",
     "Objective",
     "Predictor",
     "PropagationConfig",
@@ -57,7 +60,10 @@ __all__ = [
     "Table",
     "TrustRegion",
     "UsageError",
+    "build",
     "cost_model",
+    "count_operations",
+    "count_parameters",
     "fit",
     "fit_many",
     "get_space",

@@ -12,6 +12,7 @@ from ncp_jax.networks.counting import (
     published_cost,
 )
 from ncp_jax.networks.network import Form, Network
+from ncp_jax.networks.summary import describe, summarise
 
 __all__ = [
     "TASKS",
@@ -24,5 +25,7 @@ __all__ = [
     "count_operations",
     "count_parameters",
     "count_stages",
+    "describe",
     "published_cost",
+    "summarise",
 ]

@@ -58,7 +58,7 @@ def count_parameters(module: nnx.Module) -> int:
     Args:
       module: a module, with values or abstract (see ``build``).
     """
-    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(nnx.state(module, nnx.Param)))
+    return _size(nnx.state(module, nnx.Param))
 
 
 def count_operations(module: nnx.Module, *shape: int) -> Operations:
@@ -68,7 +68,7 @@ def count_operations(module: nnx.Module, *shape: int) -> Operations:
       module: a network of ``build``, or another module made of its layers, with values or abstract.
       *shape: the shape of the input, the batch first: ``count_operations(network, 1, 128, 128, 3)``.
     """
-    return trace(module, jax.ShapeDtypeStruct(shape, jnp.float32))[0]
+    return _trace(module, jax.ShapeDtypeStruct(shape, jnp.float32))[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,13 +99,13 @@ def count_stages(network: Network, shape: tuple[int, ...]) -> list[StageCount]:
     features: Any = jax.ShapeDtypeStruct((math.prod(shape[:-3]), *shape[-3:]), jnp.float32)
     counts = []
     for name, module, static in modules:
-        operations, features = trace(module, features, *static)
+        operations, parameters, features = _trace(module, features, *static)
         outputs = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(features))
-        counts.append(StageCount(name, outputs, count_parameters(module), operations))
+        counts.append(StageCount(name, outputs, parameters, operations))
     return counts
 
 
-def published_cost(network: Network, side: int | None = None) -> dict[str, int]:
+def published_cost(network: Network, stages: list[StageCount] | None = None) -> dict[str, int]:
     """Returns the costs of a network by the rules of its benchmark, from its traced shapes.
 
     ``params`` are all trainable numbers. ``flops``, for one image: NAS-Bench-MR takes multiply-adds of convolutions,
@@ -116,14 +116,15 @@ def published_cost(network: Network, side: int | None = None) -> dict[str, int]:
 
     Args:
       network: a network of ``build``, with values or abstract.
-      side: pixels a side of the image, tile or frame; the benchmark's without it.
+      stages: its ``count_stages`` for one example; of the size that the benchmark uses without them.
 
     Returns:
-      ``{"flops": count, "params": count}``. With the tasks and sides of the benchmarks they equal the published figures
+      ``{"flops": count, "params": count}``. With the tasks and sizes of the benchmarks they equal the published figures
       and those of ``cost_model``.
     """
     form = network.form
-    *encoder, head = count_stages(network, form.shape(side=side))
+    stages = count_stages(network, form.shape()) if stages is None else stages
+    *encoder, head = stages
     total: collections.Counter[str] = collections.Counter()
     for stage in encoder:
         total.update(dataclasses.asdict(stage.operations))
@@ -141,26 +142,30 @@ def published_cost(network: Network, side: int | None = None) -> dict[str, int]:
         if total["multiplied"]:
             _, height, width, channels = encoder[-1].outputs[0]
             flops += (height + 1) * (width + 1) * channels * (form.count or 1)
-    return {"flops": flops, "params": count_parameters(network)}
+    return {"flops": flops, "params": sum(stage.parameters for stage in stages)}
 
 
-def trace(module: nnx.Module, inputs: Any, *static: Any) -> tuple[Operations, Any]:
-    """Returns the operations of a forward pass and the shapes of its outputs.
+def _trace(module: nnx.Module, inputs: Any, *static: Any) -> tuple[Operations, int, Any]:
+    """Returns the operations of a forward pass, the module's parameters, and the shapes of its outputs.
 
     Args:
       module: as in ``count_operations``.
       inputs: arrays or shapes, in the structure that the module takes.
       *static: further arguments, constants.
     """
-    graph, state = nnx.split(module)
+    graph, params, rest = nnx.split(module, nnx.Param, ...)
 
-    def forward(state: Any, inputs: Any) -> Any:
-        copy = nnx.merge(graph, state)
+    def forward(params: Any, rest: Any, inputs: Any) -> Any:
+        copy = nnx.merge(graph, params, rest)
         copy.eval()
         return copy(inputs, *static)
 
-    program, outputs = jax.make_jaxpr(forward, return_shape=True)(state, inputs)
-    return Operations(**_count(program.jaxpr, {})), outputs
+    program, outputs = jax.make_jaxpr(forward, return_shape=True)(params, rest, inputs)
+    return Operations(**_count(program.jaxpr, {})), _size(params), outputs
+
+
+def _size(params: Any) -> int:
+    return sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(params))
 
 
 _Counts: TypeAlias = dict[str, int]
