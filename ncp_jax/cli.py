@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``report``, ``data``. Heavy imports wait for a command."""
+"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``build``, ``report``, ``data``. Heavy imports wait for a command."""
 
 from __future__ import annotations
 
@@ -266,6 +266,37 @@ class Rank:
 
 
 @dataclasses.dataclass(frozen=True)
+class Build:
+    """Say what network a code denotes: parameters and multiply-adds, by stage. Nothing is trained or downloaded."""
+
+    code: Annotated[str, tyro.conf.Positional]
+    """Architecture string (quote it), or the code's integers with commas."""
+    space: str | None = None
+    """Space of the code; needed where integers are a code of several."""
+    task: str | None = None
+    """What the head is for: classification, segmentation, video, cls-50-1000, jigsaw, normal, cifar10, ..."""
+    classes: int | None = None
+    """Classes; those of the benchmark without it."""
+    side: int | None = None
+    """Pixels a side of the images; those of the benchmark without it."""
+    summary: bool = False
+    """Print the table of stages instead of a line."""
+    json: bool = False
+    """Print the same as JSON."""
+
+    def run(self) -> None:
+        """Prints the network's counts."""
+        from ncp_jax.networks import build, describe, read_code, summarise
+
+        space, code = read_code(self.code, self.space)
+        network = build(space, code, self.task, classes=self.classes, abstract=True)
+        if self.json:
+            print(json.dumps(summarise(network, self.side), indent=1, allow_nan=False))
+        else:
+            print(describe(network, self.side, stages=self.summary))
+
+
+@dataclasses.dataclass(frozen=True)
 class Report:
     """Turn a study's records into one HTML page, a summary, CSV and figures.
 
@@ -304,6 +335,7 @@ Command = (
     Annotated[Search, _sub("search")]
     | Annotated[Rank, _sub("rank")]
     | Annotated[Order, _sub("order")]
+    | Annotated[Build, _sub("build")]
     | Annotated[Report, _sub("report")]
     | Annotated[Data, _sub("data")]
     | Annotated[Version, _sub("version")]

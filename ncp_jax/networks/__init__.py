@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncp_jax.networks.build import TASKS, Task, build
+from ncp_jax.networks.codes import read_code
 from ncp_jax.networks.counting import (
     Operations,
     StageCount,
@@ -27,5 +28,6 @@ __all__ = [
     "count_stages",
     "describe",
     "published_cost",
+    "read_code",
     "summarise",
 ]

@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
@@ -22,8 +23,17 @@ EPSILON, MOMENTUM = 1e-5, 0.9  # BatchNorm's, those of PyTorch (whose momentum i
 BATCH_NORM, BIAS, ACTIVATION, POOLING = "batch_norm", "bias", "activation", "pooling"
 
 
+_BLOCK = 2**16
+
+
+@jax.jit
+def _normals(key: Key, number: Array, block: Array) -> Array:
+    """One block of the numbers of one parameter."""
+    return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, number), block), (_BLOCK,))
+
+
 class Parameters:
-    """Makes the parameters of a network, each from a key of its own: ``fold_in(key, number)``.
+    """Makes the parameters of a network, each from a key of its own: ``fold_in(key, number)`` (host-side).
 
     Attributes:
       key: a PRNG key, or None: then parameters are shapes without values, and building a network allocates nothing.
@@ -38,13 +48,17 @@ class Parameters:
         self._made += 1
         if self.key is None:
             return nnx.Param(jax.ShapeDtypeStruct(shape, jnp.float32))
-        return nnx.Param(deviation * jax.random.normal(jax.random.fold_in(self.key, self._made), shape))
+        # Blocks of one length: networks have dozens of shapes, and to compile a draw for each would take seconds.
+        size, number = math.prod(shape), np.uint32(self._made)
+        blocks = [np.asarray(_normals(self.key, number, np.uint32(block))) for block in range(-(-size // _BLOCK))]
+        values = np.concatenate(blocks)[:size].reshape(shape)
+        return nnx.Param(jnp.asarray(values * np.float32(deviation)))
 
     def filled(self, shape: tuple[int, ...], value: float, kind: type[nnx.Variable] = nnx.Param) -> Any:
         """Returns a parameter (or another kind of variable) with one value everywhere."""
         if self.key is None:
             return kind(jax.ShapeDtypeStruct(shape, jnp.float32))
-        return kind(jnp.full(shape, value, jnp.float32))
+        return kind(jnp.asarray(np.full(shape, value, np.float32)))
 
 
 @functools.partial(jax.jit, static_argnames=("stride", "transposed"))

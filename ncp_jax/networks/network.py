@@ -42,8 +42,15 @@ class Form:
     side: int
 
     def shape(self, batch: int = 1, side: int | None = None) -> tuple[int, ...]:
-        """The shape of an input of ``batch`` examples: square images (or tiles, or a single frame) of that side."""
+        """The shape of an input of ``batch`` examples: square images (or tiles, or a single frame) of that side.
+
+        Raises:
+          UsageError: the side is no number of pixels. ``check`` says whether there are enough of them.
+        """
         side = self.side if side is None else side
+        if side < 1:
+            remedy = f"the benchmark uses {self.side}"
+            raise checks.UsageError(checks.message("a side of at least 1 pixel", str(side), remedy))
         return (batch, *((self.count or 1,) if self.pieces else ()), side, side, CHANNELS)
 
     def check(self, shape: tuple[int, ...]) -> None:

@@ -50,11 +50,15 @@ def _row(stage: StageCount) -> dict[str, Any]:
     }
 
 
-def describe(network: Network, side: int | None = None) -> str:
-    """Returns ``summarise`` as a text table."""
+def describe(network: Network, side: int | None = None, *, stages: bool = True) -> str:
+    """Returns ``summarise`` as a text table; one line without ``stages``."""
     summary = summarise(network, side)
-    lines = [("stage", "output", "params", "multiply-adds")]
-    lines.append(("input", _shapes([summary["input"]]), "", ""))
+    cost = summary["published"]
+    rule = f"as {summary['space']} counts: {cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
+    title = f"{summary['space']}, {summary['task']}: {summary['string']}"
+    if not stages:
+        return f"{title}, input {_shapes([summary['input']])}, {rule}"
+    lines = [("stage", "output", "params", "multiply-adds"), ("input", _shapes([summary["input"]]), "", "")]
     for row in [*summary["stages"], {**summary, "name": "all", "outputs": []}]:
         lines.append((row["name"], _shapes(row["outputs"]), f"{row['params']:,}", f"{row['multiply_adds']:,}"))
     widths = [max(len(line[place]) for line in lines) for place in range(4)]
@@ -62,9 +66,7 @@ def describe(network: Network, side: int | None = None) -> str:
         f"{name:<{widths[0]}}  {outputs:<{widths[1]}}  {params:>{widths[2]}}  {adds:>{widths[3]}}".rstrip()
         for name, outputs, params, adds in lines
     ]
-    cost = summary["published"]
-    rule = f"as {summary['space']} counts: {cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
-    return "\n".join([f"{summary['space']}, {summary['task']}: {summary['string']}", *text, rule])
+    return "\n".join([title, *text, rule])
 
 
 def _shapes(shapes: list[list[int]]) -> str:
