@@ -18,10 +18,10 @@ import jax.numpy as jnp
 from flax import nnx
 from jax.extend.core import jaxprs_in_params
 
-from ncp_jax.networks.layers import ACTIVATION, BATCH_NORM, BIAS, POOLING
+from ncp_jax.networks.layers import ACTIVATION, BATCH_NORM, BIAS, LINEAR_BIAS, POOLING
 from ncp_jax.networks.network import Network
 
-_NAMES = {BATCH_NORM: "normalised", BIAS: "biased", ACTIVATION: "activated", POOLING: "pooled"}
+_NAMES = {BATCH_NORM: "normalised", BIAS: "biased", LINEAR_BIAS: "linear_biased", ACTIVATION: "activated", POOLING: "pooled"}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Operations:
       transposed: multiply-adds of transposed convolutions, by the pixels that they read, without the zeros in between.
       multiplied: multiply-adds of linear layers.
       biased: numbers to which a convolution (not transposed) adds a bias.
+      linear_biased: numbers to which a linear layer adds a bias.
       normalised: numbers that BatchNorm layers return.
       activated: numbers that ReLU and leaky ReLU return.
       pooled: numbers that average pools with a window read; the average over all pixels is not one of them.
@@ -42,6 +43,7 @@ class Operations:
     transposed: int = 0
     multiplied: int = 0
     biased: int = 0
+    linear_biased: int = 0
     normalised: int = 0
     activated: int = 0
     pooled: int = 0
@@ -112,7 +114,7 @@ def published_cost(network: Network, stages: list[StageCount] | None = None) -> 
     their bias additions and two operations a normalised number. TransNAS-Bench-101 (as NASLib counts) adds one operation
     a number that a ReLU returns, the linear layer's multiply-adds and (side + 1)² a channel for the average over all
     pixels; transposed convolutions count nothing, and of a jigsaw's nine tiles the encoder counts one. NAS-Bench-201
-    takes multiply-adds alone.
+    takes multiply-adds and the linear layer's bias.
 
     Args:
       network: a network of ``build``, with values or abstract.
@@ -136,7 +138,7 @@ def published_cost(network: Network, stages: list[StageCount] | None = None) -> 
     if form.space == "nas-bench-mr":
         flops = convolutions
     elif form.space == "nas-bench-201":
-        flops = total["convolved"] + total["multiplied"]
+        flops = total["convolved"] + total["multiplied"] + total["linear_biased"]
     else:
         flops = convolutions + total["activated"] + total["multiplied"]
         if total["multiplied"]:

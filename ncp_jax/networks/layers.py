@@ -20,7 +20,8 @@ from jax.ad_checkpoint import checkpoint_name
 from ncp_jax.types import Array, Float, Key
 
 EPSILON, MOMENTUM = 1e-5, 0.9  # BatchNorm's, those of PyTorch (whose momentum is the weight of the new batch)
-BATCH_NORM, BIAS, ACTIVATION, POOLING = "batch_norm", "bias", "activation", "pooling"
+# What results are named.
+BATCH_NORM, BIAS, LINEAR_BIAS, ACTIVATION, POOLING = "batch_norm", "bias", "linear_bias", "activation", "pooling"
 
 
 _BLOCK = 2**16
@@ -119,7 +120,7 @@ class Linear(nnx.Module):
 
     def __call__(self, x: Float[Array, "*batch c"]) -> Float[Array, "*batch d"]:
         """Returns [..., outputs]."""
-        return x @ self.kernel[...] + self.bias[...]
+        return checkpoint_name(x @ self.kernel[...] + self.bias[...], LINEAR_BIAS)
 
 
 @jax.jit
