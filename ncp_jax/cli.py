@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``build``, ``report``, ``data``. Heavy imports wait for a command."""
+"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``report``, ... Heavy imports wait for a command."""
 
 from __future__ import annotations
 

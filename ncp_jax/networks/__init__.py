@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ncp_jax.networks.build import TASKS, Task, build
+from ncp_jax.networks.builder import TASKS, Task, build
 from ncp_jax.networks.codes import read_code
 from ncp_jax.networks.counting import (
     Operations,

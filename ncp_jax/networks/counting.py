@@ -21,7 +21,13 @@ from jax.extend.core import jaxprs_in_params
 from ncp_jax.networks.layers import ACTIVATION, BATCH_NORM, BIAS, LINEAR_BIAS, POOLING
 from ncp_jax.networks.network import Network
 
-_NAMES = {BATCH_NORM: "normalised", BIAS: "biased", LINEAR_BIAS: "linear_biased", ACTIVATION: "activated", POOLING: "pooled"}
+_NAMES = {
+    BATCH_NORM: "normalised",
+    BIAS: "biased",
+    LINEAR_BIAS: "linear_biased",
+    ACTIVATION: "activated",
+    POOLING: "pooled",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +103,8 @@ def count_stages(network: Network, shape: tuple[int, ...]) -> list[StageCount]:
       UsageError: the network does not take inputs of that shape.
     """
     network.form.check(shape)
-    modules = [*((name, network.stages[name], ()) for name in network.names), ("head", network.head, (shape,))]
+    modules: list[tuple[str, Any, tuple[Any, ...]]] = [(name, network.stages[name], ()) for name in network.names]
+    modules.append(("head", network.head, (shape,)))
     features: Any = jax.ShapeDtypeStruct((math.prod(shape[:-3]), *shape[-3:]), jnp.float32)
     counts = []
     for name, module, static in modules:
@@ -111,8 +118,8 @@ def published_cost(network: Network, stages: list[StageCount] | None = None) -> 
     """Returns the costs of a network by the rules of its benchmark, from its traced shapes.
 
     ``params`` are all trainable numbers. ``flops``, for one image: NAS-Bench-MR takes multiply-adds of convolutions,
-    their bias additions and two operations a normalised number. TransNAS-Bench-101 (as NASLib counts) adds one operation
-    a number that a ReLU returns, the linear layer's multiply-adds and (side + 1)² a channel for the average over all
+    their bias additions and two operations a normalised number. TransNAS-Bench-101 (as NASLib counts) adds one for each
+    number that a ReLU returns, the linear layer's multiply-adds and (side + 1)² a channel for the average over all
     pixels; transposed convolutions count nothing, and of a jigsaw's nine tiles the encoder counts one. NAS-Bench-201
     takes multiply-adds and the linear layer's bias.
 
@@ -155,7 +162,8 @@ def _trace(module: nnx.Module, inputs: Any, *static: Any) -> tuple[Operations, i
       inputs: arrays or shapes, in the structure that the module takes.
       *static: further arguments, constants.
     """
-    graph, params, rest = nnx.split(module, nnx.Param, ...)
+    split: Any = nnx.split(module, nnx.Param, ...)
+    graph, params, rest = split
 
     def forward(params: Any, rest: Any, inputs: Any) -> Any:
         copy = nnx.merge(graph, params, rest)

@@ -37,7 +37,7 @@ class _Concatenation(nnx.Module):
 
     def __call__(self, branches: list[Array]) -> Float[Array, "n i j c"]:
         height, width = branches[self.to].shape[1:3]
-        return self.layer(jnp.concatenate([resize(b, height=height, width=width) for b in branches], axis=-1))
+        return self.layer(jnp.concatenate([resize(b, height, width) for b in branches], axis=-1))
 
 
 class BranchClassifier(nnx.Module):
@@ -66,7 +66,7 @@ class BranchSegmenter(nnx.Module):
 
     def __call__(self, branches: list[Array], shape: tuple[int, ...]) -> Float[Array, "n h w classes"]:
         """Returns logits [n, height, width, classes]."""
-        return resize(self.classifier(self.join(branches)), height=shape[-3], width=shape[-2])
+        return resize(self.classifier(self.join(branches)), shape[-3], shape[-2])
 
 
 class Classifier(nnx.Module):

@@ -166,7 +166,7 @@ def relu(x: Array) -> Array:
 
 @jax.jit
 def leaky_relu(x: Array) -> Array:
-    """x where positive, 0.2 x elsewhere, named for the count."""
+    """max(x, 0.2 x), named for the count."""
     return checkpoint_name(jax.nn.leaky_relu(x, 0.2), ACTIVATION)
 
 
@@ -217,8 +217,8 @@ def global_average(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
     return x.mean(axis=(1, 2))
 
 
-@functools.partial(jax.jit, static_argnames=("height", "width"))
-def resize(x: Float[Array, "n h w c"], *, height: int, width: int) -> Float[Array, "n height width c"]:
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def resize(x: Float[Array, "n h w c"], height: int, width: int) -> Float[Array, "n height width c"]:
     """Bilinear interpolation between pixel centres, without antialiasing; counted as no operation."""
     if x.shape[1:3] == (height, width):
         return x

@@ -71,11 +71,8 @@ class Fusion(nnx.Module):
                 part = layer(branches[source])
                 if source > target:
                     part = enlarge(part, 2)
-                if total is None:
-                    total = part
-                else:
-                    # Sides that are not multiples of 32 make an enlarged branch a pixel too large.
-                    total = total + resize(part, height=total.shape[1], width=total.shape[2])
+                # Sides that are not multiples of 32 make an enlarged branch a pixel too large.
+                total = part if total is None else total + resize(part, *total.shape[1:3])
             fused.append(relu(total))
         for layer in self.new:
             fused.append(layer(fused[-1]))

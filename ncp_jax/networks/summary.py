@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ncp_jax.networks.counting import StageCount, count_stages, published_cost
 from ncp_jax.networks.network import Network
 from ncp_jax.spaces import get_space
@@ -17,9 +19,10 @@ def summarise(network: Network, side: int | None = None) -> dict[str, Any]:
       side: pixels a side of the image, tile or frame; the benchmark's without it.
 
     Returns:
-      A dictionary that JSON can hold: ``space``, ``task``, ``code``, ``string``, ``input`` (a shape), ``stages`` (a list
-      of ``name``, ``outputs`` (shapes, finest first), ``params``, ``multiply_adds``), ``params`` and ``multiply_adds``
-      of all, and ``published``: ``params`` and ``flops`` as the benchmark counts them (see ``published_cost``).
+      A dictionary that JSON can hold: ``space``, ``task``, ``code``, ``string``, ``input`` (a shape), ``stages`` (each
+      with ``name``, ``outputs`` (shapes, finest first), ``params``, ``multiply_adds``), ``params`` and
+      ``multiply_adds`` of all, and ``published``: ``params`` and ``flops`` as the benchmark counts them (see
+      ``published_cost``).
 
     Raises:
       UsageError: the side is too small for the network's strides.
@@ -32,7 +35,7 @@ def summarise(network: Network, side: int | None = None) -> dict[str, Any]:
         "space": form.space,
         "task": form.task,
         "code": list(form.code),
-        "string": get_space(form.space).to_string(form.code),
+        "string": get_space(form.space).to_string(np.array(form.code)),
         "input": list(shape),
         "stages": rows,
         "params": sum(row["params"] for row in rows),

@@ -65,9 +65,7 @@ def test_multi_resolution_networks_take_any_sides(height: int, width: int) -> No
     assert shape_of_output(network, (1, height, width, 3)) == (1, height, width, 19)
 
 
-@pytest.mark.parametrize(
-    "modules", ["1114", "1344", "13434", "133324", "114311"]
-)
+@pytest.mark.parametrize("modules", ["1114", "1344", "13434", "133324", "114311"])
 def test_pixel_heads_return_the_size_of_the_image_whatever_the_stride(modules: str) -> None:
     code = get_space("transnas-macro").from_string(f"64-{modules}-basic")
     for task in ("segmentsemantic", "normal"):
@@ -80,7 +78,9 @@ def test_abstract_and_real_networks_have_one_structure() -> None:
     for space, code in SMALL.items():
         real = nnx.state(build(space, code))
         shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), real)
-        assert shapes == jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), nnx.state(build(space, code, abstract=True)))
+        assert shapes == jax.tree.map(
+            lambda leaf: (leaf.shape, leaf.dtype), nnx.state(build(space, code, abstract=True))
+        )
 
 
 def test_the_key_makes_the_weights() -> None:

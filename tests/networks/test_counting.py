@@ -39,7 +39,7 @@ class Little(nnx.Module):
     def __call__(self, x):
         x = relu(self.norm(self.first(x)))
         self.unused(x)
-        x = resize(self.grow(average_pool(x, window=3, stride=1)), height=9, width=5)
+        x = resize(self.grow(average_pool(x, window=3, stride=1)), 9, 5)
         return self.last(global_average(x))
 
 

@@ -101,7 +101,7 @@ def test_resize_interpolates_between_pixel_centres(height: int, width: int) -> N
     a, b = (rows - up)[:, None, None], (columns - left)[:, None]
     top = (1 - b) * PIXELS[:, up][:, :, left] + b * PIXELS[:, up][:, :, right]
     bottom = (1 - b) * PIXELS[:, down][:, :, left] + b * PIXELS[:, down][:, :, right]
-    np.testing.assert_allclose(resize(PIXELS, height=height, width=width), (1 - a) * top + a * bottom, atol=1e-5)
+    np.testing.assert_allclose(resize(PIXELS, height, width), (1 - a) * top + a * bottom, atol=1e-5)
 
 
 def test_enlarge_repeats_pixels() -> None:
