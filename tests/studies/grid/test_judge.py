@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncp_jax import MetricSpec, Table, get_space
+from ncp_jax import MetricSpec, Table, cost_model, get_space
 from ncp_jax.searchers import Runs
 from ncp_jax.studies.grid import judge as module
 from ncp_jax.studies.grid.judge import Judge, flops_of
