@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``cost``, ``rank``, ``order``, ``report``, ``data``. Heavy imports wait for a command."""
+"""The command line: ``ncp-jax search``, ``cost``, ``rank``, ``order``, ``report``, ``data``. Heavy imports wait."""
 
 from __future__ import annotations
 

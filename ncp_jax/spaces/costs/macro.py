@@ -4,11 +4,10 @@ A module is two residual blocks of two ReLU-convolution-BatchNorm each; its firs
 resolution, with a 1x1 convolution and BatchNorm around it where anything changes. Counted as ``layers`` says, with a
 task's head as ``heads`` says, the costs are those published with NASLib (github.com/automl/NASLib) to the last digit.
 
-The relaxed cost reads a relaxed code as the chances of each module type at each place. It carries the chances of every
-(doublings, halvings) from module to module and adds up what each type costs there: where the shares of each place sum
-to one it is the expected cost of a network drawn from them, a polynomial that is linear in the shares of each place,
-equal to the exact cost at codes. Networks that no code denotes (too often doubled or halved, absent modules in the
-middle) have their own costs in it.
+The relaxed cost takes the shares of a relaxed code for the chances of each module type. It carries the chances of every
+(doublings, halvings) from module to module and adds up what each type costs there: the expected cost of a network drawn
+from these chances, a polynomial that is linear in the shares of each place, equal to the exact cost at codes. Networks
+that no code denotes (too often doubled or halved, absent modules in the middle) have their own costs in it.
 """
 
 from __future__ import annotations

@@ -96,10 +96,21 @@ def table_counter(
     return lambda codes: count_rows(space, codes, count)
 
 
-def shares_of(space: Space, relaxed: Any) -> Array:
-    """Relaxed codes [..., f] as floating shares [..., d, letters]; UsageError for a wrong shape."""
+def shares_of(space: CategoricalSpace, relaxed: Any) -> Array:
+    """Relaxed codes [..., f] as shares [..., d, letters] of one at each position; UsageError for a wrong shape.
+
+    Each position is divided by its sum, so that a cost says which letters are dear and not that all of them had better
+    be few; a position without a positive sum shares evenly. Shares are chances within the space's box. Letters that no
+    code has at a position count as nothing.
+    """
     relaxed = floating(space, relaxed)
-    return relaxed.reshape(*relaxed.shape[:-1], space.length, -1)
+    there = np.array([[letter in values for letter in range(space.letters)] for values in space.values])
+    given = relaxed.reshape(*relaxed.shape[:-1], *there.shape) * there
+    total = given.sum(axis=-1, keepdims=True)
+    # The inner choice keeps the gradient finite where the outer one does not look.
+    shares = given / jnp.where(total > 0, total, 1)
+    even = jnp.asarray(there / there.sum(axis=-1, keepdims=True), given.dtype)
+    return jnp.where(total > 0, shares, even)
 
 
 def floating(space: Space, relaxed: Any) -> Array:

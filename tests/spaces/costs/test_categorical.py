@@ -91,6 +91,22 @@ def test_relaxed_is_the_expected_cost_of_a_code_drawn_from_the_shares(name, task
 
 
 @pytest.mark.parametrize(("name", "task"), FEW)
+def test_shares_count_by_their_proportions(name, task):
+    """Also where there are none; letters that no code has at a position change nothing."""
+    space = get_space(name)
+    model = cost_model(space, task)
+    point = np.random.default_rng(2).uniform(0.1, 1, size=(space.length, space.letters))
+    scaled = point * np.linspace(0.5, 3, space.length)[:, None]
+    nothing, even = np.zeros_like(point), np.ones_like(point)
+    odd = np.array([[letter not in values for letter in range(space.letters)] for values in space.values])
+    for one, other in ((point, scaled), (nothing, even), (point, np.where(odd, 7.0, point))):
+        for cost in SCALES:
+            np.testing.assert_allclose(model.relaxed(one.ravel())[cost], model.relaxed(other.ravel())[cost], rtol=1e-5)
+    slopes = jax.grad(lambda x: model.relaxed(x)["flops"])(jnp.zeros(space.features))
+    assert np.isfinite(slopes).all()
+
+
+@pytest.mark.parametrize(("name", "task"), FEW)
 def test_batched_equals_per_row_and_does_not_recompile(name, task):
     space = get_space(name)
     model, codes = cost_model(space, task), sample(space, 64)
