@@ -235,7 +235,11 @@ def _predictor_and_table(
     shipped = None if config.retrain else load_shipped(family)
     if shipped is None:
         table = _training_table(name, family)
-        predictor, origin = _trained(with_flops(table) if _needs_flops(config) else table, config, say)
+        # FLOPs that are limited or sought have to be known to the predictor, even where they are not in its table.
+        sought = config.max_gflops is not None or "flops" in map(
+            str.lower, _names((*config.maximize, *config.minimize))
+        )
+        predictor, origin = _trained(with_flops(table) if sought else table, config, say)
         return name, for_task(predictor, task), load_table(name) if table.name != name else table, origin
     predictor, card = shipped
     quality = card.get("tau", {}).get(task)
@@ -298,12 +302,6 @@ def with_flops(table: Table) -> Table:
         metrics=(*table.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
         hashes=table.hashes,
     )
-
-
-def _needs_flops(config: SearchConfig) -> bool:
-    """True where FLOPs are limited or sought, so that a predictor has to know them even if its table does not."""
-    sought = _names((*config.maximize, *config.minimize))
-    return config.max_gflops is not None or "flops" in [name.lower() for name in sought]
 
 
 def for_task(predictor: Predictor, task: str) -> Predictor:
