@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
     from ncp_jax.searchers import Candidates, SearchSession, make_searcher
-    from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, get_space
+    from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
     from ncp_jax.studies.grid import Grid, read_grid, run_study
     from ncp_jax.studies.report import write_report
     from ncp_jax.studies.search import SearchConfig, run_search
@@ -30,7 +30,7 @@ _WHERE = {
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
     "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
     "searchers": ("Candidates", "SearchSession", "make_searcher"),
-    "spaces": ("SPACES", "Bounds", "Space", "cost_model", "get_space"),
+    "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
     "studies.grid": ("Grid", "read_grid", "run_study"),
     "studies.report": ("write_report",),
     "studies.search": ("SearchConfig", "run_search"),
@@ -62,6 +62,7 @@ __all__ = [
     "UsageError",
     "build",
     "cost_model",
+    "cost_tasks",
     "count_operations",
     "count_parameters",
     "fit",

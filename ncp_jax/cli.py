@@ -1,4 +1,4 @@
-"""The command line: ``ncp-jax search``, ``rank``, ``order``, ``report``, ... Heavy imports wait for a command."""
+"""The command line: ``ncp-jax search``, ``cost``, ``rank``, ``order``, ``report``, ... Heavy imports wait."""
 
 from __future__ import annotations
 
@@ -100,6 +100,27 @@ class Search:
 
 
 _Names = Annotated[tuple[str, ...], tyro.conf.Positional]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cost:
+    """Count the parameters and FLOPs of codes: exact integers, in the convention of the space's published figures."""
+
+    codes: _Names = ()
+    """Codes, each as its architecture string or as its integers with commas between them."""
+    space: str = "nas-bench-mr"
+    """Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro."""
+    task: str | None = None
+    """Whose head and image are counted: class_scene (TransNAS) and cifar10 (NAS-Bench-201) without it."""
+    json: bool = False
+    """Print JSON."""
+
+    def run(self) -> None:
+        """Prints a line a code."""
+        from ncp_jax.studies.cost import describe, run_cost
+
+        result = run_cost(self.codes, space=self.space, task=self.task)
+        print(json.dumps(result.summary, indent=1) if self.json else describe(result), flush=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -333,6 +354,7 @@ class Version:
 
 Command = (
     Annotated[Search, _sub("search")]
+    | Annotated[Cost, _sub("cost")]
     | Annotated[Rank, _sub("rank")]
     | Annotated[Order, _sub("order")]
     | Annotated[Build, _sub("build")]

@@ -60,7 +60,7 @@ def test_help_needs_no_jax() -> None:
 def test_help_lists_the_commands(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("search", "data", "version"):
+    for command in ("search", "cost", "data", "version"):
         assert command in out
     assert run("version")[1].strip().count(".") == 2
 
@@ -171,6 +171,49 @@ def test_max_gflops(run: Run, limit: float) -> None:
     assert (counts <= limit * 1e9).all()
     assert result["max_gflops"] == limit
     assert "flops" not in result["objective"]["minimize"]
+
+
+@pytest.mark.parametrize(("task", "limit"), [("transnas-macro/jigsaw", 0.2), ("nas-bench-201/imagenet16-120", 0.02)])
+def test_max_gflops_of_a_task(run: Run, task: str, limit: float, mirror: Path) -> None:
+    """The limit is on the network of that task: its image, its head."""
+    status, out, err = run("search", "--task", task, *SMALL, "--members", 1, "--json", "--max-gflops", limit)
+    assert status == 0, err
+    result = json.loads(out)
+    space, _, name = task.partition("/")
+    model = cost_model(get_space(space), name)
+    counts = model.exact(np.array([row["code"] for row in result["top"]]))["flops"]
+    assert (counts <= limit * 1e9).all()
+    np.testing.assert_allclose([row["gflops"] for row in result["top"]], counts / 1e9)
+    assert "flops" not in result["objective"]["minimize"]
+
+
+def test_cost(run: Run) -> None:
+    """One code in two forms: the string of the authors' list, the integers of the code."""
+    text = "96_128-1_1_1_48-1_2_1_1_128_8-1_3_1_1_1_8_8_8-1_4_1_1_1_1_8_8_8_8-64"
+    space = get_space("nas-bench-mr")
+    code = space.from_string(text)
+    exact = {cost: int(count) for cost, count in cost_model(space).exact(code).items()}
+    status, out, err = run("cost", text, ",".join(map(str, code)), "--json")
+    assert (status, err) == (0, "")
+    result = json.loads(out)
+    assert (result["space"], result["task"]) == ("nas-bench-mr", "")
+    row = {"code": code.tolist(), "string": space.to_string(code), **exact}
+    assert result["codes"] == [row, row]
+    assert all(isinstance(result["codes"][0][cost], int) for cost in ("params", "flops"))
+    status, out, _ = run("cost", "--space", "nas-bench-mr", text)
+    assert status == 0
+    title, head, line = out.splitlines()
+    assert (title, head.split()) == ("nas-bench-mr", ["params", "flops", "architecture"])
+    assert line.split() == [str(exact["params"]), str(exact["flops"]), space.to_string(code)]
+
+
+def test_cost_of_what_is_no_code(run: Run) -> None:
+    status, line = failure(run("cost", "--space", "micro", "0,0,0,0,0,4"))
+    assert status == 2
+    assert "position 5 (edge 2>3) to be one of 0, 1, 2, 3, got 4" in line
+    status, line = failure(run("cost", "--space", "macro", "64-1234-basic", "--task", "video"))
+    assert status == 2
+    assert "expected a known task of transnas-macro, got 'video'; choose from: class_scene" in line
 
 
 def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:

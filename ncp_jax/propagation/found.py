@@ -91,7 +91,7 @@ class Found:
         lines = [["rank", *head]]
         for i, text in enumerate(self.strings()):
             cells = [f"{self.mean[i, j]:.3f} ±{self.spread[i, j]:.3f}" for j in shown]
-            cells += [f"{c[i]:.3f}" for c in self.costs.values()]
+            cells += [f"{c[i]:.3f}" if c[i] >= 0.1 else f"{c[i]:.3g}" for c in self.costs.values()]
             lines.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", text])
         widths = [max(len(line[j]) for line in lines) for j in range(len(lines[0]))]
         return "\n".join(

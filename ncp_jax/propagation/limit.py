@@ -10,7 +10,8 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.propagation.found import Found, in_calls
 from ncp_jax.propagation.gradients import Invertible
-from ncp_jax.spaces import Bounds, CostModel, cost_model
+from ncp_jax.spaces import Bounds, CostModel, cost_model_for
+from ncp_jax.spaces.base import CategoricalSpace
 from ncp_jax.types import Bool, Float, Int
 
 
@@ -24,6 +25,7 @@ class Limit:
       model: exact costs of the space, None where they are not known.
       unit: GFLOPs in a unit of the predicted metric "flops".
       ceiling: the limit on that metric in standard units, by name; empty where it is not predicted.
+      cheapest: the relaxed code [f] within the bounds that costs least, as far as costs are known.
     """
 
     gflops: float
@@ -31,6 +33,7 @@ class Limit:
     model: CostModel | None
     unit: float
     ceiling: dict[str, float]
+    cheapest: Float[np.ndarray, " f"]
 
     @classmethod
     def make(cls, bounds: Bounds, predictor: Invertible, gflops: float) -> Limit:
@@ -40,7 +43,7 @@ class Limit:
           UsageError: not a number above zero, FLOPs are neither known nor predicted, no code of the bounds is within.
         """
         checks.positive("max_gflops", gflops)
-        model, unit, ceiling = cost_model(bounds.space), 1.0, {}
+        model, unit, ceiling = cost_model_for(bounds.space, predictor.metrics), 1.0, {}
         names = [m.name for m in predictor.metrics]
         if "flops" in names:
             i = names.index("flops")
@@ -54,8 +57,9 @@ class Limit:
                     "leave out the GFLOPs limit",
                 )
             )
+        cheapest = _cheapest(bounds, model)
         if model is not None:
-            least = float(model.in_units(np.asarray(bounds.project(jnp.asarray(bounds.lower)))[None])["flops"][0])
+            least = float(model.in_units(np.asarray(bounds.project(jnp.asarray(cheapest)))[None])["flops"][0])
             if gflops < least:
                 raise checks.UsageError(
                     checks.message(
@@ -64,17 +68,17 @@ class Limit:
                         "raise the limit",
                     )
                 )
-        return cls(gflops, bounds, model, unit, ceiling)
+        return cls(gflops, bounds, model, unit, ceiling, cheapest)
 
     def pull_back(self, relaxed: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
-        """Moves each code over the limit straight towards the cheapest corner of the box until it fits.
+        """Moves each code over the limit straight towards the cheapest one until it fits.
 
-        Exact costs rise with every position, so along that line the cost of the projected code is monotone and
-        bisection finds the last point that fits.
+        Along that line the cost of the projected code falls where each position adds costs of its own, and bisection
+        finds the last point that fits; elsewhere (TransNAS macro) it finds one that does.
         """
         if self.model is None:
             return relaxed
-        low = np.asarray(self.bounds.lower)
+        low = self.cheapest
 
         def fits(points: np.ndarray) -> np.ndarray:
             assert self.model is not None
@@ -120,3 +124,12 @@ class Limit:
         if self.model is not None:
             return found.costs["flops"]
         return found.mean[:, [m.name for m in found.metrics].index("flops")] * self.unit
+
+
+def _cheapest(bounds: Bounds, model: CostModel | None) -> Float[np.ndarray, " f"]:
+    """The relaxed code of fewest FLOPs: the lower corner of a box of counts, one of the listed codes elsewhere."""
+    if model is None or not isinstance(bounds.space, CategoricalSpace):
+        return np.asarray(bounds.lower)
+    codes = bounds.space.all_codes()
+    codes = codes[np.asarray(bounds.contains(jnp.asarray(codes)))]
+    return np.asarray(bounds.space.encode(jnp.asarray(codes[model.exact(codes)["flops"].argmin()])))

@@ -25,7 +25,7 @@ from ncp_jax.propagation.limit import Limit
 from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
 from ncp_jax.propagation.polish import polish
 from ncp_jax.propagation.processes import gather, smallest
-from ncp_jax.spaces import Bounds, CostModel, cost_model, get_space
+from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
 from ncp_jax.types import Bool, Float, Int, Key
 
 RESTART = 2**31  # keys of restarts: fold_in(key, RESTART + round), out of the way of the codes' own numbers
@@ -113,7 +113,8 @@ class _Search:
       config: settings of the loop.
       bounds: what may be found.
       limit: the limit on GFLOPs.
-      model: exact costs to follow, where that is wanted and they are known.
+      known: exact costs of the space, None where they are not known.
+      model: the same where they are to be followed, else None.
     """
 
     judge: Invertible
@@ -123,6 +124,7 @@ class _Search:
     config: PropagationConfig
     bounds: Bounds
     limit: Limit | None
+    known: CostModel | None
     model: CostModel | None
 
     @classmethod
@@ -140,8 +142,9 @@ class _Search:
         if isinstance(objective, Objective):
             followed = predictor.select(tuple(dict.fromkeys((*objective.names, *ceiling))))
             slim = weights_of(objective, followed.metrics, ceiling)
-        model = cost_model(bounds.space) if config.exact_costs else None
-        return cls(predictor, followed, weights, slim, config, bounds, limit, model)
+        known = cost_model_for(bounds.space, predictor.metrics)
+        model = known if config.exact_costs else None
+        return cls(predictor, followed, weights, slim, config, bounds, limit, known, model)
 
     def run(self, starts: Starts, key: Key | None, plan: Plan, execution: Execution) -> Found:
         """Compiles, then moves and ranks portion after portion, then polishes what came out best."""
@@ -219,9 +222,8 @@ class _Search:
         """Scores distinct codes, so many in a call; the order is left to ``merge``."""
         space = self.bounds.space
         mean, spread = in_calls(lambda some: self.judge(space.encode(jnp.asarray(some))), codes, rows)
-        known = cost_model(space)
-        exact = known.in_units(codes) if known else {}
-        for column, name in exact_columns(self.judge.metrics, known).items():
+        exact = self.known.in_units(codes) if self.known else {}
+        for column, name in exact_columns(self.judge.metrics, self.known).items():
             # What is known exactly is not predicted.
             mean[:, column], spread[:, column] = exact[name], 0.0
         # In NumPy: how many were found differs from call to call, and JAX would compile for each number.

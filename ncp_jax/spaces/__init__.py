@@ -6,7 +6,7 @@ from ncp_jax import checks
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.bounds import Bounds, parse_bounds
 from ncp_jax.spaces.cells import NAS_BENCH_201, TRANSNAS_MICRO
-from ncp_jax.spaces.costs import CostModel, cost_model
+from ncp_jax.spaces.costs import CostModel, cost_model, cost_model_for, cost_tasks
 from ncp_jax.spaces.macro import TRANSNAS_MACRO
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR
 
@@ -33,4 +33,15 @@ def get_space(name: str) -> Space:
     return SPACES[ALIASES.get(known, known)]
 
 
-__all__ = ["ALIASES", "SPACES", "Bounds", "CostModel", "Space", "cost_model", "get_space", "parse_bounds"]
+__all__ = [
+    "ALIASES",
+    "SPACES",
+    "Bounds",
+    "CostModel",
+    "Space",
+    "cost_model",
+    "cost_model_for",
+    "cost_tasks",
+    "get_space",
+    "parse_bounds",
+]

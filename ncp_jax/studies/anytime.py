@@ -18,7 +18,7 @@ from ncp_jax.propagation import Objective, PropagationConfig
 from ncp_jax.propagation.engine import Shape, run
 from ncp_jax.propagation.gradients import exact_columns
 from ncp_jax.propagation.polish import polish
-from ncp_jax.spaces import Space, cost_model, get_space
+from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int, Key
 
 BUDGETS = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
@@ -101,7 +101,7 @@ def scoring(predictor: Predictor, objective: Objective) -> Score:
     Costs that the space knows exactly are computed from the code (in float32), everything else is the ensemble's mean.
     """
     space = get_space(predictor.space)
-    model, sought = cost_model(space), predictor.select(objective.names)
+    model, sought = cost_model_for(space, predictor.metrics), predictor.select(objective.names)
     exact = exact_columns(sought.metrics, model)
     push = np.asarray(objective.weights(sought.metrics).push)
     predicted = [i for i in range(len(push)) if i not in exact]
@@ -161,7 +161,7 @@ def inversion(predictor: Predictor, objective: Objective, score: Score, rounds: 
     # Tiles no larger than a member's share of a round: the engine's own are made for thousands of codes.
     shape = Shape(max(1, -(-rounds.codes // members)), 2 if members % 2 == 0 else 1)
     box = (jnp.asarray(space.lower), jnp.asarray(space.upper))
-    model = cost_model(space) if rounds.config.exact_costs else None
+    model = cost_model_for(space, predictor.metrics) if rounds.config.exact_costs else None
     # Compiles the starts of the second round: warming up ends within the first.
     _starts(space, jax.random.key(0), rounds, [space.from_string(space.example)])
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.files import atomic_write
-from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.spaces import cost_model_for, get_space
 
 if TYPE_CHECKING:
     from ncp_jax.ordering.relations import Reliability
@@ -55,7 +55,7 @@ def search_figure(result: SearchResult, path: Path) -> Path:
     start_mean, start_spread = (
         np.asarray(a)[:, column] for a in result.predictor(space.encode(jnp.asarray(found.starts)))
     )
-    model = cost_model(space)
+    model = cost_model_for(space, result.predictor.metrics)
     figure, axes = new_axes()
     if model is not None:
         table = result.table

@@ -12,7 +12,7 @@ import numpy as np
 from ncp_jax.benchmarks import Table
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, PropagationConfig, propagate
-from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.spaces import cost_model_for, get_space
 from ncp_jax.studies.cross_validation import main_metrics
 from ncp_jax.studies.search import default_objective, for_task
 from ncp_jax.training import Recipe, fit
@@ -45,7 +45,7 @@ def train_opponents(table: Table, recipe: Recipe, *, members: int, seed: int) ->
 
 def gflops_limits(table: Table, quantiles: tuple[float, ...]) -> tuple[float | None, ...]:
     """No limit, then the given quantiles of the table's own GFLOPs."""
-    model = cost_model(get_space(table.space))
+    model = cost_model_for(get_space(table.space), table.metrics)
     assert model is not None
     flops = model.in_units(np.asarray(table.codes))["flops"]
     return (None, *(float(np.quantile(flops, q)) for q in quantiles))
@@ -72,7 +72,7 @@ def contest(
       standard deviations of the metric), "margin_measured" (against the rival's measured value), "beats".
     """
     (metric,) = main_metrics(table, [task])
-    model = cost_model(get_space(table.space))
+    model = cost_model_for(get_space(table.space), table.metrics)
     assert model is not None
     short = for_task(opponents.proposer, task)
     main = short.main

@@ -21,7 +21,7 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
 from ncp_jax.propagation.execution import find_devices
-from ncp_jax.spaces import Bounds, cost_model, get_space, parse_bounds
+from ncp_jax.spaces import Bounds, cost_model_for, get_space, parse_bounds
 from ncp_jax.studies.experiment import ProgressBar
 from ncp_jax.studies.records import write_json
 from ncp_jax.studies.runcard import run_card
@@ -234,7 +234,12 @@ def _predictor_and_table(
     family, _, task = name.partition("/")
     shipped = None if config.retrain else load_shipped(family)
     if shipped is None:
-        predictor, origin = _trained(table := _training_table(name, family), config, say)
+        table = _training_table(name, family)
+        # FLOPs that are limited or sought have to be known to the predictor, even where they are not in its table.
+        sought = config.max_gflops is not None or "flops" in map(
+            str.lower, _names((*config.maximize, *config.minimize))
+        )
+        predictor, origin = _trained(with_flops(table) if sought else table, config, say)
         return name, for_task(predictor, task), load_table(name) if table.name != name else table, origin
     predictor, card = shipped
     quality = card.get("tau", {}).get(task)
@@ -285,7 +290,7 @@ def _shipped_hash(predictor: Predictor) -> dict[str, str]:
 
 def with_flops(table: Table) -> Table:
     """Adds the exact GFLOPs of a space with a cost model as a column, so that a limit can steer the search."""
-    model = cost_model(get_space(table.space))
+    model = cost_model_for(get_space(table.space), table.metrics)
     if model is None or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]

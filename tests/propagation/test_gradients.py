@@ -16,7 +16,7 @@ from ncp_jax.propagation import Objective, ObjectiveWeights, PropagationConfig, 
 from ncp_jax.propagation.gradients import exact_columns, fixed_slopes, members_of, slopes, tile_gradient
 from ncp_jax.propagation.objective import weights_of
 from ncp_jax.spaces import cost_model, get_space
-from ncp_jax.spaces.costs import _params_by_side
+from ncp_jax.spaces.costs.multi_resolution import _params_by_side
 from ncp_jax.types import Array, Params
 
 Make = Callable[..., Predictor]

@@ -8,7 +8,7 @@ import numpy as np
 
 from ncp_jax.benchmarks import Table
 from ncp_jax.searchers import Runs
-from ncp_jax.spaces import cost_model, get_space
+from ncp_jax.spaces import cost_model_for, get_space
 from ncp_jax.studies.hypervolume import hypervolume
 from ncp_jax.studies.trace import table_ranks
 from ncp_jax.types import Float, Int
@@ -107,7 +107,7 @@ def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:
     for spec in table.metrics:
         if spec.kind == "cost" and spec.name == "flops" and float(table.column("flops").min()) > 0:
             return np.asarray(table.column("flops"), np.float64), spec.unit
-    model = cost_model(get_space(table.space))
+    model = cost_model_for(get_space(table.space), table.metrics)
     if model is None:
         return None, ""
     return np.asarray(model.in_units(np.asarray(table.codes))["flops"], np.float64), "GMAC"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncp_jax import MetricSpec, Table, get_space
+from ncp_jax import MetricSpec, Table, cost_model, get_space
 from ncp_jax.searchers import Runs
 from ncp_jax.studies.grid import judge as module
 from ncp_jax.studies.grid.judge import Judge, flops_of
@@ -140,10 +140,16 @@ def test_where_flops_come_from(mine: Table, tiny_table: Table) -> None:
     assert unit == "GMAC"
     space = get_space("transnas-micro")
     codes = np.asarray(space.all_codes())[:4]
-    without = [MetricSpec("acc")]
-    table = Table.from_arrays("four", space=space, codes=codes, values=np.arange(4.0)[:, None], metrics=without)
-    assert flops_of(table) == (None, "")
-    assert "hypervolume" not in Judge(table, "acc", None, NO_COSTS).results(make_runs(table, "acc"))[1]
+    for task, flops_known in (("", True), ("jigsaw", True), ("mine", False)):
+        without = [MetricSpec("acc", task=task)]
+        table = Table.from_arrays("four", space=space, codes=codes, values=np.arange(4.0)[:, None], metrics=without)
+        result = Judge(table, "acc", None, NO_COSTS).results(make_runs(table, "acc"))[1]
+        assert ("hypervolume" in result) == flops_known
+        if flops_known:
+            exact = cost_model(space, task or None).exact(codes)["flops"]
+            np.testing.assert_allclose(flops_of(table)[0], exact / 1e9)
+        else:
+            assert flops_of(table) == (None, "")
     # A column of FLOPs with a zero has no logarithm.
     metrics = [*without, MetricSpec("flops", direction="minimize", kind="cost")]
     pairs = np.stack([np.arange(4.0), np.arange(4.0)], axis=1)

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import SPACES, cost_model
+from ncp_jax.spaces import cost_model
 from ncp_jax.spaces.costs import exact_cost, relaxed_cost
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR
 
@@ -112,16 +110,6 @@ def test_linear_in_each_count():
         line[:, place] = [1.0, 2.25, 3.5]
         for values in jax.jit(relaxed_cost)(line).values():
             np.testing.assert_allclose(values[1], (values[0] + values[2]) / 2, rtol=1e-6)
-
-
-def test_registry():
-    model = cost_model(NAS_BENCH_MR)
-    assert model.name == "nas-bench-mr"
-    assert dict(model.units) == {"flops": "GMAC", "params": "M"}
-    assert model.exact is exact_cost
-    assert model.relaxed is relaxed_cost
-    assert hash(model) == hash(dataclasses.replace(model))
-    assert [name for name, space in SPACES.items() if cost_model(space) is not None] == ["nas-bench-mr"]
 
 
 def test_bad_codes():

@@ -12,45 +12,20 @@ Source of the architecture: Ding et al., ICLR 2022, arXiv 2103.13253, and the au
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax import checks
-from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.costs.model import UNITS, CostModel, count_rows, floating
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
-from ncp_jax.types import Array, Float
+from ncp_jax.types import Array, Float, Int
 
 CLASSES = 50
 SIDES = (32, 16, 8, 4)  # pixels a side of branch 0..3, for an image of 128; the stem halves it twice
 STEM_SIDE = 64
-_UNIT = {"GMAC": 1e9, "M": 1e6}
-
-
-@dataclasses.dataclass(frozen=True)
-class CostModel:
-    """Costs of the codes of one space. Lower is better, all of them.
-
-    Attributes:
-      name: the space's name.
-      units: for each cost, the unit of ``relaxed`` ("flops": "GMAC", "params": "M").
-      exact: codes [..., d] -> {cost: int64 [...]}, plain counts (not in ``units``), on the host, codes checked.
-      relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jit-able. Codes may be
-        given where a space's relaxed form is the code itself.
-    """
-
-    name: str
-    units: Mapping[str, str] = dataclasses.field(hash=False)
-    exact: Callable[[Any], dict[str, np.ndarray]] = dataclasses.field(repr=False)
-    relaxed: Callable[[Any], dict[str, Array]] = dataclasses.field(repr=False)
-
-    def in_units(self, codes: Any) -> dict[str, Float[np.ndarray, "*batch"]]:
-        """Exact costs of codes [..., d] as float64 in ``units`` (billions of multiply-adds, millions of parameters)."""
-        return {cost: count / _UNIT[self.units[cost]] for cost, count in self.exact(codes).items()}
+# Every setting of the benchmark: they share one count.
+TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p", "3ddet")
 
 
 def _convolution(kernel: int, inputs: Any, outputs: Any) -> Any:
@@ -119,12 +94,14 @@ def exact_cost(codes: Any) -> dict[str, np.ndarray]:
     Raises:
       UsageError: a code is not legal.
     """
-    rows = NAS_BENCH_MR.check(codes)
+    return count_rows(NAS_BENCH_MR, codes, _count)
+
+
+def _count(rows: Int[np.ndarray, "n 27"]) -> dict[str, np.ndarray]:
     sides = _params_by_side(list(np.ascontiguousarray(rows.T, dtype=np.int64)))
-    shape = np.shape(codes)[:-1]
     return {
-        "flops": sum(side * side * params for side, params in sides).reshape(shape),
-        "params": sum(params for _, params in sides).reshape(shape),
+        "flops": sum(side * side * params for side, params in sides),
+        "params": sum(params for _, params in sides),
     }
 
 
@@ -138,12 +115,7 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
       ``{"flops": GMACs, "params": millions}`` [...], in the floating type given (float32 for integers); at legal codes
       equal to ``exact_cost`` to the precision of that type.
     """
-    relaxed = jnp.asarray(relaxed)
-    if relaxed.ndim == 0 or relaxed.shape[-1] != NAS_BENCH_MR.features:
-        expected = f"codes of {NAS_BENCH_MR.name} [..., {NAS_BENCH_MR.features}]"
-        raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "give all positions of each code"))
-    if not jnp.issubdtype(relaxed.dtype, jnp.floating):
-        relaxed = relaxed.astype(jnp.float32)
+    relaxed = floating(NAS_BENCH_MR, relaxed)
     sides = _params_by_side([relaxed[..., place] for place in range(NAS_BENCH_MR.features)])
     return {
         "flops": sum(side * side * 1e-9 * params for side, params in sides),
@@ -151,16 +123,6 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
     }
 
 
-_COSTS = {
-    NAS_BENCH_MR.name: CostModel(
-        name=NAS_BENCH_MR.name,
-        units=MappingProxyType({"flops": "GMAC", "params": "M"}),
-        exact=exact_cost,
-        relaxed=relaxed_cost,
-    ),
-}
-
-
-def cost_model(space: Space) -> CostModel | None:
-    """The cost model of a space, None where there is none."""
-    return _COSTS.get(space.name)
+def nas_bench_mr_model(task: str) -> CostModel:
+    """The cost model of NAS-Bench-MR, the same for every task."""
+    return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost)

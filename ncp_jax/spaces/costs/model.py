@@ -1,0 +1,122 @@
+"""What a cost model is, and how rows of codes are counted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.spaces.base import CategoricalSpace, Space
+from ncp_jax.types import Array, Float, Int
+
+UNITS: Mapping[str, str] = MappingProxyType({"flops": "GMAC", "params": "M"})
+SCALE = MappingProxyType({"GMAC": 1e9, "M": 1e6})
+PORTION = 4096  # rows that are checked and counted at once: their columns stay in the processor's cache
+
+
+@dataclasses.dataclass(frozen=True)
+class CostModel:
+    """Costs of the codes of one space. Lower is better, all of them.
+
+    Attributes:
+      name: the space's name.
+      units: for each cost, the unit of ``relaxed`` ("flops": "GMAC", "params": "M").
+      exact: codes [..., d] -> {cost: int64 [...]}, plain counts (not in ``units``), on the host, codes checked.
+      relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jit-able. Codes may be
+        given where a space's relaxed form is the code itself.
+      task: the task whose head and image are counted; "" where all tasks of the space have the same costs.
+    """
+
+    name: str
+    units: Mapping[str, str] = dataclasses.field(hash=False)
+    exact: Callable[[Any], dict[str, np.ndarray]] = dataclasses.field(repr=False)
+    relaxed: Callable[[Any], dict[str, Array]] = dataclasses.field(repr=False)
+    task: str = ""
+
+    def in_units(self, codes: Any) -> dict[str, Float[np.ndarray, "*batch"]]:
+        """Exact costs of codes [..., d] as float64 in ``units`` (billions of multiply-adds, millions of parameters)."""
+        return {cost: count / SCALE[self.units[cost]] for cost, count in self.exact(codes).items()}
+
+
+def count_rows(
+    space: Space, codes: Any, count: Callable[[Int[np.ndarray, "n d"]], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """Checks codes and counts their costs, a portion at a time.
+
+    Args:
+      space: the space of the codes.
+      codes: legal codes [..., d].
+      count: int32 rows [n, d] -> {cost: int64 [n]}.
+
+    Returns:
+      {cost: int64 [...]}.
+
+    Raises:
+      UsageError: a code is not legal.
+    """
+    given = np.asarray(codes) if isinstance(codes, np.ndarray) or hasattr(codes, "dtype") else None
+    plain = given is not None and given.dtype.kind in "iu" and given.ndim > 0 and given.shape[-1] == space.length
+    rows = given.reshape(-1, space.length) if plain and given is not None else space.check(codes)
+    totals = {cost: np.zeros(len(rows), np.int64) for cost in UNITS}
+    for first in range(0, len(rows), PORTION):
+        part = rows[first : first + PORTION]
+        if plain:
+            try:
+                part = space.check(part)
+            except checks.UsageError:
+                space.check(codes)  # says the same of the row's number among all
+                raise
+        for cost, counted in count(part).items():
+            totals[cost][first : first + PORTION] = counted
+    shape = np.shape(codes)[:-1]
+    return {cost: total.reshape(shape) for cost, total in totals.items()}
+
+
+def table_counter(
+    space: CategoricalSpace, table: Mapping[str, Int[np.ndarray, " k"]]
+) -> Callable[[Any], dict[str, np.ndarray]]:
+    """Returns ``CostModel.exact`` for a space of few codes whose costs are all listed.
+
+    Args:
+      space: the space.
+      table: for each cost, the counts of all ``letters ** length`` words of the alphabet, the first letter weighing
+        most; what stands at an illegal word does not matter.
+    """
+    radix = space.letters ** np.arange(space.length - 1, -1, -1)
+
+    def count(rows: Int[np.ndarray, "n d"]) -> dict[str, np.ndarray]:
+        place = rows @ radix
+        return {cost: counts[place] for cost, counts in table.items()}
+
+    return lambda codes: count_rows(space, codes, count)
+
+
+def shares_of(space: CategoricalSpace, relaxed: Any) -> Array:
+    """Relaxed codes [..., f] as shares [..., d, letters] of one at each position; UsageError for a wrong shape.
+
+    Each position is divided by its sum, so that a cost says which letters are dear and not that all of them had better
+    be few; a position without a positive sum shares evenly. Shares are chances within the space's box. Letters that no
+    code has at a position count as nothing.
+    """
+    relaxed = floating(space, relaxed)
+    there = np.array([[letter in values for letter in range(space.letters)] for values in space.values])
+    given = relaxed.reshape(*relaxed.shape[:-1], *there.shape) * there
+    total = given.sum(axis=-1, keepdims=True)
+    # The inner choice keeps the gradient finite where the outer one does not look.
+    shares = given / jnp.where(total > 0, total, 1)
+    even = jnp.asarray(there / there.sum(axis=-1, keepdims=True), given.dtype)
+    return jnp.where(total > 0, shares, even)
+
+
+def floating(space: Space, relaxed: Any) -> Array:
+    """Relaxed codes [..., f] in their floating type, float32 for integers; UsageError for a wrong shape."""
+    relaxed = jnp.asarray(relaxed)
+    if relaxed.ndim == 0 or relaxed.shape[-1] != space.features:
+        expected = f"codes of {space.name} [..., {space.features}]"
+        raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "give all positions of each code"))
+    return relaxed if jnp.issubdtype(relaxed.dtype, jnp.floating) else relaxed.astype(jnp.float32)
