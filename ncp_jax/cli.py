@@ -307,9 +307,14 @@ class Build:
 
     def run(self) -> None:
         """Prints the network's counts."""
-        from ncp_jax.networks import build, describe, read_code, summarise
+        from ncp_jax.networks import build, describe, summarise
+        from ncp_jax.spaces import SPACES, find_code, get_space, read_code
 
-        space, code = read_code(self.code, self.space)
+        if self.space is None:
+            space, code = find_code(self.code, SPACES)
+        else:
+            space = get_space(self.space)
+            code = read_code(space, self.code)
         network = build(space, code, self.task, classes=self.classes, abstract=True)
         if self.json:
             print(json.dumps(summarise(network, self.side), indent=1, allow_nan=False))

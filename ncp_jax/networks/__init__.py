@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from ncp_jax.networks.builder import TASKS, Task, build
-from ncp_jax.networks.codes import read_code
 from ncp_jax.networks.counting import (
     Operations,
     StageCount,
@@ -28,6 +27,5 @@ __all__ = [
     "count_stages",
     "describe",
     "published_cost",
-    "read_code",
     "summarise",
 ]

@@ -9,6 +9,7 @@ from ncp_jax.spaces.cells import NAS_BENCH_201, TRANSNAS_MICRO
 from ncp_jax.spaces.costs import CostModel, cost_model, cost_model_for, cost_tasks
 from ncp_jax.spaces.macro import TRANSNAS_MACRO
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR
+from ncp_jax.spaces.reading import find_code, read_code
 
 SPACES: dict[str, Space] = {
     space.name: space for space in (NAS_BENCH_MR, NAS_BENCH_201, TRANSNAS_MICRO, TRANSNAS_MACRO)
@@ -42,6 +43,8 @@ __all__ = [
     "cost_model",
     "cost_model_for",
     "cost_tasks",
+    "find_code",
     "get_space",
     "parse_bounds",
+    "read_code",
 ]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces import Space, cost_model, cost_tasks, get_space
+from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,21 +22,6 @@ class CostResult:
     """
 
     summary: dict[str, Any]
-
-
-def read_code(space: Space, text: str) -> np.ndarray:
-    """A legal code, int32 [d], from its string or from its integers with commas between them.
-
-    Raises:
-      UsageError: neither, or a code that is not of the space.
-    """
-    parts = [part.strip() for part in text.split(",")]
-    if len(parts) == 1:
-        return space.from_string(text)
-    if not all(part.removeprefix("-").isdecimal() and part.isascii() and len(part) < 12 for part in parts):
-        expected = f"a code of {space.name}, {space.length} integers with commas between them"
-        raise checks.UsageError(checks.message(expected, repr(text), f"or its string: {space.example}"))
-    return space.check([int(part) for part in parts])[0]
 
 
 def run_cost(codes: Sequence[str], *, space: str, task: str | None = None) -> CostResult:

@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 
 from ncp_jax import UsageError, build, count_parameters, get_space, list_tables
-from ncp_jax.networks import TASKS, describe, read_code, summarise
+from ncp_jax.networks import TASKS, describe, summarise
 
 SMALL = {
     "nas-bench-mr": [8, 8, *(1, 1, 8), *(1, 1, 1, 8, 8), *(1, *[1] * 3, *[8] * 3), *(1, *[1] * 4, *[8] * 4), 8],
@@ -156,31 +156,3 @@ def test_summary_and_its_text() -> None:
         assert number in text
     assert describe(network, side=64, stages=False).count("\n") == 0
     refused("a side of at least 1 pixel, got 0", lambda: describe(network, side=0))
-
-
-def test_read_code_infers_the_space_where_one_fits() -> None:
-    for name, code in SMALL.items():
-        space = get_space(name)
-        found, read = read_code(space.to_string(code))
-        assert found is space
-        np.testing.assert_array_equal(read, code)
-        found, read = read_code(", ".join(map(str, code)), name)
-        np.testing.assert_array_equal(read, code)
-    assert read_code(",".join(map(str, SMALL["nas-bench-mr"])))[0].name == "nas-bench-mr"
-
-
-@pytest.mark.parametrize(
-    ("text", "space", "pattern"),
-    [
-        ("1,2,3,4,0,0", None, "a code of one space, got '1,2,3,4,0,0', a code of nas-bench-201, transnas-macro"),
-        ("9,9,9,9,9,9", None, "integers that are a code .27 of nas-bench-mr"),
-        ("1,b", None, "a code's integers with commas"),
-        ("64-1111-basic", None, "0 and 0 where 4 to 6 modules"),
-        ("64-41414-9_00_000", None, "position 0 .edge 0>1. to be one of"),
-        ("hello", None, "expected an architecture string, got 'hello'"),
-        ("64-1234-basic", "micro", "architecture string of transnas-micro"),
-        ("1,2,3", "micro", "6 integers, or rows of 6"),
-    ],
-)
-def test_what_read_code_refuses(text: str, space: str | None, pattern: str) -> None:
-    refused(pattern, lambda: read_code(text, space))

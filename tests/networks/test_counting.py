@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from ncp_jax import cost_model, get_space, load_table
-from ncp_jax.networks import Operations, build, count_operations, count_parameters, count_stages, published_cost
+from ncp_jax import cost_model, cost_tasks, get_space
+from ncp_jax.networks import TASKS, Operations, build, count_operations, count_parameters, count_stages, published_cost
 from ncp_jax.networks.layers import (
     BatchNorm,
     Convolution,
@@ -76,30 +76,28 @@ def test_nas_bench_mr_costs_what_the_closed_form_says() -> None:
     np.testing.assert_array_equal([c["flops"] for c in counted], exact["flops"])
 
 
+@pytest.mark.parametrize(("name", "each"), [("nas-bench-201", 17), ("transnas-micro", 8), ("transnas-macro", 8)])
+def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) -> None:
+    space = get_space(name)
+    tasks = cost_tasks(space)
+    assert set(tasks) == set(TASKS[name])
+    codes = np.asarray(space.sample(jax.random.key(1), each * len(tasks))).reshape(len(tasks), each, -1)
+    assert codes.shape[0] * codes.shape[1] >= 50
+    for task, some in zip(tasks, codes, strict=True):
+        exact = cost_model(space, task).exact(some)
+        counted = [published_cost(build(space, code, task, abstract=True)) for code in some]
+        for cost in ("params", "flops"):
+            np.testing.assert_array_equal([c[cost] for c in counted], exact[cost], err_msg=f"{cost} of {task}")
+
+
 @pytest.mark.parametrize("kind", ["micro", "macro"])
 def test_transnas_costs_what_is_published(kind: str, mirror: Path) -> None:
     published = json.loads((mirror / "naslib" / f"zc_transbench101_{kind}.json").read_text())
-    rng, wrong, seen = np.random.default_rng(0), [], 0
+    assert set(published) == set(TASKS[f"transnas-{kind}"])
     for task, rows in published.items():
-        for text in rng.choice(sorted(rows), 8, replace=False):
-            counted = published_cost(build(f"transnas-{kind}", ast.literal_eval(str(text)), task, abstract=True))
-            expected = {cost: round(1e6 * rows[text][cost]["score"]) for cost in ("flops", "params")}
-            seen += 1
-            if counted != expected:
-                wrong.append((task, text, counted, expected))
-    assert wrong == []
-    assert seen == 56
-
-
-def test_nas_bench_201_costs_what_is_published() -> None:
-    # The table's accuracies are of ImageNet16-120, its costs of the CIFAR-100 network, rounded.
-    table = load_table("nas-bench-201/imagenet16-120-ncp")
-    names = [metric.name for metric in table.metrics]
-    rows = np.random.default_rng(0).choice(len(table.codes), 50, replace=False)
-    codes, values = np.asarray(table.codes)[rows], np.asarray(table.values)[rows]
-    counted = [published_cost(build("nas-bench-201", code, "cifar100", abstract=True)) for code in codes]
-    np.testing.assert_allclose([c["flops"] / 1e6 for c in counted], values[:, names.index("flops")], atol=0.00501)
-    np.testing.assert_allclose([c["params"] / 1e6 for c in counted], values[:, names.index("params")], atol=0.000501)
+        text = sorted(rows)[len(rows) // 2]
+        counted = published_cost(build(f"transnas-{kind}", ast.literal_eval(text), task, abstract=True))
+        assert counted == {cost: round(1e6 * rows[text][cost]["score"]) for cost in ("flops", "params")}
 
 
 def test_the_stages_add_up_and_pieces_multiply() -> None:

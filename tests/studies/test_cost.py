@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import cost_model, cost_tasks, get_space
-from ncp_jax.studies.cost import describe, read_code, run_cost
+from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
+from ncp_jax.studies.cost import describe, run_cost
 
 
 @pytest.mark.parametrize("name", ["nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro"])
