@@ -1,4 +1,12 @@
-"""From a code and a task to a network."""
+"""From a code and a task to a network.
+
+Deviations from the sources. BatchNorm normalises the tiles of a jigsaw and the frames of a video together, not one by
+one. The BatchNorm of TransNAS's macro shortcuts has the usual epsilon (the source gives it 1, by a slip). NAS-Bench-MR
+publishes no video network, only that its costs are those of the image network: here frames go through that network one
+by one, and their features are averaged. The segmentation logits are enlarged to the image's size here, outside of the
+network there. All convolutions start from one distribution, that of NAS-Bench-MR's and TransNAS's encoders. The
+discriminator that TransNAS trains against its image decoders is not part of the networks.
+"""
 
 from __future__ import annotations
 
@@ -105,13 +113,6 @@ def build(
     Raises:
       UsageError: an unknown space, a code that is not in it, a task without a head, fewer than two classes, classes
         for a task that has none.
-
-    Deviations from the sources: BatchNorm normalises the tiles of a jigsaw and the frames of a video together, not tile
-    by tile. The BatchNorm of TransNAS's macro shortcuts has the usual epsilon (the source gives it 1, by a slip).
-    NAS-Bench-MR publishes no video network, only that its costs are those of the image network: here frames go through
-    that network one by one, and their features are averaged. The segmentation logits are enlarged to the image's size
-    here, in the source by its training code. All convolutions start from one distribution, that of NAS-Bench-MR's and
-    TransNAS's encoders.
     """
     space = get_space(space) if isinstance(space, str) else space
     if space.name not in TASKS:
