@@ -95,7 +95,7 @@ def build(
     key: Key | None = None,
     abstract: bool = False,
 ) -> Network:
-    """Returns the network that a code denotes, with a head for a task, as a Flax NNX module in training mode.
+    """Returns the network that a code denotes, with a head for a task: a Flax NNX module in training mode (host-side).
 
     Args:
       space: the code's space, or its name.

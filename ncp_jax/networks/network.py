@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 
 from ncp_jax import checks
@@ -93,16 +94,24 @@ class Network(nnx.Module):
         """Runs the network.
 
         Args:
-          images: [n, height, width, 3]; [n, 9, height, width, 3] for the tiles of a jigsaw, [n, frames, height, width,
-            3] for video.
+          images: floating, [n, height, width, 3]; [n, 9, height, width, 3] for the tiles of a jigsaw, [n, frames,
+            height, width, 3] for video. Everything is computed in float32.
 
         Returns:
           Logits [n, classes], numbers [n, outputs], or logits or channels of each pixel [n, height, width, outputs].
 
         Raises:
-          UsageError: images of another shape, or too small for the network's strides.
+          UsageError: images of another shape or kind, or too small for the network's strides; the network is abstract.
         """
+        images = jnp.asarray(images)
         self.form.check(images.shape)
+        if not jnp.issubdtype(images.dtype, jnp.floating):
+            remedy = "divide pixels by 255 and subtract their mean"
+            raise checks.UsageError(checks.message("images of floating numbers", str(images.dtype), remedy))
+        if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(nnx.state(self.head, nnx.Param))):
+            remedy = "build it without abstract=True; counting runs nothing"
+            raise checks.UsageError(checks.message("a network with values to run", "an abstract one", remedy))
+        images = images.astype(jnp.float32)
         features: Any = images.reshape(-1, *images.shape[-3:])
         for name in self.names:
             with jax.named_scope(name):

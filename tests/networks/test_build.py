@@ -143,6 +143,13 @@ def test_what_networks_refuse(space: str, task: str, shape: tuple[int, ...], pat
     refused(pattern, lambda: shape_of_output(network, shape))
 
 
+def test_networks_refuse_integers_and_run_only_with_values() -> None:
+    images = np.zeros((1, 16, 16, 3), np.uint8)
+    network = build("transnas-macro", SMALL["transnas-macro"], abstract=True)
+    refused("images of floating numbers, got uint8", lambda: network(images))
+    refused("a network with values to run, got an abstract one", lambda: network(images / 255))
+
+
 def test_summary_and_its_text() -> None:
     network = build("transnas-macro", "64-1234-basic", "normal", abstract=True)
     summary = summarise(network, side=64)
