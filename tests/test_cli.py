@@ -60,7 +60,7 @@ def test_help_needs_no_jax() -> None:
 def test_help_lists_the_commands(run: Run) -> None:
     status, out, _ = run("--help")
     assert status == 0
-    for command in ("search", "cost", "data", "version"):
+    for command in ("search", "cost", "build", "data", "version"):
         assert command in out
     assert run("version")[1].strip().count(".") == 2
 
