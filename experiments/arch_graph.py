@@ -19,7 +19,8 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      space: micro, macro (TransNAS-Bench-101) or nas-bench-201 (data sets as tasks).
+      space: micro, macro (TransNAS-Bench-101), nas-bench-201 (data sets as tasks) or digits; without it micro, and
+        digits where micro is not downloaded.
       budget: queries of each target.
       sources: none, one (the task that follows) or all the other tasks.
       source_budget: architectures measured on the sources (50, 500), or all; without sources it does not matter.
@@ -30,7 +31,7 @@ class Config(ExperimentConfig):
     """
 
     seeds: int = 20
-    space: str = "micro"
+    space: str = ""
     budget: int = 50
     sources: str = "all"
     source_budget: str = "all"
@@ -49,6 +50,7 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.ordering import Reliability
     from ncp_jax.studies import transfer
     from ncp_jax.studies.arch_graph import ArchGraphConfig
+    from ncp_jax.studies.defaults import or_digits
     from ncp_jax.studies.figures import query_figure, reliability_figure
     from ncp_jax.studies.records import Records, write_json
     from ncp_jax.studies.runcard import run_card
@@ -62,13 +64,14 @@ def run(config: Config) -> dict[str, Any]:
         methods = [m for m in methods if m not in ("no_transfer", "mean_rank")]
     if not methods:
         raise checks.UsageError(checks.message("a method that needs no sources", "none", "add arch_graph"))
+    space = config.space or or_digits("transnas-micro")[0].removeprefix("transnas-")
     recipe, runs, budget, tasks = RelationRecipe(encoder=config.encoder), config.seeds, config.budget, config.tasks
     if config.smoke:
         recipe = dataclasses.replace(recipe, width=8, members=2, steps=5)
         runs, budget = 2, min(budget, 12)
-        tasks = tasks or (() if config.space == "nas-bench-201" else ("class_scene", "jigsaw", "normal"))
+        tasks = tasks or (("class_scene", "jigsaw", "normal") if space in ("micro", "macro") else ())
     search = ArchGraphConfig(batch=config.batch, recipe=recipe)
-    tables = transfer.load_tasks(config.space, tasks)
+    tables = transfer.load_tasks(space, tasks)
     hashes = {table.name: table.content_hash() for table in tables}
     settings = config.settings() | {"tables": hashes, "search": dataclasses.asdict(search), "methods": methods}
     records = Records(config.out, settings, resume=config.resume)

@@ -21,7 +21,8 @@ class Config(StudyConfig):
     """Options.
 
     Attributes:
-      benchmark: tables, or families of them (nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr).
+      benchmark: tables, or families of them (nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits);
+        without it nas-bench-201, and digits where that is not downloaded.
       searchers: random, evolution, local-search, bayesian, neural-ensemble, ncp, arch-graph; all without it.
       budget: queries of each run.
       seconds: simulated training seconds of each run, where the table has them.
@@ -31,7 +32,7 @@ class Config(StudyConfig):
     """
 
     seeds: int = 100
-    benchmark: tuple[str, ...] = ("nas-bench-201",)
+    benchmark: tuple[str, ...] = ()
     searchers: tuple[str, ...] = ()
     budget: int = 200
     seconds: float | None = None
@@ -43,6 +44,7 @@ class Config(StudyConfig):
 def run(config: Config) -> dict[str, Any]:
     """Runs the searches, writes records, report and summary.json, returns the summary."""
     from ncp_jax import checks
+    from ncp_jax.studies.defaults import or_digits
     from ncp_jax.studies.grid import Grid
     from ncp_jax.studies.grid.experiment import names, run_grid, say
     from ncp_jax.studies.grid.methods import methods
@@ -53,7 +55,7 @@ def run(config: Config) -> dict[str, Any]:
     searchers = names(config.searchers) or tuple(methods())
     grid = Grid(
         searchers={checks.choose("searcher", name, methods()): [{}] for name in searchers},
-        benchmarks=names(config.benchmark),
+        benchmarks=names(config.benchmark) or or_digits("nas-bench-201"),
         budget=min(config.budget, 20) if config.smoke else config.budget,
         seeds=min(config.seeds, 3) if config.smoke else config.seeds,
         first_seed=config.first_seed,

@@ -19,7 +19,8 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      benchmarks: nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr; all without it.
+      benchmarks: nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits; without it those of the first
+        four that are downloaded, or digits.
       tasks: of them; all without it.
       rows: how many rows predictors learn from; 50, 100 and 300 without it, on NAS-Bench-MR 100 and 400.
       codes: starts of each inversion.
@@ -37,10 +38,12 @@ def run(config: Config) -> dict[str, Any]:
     """Inverts every (benchmark, rows, seed, task), writes records, figures and summary.json, returns the summary."""
     from ncp_jax import checks
     from ncp_jax.studies import exploitation, truth
+    from ncp_jax.studies.defaults import or_digits
     from ncp_jax.studies.records import Records, write_json
     from ncp_jax.studies.runcard import run_card
 
-    names = config.benchmarks or (("transnas-macro",) if config.smoke else tuple(exploitation.ROWS))
+    published = ("transnas-macro",) if config.smoke else tuple(name for name in exploitation.ROWS if name != "digits")
+    names = config.benchmarks or or_digits(*published)
     tables = {name: exploitation.benchmark_table(name) for name in names}
     tasks = {name: truth.tasks_of(table) for name, table in tables.items()}
     known = [task for some in tasks.values() for task in some]

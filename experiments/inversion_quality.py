@@ -24,7 +24,8 @@ class Config(ExperimentConfig):
 
     Attributes:
       parts: argmax, anytime; both without it.
-      spaces: of part argmax: nas-bench-201, micro, macro (TransNAS-Bench-101); all without it.
+      spaces: of part argmax: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; without it those of the first
+        three that are downloaded, or digits.
       pairs: (predictor, objective) pairs a space, eight objectives a predictor.
       ablation: predictors on which the variants are compared too.
       first_seed: of the predictors; settings were chosen on those from 1000 on.
@@ -86,18 +87,21 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _comparison(config: Config) -> Comparison:
-    from ncp_jax.studies.argmax import SPACES, ArgmaxConfig, Comparison
+    from ncp_jax.studies.argmax import ArgmaxConfig, Comparison
+    from ncp_jax.studies.defaults import or_digits
     from ncp_jax.training import get_recipe
 
     chosen = ArgmaxConfig(
         codes=config.codes, steps=config.steps, learning_rate=config.learning_rate, share=config.share
     )
     recipe = get_recipe("ensemble")
+    published = ("transnas-macro",) if config.smoke else ("nas-bench-201", "transnas-micro", "transnas-macro")
+    spaces = config.spaces or tuple(name.removeprefix("transnas-") for name in or_digits(*published))
     if not config.smoke:
-        return Comparison(config.spaces or SPACES, chosen, recipe, config.pairs, config.ablation, config.first_seed)
+        return Comparison(spaces, chosen, recipe, config.pairs, config.ablation, config.first_seed)
     recipe = dataclasses.replace(recipe, widths=(8,), epochs=3, min_steps=0)
     small = dataclasses.replace(chosen, codes=16, steps=2, members=2)
-    return Comparison(config.spaces or SPACES[-1:], small, recipe, pairs=2, ablation=0, first_seed=config.first_seed)
+    return Comparison(spaces, small, recipe, pairs=2, ablation=0, first_seed=config.first_seed)
 
 
 def _tournament(config: Config) -> Tournament:

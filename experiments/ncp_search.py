@@ -2,7 +2,7 @@
 
     python experiments/ncp_search.py --seeds 3 --out out/ncp_search
 
-Proposer and judge are ensembles trained on disjoint halves of NAS-Bench-MR with different seeds.
+Proposer and judge are ensembles trained on disjoint halves of the table with different seeds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      tasks: NAS-Bench-MR tasks; all eight without it.
+      tasks: of NAS-Bench-MR or of digits; without it all eight of NAS-Bench-MR, or digits where that is not downloaded.
       codes: starts of each search.
       steps: iterations of each search.
       members: networks in each ensemble.
@@ -37,19 +37,17 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every (seed, task), writes records, a figure and summary.json, returns the summary."""
-    from ncp_jax import join, load_table
-    from ncp_jax.benchmarks.catalogue import MR_TASKS
+    from ncp_jax.studies.defaults import joint_table
     from ncp_jax.studies.figures import margin_figure
     from ncp_jax.studies.held_out import contest, gflops_limits, train_opponents
     from ncp_jax.studies.records import Records, write_json
     from ncp_jax.studies.runcard import run_card
     from ncp_jax.studies.statistics import mean_interval
+    from ncp_jax.studies.truth import tasks_of
     from ncp_jax.training import get_recipe
 
-    tasks = config.tasks or (MR_TASKS[:1] if config.smoke else MR_TASKS)
-    table = (
-        join([load_table(f"nas-bench-mr/{task}") for task in tasks]) if len(tasks) < 8 else load_table("nas-bench-mr")
-    )
+    table = joint_table(config.tasks)
+    tasks = config.tasks or tasks_of(table)[: 1 if config.smoke else None]
     recipe = get_recipe("ensemble")
     codes, steps, members, quantiles = config.codes, config.steps, config.members, config.quantiles
     if config.smoke:

@@ -1,4 +1,4 @@
-"""Kendall tau of predictors on unseen architectures of NAS-Bench-MR: the authors' recipe against this project's.
+"""Kendall tau of predictors on unseen architectures: the authors' recipe against this project's.
 
 python experiments/train_predictors.py --folds 5 --seeds 3 --out out/train_predictors
 """
@@ -22,7 +22,7 @@ class Config(ExperimentConfig):
       folds: cross-validation folds.
       recipes: which recipes to train.
       members: networks in the ensemble of the recipe "ensemble".
-      tasks: NAS-Bench-MR tasks; all eight without it.
+      tasks: of NAS-Bench-MR or of digits; without it all eight of NAS-Bench-MR, or digits where that is not downloaded.
     """
 
     folds: int = 5
@@ -33,16 +33,17 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Trains every (recipe, seed), writes records, a figure and summary.json, returns the summary."""
-    from ncp_jax import join, load_table
+    from ncp_jax.benchmarks.catalogue import JOINT
     from ncp_jax.studies.cross_validation import cross_validate
+    from ncp_jax.studies.defaults import is_here, joint_table
     from ncp_jax.studies.figures import bar_figure
     from ncp_jax.studies.records import Records, cell_hash, write_json
     from ncp_jax.studies.runcard import run_card
     from ncp_jax.studies.statistics import mean_interval
     from ncp_jax.training import get_recipe
 
-    tasks = config.tasks or (("seg", "video") if config.smoke else ())
-    table = join([load_table(f"nas-bench-mr/{task}") for task in tasks]) if tasks else load_table("nas-bench-mr")
+    few = ("seg", "video") if config.smoke and is_here(JOINT) else ()
+    table = joint_table(config.tasks or few)
     if config.smoke:
         table = table.select(np.arange(200))
     recipes = {name: get_recipe(name) for name in config.recipes}

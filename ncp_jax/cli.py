@@ -158,8 +158,11 @@ class DataFetch:
         """Fetches, converts, and says what was done."""
         from ncp_jax.benchmarks.fetch import fetch_tables
 
-        for done in fetch_tables(self.names, mirror=self.mirror):
+        fetched = fetch_tables(self.names, mirror=self.mirror)
+        for done in fetched:
             print(f"{done.action:10} {done.file}")
+        if not fetched:
+            print("nothing to fetch: these tables ship with ncp-jax")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, lines appended whole or not at all, and a lock between processes."""
+"""Files written whole or not at all, lines appended whole or not at all, a lock between processes, shipped data."""
 
 from __future__ import annotations
 
@@ -198,3 +198,10 @@ def _open_lock(path: Path, wait: bool) -> int | None:
         os.close(descriptor)
         return None
     return descriptor
+
+
+def shipped_folder() -> Path:
+    """Folder of the project's own data: inside an installed package, or ``benchmarks_data/`` of a checkout."""
+    package = Path(__file__).resolve().parent
+    inside = package / "benchmarks_data"
+    return inside if inside.is_dir() else package.parent / "benchmarks_data"

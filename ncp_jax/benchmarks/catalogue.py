@@ -14,6 +14,9 @@ MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10
 TRANSNAS_TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
 FAMILIES = ("nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro")
 JOINT = "nas-bench-mr"
+DIGITS = "digits"
+DIGITS_TASKS = ("class", "rotation", "jigsaw", "autoencoder", "edges")  # the benchmark that ships with the package
+SHIPPED = tuple(f"{DIGITS}/{task}" for task in DIGITS_TASKS)
 
 Layout = Literal["ncp-multi-resolution", "ncp-cells", "naslib"]
 
@@ -156,14 +159,14 @@ RECIPES: Mapping[str, Recipe] = _recipes()
 def bare_names() -> Mapping[str, str]:
     """Returns the task names that one table alone has, each with that table ("seg" → "nas-bench-mr/seg")."""
     owners: dict[str, list[str]] = {}
-    for name in RECIPES:
+    for name in (*RECIPES, *SHIPPED):
         owners.setdefault(name.split("/", 1)[1], []).append(name)
     return {task: names[0] for task, names in owners.items() if len(names) == 1}
 
 
 def list_tables() -> tuple[str, ...]:
     """Returns the names that ``load_table`` knows, whether or not their data is on this machine."""
-    return (JOINT, *RECIPES)
+    return (JOINT, *RECIPES, DIGITS, *SHIPPED)
 
 
 def choose_table(name: str) -> str:

@@ -9,8 +9,9 @@ import warnings
 from ncp_jax import files
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
-from ncp_jax.benchmarks.catalogue import JOINT, MR_TASKS, RECIPES, Recipe, choose_table
+from ncp_jax.benchmarks.catalogue import DIGITS, JOINT, MR_TASKS, RECIPES, SHIPPED, Recipe, choose_table
 from ncp_jax.benchmarks.convert import convert
+from ncp_jax.benchmarks.digits import digits_arrays, join_digits
 from ncp_jax.benchmarks.sources import all_sources
 from ncp_jax.benchmarks.table import Table
 
@@ -24,7 +25,8 @@ def load_table(name: str) -> Table:
     Args:
       name: one of ``list_tables()``, e.g. "nas-bench-mr/seg", "nas-bench-201/cifar10", "transnas-macro/jigsaw", or
         the task alone where one table alone has it ("seg"). "nas-bench-mr" has the metrics of all its tasks, named
-        like "seg/mIoU", and one "flops" and one "params". Case does not matter.
+        like "seg/mIoU", and one "flops" and one "params". "digits/class" and the other tasks of "digits" ship with the
+        package. Case does not matter.
 
     Returns:
       The table, rows in ascending order of their codes, so that tables of one benchmark share their row numbers.
@@ -42,6 +44,10 @@ def load_arrays(name: str) -> TableArrays:
     chosen = choose_table(name)
     if chosen == JOINT:
         return join_arrays(JOINT, [_load(RECIPES[f"{JOINT}/{task}"]) for task in MR_TASKS])
+    if chosen == DIGITS:
+        return join_digits()
+    if chosen in SHIPPED:
+        return digits_arrays(chosen.partition("/")[2])
     return _load(RECIPES[chosen])
 
 

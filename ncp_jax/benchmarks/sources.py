@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.catalogue import FAMILIES, RECIPES, bare_names
+from ncp_jax.benchmarks.catalogue import DIGITS, FAMILIES, RECIPES, SHIPPED, bare_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +62,8 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
 
     Args:
       names: each a table ("nas-bench-mr/seg", or "seg" where one table alone has that task), a family
-        ("nas-bench-mr"), the key of a file ("ncp/search_list.txt") or "all". Case does not matter.
+        ("nas-bench-mr"), the key of a file ("ncp/search_list.txt") or "all". Case does not matter. Tables that ship
+        with the package have no upstream file.
 
     Raises:
       UsageError: a name is none of these, or there is no name; the text lists the nearest ones.
@@ -73,7 +74,7 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
         raise checks.UsageError(checks.message("at least one name", "none", "name a table, a family or 'all'"))
     everything = all_sources()
     chosen: set[str] = set()
-    options = ["all", *FAMILIES, *RECIPES, *bare_names(), *everything]
+    options = ["all", *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names(), *everything]
     for name in names:
         option = checks.choose("table, family or file", name, options)
         table = bare_names().get(option, option)

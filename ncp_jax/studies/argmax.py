@@ -27,7 +27,7 @@ from ncp_jax.training import Recipe, fit
 from ncp_jax.training.fitting import Progress
 from ncp_jax.types import Float, Int, Key
 
-SPACES = ("nas-bench-201", "micro", "macro")
+SPACES = ("nas-bench-201", "micro", "macro", "digits")
 OBJECTIVES = 8  # of each predictor
 TIE = 1e-6  # standard units
 

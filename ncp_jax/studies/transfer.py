@@ -22,7 +22,7 @@ from ncp_jax.studies.statistics import mean_interval
 from ncp_jax.studies.trace import Trace, best_ranks, kendall_tau, percentiles, regret
 from ncp_jax.training.relations import RelationInputs
 
-FAMILIES = {"micro": "transnas-micro", "macro": "transnas-macro", "nas-bench-201": "nas-bench-201"}
+FAMILIES = {"micro": "transnas-micro", "macro": "transnas-macro", "nas-bench-201": "nas-bench-201", "digits": "digits"}
 FINAL_GRAPH = 256  # candidates in the graph of a run's final order; the rest follows by expected wins
 PAIRS = 4000  # pairs a run that the calibration looks at
 ANCHORS = 50

@@ -46,7 +46,7 @@ class Columns:
 
     @classmethod
     def whole(cls, metrics: Sequence[MetricSpec], runs: int) -> Columns:
-        """Every run learns all metrics of the table."""
+        """Every run learns all metrics of the table; of one with a validation split not those of training and test."""
         groups = _groups(metrics)
         row = np.concatenate([np.asarray(g, np.int32) for g in groups])
         return cls(np.tile(row, (runs, 1)).astype(np.int32), tuple(map(len, groups)))  # type: ignore[arg-type]
@@ -69,7 +69,10 @@ def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[lis
     others: list[int] = []
     costs: list[int] = []
     seen: set[str] = set()
+    validated = any(m.split == "validation" and m.kind == "quality" for m in metrics)
     for i, metric in enumerate(metrics):
+        if metric.split in ("train", "test") and validated:
+            continue  # a search may not see the test split, and what was measured in training tells another story
         if metric.kind == "cost":
             costs.append(i)
         elif task is None or metric.task == task:

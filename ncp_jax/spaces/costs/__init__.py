@@ -14,6 +14,9 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.cells import NAS_BENCH_201, TRANSNAS_MICRO
 from ncp_jax.spaces.costs.cells import nas_bench_201_model, transnas_micro_model
+from ncp_jax.spaces.costs.digits import HEADS as DIGITS_HEADS
+from ncp_jax.spaces.costs.digits import METRICS as DIGITS_METRICS
+from ncp_jax.spaces.costs.digits import digits_model
 from ncp_jax.spaces.costs.heads import HEADS
 from ncp_jax.spaces.costs.macro import transnas_macro_model
 from ncp_jax.spaces.costs.model import CostModel
@@ -22,11 +25,17 @@ from ncp_jax.spaces.costs.nas_bench_201 import DATASETS
 from ncp_jax.spaces.macro import TRANSNAS_MACRO
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR
 
+
+def _micro_model(task: str) -> CostModel:
+    return digits_model(task.removeprefix(_DIGITS)) if task.startswith(_DIGITS) else transnas_micro_model(task)
+
+
+_DIGITS = "digits/"  # before the tasks of the benchmark that ships, whose names TransNAS has too
 # For each space the tasks it has a network for, the default first, and what makes the model of one.
 _MODELS: dict[str, tuple[tuple[str, ...], Callable[[str], CostModel]]] = {
     NAS_BENCH_MR.name: (TASKS, nas_bench_mr_model),
     NAS_BENCH_201.name: (tuple(DATASETS), nas_bench_201_model),
-    TRANSNAS_MICRO.name: (tuple(HEADS), transnas_micro_model),
+    TRANSNAS_MICRO.name: ((*HEADS, *(_DIGITS + task for task in DIGITS_HEADS)), _micro_model),
     TRANSNAS_MACRO.name: (tuple(HEADS), transnas_macro_model),
 }
 
@@ -80,10 +89,15 @@ def cost_model_for(space: Space, metrics: Sequence[MetricSpec]) -> CostModel | N
     if any(m.kind == "cost" and m.unit != model.units.get(m.name, m.unit) for m in metrics):
         return None
     known = {task.lower() for task in cost_tasks(space)}
-    named = {m.task.lower() for m in metrics if m.kind == "quality" and m.task}
+    quality = [m for m in metrics if m.kind == "quality"]
+    ours = [m.name.rpartition("/")[2].rpartition("_")[2] in DIGITS_METRICS for m in quality]
+    prefix = _DIGITS if quality and all(ours) and space.name == TRANSNAS_MICRO.name else ""
+    named = {prefix + m.task.lower() for m in quality if m.task}
     if not named <= known:
         return None
-    return cost_model(space, named.pop()) if len(named) == 1 else model
+    if len(named) == 1:
+        return cost_model(space, named.pop())
+    return cost_model(space, _DIGITS + next(iter(DIGITS_HEADS))) if named and prefix else model
 
 
 __all__ = ["CostModel", "cost_model", "cost_model_for", "cost_tasks", "exact_cost", "relaxed_cost"]

@@ -66,17 +66,17 @@ def transnas_micro_model(task: str) -> CostModel:
     base = transnas_stem(head.image)
     base += head_counts(head, MODULES[-1][0], (head.image // 4) >> halvings, halvings)
     edges = [[_micro_edge(source, op, head.image) for op in TRANSNAS_MICRO.ops] for source, _ in EDGES]
-    return _additive(TRANSNAS_MICRO, task, base, edges)
+    return additive(TRANSNAS_MICRO, task, base, edges)
 
 
 def nas_bench_201_model(task: str) -> CostModel:
     """The cost model of NAS-Bench-201 on a dataset."""
     dataset = DATASETS[task]
     edge = [operation_counts(op, dataset) for op in NAS_BENCH_201.ops]
-    return _additive(NAS_BENCH_201, task, skeleton_counts(dataset), [edge] * len(EDGES))
+    return additive(NAS_BENCH_201, task, skeleton_counts(dataset), [edge] * len(EDGES))
 
 
-def _additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence[Counts]]) -> CostModel:
+def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence[Counts]]) -> CostModel:
     """A model that adds up what the operations cost, edge by edge."""
     columns = {"params": 0, "flops": 1}
     terms = {cost: np.array([[counts[i] for counts in row] for row in edges], np.int64) for cost, i in columns.items()}

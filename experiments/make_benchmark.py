@@ -1,0 +1,24 @@
+"""Makes the project's own benchmark: all TransNAS micro cells trained on five tasks of scikit-learn's digits.
+
+python experiments/make_benchmark.py --out out/digits                  # all of it, about an hour on two cores
+python experiments/make_benchmark.py --out out/part --limit 64         # 64 architectures
+python experiments/make_benchmark.py --out out/digits --resume         # goes on after an interruption
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ncp_jax.studies.digits.generate import GenerateConfig
+from ncp_jax.studies.experiment import run_main
+
+
+def run(config: GenerateConfig) -> dict[str, Any]:
+    """Trains what is missing and writes the table, its card and its figure; returns the summary."""
+    from ncp_jax.studies.digits.experiment import make_benchmark
+
+    return make_benchmark(config)
+
+
+if __name__ == "__main__":
+    run_main(GenerateConfig, run, __doc__ or "")

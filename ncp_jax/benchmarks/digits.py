@@ -1,0 +1,186 @@
+"""The benchmark that ships with the package: TransNAS micro cells trained on five tasks of small digits.
+
+One file holds all of it: every isomorphism class of the cells was trained (1948), some from several seeds. As a table
+all 4096 codes are rows, and a code has the values of its class. See ``benchmarks_data/digits.md``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+import io
+import itertools
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax import checks, files
+from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
+from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
+from ncp_jax.metrics import MetricSpec
+from ncp_jax.spaces.cells import TRANSNAS_MICRO, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.costs import cost_model
+from ncp_jax.spaces.costs.model import UNITS
+from ncp_jax.types import Float, Int
+
+FORMAT = "ncp-jax digits 1"
+SPLITS = ("train", "validation", "test")
+FILE = "digits.npz"
+_ARRAYS = ("codes", "final", "best", "epoch", "curve", "seconds")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Digits:
+    """All trainings of the benchmark, on the host. Scores are NaN where nobody trained or the training diverged.
+
+    Attributes:
+      codes: int32 [n, 6], a canonical code of each class.
+      final: float32 [tasks, seeds, n, 3], the metric on train, validation and test after the last epoch; in percent,
+        higher is better.
+      best: likewise, after the epoch of the best validation value.
+      epoch: int32 [tasks, seeds, n], that epoch, counted from 1; 0 where there is none.
+      curve: float32 [tasks, seeds, n, epochs], the validation metric after each epoch, to three digits.
+      seconds: float32 [tasks], of one training among the many that ran at once.
+      card: how all of it was made.
+    """
+
+    codes: Int[np.ndarray, "n 6"]
+    final: Float[np.ndarray, "t s n 3"]
+    best: Float[np.ndarray, "t s n 3"]
+    epoch: Int[np.ndarray, "t s n"]
+    curve: Float[np.ndarray, "t s n e"]
+    seconds: Float[np.ndarray, " t"]
+    card: dict[str, Any]
+
+
+def digits_path() -> Path:
+    """Where the file is: inside an installed package, or in ``benchmarks_data/`` of a checkout."""
+    return files.shipped_folder() / FILE
+
+
+def write_digits(path: str | Path, digits: Digits) -> Path:
+    """Writes the benchmark as one npz file without pickles, atomically; equal content gives equal bytes."""
+    arrays: dict[str, Any] = {
+        "codes": digits.codes.astype(np.int8),
+        "final": digits.final.astype(np.float32),
+        "best": digits.best.astype(np.float32),
+        "epoch": digits.epoch.astype(np.int8),
+        "curve": digits.curve.astype(np.float16),
+        "seconds": digits.seconds.astype(np.float32),
+        "header": np.frombuffer(json.dumps({"format": FORMAT, "card": digits.card}).encode(), np.uint8),
+    }
+    return files.atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def read_digits(path: str | Path | None = None) -> Digits:
+    """Reads the benchmark; the shipped file without a path. Nothing in the file is executed.
+
+    Raises:
+      FileNotFoundError: no such file.
+      DataError: the file is truncated, altered, or of another format.
+    """
+    place = digits_path() if path is None else Path(path)
+    try:
+        with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as archive:
+            header = json.loads(archive["header"].tobytes())
+            arrays = {name: archive[name] for name in _ARRAYS}
+        if header["format"] != FORMAT:
+            raise ValueError(f"format {header['format']}")
+        n, tasks = len(arrays["codes"]), len(DIGITS_TASKS)
+        if arrays["final"].shape[::2] != (tasks, n) or arrays["best"].shape != arrays["final"].shape:
+            raise ValueError(f"{arrays['final'].shape} scores for {n} architectures on {tasks} tasks")
+    except FileNotFoundError as error:
+        remedy = "reinstall ncp-jax, or make it with experiments/make_benchmark.py"
+        raise FileNotFoundError(checks.message(f"the digits benchmark at {place}", "no such file", remedy)) from error
+    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        expected, remedy = f"a file of format {FORMAT} at {place}", "reinstall ncp-jax, or make it anew"
+        raise checks.DataError(checks.message(expected, f"something else ({error})", remedy)) from error
+    wide = {name: a.astype(np.int32 if a.dtype.kind == "i" else np.float32) for name, a in arrays.items()}
+    return Digits(**wide, card=header["card"])
+
+
+@functools.cache
+def _shipped() -> Digits:
+    return read_digits()
+
+
+@functools.cache
+def _file_hash() -> str:
+    return hashlib.sha256(digits_path().read_bytes()).hexdigest()
+
+
+def digits_metrics(task: str) -> tuple[MetricSpec, ...]:
+    """The columns of a task's table: the validation metric after the last epoch first."""
+    name = "r2" if task in ("autoencoder", "edges") else "accuracy"
+    measured = [
+        MetricSpec(
+            f"{'best_' if epoch == 'best' else ''}{'' if split == 'validation' else f'{split}_'}{name}",
+            task=task,
+            split=split,
+            epoch=epoch,
+            unit="%",
+        )
+        for epoch in ("final", "best")
+        for split in ("validation", "train", "test")
+    ]
+    return (
+        *measured,
+        MetricSpec("flops", unit=UNITS["flops"], direction="minimize", kind="cost"),
+        MetricSpec("params", unit=UNITS["params"], direction="minimize", kind="cost"),
+        MetricSpec("seconds", task=task, split="train", unit="s", direction="minimize", kind="cost"),
+    )
+
+
+def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
+    """One task as a table: all 4096 codes in ascending order, each with the values of its class at seed 0.
+
+    A class whose training diverged is left out, and so is one that was not trained. Costs are those of the code, dead
+    edges included, as in the published benchmarks.
+
+    Args:
+      task: one of ``DIGITS_TASKS``.
+      digits: the benchmark; the shipped one if None.
+    """
+    made = _shipped() if digits is None else digits
+    place = DIGITS_TASKS.index(checks.choose("digits task", task, DIGITS_TASKS))
+    final, best = made.final[place, 0], made.best[place, 0]
+    columns = [scores[:, SPLITS.index(split)] for scores in (final, best) for split in ("validation", "train", "test")]
+    measured = np.stack(columns, axis=1).astype(np.float64)
+    codes = np.array(list(itertools.product(range(len(TRANSNAS_MICRO_OPS)), repeat=6)), np.int32)
+    known = {code.tobytes(): row for row, code in enumerate(made.codes.astype(np.int32))}
+    canonical = np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(codes)), np.int32)
+    rows = np.array([known.get(code.tobytes(), -1) for code in canonical])
+    kept = (rows >= 0) & np.isfinite(measured[rows]).all(axis=1)
+    model = cost_model(TRANSNAS_MICRO, f"{DIGITS}/{DIGITS_TASKS[place]}")
+    assert model is not None
+    costs = model.in_units(codes[kept])
+    seconds = np.full(kept.sum(), made.seconds[place], np.float64)
+    values = np.column_stack([measured[rows[kept]], costs["flops"], costs["params"], seconds])
+    hashes = ((FILE, _file_hash()),) if digits is None else ()
+    return TableArrays(
+        f"{DIGITS}/{DIGITS_TASKS[place]}",
+        TRANSNAS_MICRO.name,
+        codes[kept],
+        values,
+        digits_metrics(DIGITS_TASKS[place]),
+        hashes,
+    )
+
+
+def join_digits() -> TableArrays:
+    """All tasks as one table. Its costs are those of the networks of "class": the others differ by their heads alone."""
+    first, *others = [digits_arrays(task) for task in DIGITS_TASKS]
+    whole = _without(first, lambda metric: metric.name == "seconds")
+    return join_arrays(DIGITS, [whole, *(_without(table, lambda metric: metric.kind == "cost") for table in others)])
+
+
+def _without(table: TableArrays, dropped: Callable[[MetricSpec], bool]) -> TableArrays:
+    kept = [i for i, metric in enumerate(table.metrics) if not dropped(metric)]
+    metrics = tuple(table.metrics[i] for i in kept)
+    return dataclasses.replace(table, values=table.values[:, kept], metrics=metrics)

@@ -1,0 +1,1 @@
+"""The project's own benchmark: every TransNAS micro cell trained on five tasks made of digits."""

@@ -1,0 +1,1 @@
+"""Training thousands of cell architectures in one program: tasks, chunks, the training itself."""
