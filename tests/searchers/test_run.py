@@ -22,8 +22,11 @@ BUDGET = 12
 # As many runs in nearly all tests: they share one compiled program for each searcher and way to count repeats.
 SEEDS = (3, 4, 5, 6, 7)
 # Settings that do something within a dozen queries, and others to sweep over; an empty dictionary is the defaults.
-SMALL = {"evolution": {"population": 4, "tournament": 2}}
-OTHERS = {"evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}]}
+SMALL = {"evolution": {"population": 4, "tournament": 2}, "bayesian": {"initial": 4}}
+OTHERS = {
+    "evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}],
+    "bayesian": [{"freedom": 0.1}, {"freedom": 0.5}, {"freedom": 1.0}, {"freedom": 6.0}],
+}
 every = pytest.mark.parametrize("name", searchers.SEARCHERS)
 Run = Callable[..., Runs]
 
