@@ -6,10 +6,16 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-from hypothesis import settings
+# Before NumPy is imported, also by the processes that tests start. Matrices are small here: threads of BLAS only wait
+# for each other, and for those of other workers, which made plain references several times slower.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
+import pytest  # noqa: E402
+from hypothesis import settings  # noqa: E402
 
 # The first example of a test may compile; how long that takes says nothing.
 settings.register_profile("patient", deadline=None)
@@ -51,6 +57,22 @@ def mirror() -> Path:
             pytrace=False,
         )
     return Path(path)
+
+
+@pytest.fixture(scope="module")
+def quick_compilation() -> Iterator[None]:
+    """Compiles without LLVM's optimisation, after the same passes of XLA: for tests that compile long and run briefly.
+
+    Not for tests that two programs return the same bits: those have to hold of optimised machine code.
+    """
+    import jax
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of processes that tests start
+        jax.config.update("jax_disable_most_optimizations", True)
+        yield
+        jax.config.update("jax_disable_most_optimizations", False)
+    jax.clear_caches()
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.random import Generator
-from scipy import stats
+from scipy import special, stats
 
 
 class World(NamedTuple):
@@ -54,7 +54,7 @@ class Paid:
 
     def scores(self) -> np.ndarray:
         """Normal scores of the values."""
-        return stats.norm.ppf((stats.rankdata(self.values()) - 0.5) / len(self))
+        return special.ndtri((stats.rankdata(self.values()) - 0.5) / len(self))
 
     def query(self, rows: list[int]) -> None:
         """Answers one question, as far as the budget goes."""
@@ -91,9 +91,10 @@ def uphill(logs: np.ndarray, pairs: np.ndarray, z: np.ndarray, freedom: float) -
     squares, linear = pairs[0] / np.exp(2 * logs[1:3, None, None]), pairs[1] * np.exp(logs[3:5, None, None])
     smooth, noise = np.exp(logs[0] - squares.sum(axis=0) / 2), np.exp(logs[5]) * np.eye(len(z))
     whole = smooth + linear.sum(axis=0) + noise
-    a = np.linalg.solve(whole, z)
-    changes = np.stack([smooth, *(smooth * squares), *linear, noise])
-    return ((np.outer(a, a) - np.linalg.inv(whole)) * changes).sum(axis=(1, 2)) / 2 - (logs - MEDIANS) / freedom**2
+    inverse = np.linalg.inv(whole)
+    a = inverse @ z
+    changes = np.stack([smooth, *(smooth * squares), *linear, noise]).reshape(6, -1)
+    return changes @ (np.outer(a, a) - inverse).ravel() / 2 - (logs - MEDIANS) / freedom**2
 
 
 def fitted(logs: np.ndarray, pairs: np.ndarray, z: np.ndarray, freedom: float) -> np.ndarray:
@@ -142,8 +143,9 @@ def improvement(mean: np.ndarray, variance: np.ndarray, z: np.ndarray) -> np.nda
     deviation = np.sqrt(variance)
     gap = (mean - z.max()) / deviation
     # Very far below the best all underflows; there by the first term of Mills' ratio.
-    near = np.log(np.maximum(gap * stats.norm.cdf(gap) + stats.norm.pdf(gap), 1e-300))
-    far = stats.norm.logpdf(gap) - 2 * np.log(np.abs(gap) + 1e-300)
+    log_density = -(gap**2) / 2 - np.log(2 * np.pi) / 2
+    near = np.log(np.maximum(gap * special.ndtr(gap) + np.exp(log_density), 1e-300))
+    far = log_density - 2 * np.log(np.abs(gap) + 1e-300)
     return np.log(deviation) + np.where(gap < -30, far, near)
 
 

@@ -43,6 +43,14 @@ def forward(network: Network, x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np
     return x[:, 0], np.hstack(jacobian), back
 
 
+def output(network: Network, x: np.ndarray) -> np.ndarray:
+    """The first of ``forward`` alone."""
+    for place, weights in enumerate(network):
+        z = (x @ weights[:-1]) / np.sqrt(len(weights) - 1) + 0.3 * weights[-1]
+        x = z if place == len(network) - 1 else z / (1 + np.exp(-z))
+    return x[:, 0]
+
+
 def flat(network: Network) -> np.ndarray:
     return np.concatenate([weights.ravel() for weights in network])
 
@@ -57,13 +65,13 @@ def trained(anchor: Network, x: np.ndarray, y: np.ndarray, noise: float, sweeps:
     begin = flat(anchor)
 
     def loss(w: np.ndarray) -> float:
-        return (((y - forward(like(anchor, w), x)[0]) / noise) ** 2).sum() + ((w - begin) ** 2).sum()
+        return (((y - output(like(anchor, w), x)) / noise) ** 2).sum() + ((w - begin) ** 2).sum()
 
     w = begin
     for _ in range(sweeps):
-        output, jacobian, _ = forward(like(anchor, w), x)
+        said, jacobian, _ = forward(like(anchor, w), x)
         normal = jacobian.T @ jacobian / noise**2 + np.eye(len(w))
-        step = np.linalg.solve(normal, jacobian.T @ (y - output) / noise**2 - (w - begin))
+        step = np.linalg.solve(normal, jacobian.T @ (y - said) / noise**2 - (w - begin))
         w = min((w, w + step, w + step / 4), key=loss)
     return like(anchor, w)
 
@@ -111,7 +119,7 @@ def neural_ensemble(
             paid.query(take([rng.uniform(size=len(closed))] * wanted, closed))
             continue
         networks = ensemble(rng, paid, inputs, members, width, depth, sweeps, noise)
-        said = np.stack([forward(network, inputs)[0] for network in networks])
+        said = np.stack([output(network, inputs) for network in networks])
         mean, spread = said.mean(axis=0), said.std(axis=0)
         if acquisition == "thompson":
             scores = [said[slot % members] for slot in range(wanted)]
@@ -225,10 +233,10 @@ def ncp(
     def scores(network: Network, starts: np.ndarray) -> np.ndarray:
         reached = nearest(climbed(network, inputs, world.relaxed[starts], np.maximum(spread, 1e-6), pace, steps))
         rows = np.unique([*starts, *reached])
-        centres = rows[np.argsort(-forward(network, inputs.all[rows])[0])[:polish]]
+        centres = rows[np.argsort(-output(network, inputs.all[rows]))[:polish]]
         rows = np.unique([*rows, *np.concatenate([world.neighbours[row] for row in centres])])
         score = -1e3 - ((inputs.all - inputs.all[centres[0]]) ** 2).sum(axis=1)
-        score[rows] = forward(network, inputs.all[rows])[0]
+        score[rows] = output(network, inputs.all[rows])
         return score
 
     while not paid.over:

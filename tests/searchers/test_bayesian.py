@@ -19,6 +19,7 @@ from ncp_jax.searchers.points import kernel_points, path_words
 
 Run = Callable[..., Runs]
 QUICK = {"initial": 5}
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def several(searcher: Bayesian, seeds: np.ndarray, candidates: Candidates, view: QueryView) -> Runs:
@@ -32,15 +33,6 @@ def test_the_budget_is_spent_and_no_row_is_asked_twice(run: Run, small: Table, s
     assert found.count.tolist() == found.asks.tolist() == [30, 30]
     assert all(len(set(rows)) == 30 for rows in found.rows)
     assert not np.array_equal(found.rows[0], found.rows[1])
-
-
-def test_a_run_does_not_depend_on_the_others(run: Run, small: Table) -> None:
-    view = QueryView.of(small, budget=30)
-    loose, tight = make(Bayesian, QUICK), make(Bayesian, QUICK | {"freedom": 0.5})
-    both = run([loose, tight, loose], [3, 4, 5], view)
-    others = run([tight, tight, loose], [9, 4, 3], view)
-    np.testing.assert_array_equal(both.rows[:2], others.rows[[2, 1]])
-    np.testing.assert_array_equal(both.rows[:1], run(loose, [3], view).rows)
 
 
 def test_it_beats_chance_by_far(run: Run, small: Table) -> None:

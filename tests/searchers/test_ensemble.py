@@ -28,6 +28,7 @@ from ncp_jax.searchers.inputs import input_units, network_features, network_inpu
 from ncp_jax.spaces.graphs import architecture_graphs
 
 KEY = jax.random.key(0)
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def lessons(b: int = 12, g: int = 3, used: int = 9) -> Lessons:

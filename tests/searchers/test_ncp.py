@@ -19,6 +19,7 @@ from ncp_jax.searchers.inputs import input_units, network_features, network_inpu
 from ncp_jax.searchers.ncp import climb, nearest_rows
 
 Run = Callable[..., Runs]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 SPACES = ("transnas-micro", "transnas-macro", "nas-bench-mr")
 
 
@@ -171,7 +172,7 @@ def test_memory_counts_the_look_up_of_a_part(candidates: Candidates) -> None:
 
 
 def test_a_second_call_compiles_nothing(run: Run, small: Table) -> None:
-    view = QueryView.of(small, budget=7)
+    view = QueryView.of(small, budget=20)
     run(tiny(), [1, 2], view)
     compiled = search._cache_size()
     run(tiny(rate=0.3, noise=1.0), [3, 4], view)

@@ -16,6 +16,7 @@ from ncp_jax.searchers import Candidates, NeuralEnsemble, Runs, make_searcher, s
 from ncp_jax.searchers.neural import ACQUISITIONS
 
 Run = Callable[..., Runs]
+pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def tiny(**settings: object) -> NeuralEnsemble:
@@ -82,7 +83,7 @@ def test_memory_grows_with_table_members_and_budget(candidates: Candidates) -> N
 
 
 def test_a_second_call_compiles_nothing(run: Run, small: Table) -> None:
-    view = QueryView.of(small, budget=7)
+    view = QueryView.of(small, budget=20)
     run(tiny(), [1, 2], view)
     compiled = search._cache_size()
     run(tiny(noise=1.0, least=1), [3, 4], view)

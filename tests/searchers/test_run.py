@@ -19,9 +19,14 @@ from ncp_jax.searchers.base import register
 from ncp_jax.searchers.run import PATIENCE
 
 BUDGET = 12
+# As many runs in nearly all tests: they share one compiled program for each searcher and way to count repeats.
+SEEDS = (3, 4, 5, 6, 7)
 # Settings that do something within a dozen queries, and others to sweep over; an empty dictionary is the defaults.
-SMALL = {"evolution": {"population": 4, "tournament": 2}}
-OTHERS = {"evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}]}
+SMALL = {"evolution": {"population": 4, "tournament": 2}, "bayesian": {"initial": 4}}
+OTHERS = {
+    "evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}],
+    "bayesian": [{"freedom": 0.1}, {"freedom": 0.5}, {"freedom": 1.0}, {"freedom": 6.0}],
+}
 every = pytest.mark.parametrize("name", searchers.SEARCHERS)
 Run = Callable[..., Runs]
 
@@ -42,27 +47,17 @@ def part(runs: Runs, which: slice | list[int]) -> Runs:
 @every
 def test_a_run_is_the_same_alone_and_among_others(name: str, run: Run, small: Table) -> None:
     view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
-    together = run(searcher, [3, 4, 5, 6], view)
+    together = run(searcher, SEEDS, view)
     assert_same(run(searcher, [5], view), part(together, [2]))
-    assert_same(run(searcher, [6, 5, 4, 3], view), part(together, slice(None, None, -1)))
-    assert_same(run(searcher, [3, 4, 5, 6], view), together)
-    assert len({tuple(rows) for rows in together.rows.tolist()}) == 4
-
-
-@every
-def test_portions_change_nothing(name: str, run: Run, small: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
-    whole = run(searcher, [3, 4, 5, 6, 7], view)
-    monkeypatch.setattr(sys.modules[search.__module__], "TOGETHER", 2)
-    search.clear_cache()
-    assert_same(run(searcher, [3, 4, 5, 6, 7], view), whole)
-    search.clear_cache()
+    assert_same(run(searcher, SEEDS[::-1], view), part(together, slice(None, None, -1)))
+    assert_same(run(searcher, SEEDS, view), together)
+    assert len({tuple(rows) for rows in together.rows.tolist()}) == len(SEEDS)
 
 
 @every
 @pytest.mark.parametrize("repeats", REPEATS)
 def test_budget_and_records(name: str, repeats: str, run: Run, small: Table, candidates: Candidates) -> None:
-    runs = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET, repeats=repeats))
+    runs = run(small_searcher(name), SEEDS, QueryView.of(small, budget=BUDGET, repeats=repeats))
     assert (runs.count == BUDGET).all()
     assert (runs.asks >= BUDGET).all()
     assert ((runs.rows >= 0) & (runs.rows < len(small))).all()
@@ -78,13 +73,13 @@ def test_budget_and_records(name: str, repeats: str, run: Run, small: Table, can
 
 @every
 def test_a_budget_of_seconds(name: str, run: Run, small: Table) -> None:
-    runs = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET, seconds=20))
+    runs = run(small_searcher(name), SEEDS, QueryView.of(small, budget=BUDGET, seconds=20))
     spent = np.where(runs.rows >= 0, np.asarray(small.column("time"))[np.maximum(runs.rows, 0)], 0).sum(axis=1)
     np.testing.assert_array_equal(runs.seconds, spent)
     assert ((runs.seconds <= 20) & (runs.seconds > 12)).all()  # what did not fit took at most 8
     assert ((runs.count < BUDGET) & (runs.count == (runs.rows >= 0).sum(axis=1))).all()
     assert np.isneginf(runs.values[runs.rows < 0]).all()
-    whole = run(small_searcher(name), [0, 1, 2], QueryView.of(small, budget=BUDGET))
+    whole = run(small_searcher(name), SEEDS, QueryView.of(small, budget=BUDGET))
     for i, count in enumerate(runs.count):
         np.testing.assert_array_equal(runs.rows[i, :count], whole.rows[i, :count])
 
@@ -105,11 +100,11 @@ def test_an_isomorph_is_answered_without_its_own_value(
     name: str, run: Run, small: Table, candidates: Candidates
 ) -> None:
     view = QueryView.of(small, budget=BUDGET, repeats="free-isomorphs")
-    before = run(small_searcher(name), [2], view)
+    before = run(small_searcher(name), [2] * len(SEEDS), view)
     paid = np.zeros(len(small), bool)
     paid[before.rows[0]] = True
     values = jnp.where(paid, view.values, jnp.nan)
-    assert_same(run(small_searcher(name), [2], dataclasses.replace(view, values=values)), before)
+    assert_same(run(small_searcher(name), [2] * len(SEEDS), dataclasses.replace(view, values=values)), before)
 
 
 @every
@@ -125,21 +120,21 @@ def test_a_sweep_over_settings_is_the_runs_of_each(name: str, run: Run, small: T
 @every
 def test_seeds_values_and_numeric_settings_share_a_program(name: str, run: Run, small: Table) -> None:
     view = QueryView.of(small, budget=BUDGET)
-    run(small_searcher(name), [1, 2], view)
+    run(small_searcher(name), SEEDS, view)
     compiled = search._cache_size()
-    run(small_searcher(name), [8, 9], dataclasses.replace(view, values=-view.values))
+    run(small_searcher(name), [8, 9, 10, 11, 12], dataclasses.replace(view, values=-view.values))
     assert search._cache_size() == compiled
 
 
 @every
 def test_higher_is_better(name: str, run: Run, small: Table) -> None:
     """With the values turned round a search finds the other end; random search finds both."""
-    seeds, view = range(40), QueryView.of(small, budget=BUDGET)
-    up = run(small_searcher(name), seeds, view)
-    down = run(small_searcher(name), seeds, dataclasses.replace(view, values=-view.values))
-    top, bottom = up.values.mean(), -down.values.mean()
+    view = QueryView.of(small, budget=BUDGET)
+    views = (view, dataclasses.replace(view, values=-view.values))
+    up, down = ([run(small_searcher(name), range(s, s + 5), each) for s in range(0, 40, 5)] for each in views)
+    top, bottom = np.mean([runs.values for runs in up]), -np.mean([runs.values for runs in down])
     if name == "random":
-        np.testing.assert_array_equal(up.rows, down.rows)
+        np.testing.assert_array_equal([runs.rows for runs in up], [runs.rows for runs in down])
     else:
         assert top > bottom + 0.1
 
@@ -181,3 +176,14 @@ def test_a_population_needs_slots(small: Table, candidates: Candidates) -> None:
     searcher = jax.tree.map(lambda x: np.full(1, x), make(Evolution, {}))
     with pytest.raises(ValueError, match=r"expected slots for members and competitors, got 0 and 0; search with Evolu"):
         search(searcher, np.arange(1), candidates, QueryView.of(small, budget=3))
+
+
+@every
+def test_portions_change_nothing(name: str, run: Run, small: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The last of this file: it forgets the compiled programs.
+    view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
+    whole = run(searcher, SEEDS, view)
+    monkeypatch.setattr(sys.modules[search.__module__], "TOGETHER", 2)
+    search.clear_cache()
+    assert_same(run(searcher, SEEDS, view), whole)
+    search.clear_cache()
