@@ -174,7 +174,7 @@ def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
 
 
 def join_digits() -> TableArrays:
-    """All tasks as one table. Its costs are those of the networks of "class": the others differ by their heads alone."""
+    """All tasks as one table. Its costs are those of the networks of "class": the others differ by their heads."""
     first, *others = [digits_arrays(task) for task in DIGITS_TASKS]
     whole = _without(first, lambda metric: metric.name == "seconds")
     return join_arrays(DIGITS, [whole, *(_without(table, lambda metric: metric.kind == "cost") for table in others)])

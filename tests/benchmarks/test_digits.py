@@ -13,6 +13,7 @@ from ncp_jax.benchmarks import digits, list_files, load_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, SHIPPED
 from ncp_jax.benchmarks.sources import select_sources
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.spaces.costs.digits import METRICS
 
 MICRO = get_space("transnas-micro")
 
@@ -25,6 +26,7 @@ def test_a_table_without_any_download(task: str, empty_cache: Path, monkeypatch:
     assert [(m.split, m.epoch) for m in arrays.metrics[:6]] == [
         (split, epoch) for epoch in ("final", "best") for split in ("validation", "train", "test")
     ]
+    assert {m.name for m in arrays.metrics[:6]} < METRICS
     assert [m.name for m in arrays.metrics[6:]] == ["flops", "params", "seconds"]
     assert all(m.direction == ("maximize" if m.kind == "quality" else "minimize") for m in arrays.metrics)
     name = arrays.metrics[0].name

@@ -80,7 +80,7 @@ def test_unknown_names_list_the_nearest(names: tuple[str, ...], words: str) -> N
 
 def test_table_names() -> None:
     assert list_tables()[0] == JOINT
-    assert len(set(list_tables())) == 27
+    assert len(set(list_tables())) == 27 + 6
     assert choose_table("Nas-Bench-MR/Seg") == choose_table("seg") == "nas-bench-mr/seg"
     assert choose_table("cifar10") == "nas-bench-201/cifar10"
     assert choose_table("nas-bench-mr") == "nas-bench-mr"

@@ -90,7 +90,7 @@ def cost_model_for(space: Space, metrics: Sequence[MetricSpec]) -> CostModel | N
         return None
     known = {task.lower() for task in cost_tasks(space)}
     quality = [m for m in metrics if m.kind == "quality"]
-    ours = [m.name.rpartition("/")[2].rpartition("_")[2] in DIGITS_METRICS for m in quality]
+    ours = [m.name.rpartition("/")[2] in DIGITS_METRICS for m in quality]
     prefix = _DIGITS if quality and all(ours) and space.name == TRANSNAS_MICRO.name else ""
     named = {prefix + m.task.lower() for m in quality if m.task}
     if not named <= known:

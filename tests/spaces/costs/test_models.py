@@ -55,6 +55,8 @@ def test_every_published_task_has_a_model(mirror):
         table = load_table(name)
         space = get_space(table.space)
         tasks = {m.task for m in table.metrics if m.task}
+        if name.startswith("digits"):
+            tasks = {f"digits/{task}" for task in tasks}
         assert tasks <= set(cost_tasks(space)), name
         model = cost_model_for(space, table.metrics)
         if name == "nas-bench-201/imagenet16-120-ncp":
@@ -65,6 +67,10 @@ def test_every_published_task_has_a_model(mirror):
 
 def test_the_model_of_metrics():
     assert cost_model_for(MICRO, quality("jigsaw")).task == "jigsaw"
+    for name in ("accuracy", "jigsaw/accuracy", "test_accuracy"):
+        assert cost_model_for(MICRO, [MetricSpec(name, task="jigsaw")]).task == "digits/jigsaw"
+    assert cost_model_for(MICRO, [MetricSpec("accuracy", task="mine")]) is None
+    assert cost_model_for(MICRO, [MetricSpec("pixel_accuracy", task="segmentsemantic")]).task == "segmentsemantic"
     assert cost_model_for(MICRO, quality("jigsaw", "normal")) is cost_model(MICRO)
     assert cost_model_for(MICRO, quality("")) is cost_model(MICRO)
     assert cost_model_for(MICRO, []) is cost_model(MICRO)
