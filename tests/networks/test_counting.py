@@ -83,7 +83,7 @@ def test_nas_bench_mr_costs_what_the_closed_form_says() -> None:
 @pytest.mark.parametrize(("name", "each"), [("nas-bench-201", 17), ("transnas-micro", 8), ("transnas-macro", 8)])
 def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) -> None:
     space = get_space(name)
-    tasks = cost_tasks(space)
+    tasks = [task for task in cost_tasks(space) if not task.startswith("digits/")]
     assert set(tasks) == set(TASKS[name])
     codes = np.asarray(space.sample(jax.random.key(1), each * len(tasks))).reshape(len(tasks), each, -1)
     assert codes.shape[0] * codes.shape[1] >= 50

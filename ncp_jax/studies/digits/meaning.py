@@ -78,11 +78,11 @@ def with_transnas(digits: Digits) -> dict[str, dict[str, float | None]] | None:
             table = load_arrays(f"transnas-micro/{other}")
         except FileNotFoundError:
             return None
-        rows = [
-            classes[code.tobytes()] for code in np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(table.codes)), np.int32)
-        ]
-        sums = np.bincount(rows, table.values[:, 0] * table.metrics[0].sign, minlength=len(classes))
-        means = sums / np.bincount(rows, minlength=len(classes))
+        canonical = np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(table.codes)), np.int32)
+        rows = np.array([classes.get(code.tobytes(), -1) for code in canonical])
+        known = rows >= 0
+        values = table.values[known, 0] * table.metrics[0].sign
+        means = np.bincount(rows[known], values, len(classes)) / np.bincount(rows[known], minlength=len(classes))
         for place, task in enumerate(DIGITS_TASKS):
             found[task][other] = _spearman(digits.final[place, 0, :, VALIDATION], means)
     return found

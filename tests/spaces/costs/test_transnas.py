@@ -29,7 +29,7 @@ def test_exact_on_every_published_row(published, space, task):
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_tasks_differ_by_their_heads(space):
     """Parameters of the encoder do not depend on the task: what a code adds to another is the same in all of them."""
-    assert cost_tasks(space) == tuple(HEADS)
+    assert cost_tasks(space)[: len(HEADS)] == tuple(HEADS)
     codes = space.all_codes()
     model = {task: cost_model(space, task) for task in HEADS}
     assert [model[task].task for task in HEADS] == list(HEADS)
