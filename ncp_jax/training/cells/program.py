@@ -155,9 +155,10 @@ def train_one(
 
     weights, statistics = gated.init(key, gates, shape)
     start = ((weights, statistics, optimizer.init(weights)), (weights, statistics), -jnp.inf, 0, 1)
-    (state, best, _, best_epoch, _), curve = jax.lax.scan(epoch, start, order)
-    final = jnp.stack([measure(state, split) for split in (seen, validation, test)])
-    kept = jnp.where(best_epoch > 0, jnp.stack([measure(best, split) for split in (seen, validation, test)]), jnp.nan)
+    (state, best, value, best_epoch, _), curve = jax.lax.scan(epoch, start, order)
+    final = jnp.stack([measure(state, seen), curve[-1], measure(state, test)])
+    kept = jnp.stack([measure(best, seen), value, measure(best, test)])
+    kept = jnp.where(best_epoch > 0, kept, jnp.nan)
     return Scores(final, kept, jnp.asarray(best_epoch), curve)
 
 
@@ -197,7 +198,7 @@ def train_chunk(
     seed: int,
     config: TrainConfig,
     *,
-    together: int = 4,
+    together: int = 2,
     size: int = 0,
 ) -> Scores:
     """Trains architectures on one task, sharded over the local devices.
