@@ -84,7 +84,8 @@ def run(config: Config) -> dict[str, Any]:
                     variants=variants,
                     judge=judge(name, seed),
                 )
-                records.add(cell, {"outcomes": outcomes})
+                # Digits and TransNAS micro share a space.
+                records.add(cell, {"outcomes": [outcome | {"benchmark": name} for outcome in outcomes]})
             bar(len(records), len(cells))
 
     overview = exploitation.options_overview(o for record in records for o in record["results"]["outcomes"])

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks import Table, join
+from ncp_jax.benchmarks import Table, join, list_tables, load_table
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
@@ -115,7 +115,8 @@ def joint_table(space: str) -> Table:
     Raises:
       UsageError: another space.
     """
-    return join(load_tasks(checks.choose("enumerable space", space, SPACES)))
+    chosen = checks.choose("enumerable space", space, SPACES)
+    return load_table(chosen) if chosen in list_tables() else join(load_tasks(chosen))
 
 
 def train(table: Table, recipe: Recipe, config: ArgmaxConfig, seed: int) -> Predictor:

@@ -80,7 +80,8 @@ def cost_model_for(space: Space, metrics: Sequence[MetricSpec]) -> CostModel | N
 
     Returns:
       None where the costs are not known: the space has no model, a task is none of its tasks, or the columns count a
-      cost themselves and in another unit than the model, so that the model would contradict them. NAS-Bench-MR, whose
+      cost themselves, in another unit than the model or of a network that no task names, so that the model might
+      contradict them. NAS-Bench-MR, whose
       costs are the same for every task, always has its model.
     """
     model = cost_model(space)
@@ -93,7 +94,7 @@ def cost_model_for(space: Space, metrics: Sequence[MetricSpec]) -> CostModel | N
     ours = [m.name.rpartition("/")[2] in DIGITS_METRICS for m in quality]
     prefix = _DIGITS if quality and all(ours) and space.name == TRANSNAS_MICRO.name else ""
     named = {prefix + m.task.lower() for m in quality if m.task}
-    if not named <= known:
+    if not named <= known or (not named and any(m.name == "flops" for m in metrics)):
         return None
     if len(named) == 1:
         return cost_model(space, named.pop())

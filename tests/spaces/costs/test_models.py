@@ -74,6 +74,8 @@ def test_the_model_of_metrics():
     assert cost_model_for(MICRO, quality("jigsaw", "normal")) is cost_model(MICRO)
     assert cost_model_for(MICRO, quality("")) is cost_model(MICRO)
     assert cost_model_for(MICRO, []) is cost_model(MICRO)
+    own = MetricSpec("flops", unit="GMAC", direction="minimize", kind="cost")
+    assert cost_model_for(MICRO, [*quality(""), own]) is None
     assert cost_model_for(MICRO, quality("jigsaw", "mine")) is None
     costs = [
         MetricSpec(n, unit=u, direction="minimize", kind="cost") for n, u in (("flops", "GMAC"), ("latency", "ms"))
