@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import io
-import itertools
 import json
 import zipfile
 from collections.abc import Callable
@@ -24,7 +23,7 @@ from ncp_jax import checks, files
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.spaces.cells import TRANSNAS_MICRO, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.cells import TRANSNAS_MICRO
 from ncp_jax.spaces.costs import cost_model
 from ncp_jax.spaces.costs.model import UNITS
 from ncp_jax.types import Float, Int
@@ -152,10 +151,8 @@ def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
     final, best = made.final[place, 0], made.best[place, 0]
     columns = [scores[:, SPLITS.index(split)] for scores in (final, best) for split in ("validation", "train", "test")]
     measured = np.stack(columns, axis=1).astype(np.float64)
-    codes = np.array(list(itertools.product(range(len(TRANSNAS_MICRO_OPS)), repeat=6)), np.int32)
-    known = {code.tobytes(): row for row, code in enumerate(made.codes.astype(np.int32))}
-    canonical = np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(codes)), np.int32)
-    rows = np.array([known.get(code.tobytes(), -1) for code in canonical])
+    codes = TRANSNAS_MICRO.all_codes()
+    rows = class_rows(codes, made)
     kept = (rows >= 0) & np.isfinite(measured[rows]).all(axis=1)
     model = cost_model(TRANSNAS_MICRO, f"{DIGITS}/{DIGITS_TASKS[place]}")
     assert model is not None
@@ -171,6 +168,13 @@ def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
         digits_metrics(DIGITS_TASKS[place]),
         hashes,
     )
+
+
+def class_rows(codes: Int[np.ndarray, "m 6"], digits: Digits) -> Int[np.ndarray, " m"]:
+    """For each code the row of ``digits`` that holds its isomorphism class; -1 where it has none."""
+    rows = np.full(TRANSNAS_MICRO.size, -1)
+    rows[np.asarray(TRANSNAS_MICRO.index(jnp.asarray(digits.codes)))] = np.arange(len(digits.codes))
+    return rows[np.asarray(TRANSNAS_MICRO.index(TRANSNAS_MICRO.canonical(jnp.asarray(codes))))]
 
 
 def join_digits() -> TableArrays:

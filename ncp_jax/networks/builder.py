@@ -25,9 +25,9 @@ from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier
 from ncp_jax.networks.layers import Parameters
 from ncp_jax.networks.network import Form, Network
 from ncp_jax.spaces import Space, get_space
+from ncp_jax.spaces.costs.heads import HEADS, TILES
+from ncp_jax.spaces.costs.nas_bench_201 import DATASETS
 from ncp_jax.types import Key
-
-TILES = 9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,20 +62,10 @@ _MR = {
     "seg-4x": Task("segmentation", 19, 128),
     "video-p": Task("video", 51, 128),
 }
-_TRANSNAS = {
-    "class_scene": Task("classification", 63, 256),
-    "class_object": Task("classification", 100, 256),
-    "room_layout": Task("regression", 9, 256),
-    "jigsaw": Task("jigsaw", 1000, 64),
-    "segmentsemantic": Task("segmentation", 17, 256),
-    "normal": Task("image", 3, 256),
-    "autoencoder": Task("image", 3, 256),
-}
-_NAS_BENCH_201 = {
-    "cifar10": Task("classification", 10, 32),
-    "cifar100": Task("classification", 100, 32),
-    "imagenet16-120": Task("classification", 120, 16),
-}
+_KINDS = {"room_layout": "regression", "jigsaw": "jigsaw", "segmentsemantic": "segmentation"}
+_KINDS |= dict.fromkeys(("normal", "autoencoder"), "image")
+_TRANSNAS = {name: Task(_KINDS.get(name, "classification"), head.outputs, head.image) for name, head in HEADS.items()}
+_NAS_BENCH_201 = {name: Task("classification", dataset.classes, dataset.image) for name, dataset in DATASETS.items()}
 TASKS: Mapping[str, Mapping[str, Task]] = MappingProxyType(
     {
         "nas-bench-mr": MappingProxyType(_MR),

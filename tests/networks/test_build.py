@@ -98,7 +98,7 @@ def test_codes_may_be_strings() -> None:
     assert build(space, text, abstract=True).form == build(space, SMALL[space.name], abstract=True).form
 
 
-def refused(pattern: str, call) -> None:
+def assert_refused(pattern: str, call) -> None:
     with pytest.raises(UsageError, match=pattern) as caught:
         call()
     text = str(caught.value)
@@ -123,7 +123,7 @@ def refused(pattern: str, call) -> None:
     ],
 )
 def test_what_build_refuses(space: str, code: object, options: dict, pattern: str) -> None:
-    refused(pattern, lambda: build(space, code, abstract=True, **options))
+    assert_refused(pattern, lambda: build(space, code, abstract=True, **options))
 
 
 @pytest.mark.parametrize(
@@ -141,14 +141,14 @@ def test_what_build_refuses(space: str, code: object, options: dict, pattern: st
 )
 def test_what_networks_refuse(space: str, task: str, shape: tuple[int, ...], pattern: str) -> None:
     network = build(space, SMALL[space], task, abstract=True)
-    refused(pattern, lambda: shape_of_output(network, shape))
+    assert_refused(pattern, lambda: shape_of_output(network, shape))
 
 
 def test_networks_refuse_integers_and_run_only_with_values() -> None:
     images = np.zeros((1, 16, 16, 3), np.uint8)
     network = build("transnas-macro", SMALL["transnas-macro"], abstract=True)
-    refused("images of floating numbers, got uint8", lambda: network(images))
-    refused("a network with values to run, got an abstract one", lambda: network(images / 255))
+    assert_refused("images of floating numbers, got uint8", lambda: network(images))
+    assert_refused("a network with values to run, got an abstract one", lambda: network(images / 255))
 
 
 def test_summary_and_its_text() -> None:
@@ -163,4 +163,4 @@ def test_summary_and_its_text() -> None:
     for number in (f"{summary['params']:,}", f"{summary['multiply_adds']:,}", "1×64×64×3"):
         assert number in text
     assert describe(network, side=64, stages=False).count("\n") == 0
-    refused("a side of at least 1 pixel, got 0", lambda: describe(network, side=0))
+    assert_refused("a side of at least 1 pixel, got 0", lambda: describe(network, side=0))

@@ -5,12 +5,15 @@ See ``plain_models``.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
 
-from .plain_models import Paid, World, improvement
+from .plain_models import Paid, World
 
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges of a cell on each way from its input to its output
 ON_PATH = np.array([[edge in path for edge in range(6)] for path in PATHS], float)
@@ -76,13 +79,27 @@ def trained(anchor: Network, x: np.ndarray, y: np.ndarray, noise: float, sweeps:
     return like(anchor, w)
 
 
-def ensemble(
-    rng: Generator, paid: Paid, inputs: np.ndarray, members: int, width: int, depth: int, sweeps: int, noise: float
-) -> list[Network]:
+@dataclasses.dataclass(frozen=True)
+class Terms:
+    """What both searches share: questions of a tenth of what is paid for, within bounds; ensembles after the first."""
+
+    first: int
+    least: int
+    most: int
+    members: int
+    width: int
+    depth: int = 1
+    sweeps: int = 2
+    noise: float = 0.4
+
+
+def ensemble(rng: Generator, paid: Paid, inputs: np.ndarray, terms: Terms) -> list[Network]:
     """Each from and towards a draw of its own, on the scores and noise of its own."""
     x, y = inputs[paid.rows], paid.scores()
-    anchors = [drawn(rng, inputs.shape[1], width, depth) for _ in range(members)]
-    return [trained(anchor, x, y + noise * rng.normal(size=len(y)), noise, sweeps) for anchor in anchors]
+    anchors = [drawn(rng, inputs.shape[1], terms.width, terms.depth) for _ in range(terms.members)]
+    return [
+        trained(anchor, x, y + terms.noise * rng.normal(size=len(y)), terms.noise, terms.sweeps) for anchor in anchors
+    ]
 
 
 def take(scores: list[np.ndarray], closed: np.ndarray) -> list[int]:
@@ -94,41 +111,31 @@ def take(scores: list[np.ndarray], closed: np.ndarray) -> list[int]:
     return rows
 
 
-def neural_ensemble(
+def ask(
     world: World,
     rng: Generator,
-    *,
-    first: int,
-    least: int,
-    most: int,
-    members: int,
-    width: int,
-    depth: int = 1,
-    sweeps: int = 2,
-    noise: float = 0.4,
-    optimism: float = 1.0,
-    acquisition: str = "thompson",
-    twist: str = "",
+    inputs: np.ndarray,
+    terms: Terms,
+    score: Callable[[Paid, list[Network]], Sequence[np.ndarray]],
 ) -> Paid:
-    """One run of the ensemble that scores everything."""
-    inputs, paid, closed = Inputs(world.relaxed).all, Paid(world), np.zeros(len(world.values), bool)
-    noise = noise * 10 if twist == "ten times the noise" else noise
+    """At random at first; then each slot by the scores that one network of an ensemble gives, in turn."""
+    paid, closed = Paid(world), np.zeros(len(world.values), bool)
     while not paid.over:
-        wanted = min(max(len(paid) // 10, least), most)
-        if len(paid) < first:
-            paid.query(take([rng.uniform(size=len(closed))] * wanted, closed))
-            continue
-        networks = ensemble(rng, paid, inputs, members, width, depth, sweeps, noise)
-        said = np.stack([output(network, inputs) for network in networks])
-        mean, spread = said.mean(axis=0), said.std(axis=0)
-        if acquisition == "thompson":
-            scores = [said[slot % members] for slot in range(wanted)]
-        elif acquisition == "ucb":
-            scores = [mean + optimism * spread] * wanted
+        wanted = min(max(len(paid) // 10, terms.least), terms.most)
+        if len(paid) < terms.first:
+            each: Sequence[np.ndarray] = [rng.uniform(size=len(closed))]
         else:
-            scores = [improvement(mean, spread**2, paid.scores())] * wanted
-        paid.query(take(scores, closed))
+            each = score(paid, ensemble(rng, paid, inputs, terms))
+        paid.query(take([each[slot % len(each)] for slot in range(wanted)], closed))
     return paid
+
+
+def neural_ensemble(world: World, rng: Generator, *, twist: str = "", **settings: Any) -> Paid:
+    """One run of the ensemble that scores everything."""
+    inputs, terms = Inputs(world.relaxed).all, Terms(**settings)
+    if twist == "ten times the noise":
+        terms = dataclasses.replace(terms, noise=10 * terms.noise)
+    return ask(world, rng, inputs, terms, lambda _, networks: [output(network, inputs) for network in networks])
 
 
 class Inputs:
@@ -204,24 +211,16 @@ def ncp(
     world: World,
     rng: Generator,
     *,
-    first: int,
-    least: int,
-    most: int,
-    members: int,
-    width: int,
-    depth: int = 1,
-    sweeps: int = 2,
-    noise: float = 0.4,
     rate: float = 1.0,
     steps: int,
     best: int,
     strangers: int,
     polish: int,
     twist: str = "",
+    **settings: Any,
 ) -> Paid:
     """One run of the search by climbs on relaxed codes; ``best`` at most ``first``."""
     inputs, n, pace = Inputs(world.relaxed), len(world.values), -rate if twist == "downhill" else rate
-    paid, closed = Paid(world), np.zeros(n, bool)
     spread = world.relaxed.std(axis=0)
     scale = np.where(spread > 1e-6, 1 / np.maximum(spread, 1e-6), 0)
 
@@ -239,14 +238,9 @@ def ncp(
         score[rows] = output(network, inputs.all[rows])
         return score
 
-    while not paid.over:
-        wanted = min(max(len(paid) // 10, least), most)
-        if len(paid) < first:
-            paid.query(take([rng.uniform(size=n)] * wanted, closed))
-            continue
-        networks = ensemble(rng, paid, inputs.all, members, width, depth, sweeps, noise)
+    def climbs(paid: Paid, networks: list[Network]) -> list[np.ndarray]:
         good = np.array(paid.rows)[np.argsort(-paid.values(), kind="stable")[:best]]
         starts = np.concatenate([good, rng.integers(n, size=strangers)])
-        each = [scores(network, starts) for network in networks]
-        paid.query(take([each[slot % members] for slot in range(wanted)], closed))
-    return paid
+        return [scores(network, starts) for network in networks]
+
+    return ask(world, rng, inputs.all, Terms(**settings), climbs)

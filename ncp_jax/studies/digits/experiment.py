@@ -22,8 +22,10 @@ from ncp_jax.training.cells.tasks import TASKS, pools
 
 def use_all_cores() -> None:
     """Makes each CPU core a device of its own; small networks do not fill more than one. Before the first device."""
+    # Not every system says which cores this process may use.
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # raised where a device is in use already
-        jax.config.update("jax_num_cpu_devices", len(os.sched_getaffinity(0)))
+        jax.config.update("jax_num_cpu_devices", cores)
 
 
 def make_benchmark(config: GenerateConfig) -> dict[str, Any]:
@@ -55,7 +57,7 @@ def write_benchmark(config: GenerateConfig, records: Records) -> dict[str, Any]:
     if config.speed:
         summary["speed"] = _speed(config)
     write_json(config.out / "summary.json", summary)
-    meaning.draw(digits, config.out / "digits.png")
+    meaning.draw(digits, summary, config.out / "digits.png")
     print(describe(summary))
     print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return summary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -13,8 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.cells import TRANSNAS_MICRO, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.cells import TRANSNAS_MICRO
 from ncp_jax.studies.experiment import ExperimentConfig
+from ncp_jax.studies.grid.runner import read_shard
 from ncp_jax.studies.records import Record, Records
 from ncp_jax.training.cells.program import Scores, TrainConfig, train_chunk
 from ncp_jax.training.cells.tasks import TASKS, pools
@@ -34,7 +34,7 @@ class GenerateConfig(ExperimentConfig):
       repeated: how many architectures are trained from all seeds.
       limit: only so many architectures (the first of a fixed random order).
       tasks: which tasks.
-      shard: i/N: only this share of the chunks.
+      shard: i/N: only this share of the chunks, counted from 0 (or from 1).
       chunk: architectures trained in one call.
       epochs: of every training.
       speed: train so many architectures one at a time too, and compare.
@@ -57,7 +57,8 @@ class GenerateConfig(ExperimentConfig):
         for name in ("repeated", "speed"):
             if getattr(self, name) < 0:
                 raise checks.UsageError(checks.message(f"--{name} >= 0", str(getattr(self, name)), "give another"))
-        read_shard(self.shard)
+        if self.shard:
+            read_shard(self.shard)
         object.__setattr__(self, "tasks", tuple(checks.choose("task", task, TASKS) for task in self.tasks))
 
     def settings(self) -> dict[str, Any]:
@@ -77,8 +78,7 @@ class GenerateConfig(ExperimentConfig):
 @functools.cache
 def architectures() -> Int[np.ndarray, "1948 6"]:
     """Returns one code of each isomorphism class (the canonical one), in a fixed random order."""
-    every = np.array(list(itertools.product(range(len(TRANSNAS_MICRO_OPS)), repeat=6)), np.int32)
-    unique = np.unique(np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(every))), axis=0)
+    unique = np.unique(np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(TRANSNAS_MICRO.all_codes()))), axis=0)
     return unique[np.random.default_rng(ORDER_SEED).permutation(len(unique))]
 
 
@@ -105,16 +105,6 @@ def plan(config: GenerateConfig) -> list[Chunk]:
         for start in range(0, count, config.chunk)
         for task in config.tasks
     ]
-
-
-def read_shard(text: str) -> tuple[int, int]:
-    """Returns (i, N) of "i/N", i counted from 0; (0, 1) of ""."""
-    if not text:
-        return 0, 1
-    parts = text.split("/")
-    if len(parts) != 2 or not all(part.isdigit() for part in parts) or int(parts[0]) >= int(parts[1]):
-        raise checks.UsageError(checks.message("--shard i/N with 0 <= i < N", repr(text), "try --shard 0/2"))
-    return int(parts[0]), int(parts[1])
 
 
 def to_record(scores: Scores, seconds: float) -> Record:

@@ -5,14 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from scipy import stats
 
 from ncp_jax.benchmarks import load_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, TRANSNAS_TASKS
-from ncp_jax.benchmarks.digits import SPLITS, Digits
-from ncp_jax.spaces.cells import TRANSNAS_MICRO
+from ncp_jax.benchmarks.digits import SPLITS, Digits, class_rows
 from ncp_jax.types import Float
 
 VALIDATION, TEST = SPLITS.index("validation"), SPLITS.index("test")
@@ -71,25 +69,29 @@ def with_transnas(digits: Digits) -> dict[str, dict[str, float | None]] | None:
 
     A class has the mean of its codes' published values there, since each of them was trained by itself.
     """
-    classes = {code.tobytes(): row for row, code in enumerate(digits.codes.astype(np.int32))}
     found: dict[str, dict[str, float | None]] = {task: {} for task in DIGITS_TASKS}
     for other in TRANSNAS_TASKS:
         try:
             table = load_arrays(f"transnas-micro/{other}")
         except FileNotFoundError:
             return None
-        canonical = np.asarray(TRANSNAS_MICRO.canonical(jnp.asarray(table.codes)), np.int32)
-        rows = np.array([classes.get(code.tobytes(), -1) for code in canonical])
+        rows, size = class_rows(table.codes, digits), len(digits.codes)
         known = rows >= 0
         values = table.values[known, 0] * table.metrics[0].sign
-        means = np.bincount(rows[known], values, len(classes)) / np.bincount(rows[known], minlength=len(classes))
+        means = np.bincount(rows[known], values, size) / np.bincount(rows[known], minlength=size)
         for place, task in enumerate(DIGITS_TASKS):
             found[task][other] = _spearman(digits.final[place, 0, :, VALIDATION], means)
     return found
 
 
-def draw(digits: Digits, path: Path) -> Path:
-    """Draws the agreement between seeds and the correlations between tasks and with TransNAS-Bench-101; a PNG."""
+def draw(digits: Digits, summary: dict[str, Any], path: Path) -> Path:
+    """Draws the agreement between seeds and the correlations of the summary; a PNG.
+
+    Args:
+      digits: the benchmark.
+      summary: with ``between_tasks`` as "tasks" and ``with_transnas`` as "transnas".
+      path: the file.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(13, 7), layout="constrained")
@@ -106,12 +108,11 @@ def draw(digits: Digits, path: Path) -> Path:
     panels[0].set_ylabel("seed 1, validation %")
     below = grid[1].subgridspec(1, 2, width_ratios=(len(DIGITS_TASKS), len(TRANSNAS_TASKS)))
     left, right = figure.add_subplot(below[0]), figure.add_subplot(below[1])
-    _heat(left, between_tasks(digits), "between the tasks")
-    other = with_transnas(digits)
-    if other is None:
+    _heat(left, summary["tasks"], "between the tasks")
+    if summary["transnas"] is None:
         right.set_axis_off()
     else:
-        _heat(right, other, "with TransNAS-Bench-101 micro")
+        _heat(right, summary["transnas"], "with TransNAS-Bench-101 micro")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path

@@ -18,7 +18,7 @@ import optax
 
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import CONV1, CONV3, EPSILON, MOMENTUM, SIDE, SKIP, Shape
-from ncp_jax.spaces.cells import EDGES
+from ncp_jax.spaces.cells import EDGES, TRANSNAS_MICRO
 from ncp_jax.training.cells.program import TrainConfig, batches, loss, make_optimizer, score, train_chunk
 from ncp_jax.training.cells.tasks import Pool, Task
 from ncp_jax.types import Array, Float, Int
@@ -89,8 +89,7 @@ def train_alone(
     began = time.perf_counter()
     key = jax.random.key(seed)
     order = batches(jax.random.fold_in(key, 0), len(pools["train"]), config)
-    number = int(code @ 4 ** np.arange(5, -1, -1))
-    own = jax.random.fold_in(jax.random.fold_in(key, 1), number)
+    own = jax.random.fold_in(jax.random.fold_in(key, 1), TRANSNAS_MICRO.index(jnp.asarray(code)))
     weights, statistics = gated.init(own, gated.gates_of(jnp.asarray(code)), task.shape)
     optimizer = make_optimizer(task.rate, config)
     forward = functools.partial(plain_apply, code=tuple(code.tolist()), shape=task.shape)

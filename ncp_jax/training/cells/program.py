@@ -20,6 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ncp_jax import checks
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import Shape
+from ncp_jax.spaces.cells import TRANSNAS_MICRO
 from ncp_jax.training.cells.tasks import Pool, Task
 from ncp_jax.types import Array, Float, Int, Key
 
@@ -222,10 +223,9 @@ def train_chunk(
     padded = -(-max(len(codes), size) // share) * share
     rows = np.resize(np.arange(len(codes)), padded)
     data = tuple((pool.images, pool.targets) for pool in pools.values())
-    powers = 4 ** np.arange(5, -1, -1)
     scores = _train(
         jax.random.key(seed),
-        (codes @ powers)[rows].astype(np.int32),
+        np.asarray(TRANSNAS_MICRO.index(jnp.asarray(codes)))[rows],
         codes[rows],
         data,
         shape=task.shape,

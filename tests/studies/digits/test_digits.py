@@ -11,7 +11,7 @@ import pytest
 from ncp_jax import checks
 from ncp_jax.benchmarks.digits import Digits, read_digits
 from ncp_jax.studies.digits import experiment, meaning
-from ncp_jax.studies.digits.generate import GenerateConfig, architectures, generate, plan, read_shard, to_record
+from ncp_jax.studies.digits.generate import GenerateConfig, architectures, generate, plan, to_record
 from ncp_jax.studies.digits.one_at_a_time import train_alone
 from ncp_jax.studies.records import Records
 from ncp_jax.training.cells.program import Scores, TrainConfig, train_chunk
@@ -96,18 +96,13 @@ def test_divergence_is_recorded_as_such() -> None:
         ({"chunk": 0}, "--chunk >= 1"),
         ({"limit": 0}, "--limit >= 1"),
         ({"repeated": -1}, "--repeated >= 0"),
-        ({"shard": "2/2"}, "--shard i/N"),
+        ({"shard": "3/2"}, "--shard i/N"),
         ({"tasks": ("klass",)}, "did you mean: class"),
     ],
 )
 def test_options_that_make_no_sense(change: dict, text: str) -> None:
     with pytest.raises(checks.UsageError, match=text):
         GenerateConfig(**change)
-
-
-def test_shards() -> None:
-    assert read_shard("") == (0, 1)
-    assert read_shard("1/3") == (1, 3)
 
 
 def made_up(seeds: int = 2, noise: float = 1.0) -> Digits:
@@ -141,4 +136,5 @@ def test_agreement_between_seeds_and_tasks() -> None:
 def test_one_seed_has_no_agreement(tmp_path: Path) -> None:
     digits = made_up(seeds=1)
     assert "spearman" not in meaning.between_seeds(digits)["class"]
-    assert meaning.draw(digits, tmp_path / "figure.png").stat().st_size > 1000
+    summary = {"tasks": meaning.between_tasks(digits), "transnas": meaning.with_transnas(digits)}
+    assert meaning.draw(digits, summary, tmp_path / "figure.png").stat().st_size > 1000
