@@ -12,6 +12,7 @@ from flax import nnx
 from ncp_jax.networks.cells import Cell
 from ncp_jax.networks.layers import ConvBatchNorm, Convolution, Parameters, average_pool
 from ncp_jax.spaces.cells import NAS_BENCH_201_OPS, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.macro import doubles, halves
 from ncp_jax.types import Array, Float
 
 BASE = 64  # channels after TransNAS's stem, which makes one pixel of 4 x 4
@@ -74,8 +75,8 @@ def _modules(types: Sequence[int], block: _Block, parameters: Parameters) -> tup
     stages: dict[str, nnx.Module] = {"stem": stem}
     channels, total = BASE, 4
     for place, kind in enumerate(types, start=1):
-        before, stride = channels, 2 if kind in (3, 4) else 1
-        channels, total = channels * (2 if kind in (2, 4) else 1), total * stride
+        before, stride = channels, 1 + halves(kind)
+        channels, total = channels << doubles(kind), total * stride
         blocks = [block(before, channels, stride), *(block(channels, channels, 1) for _ in range(BLOCKS - 1))]
         stages[f"module {place}"] = Chain(blocks)
     return stages, channels, total

@@ -15,7 +15,7 @@ import numpy as np
 
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.cells import EDGES, CellSpace
-from ncp_jax.spaces.macro import MODULES, MacroSpace
+from ncp_jax.spaces.macro import MODULES, MacroSpace, doubles, halves
 from ncp_jax.types import Array, Float, Int
 
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # from input to output of a cell, as places in EDGES
@@ -97,12 +97,12 @@ def _cell_graphs(space: CellSpace, codes: np.ndarray) -> ArchitectureGraphs:
 
 def _macro_graphs(codes: np.ndarray) -> ArchitectureGraphs:
     length, live = codes.shape[1], codes > 0
-    doubles, halves = (codes == 2) | (codes == 4), (codes == 3) | (codes == 4)
-    channels, sides = doubles.cumsum(axis=1), -halves.cumsum(axis=1)
+    wider, coarser = doubles(codes), halves(codes)
+    channels, sides = wider.cumsum(axis=1), -coarser.cumsum(axis=1)
     outputs = np.exp2(channels)
-    inputs = outputs / (1 + doubles)
+    inputs = outputs / (1 + wider)
     # A block is two 3x3 convolutions; the first of the module's four reads the input, as does the 1x1 projection.
-    weights = 9 * inputs * outputs + 27 * outputs**2 + (doubles | halves) * inputs * outputs
+    weights = 9 * inputs * outputs + 27 * outputs**2 + (wider | coarser) * inputs * outputs
     multiply_adds = np.exp2(2 * sides) * weights
     costs = [np.log2((cost * live).sum(axis=1)) for cost in (multiply_adds, weights)]
     scalars = np.stack([live.sum(axis=1), *costs], axis=1)

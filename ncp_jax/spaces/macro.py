@@ -21,6 +21,16 @@ DOWNSAMPLINGS = (1, 4)  # fewest and most modules that halve the resolution
 DOUBLINGS = (1, 3)  # fewest and most modules that double the channels
 
 
+def doubles(module: Any) -> Any:
+    """Whether a module type doubles the channels; of integers or of arrays of them."""
+    return (module == 2) | (module == 4)
+
+
+def halves(module: Any) -> Any:
+    """Whether a module type halves the resolution; likewise."""
+    return (module == 3) | (module == 4)
+
+
 @dataclasses.dataclass(frozen=True)
 class MacroSpace(CategoricalSpace):
     """Codes of 4 to 6 modules 1..4, padded with zeros to 6; 3256 codes; strings like ``64-1234-basic``.
@@ -61,8 +71,7 @@ class MacroSpace(CategoricalSpace):
     @staticmethod
     def _counts_of(codes: Any) -> tuple[Any, Any]:
         """How many modules halve the resolution, and how many double the channels."""
-        both = codes == 4
-        return ((codes == 3) | both).sum(axis=-1), ((codes == 2) | both).sum(axis=-1)
+        return halves(codes).sum(axis=-1), doubles(codes).sum(axis=-1)
 
     def _project(self, relaxed: Array) -> Array:
         # All one-hot codes have the same norm: the nearest one has the largest inner product.

@@ -22,22 +22,12 @@ import numpy as np
 from ncp_jax.spaces.costs.heads import HEADS, Head, head_counts
 from ncp_jax.spaces.costs.layers import Counts, batch_norm, convolution, halved, relu_conv_bn, transnas_stem
 from ncp_jax.spaces.costs.model import SCALE, UNITS, CostModel, shares_of, table_counter
-from ncp_jax.spaces.macro import LONGEST, MODULES, TRANSNAS_MACRO
+from ncp_jax.spaces.macro import LONGEST, MODULES, TRANSNAS_MACRO, doubles, halves
 from ncp_jax.types import Array, Int
 
 BLOCKS = 2  # of a module
 STATES = LONGEST + 1  # 0 to 6 doublings, 0 to 6 halvings
 _COLUMNS = {"params": 0, "flops": 1}
-
-
-def doubles(module: int) -> int:
-    """1 where a module type doubles the channels, else 0."""
-    return int(module in (2, 4))
-
-
-def halves(module: int) -> int:
-    """1 where a module type halves the resolution, else 0."""
-    return int(module in (3, 4))
 
 
 def channels_after(doublings: int) -> int:
@@ -89,13 +79,12 @@ def _all_words(task: str) -> dict[str, np.ndarray]:
     """Exact costs of all 5**6 words of module types, the first weighing most, int64 [15625]."""
     modules, ends = _tables(task)
     words = np.indices((len(MODULES),) * LONGEST).reshape(LONGEST, -1)
-    down, double = (np.array([change(m) for m in range(len(MODULES))]) for change in (halves, doubles))
     totals = {cost: np.zeros(words.shape[1], np.int64) for cost in UNITS}
     doublings, halvings = np.zeros_like(words[0]), np.zeros_like(words[0])
     for types in words:
         for cost, total in totals.items():
             total += modules[cost][types, doublings, halvings]
-        doublings, halvings = doublings + double[types], halvings + down[types]
+        doublings, halvings = doublings + doubles(types), halvings + halves(types)
     return {cost: total + ends[cost][doublings, halvings] for cost, total in totals.items()}
 
 
