@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
+from harness.script import run_main
 
 from ncp_jax import checks
-from ncp_jax.studies.experiment import run_main
-from ncp_jax.studies.grid.experiment import StudyConfig
+from ncp_jax.commands.study import StudyOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(StudyOptions):
     """Options.
 
     Attributes:
@@ -38,8 +38,8 @@ class Config(StudyConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the grid, writes records, report and summary.json, returns the summary."""
-    from ncp_jax.studies.grid import read_grid
-    from ncp_jax.studies.grid.experiment import run_grid
+    from ncp_jax.commands.study import run_grid
+    from ncp_jax.studies import read_grid
 
     grid = read_grid(config.grid)
     if config.seeds:

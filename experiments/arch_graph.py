@@ -11,7 +11,9 @@ import dataclasses
 import time
 from typing import Any
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from harness.script import ExperimentConfig, run_main
+
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,15 +48,17 @@ METHODS = ("arch_graph", "borda", "no_transfer", "gaussian_process", "mean_rank"
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every method, writes records, figures and summary.json, returns the summary."""
+    from harness.tables import or_digits
+    from transfer import transfer
+    from transfer.figures import query_figure, reliability_figure
+
     from ncp_jax import checks
+    from ncp_jax.benchmarks.registry import load_tasks
     from ncp_jax.ordering import Reliability
-    from ncp_jax.studies import transfer
-    from ncp_jax.studies.arch_graph import ArchGraphConfig
-    from ncp_jax.studies.defaults import or_digits
-    from ncp_jax.studies.figures import query_figure, reliability_figure
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
-    from ncp_jax.studies.sources import read_source_budget
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
+    from ncp_jax.searchers.arch_graph.sources import read_source_budget
     from ncp_jax.training.relations import RelationRecipe
 
     checks.choose("sources", config.sources, ("none", "one", "all"))
@@ -71,7 +75,7 @@ def run(config: Config) -> dict[str, Any]:
         runs, budget = 2, min(budget, 12)
         tasks = tasks or (("class_scene", "jigsaw", "normal") if space in ("micro", "macro") else ())
     search = ArchGraphConfig(batch=config.batch, recipe=recipe)
-    tables = transfer.load_tasks(space, tasks)
+    tables = load_tasks(space, tasks)
     hashes = {table.name: table.content_hash() for table in tables}
     settings = config.settings() | {"tables": hashes, "search": dataclasses.asdict(search), "methods": methods}
     records = Records(config.out, settings, resume=config.resume)

@@ -12,12 +12,13 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ncp_jax.studies.experiment import run_main
-from ncp_jax.studies.grid.experiment import StudyConfig
+from harness.script import run_main
+
+from ncp_jax.commands.study import StudyOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyConfig):
+class Config(StudyOptions):
     """Options.
 
     Attributes:
@@ -43,12 +44,14 @@ class Config(StudyConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the searches, writes records, report and summary.json, returns the summary."""
+    from harness.tables import or_digits
+    from references.speed import measure_speed
+
     from ncp_jax import checks
-    from ncp_jax.studies.defaults import or_digits
-    from ncp_jax.studies.grid import Grid
-    from ncp_jax.studies.grid.experiment import names, run_grid, say
-    from ncp_jax.studies.grid.methods import methods
-    from ncp_jax.studies.grid.speed import measure_speed
+    from ncp_jax.commands.study import names, run_grid
+    from ncp_jax.console import say
+    from ncp_jax.searchers.arch_graph.method import methods
+    from ncp_jax.studies import Grid
 
     if config.against is not None:
         checks.choose("rival", config.against, ("python",))

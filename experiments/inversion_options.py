@@ -11,7 +11,9 @@ import dataclasses
 import functools
 from typing import Any
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from harness.script import ExperimentConfig, run_main
+
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,16 +38,19 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Inverts every (benchmark, rows, seed, task), writes records, figures and summary.json, returns the summary."""
+    from harness.tables import or_digits
+    from proposals import options as exploitation
+    from proposals import scoring as truth
+
     from ncp_jax import checks
-    from ncp_jax.studies import exploitation, truth
-    from ncp_jax.studies.defaults import or_digits
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
+    from ncp_jax.benchmarks.table import tasks_of
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
 
     published = ("transnas-macro",) if config.smoke else tuple(name for name in exploitation.ROWS if name != "digits")
     names = config.benchmarks or or_digits(*published)
     tables = {name: exploitation.benchmark_table(name) for name in names}
-    tasks = {name: truth.tasks_of(table) for name, table in tables.items()}
+    tasks = {name: tasks_of(table) for name, table in tables.items()}
     known = [task for some in tasks.values() for task in some]
     wanted = [checks.choose("task", task, known) for task in config.tasks] or (known[:1] if config.smoke else known)
     effort = exploitation.Effort(codes=config.codes, steps=config.steps)

@@ -11,11 +11,13 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from harness.script import ExperimentConfig, run_main
+
+from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
-    from ncp_jax.studies.anytime_rivals import Tournament
-    from ncp_jax.studies.argmax import Comparison
+    from races.anytime_rivals import Tournament
+    from races.argmax import Comparison
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,10 +60,11 @@ PARTS = ("argmax", "anytime")
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the parts, writes records, figures and summary.json, returns the summary."""
+    from races import anytime_summary, argmax_summary
+
     from ncp_jax import checks
-    from ncp_jax.studies import anytime_summary, argmax_summary
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
 
     parts = [checks.choose("part", part, PARTS) for part in config.parts] or list(PARTS)
     comparison = _comparison(config) if "argmax" in parts else None
@@ -87,8 +90,9 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _comparison(config: Config) -> Comparison:
-    from ncp_jax.studies.argmax import ArgmaxConfig, Comparison
-    from ncp_jax.studies.defaults import or_digits
+    from harness.tables import or_digits
+    from races.argmax import ArgmaxConfig, Comparison
+
     from ncp_jax.training import get_recipe
 
     chosen = ArgmaxConfig(
@@ -105,9 +109,10 @@ def _comparison(config: Config) -> Comparison:
 
 
 def _tournament(config: Config) -> Tournament:
+    from races.anytime import BUDGETS
+    from races.anytime_rivals import RIVALS, Tournament
+
     from ncp_jax.benchmarks.catalogue import MR_TASKS
-    from ncp_jax.studies.anytime import BUDGETS
-    from ncp_jax.studies.anytime_rivals import RIVALS, Tournament
 
     tasks, budgets = config.tasks or MR_TASKS, config.budgets or BUDGETS
     if config.smoke:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ncp_jax.studies.digits.generate import GenerateConfig
-from ncp_jax.studies.experiment import run_main
+from digits_benchmark.generate import GenerateConfig
+from harness.script import run_main
 
 
 def run(config: GenerateConfig) -> dict[str, Any]:
     """Trains what is missing and writes the table, its card and its figure; returns the summary."""
-    from ncp_jax.studies.digits.experiment import make_benchmark
+    from digits_benchmark.make import make_benchmark
 
     return make_benchmark(config)
 

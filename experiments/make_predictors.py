@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness.script import ExperimentConfig, run_main
 
 from ncp_jax import checks
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,8 +38,8 @@ def run(config: Config) -> dict[str, Any]:
     import jax
 
     from ncp_jax import fit, load_table, save_predictor
-    from ncp_jax.studies.records import write_json
-    from ncp_jax.studies.runcard import run_card
+    from ncp_jax.records.journal import write_json
+    from ncp_jax.records.run_card import run_card
     from ncp_jax.training import get_recipe
 
     table = load_table("nas-bench-mr")

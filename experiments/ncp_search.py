@@ -12,8 +12,9 @@ import functools
 from typing import Any
 
 import numpy as np
+from harness.script import ExperimentConfig, run_main
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,13 +38,14 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every (seed, task), writes records, a figure and summary.json, returns the summary."""
-    from ncp_jax.studies.defaults import joint_table
-    from ncp_jax.studies.figures import margin_figure
-    from ncp_jax.studies.held_out import contest, gflops_limits, train_opponents
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
-    from ncp_jax.studies.statistics import mean_interval
-    from ncp_jax.studies.truth import tasks_of
+    from harness.tables import joint_table
+    from proposals.figure import margin_figure
+    from proposals.held_out import contest, gflops_limits, train_opponents
+
+    from ncp_jax.analysis.intervals import mean_interval
+    from ncp_jax.benchmarks.table import tasks_of
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
     from ncp_jax.training import get_recipe
 
     table = joint_table(config.tasks)

@@ -10,7 +10,9 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from harness.script import ExperimentConfig, run_main
+
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,11 +43,12 @@ def run(config: Config) -> dict[str, Any]:
     """Measures every cell, writes records, a figure and summary.json, returns the summary."""
     import importlib.metadata
 
-    from ncp_jax.studies.latency.figure import latency_figure
-    from ncp_jax.studies.latency.plan import make_plan
-    from ncp_jax.studies.latency.study import cells_of, measure, ratios, report, turns
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
+    from latency.figure import latency_figure
+    from latency.plan import make_plan
+    from latency.study import cells_of, measure, ratios, report, turns
+
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
 
     plan = make_plan(
         codes=config.codes,

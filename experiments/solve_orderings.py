@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness.script import ExperimentConfig, run_main
 
 from ncp_jax import checks
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,10 +35,11 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Orders every (seed, file), writes records and summary.json, returns the summary."""
+    from orderings.order_benchmark import best_known, load_folder, overview, random_matrices
+
     from ncp_jax.ordering import order
-    from ncp_jax.studies.order_benchmark import best_known, load_folder, overview, random_matrices
-    from ncp_jax.studies.records import Records, write_json
-    from ncp_jax.studies.runcard import run_card
+    from ncp_jax.records.journal import Records, write_json
+    from ncp_jax.records.run_card import run_card
 
     checks.positive("--time-limit", config.time_limit, zero=True)
     if config.folder is None and not config.smoke:

@@ -10,8 +10,9 @@ import shutil
 from typing import Any
 
 import numpy as np
+from harness.script import ExperimentConfig, run_main
 
-from ncp_jax.studies.experiment import ExperimentConfig, ProgressBar, run_main
+from ncp_jax.console import ProgressBar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,13 +34,14 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Trains every (recipe, seed), writes records, a figure and summary.json, returns the summary."""
+    from cross_validation.cross_validation import cross_validate
+    from cross_validation.figure import bar_figure
+    from harness.tables import is_here, joint_table
+
+    from ncp_jax.analysis.intervals import mean_interval
     from ncp_jax.benchmarks.catalogue import JOINT
-    from ncp_jax.studies.cross_validation import cross_validate
-    from ncp_jax.studies.defaults import is_here, joint_table
-    from ncp_jax.studies.figures import bar_figure
-    from ncp_jax.studies.records import Records, cell_hash, write_json
-    from ncp_jax.studies.runcard import run_card
-    from ncp_jax.studies.statistics import mean_interval
+    from ncp_jax.records.journal import Records, cell_hash, write_json
+    from ncp_jax.records.run_card import run_card
     from ncp_jax.training import get_recipe
 
     few = ("seg", "video") if config.smoke and is_here(JOINT) else ()

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
     from ncp_jax.checks import DataError, UsageError
+    from ncp_jax.commands.search import SearchConfig, run_search
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+    from ncp_jax.reports import write_report
     from ncp_jax.searchers import Candidates, SearchSession, make_searcher
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
-    from ncp_jax.studies.grid import Grid, read_grid, run_study
-    from ncp_jax.studies.report import write_report
-    from ncp_jax.studies.search import SearchConfig, run_search
+    from ncp_jax.studies import Grid, read_grid, run_study
     from ncp_jax.training import Recipe, fit, fit_many
 
 _WHERE = {
@@ -31,9 +31,9 @@ _WHERE = {
     "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
     "searchers": ("Candidates", "SearchSession", "make_searcher"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
-    "studies.grid": ("Grid", "read_grid", "run_study"),
-    "studies.report": ("write_report",),
-    "studies.search": ("SearchConfig", "run_search"),
+    "reports": ("write_report",),
+    "studies": ("Grid", "read_grid", "run_study"),
+    "commands.search": ("SearchConfig", "run_search"),
     "training": ("Recipe", "fit", "fit_many"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import tyro
 
-from ncp_jax.studies.experiment import guarded, use_compilation_cache
+from ncp_jax.console import guarded, use_compilation_cache
 
 _Append = tyro.conf.UseAppendAction
 
@@ -77,8 +77,8 @@ class Search:
     def run(self) -> None:
         """Runs the search and prints or writes what it found."""
         began = time.perf_counter()
+        from ncp_jax.commands.search import SearchConfig, describe, run_search, write_result
         from ncp_jax.files import make_folder
-        from ncp_jax.studies.search import SearchConfig, describe, run_search, write_result
 
         use_compilation_cache()
         import_s = time.perf_counter() - began
@@ -117,7 +117,7 @@ class Cost:
 
     def run(self) -> None:
         """Prints a line a code."""
-        from ncp_jax.studies.cost import describe, run_cost
+        from ncp_jax.commands.cost import describe, run_cost
 
         result = run_cost(self.codes, space=self.space, task=self.task)
         print(json.dumps(result.summary, indent=1) if self.json else describe(result), flush=True)
@@ -238,7 +238,7 @@ class Order:
 
     def run(self) -> None:
         """Orders the file's matrix and prints the result."""
-        from ncp_jax.studies.order import describe, run_order
+        from ncp_jax.commands.order import describe, run_order
 
         result = run_order(self.file, time_limit=self.time_limit, seed=self.seed)
         print(json.dumps(result.summary, indent=1, allow_nan=False) if self.json else describe(result), flush=True)
@@ -274,8 +274,8 @@ class Rank:
 
     def run(self) -> None:
         """Runs the search, prints what it found."""
+        from ncp_jax.commands.rank import RankConfig, describe, run_rank, write_rank
         from ncp_jax.files import make_folder
-        from ncp_jax.studies.rank import RankConfig, describe, run_rank, write_rank
 
         use_compilation_cache()
         fields = {f.name: getattr(self, f.name) for f in dataclasses.fields(RankConfig) if hasattr(self, f.name)}
@@ -341,7 +341,7 @@ class Report:
 
     def run(self) -> None:
         """Writes the report, prints its main table."""
-        from ncp_jax.studies.report import describe, write_report
+        from ncp_jax.reports import describe, write_report
 
         report = write_report(self.folder, self.out)
         print(json.dumps(report.summary, indent=1, allow_nan=False) if self.json else describe(report), flush=True)

@@ -205,3 +205,13 @@ def shipped_folder() -> Path:
     package = Path(__file__).resolve().parent
     inside = package / "benchmarks_data"
     return inside if inside.is_dir() else package.parent / "benchmarks_data"
+
+
+def cache_path() -> Path:
+    """Returns the folder of downloaded and converted files: ``NCP_JAX_DATA``, or ncp_jax in the platform's cache."""
+    chosen = os.environ.get("NCP_JAX_DATA", "")
+    if chosen:
+        return Path(os.path.abspath(Path(chosen).expanduser()))
+    import pooch  # here, not above: it takes as long to import as a table to load
+
+    return Path(pooch.os_cache("ncp_jax"))

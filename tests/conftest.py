@@ -5,9 +5,11 @@ from __future__ import annotations
 import atexit
 import os
 import shutil
+import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 # Before NumPy is imported, also by the processes that tests start. Matrices are small here: threads of BLAS only wait
 # for each other, and for those of other workers, which made plain references several times slower.
@@ -20,6 +22,13 @@ from hypothesis import settings  # noqa: E402
 # The first example of a test may compile; how long that takes says nothing.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ncp_jax import Table
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
+    from ncp_jax.training.relations import RelationInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -113,3 +122,78 @@ def tiny_recipe():
 
     settings = {"epochs": 40, "batch": 32, "learning_rate": 1e-2, "decay_rows": 0, "precision": "float32"}
     return Recipe("tiny", widths=(8,), rates=(0.0,), **settings)
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
+    """Runs ``ncp-jax`` with some arguments; returns (exit status, stdout, stderr)."""
+    from ncp_jax import cli
+
+    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["ncp-jax", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        code = caught.value.code
+        return (0 if code is None else int(code)), *capsys.readouterr()
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def codes() -> np.ndarray:
+    """128 architectures of TransNAS-Bench-101 micro."""
+    import numpy as np
+
+    from ncp_jax import get_space
+
+    space = get_space("transnas-micro")
+    return np.asarray(space.all_codes())[np.random.default_rng(0).permutation(space.size)[:128]]
+
+
+@pytest.fixture(scope="session")
+def quality(codes: np.ndarray) -> np.ndarray:
+    """Three tasks ``[3, 128]``, each the sum of what its operations are worth, without ties; much in common."""
+    import numpy as np
+
+    rng = np.random.default_rng(1)
+    worth = np.array([0.0, 1.0, 2.0, 4.0]) + 0.5 * rng.normal(size=(3, 6, 4))
+    return worth[:, np.arange(6), codes].sum(axis=-1).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def make_table(codes: np.ndarray) -> Callable[..., Table]:
+    """Makes a table of the first architectures from their values."""
+    import numpy as np
+
+    from ncp_jax import MetricSpec, Table
+
+    def make(values: np.ndarray, name: str = "tasks/a", *, rows: np.ndarray | None = None) -> Table:
+        chosen = codes[: len(values)] if rows is None else codes[rows]
+        column = np.asarray(values)[:, None]
+        return Table.from_arrays(name, space="transnas-micro", codes=chosen, values=column, metrics=[MetricSpec("acc")])
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tables(make_table: Callable[..., Table], quality: np.ndarray) -> list[Table]:
+    return [make_table(values, f"tasks/{name}") for name, values in zip("abc", quality, strict=True)]
+
+
+@pytest.fixture(scope="session")
+def relation_inputs(codes: np.ndarray) -> RelationInputs:
+    from ncp_jax.training.relations import RelationInputs
+
+    return RelationInputs.of("transnas-micro", codes)
+
+
+@pytest.fixture(scope="session")
+def quick() -> ArchGraphConfig:
+    """Four runs with a budget of 13 on all architectures share one compiled program in all tests."""
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
+    from ncp_jax.training.relations import RelationRecipe
+
+    recipe = RelationRecipe(width=8, members=2, steps=40, learning_rate=1e-2)
+    return ArchGraphConfig(first=4, batch=3, shortlist=12, recipe=recipe)

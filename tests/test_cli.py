@@ -223,7 +223,7 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         asked.append((objective, options["codes"], options["config"]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncp_jax.studies.search.propagate", stop)
+    monkeypatch.setattr("ncp_jax.commands.search.propagate", stop)
     goals = ("--maximize", "miou=2", "--minimize", "params=0.25", "--maximize", "aAcc")
     assert run("search", *SMALL, "--strategy", "winner-takes-all", *goals)[0] == 130
     ((objective, codes, config),) = asked
@@ -381,7 +381,7 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncp_jax.studies.search.run_search", interrupt)
+    monkeypatch.setattr("ncp_jax.commands.search.run_search", interrupt)
     status, _, err = run("search", *SMALL)
     assert status == 130
     assert err == "ncp-jax: interrupted; what was finished is kept\n"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import os
 import warnings
+from collections.abc import Sequence
 
-from ncp_jax import files
+from ncp_jax import checks, files
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
-from ncp_jax.benchmarks.catalogue import DIGITS, JOINT, MR_TASKS, RECIPES, SHIPPED, Recipe, choose_table
+from ncp_jax.benchmarks.catalogue import DIGITS, JOINT, MR_TASKS, RECIPES, SHIPPED, Recipe, choose_table, list_tables
 from ncp_jax.benchmarks.convert import convert
 from ncp_jax.benchmarks.digits import digits_arrays, join_digits
 from ncp_jax.benchmarks.sources import all_sources
@@ -76,3 +77,18 @@ def _load(recipe: Recipe) -> TableArrays:
 def _warn_once(what: str) -> None:
     text = f"{what}: tables are converted anew at each load; {store.WRITE_REMEDY}"
     warnings.warn(text, RuntimeWarning, stacklevel=2)
+
+
+FAMILIES = {"micro": "transnas-micro", "macro": "transnas-macro", "nas-bench-201": "nas-bench-201", "digits": "digits"}
+
+
+def load_tasks(space: str, tasks: Sequence[str] = ()) -> tuple[Table, ...]:
+    """The tables of a space's tasks; all of them where none is named.
+
+    Raises:
+      UsageError: an unknown space or task.
+      FileNotFoundError: tables that are not here.
+    """
+    family = FAMILIES[checks.choose("space", space, FAMILIES)]
+    every = [n.partition("/")[2] for n in list_tables() if n.startswith(f"{family}/") and not n.endswith("-ncp")]
+    return tuple(load_table(f"{family}/{checks.choose('task', task, every)}") for task in tasks or every)

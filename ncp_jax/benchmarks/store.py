@@ -24,19 +24,10 @@ from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import RECIPES, SHIPPED, Recipe
 from ncp_jax.benchmarks.digits import FILE, digits_path
 from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, select_sources, sha256
+from ncp_jax.files import cache_path
 
 FORMAT = "ncp-jax table 1"
 WRITE_REMEDY = "free some space, or set NCP_JAX_DATA to a folder that can be written"
-
-
-def cache_path() -> Path:
-    """Returns the folder of downloaded and converted files: ``NCP_JAX_DATA``, or ncp_jax in the platform's cache."""
-    chosen = os.environ.get("NCP_JAX_DATA", "")
-    if chosen:
-        return Path(os.path.abspath(Path(chosen).expanduser()))
-    import pooch  # here, not above: it takes as long to import as a table to load
-
-    return Path(pooch.os_cache("ncp_jax"))
 
 
 def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:

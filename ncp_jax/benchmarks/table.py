@@ -17,7 +17,7 @@ from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric
-from ncp_jax.spaces import Space
+from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
 
@@ -226,3 +226,29 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
         for table in tables
     ]
     return Table.from_host(join_arrays(name or "+".join(table.name for table in tables), hosts))
+
+
+def with_flops(table: Table) -> Table:
+    """Adds the exact GFLOPs of a space with a cost model as a column, so that a limit can steer the search."""
+    model = cost_model_for(get_space(table.space), table.metrics)
+    if model is None or "flops" in [m.name for m in table.metrics]:
+        return table
+    flops = model.in_units(np.asarray(table.codes))["flops"]
+    return Table.from_arrays(
+        table.name,
+        space=table.space,
+        codes=np.asarray(table.codes),
+        values=np.column_stack([np.asarray(table.values), flops]),
+        metrics=(*table.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
+        hashes=table.hashes,
+    )
+
+
+def main_metrics(table: Table, tasks: Sequence[str]) -> list[MetricSpec]:
+    """The first quality metric of each task."""
+    return [next(m for m in table.metrics if m.kind == "quality" and m.task == task) for task in tasks]
+
+
+def tasks_of(table: Table) -> tuple[str, ...]:
+    """The tasks that a table has a quality metric of, in its order."""
+    return tuple(dict.fromkeys(m.task for m in table.metrics if m.kind == "quality"))

@@ -139,3 +139,16 @@ def _member_values(predictor: Predictor, relaxed: Float[Array, "n f"]) -> Float[
     blocked = jax.default_backend() == "cpu" and len(x) > BLOCK
     z = jax.lax.map(one, x, batch_size=BLOCK) if blocked else jax.vmap(one)(x)
     return predictor.scale.raw_y(z.swapaxes(0, 1))
+
+
+def for_task(predictor: Predictor, task: str) -> Predictor:
+    """Returns a joint predictor restricted to one task's metrics and the costs; "seg/mIoU" becomes "mIoU".
+
+    A predictor of one task alone, or no task named (""), stays as it is.
+    """
+    if not task or len({m.task for m in predictor.metrics if m.kind == "quality"}) == 1:
+        return predictor
+    wanted = tuple(m.name for m in predictor.metrics if m.task == task or m.kind == "cost")
+    chosen = predictor.select(wanted)
+    metrics = tuple(dataclasses.replace(m, name=m.name.removeprefix(f"{task}/")) for m in chosen.metrics)
+    return dataclasses.replace(chosen, metrics=metrics)

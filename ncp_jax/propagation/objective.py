@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +16,8 @@ from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.found import in_calls
 from ncp_jax.types import Array, Float
+
+COST_WEIGHT = 0.5  # of the flops term against the main metric, as in the NCP authors' recipe
 
 Weights = Mapping[str, float]
 # What a function that serves as an objective gets and gives: mean [m] and spread [m] over the ensemble, in standard
@@ -178,3 +180,25 @@ class Objective:
         for name, weight in self.hold.items():
             hold[find_metric(specs, name)] = weight
         return _arrays(push, hold, _ceilings(specs, ceiling))
+
+
+def default_objective(metrics: Sequence[MetricSpec], *, limited: bool) -> Objective:
+    """Each task's main metric in its good direction; FLOPs down at half the weight, unless they are limited anyway.
+
+    Several tasks share the weight 1: one architecture for all of them (the paper's inter-task search).
+    """
+    first: dict[str, MetricSpec] = {}
+    for metric in metrics:
+        if metric.kind == "quality":
+            first.setdefault(metric.task, metric)
+    if not first:
+        raise checks.UsageError(
+            checks.message("a metric to search for", "costs alone", "name one with --maximize or --minimize")
+        )
+    weight = 1.0 / len(first)
+    sides: dict[str, dict[str, float]] = {"maximize": {}, "minimize": {}}
+    for metric in first.values():
+        sides[metric.direction][metric.name] = weight
+    if not limited and any(m.name == "flops" for m in metrics):
+        sides["minimize"]["flops"] = COST_WEIGHT
+    return Objective(maximize=sides["maximize"], minimize=sides["minimize"])

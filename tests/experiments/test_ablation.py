@@ -87,7 +87,7 @@ def test_a_smoke_run_and_other_seeds(run: Callable, grid: Path, tmp_path: Path) 
 def test_resume_repeats_nothing(whole: Path, grid: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     before, records = summary_of(whole), (whole / "records.jsonl").read_bytes()
     with monkeypatch.context() as patch:
-        patch.setattr("ncp_jax.studies.grid.runner.run_packs", lambda *_: pytest.fail("searched again"))
+        patch.setattr("ncp_jax.studies.runner.run_packs", lambda *_: pytest.fail("searched again"))
         status, out, err = run(grid, "--resume", "--out", whole)
     assert status == 0, err
     assert "32 of 32 runs are finished already" in err

@@ -69,7 +69,7 @@ def test_the_speed(smoke: tuple[Path, str, str]) -> None:
 def test_resume_repeats_no_search(smoke: tuple[Path, str, str], run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, out, _ = smoke
     before, records = summary_of(folder), (folder / "records.jsonl").read_bytes()
-    monkeypatch.setattr("ncp_jax.studies.grid.runner.run_packs", lambda *_: pytest.fail("searched again"))
+    monkeypatch.setattr("ncp_jax.studies.runner.run_packs", lambda *_: pytest.fail("searched again"))
     status, again, err = run(*OPTIONS[:-2], "--resume", "--out", folder)
     assert status == 0, err
     assert "24 of 24 runs are finished already" in err

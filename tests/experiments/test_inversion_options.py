@@ -28,7 +28,7 @@ def test_a_smoke_run_and_its_continuation(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("inverted again")
 
-    monkeypatch.setattr("ncp_jax.studies.exploitation.exploit_table", refuse)
+    monkeypatch.setattr("proposals.options.exploit_table", refuse)
     lines = (folder / "records.jsonl").read_bytes()
     assert run("--smoke", "--resume", "--out", folder)[:2] == (0, printed)
     assert (folder / "records.jsonl").read_bytes() == lines

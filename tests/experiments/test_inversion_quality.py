@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from races.argmax_summary import wilson_interval
 
 from ncp_jax import get_space
-from ncp_jax.studies.argmax_summary import wilson_interval
 
 SCRIPT = "inversion_quality.py"
 METHODS = {"inversion", "random", "evolution", "cma-es"}
@@ -86,7 +86,7 @@ def test_the_anytime_part(smoke: Path) -> None:
 def test_a_finished_run_is_not_repeated(smoke: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     before, lines = summary_of(smoke), (smoke / "records.jsonl").read_bytes()
     for name in ("argmax.train", "anytime_rivals.race"):
-        monkeypatch.setattr(f"ncp_jax.studies.{name}", lambda *_, **__: pytest.fail("done again"))
+        monkeypatch.setattr(f"races.{name}", lambda *_, **__: pytest.fail("done again"))
     status, out, err = run("--smoke", "--resume", "--out", smoke)
     assert status == 0, err
     assert (smoke / "records.jsonl").read_bytes() == lines

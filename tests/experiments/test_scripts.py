@@ -132,8 +132,8 @@ def test_resume_repeats_nothing(smoke: dict, run: Callable, name: str, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    for module in ("cross_validation.cross_validate", "held_out.train_opponents"):
-        monkeypatch.setattr(f"ncp_jax.studies.{module}", refuse)
+    for module in ("cross_validation.cross_validation.cross_validate", "proposals.held_out.train_opponents"):
+        monkeypatch.setattr(module, refuse)
     status, again, err = run(name, "--smoke", "--resume", "--out", folder)
     assert status == 0, err
     assert again == out

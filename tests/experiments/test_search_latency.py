@@ -74,7 +74,7 @@ def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monke
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("ncp_jax.studies.latency.study.Child", refuse)
+    monkeypatch.setattr("latency.study.Child", refuse)
     status, out, err = run(*OPTIONS, "--resume", "--out", smoke)
     assert status == 0, err
     assert "ncp-jax / " in out

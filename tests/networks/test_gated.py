@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from digits_benchmark.one_at_a_time import plain_apply
 
 from ncp_jax import checks
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import Shape
 from ncp_jax.spaces import cost_model, get_space
 from ncp_jax.spaces.costs.digits import HEADS
-from ncp_jax.studies.digits.one_at_a_time import plain_apply
 
 MICRO = get_space("transnas-micro")
 SHAPES = (Shape(10), Shape(64, bottleneck=16, pooled=False))

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis.extra import numpy as hnp
+from transfer.figures import reliability_figure
 
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.ordering import borda, order, relation_matrix, reliability, trusted_weights
 from ncp_jax.ordering.relations import _block
-from ncp_jax.studies.figures import reliability_figure
 
 
 def by_pairs(utilities):

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+from references.plain import PlainTable, plain_search
 from scipy import stats
 
 from ncp_jax import Table
 from ncp_jax.benchmarks.view import REPEATS, QueryView
 from ncp_jax.searchers import SEARCHERS, Candidates, Runs, make
-from ncp_jax.studies.plain import PlainTable, plain_search
 
 SEEDS = 1500
 BUDGET = 50

@@ -1,74 +1,126 @@
-"""The command line in this process, small tables of related tasks, and networks that train within a blink."""
+"""A small CSV table, a grid over it, and what a study's folder holds."""
 
 from __future__ import annotations
 
-import sys
+import dataclasses
+import json
 from collections.abc import Callable
+from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
 
-from ncp_jax import MetricSpec, Table, cli, get_space
-from ncp_jax.studies.arch_graph import ArchGraphConfig
-from ncp_jax.training.relations import RelationInputs, RelationRecipe
+from ncp_jax import Table, get_space
+from ncp_jax.studies import Grid
+from ncp_jax.studies.folder import StudyFolder
+from ncp_jax.studies.plan import Plan, make_plan
 
-N = 128
 SPACE = get_space("transnas-micro")
+N = 60
+SEARCHERS: dict[str, list[dict[str, Any]]] = {
+    "random": [{}],
+    "evolution": [{"population": [4, 6], "tournament": 2}],
+    "local-search": [{"move": ["first", "best"]}],
+}
 
 
-@pytest.fixture
-def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
-    """Runs ``ncp-jax`` with some arguments; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ncp-jax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        return (0 if code is None else int(code)), *capsys.readouterr()
-
-    return call
-
-
-@pytest.fixture(scope="session")
-def codes() -> np.ndarray:
-    """128 architectures of TransNAS-Bench-101 micro."""
-    return np.asarray(SPACE.all_codes())[np.random.default_rng(0).permutation(SPACE.size)[:N]]
-
-
-@pytest.fixture(scope="session")
-def quality(codes: np.ndarray) -> np.ndarray:
-    """Three tasks ``[3, 128]``, each the sum of what its operations are worth, without ties; much in common."""
-    rng = np.random.default_rng(1)
-    worth = np.array([0.0, 1.0, 2.0, 4.0]) + 0.5 * rng.normal(size=(3, 6, 4))
-    return worth[:, np.arange(6), codes].sum(axis=-1).astype(np.float32)
+def _text(n: int, seed: int) -> str:
+    """Architectures with ties and with two codes of one network; accuracy, another one, a loss, seconds and FLOPs."""
+    rng, codes = np.random.default_rng(seed), np.asarray(SPACE.all_codes())
+    chosen = codes[np.sort(rng.choice(SPACE.size, n, replace=False))]
+    lines = ["architecture,acc,tested,loss,train_s,flops"]
+    for code in chosen:
+        acc = round(50 + 4 * float(code.sum()) + rng.normal(), 0)
+        cells = [acc, round(acc - 3 + 2 * rng.normal(), 2), round(100 - acc + rng.normal(), 1)]
+        cells += [int(rng.integers(10, 100)), round(1 + float(code[:3].sum()) + rng.random(), 2)]
+        lines.append(",".join([SPACE.to_string(code), *map(str, cells)]))
+    return "\n".join(lines) + "\n"
 
 
 @pytest.fixture(scope="session")
-def make_table(codes: np.ndarray) -> Callable[..., Table]:
-    """Makes a table of the first architectures from their values."""
-
-    def make(values: np.ndarray, name: str = "tasks/a", *, rows: np.ndarray | None = None) -> Table:
-        chosen = codes[: len(values)] if rows is None else codes[rows]
-        column = np.asarray(values)[:, None]
-        return Table.from_arrays(name, space=SPACE, codes=chosen, values=column, metrics=[MetricSpec("acc")])
-
-    return make
+def folder_of_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds ``mine.csv`` and ``other.csv``."""
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "mine.csv").write_text(_text(N, 0))
+    (folder / "other.csv").write_text(_text(N, 1))
+    return folder
 
 
 @pytest.fixture(scope="session")
-def tables(make_table: Callable[..., Table], quality: np.ndarray) -> list[Table]:
-    return [make_table(values, f"tasks/{name}") for name, values in zip("abc", quality, strict=True)]
+def arguments(folder_of_tables: Path) -> Callable[[str], dict[str, Any]]:
+    """What a grid says of one of the CSV files."""
+
+    def of(name: str) -> dict[str, Any]:
+        columns = {"maximize": ["acc", "tested"], "minimize": ["loss", "train_s", "flops"], "test": ["tested"]}
+        return {"path": str(folder_of_tables / f"{name}.csv"), "space": SPACE.name, **columns}
+
+    return of
 
 
 @pytest.fixture(scope="session")
-def candidates(codes: np.ndarray) -> RelationInputs:
-    return RelationInputs.of(SPACE, codes)
+def make_grid(arguments: Callable[[str], dict[str, Any]]) -> Callable[..., Grid]:
+    """A grid over "mine": three searchers, five methods, 5 seeds, 12 queries; keywords change it."""
+    own = {name: arguments(name) for name in ("mine", "other")}
+    grid = Grid(SEARCHERS, ("mine",), budget=12, seeds=5, tables=own)
+    return lambda **changes: dataclasses.replace(grid, **changes)
 
 
 @pytest.fixture(scope="session")
-def quick() -> ArchGraphConfig:
-    """Four runs with a budget of 13 on all architectures share one compiled program in all tests."""
-    recipe = RelationRecipe(width=8, members=2, steps=40, learning_rate=1e-2)
-    return ArchGraphConfig(first=4, batch=3, shortlist=12, recipe=recipe)
+def mine(make_grid: Callable[..., Grid]) -> Table:
+    return make_grid().load()["mine"]
+
+
+@pytest.fixture(scope="session")
+def records() -> Callable[[Path], list[dict[str, Any]]]:
+    """The records of a finished study."""
+    return lambda folder: [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
+
+
+class Folders:
+    """Studies' folders without searches."""
+
+    versions: ClassVar = {"ncp-jax": "1", "jax": "2", "jaxlib": "3", "numpy": "4", "scipy": "no matter"}
+
+    def open(self, path: Path, plan: Plan, *, versions: dict[str, str] | None = None, **options: Any) -> StudyFolder:
+        return StudyFolder(path, plan, versions or self.versions, **options)
+
+    def work(self, folder: StudyFolder, packs: int | None = None) -> int:
+        """Records what is missing of some packs, with results that name the run; returns the number of runs."""
+        done = 0
+        for pack in folder.plan.packs[:packs]:
+            places = folder.missing(pack)
+            if places:
+                folder.add(pack, places, [{"of": f"{pack.methods[i]} {pack.seeds[i]}"} for i in places])
+            done += len(places)
+        return done
+
+    def content(self, folder: Path) -> dict[str, bytes]:
+        """Its files, locks left out."""
+        return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.endswith(".lock")}
+
+
+@pytest.fixture(scope="session")
+def folders() -> Folders:
+    return Folders()
+
+
+@pytest.fixture(scope="session")
+def two_tables(make_grid: Callable[..., Grid]) -> Grid:
+    """50 runs."""
+    return make_grid(benchmarks=("mine", "other"))
+
+
+@pytest.fixture(scope="session")
+def plan(two_tables: Grid) -> Plan:
+    return make_plan(two_tables)
+
+
+@pytest.fixture(scope="session")
+def recorded(plan: Plan, folders: Folders, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The records of ``work`` on both tables, done at once."""
+    path = tmp_path_factory.mktemp("recorded")
+    with folders.open(path, plan) as folder:
+        assert folders.work(folder) == plan.size == 50
+        assert folder.finish()
+    return (path / "records.jsonl").read_bytes()

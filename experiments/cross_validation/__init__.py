@@ -1,0 +1,1 @@
+"""Kendall's tau of predictors on architectures that they have not seen."""

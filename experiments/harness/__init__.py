@@ -1,0 +1,1 @@
+"""What every script shares: options, errors, exit status, the tables it runs on by default."""

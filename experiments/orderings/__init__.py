@@ -1,0 +1,1 @@
+"""Ordering solver on the published instances."""

@@ -1,0 +1,1 @@
+"""Plain Python searches, and how much faster the compiled ones are."""

@@ -1,0 +1,125 @@
+"""What a budgeted search leaves behind, and how whoever owns the table judges it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.types import Float, Int
+
+
+def table_ranks(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """The rank of every architecture in its table.
+
+    Args:
+      values: the metric of all n architectures, oriented so that higher is better.
+
+    Returns:
+      int64 [n] in 1..n: 1 plus the number of architectures strictly better, so 1 is the best and ties share the better
+      rank.
+
+    Raises:
+      UsageError: values that are not finite numbers [n].
+    """
+    y = _finite(values)
+    return len(y) - np.searchsorted(np.sort(y), y, side="right") + 1
+
+
+def best_ranks(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) -> Int[np.ndarray, "runs k"]:
+    """The rank in the table of the best architecture among the first 1, 2, …, k queries of each run.
+
+    Args:
+      asked: rows 0..n-1 in the order of asking.
+      values: the metric of all n architectures, oriented so that higher is better.
+
+    Returns:
+      int64 [runs, k] in 1..n, see ``table_ranks``; never rising along a run.
+
+    Raises:
+      UsageError: rows that are no integers [runs, k] in 0..n-1, or values that are not finite numbers [n].
+    """
+    rows, y = _checked(asked, values)
+    return np.minimum.accumulate(table_ranks(y)[rows], axis=1)
+
+
+def percentiles(ranks: Int[np.ndarray, "..."], n: int) -> Float[np.ndarray, "..."]:
+    """Ranks among n architectures as percentages, 100 · rank / n: lower is better, the best is at 100 / n.
+
+    Raises:
+      UsageError: a rank outside 1..n.
+    """
+    numbers = np.asarray(ranks)
+    if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n):
+        got = f"{numbers.min()}..{numbers.max()}"
+        raise checks.UsageError(checks.message(f"ranks in 1..{n}", got, "give the size of the table that was ranked"))
+    return 100.0 * numbers / n
+
+
+def regret(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, "runs k"]:
+    """How far the best of the first 1, 2, …, k queries falls short of the table's best, in the metric's unit.
+
+    Args:
+      asked: rows 0..n-1 in the order of asking.
+      values: the metric of all n architectures, oriented so that higher is better.
+
+    Returns:
+      float64 [runs, k], from 0, never rising along a run.
+
+    Raises:
+      UsageError: as in ``best_ranks``.
+    """
+    rows, y = _checked(asked, values)
+    return y.max() - np.maximum.accumulate(y[rows], axis=1)
+
+
+def kendall_tau(scores: Float[np.ndarray, "runs n"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " runs"]:
+    """Kendall's tau-b between each run's final belief and the truth over the whole table.
+
+    Returns:
+      float64 [runs] in -1..1, higher is better; NaN where a run's scores are all equal, or the values are.
+
+    Raises:
+      UsageError: scores that are not [runs, n] or hold NaN, or values that are not finite numbers [n].
+    """
+    from scipy.stats import kendalltau
+
+    belief, truth = np.asarray(scores), _finite(values)
+    if belief.ndim != 2 or belief.shape[1] != len(truth) or np.isnan(belief).any():
+        expected, got = f"scores [runs, {len(truth)}] without NaN", f"{belief.dtype} {list(belief.shape)}"
+        raise checks.UsageError(checks.message(expected, got, "one score for each architecture of the table"))
+    return np.array([kendalltau(line, truth).statistic for line in belief], float)
+
+
+def expected_random_rank(n: int, k: int) -> float:
+    """The mean best rank of k architectures drawn uniformly without replacement from n, (n + 1) / (k + 1).
+
+    It is the mean of the smallest of k numbers drawn from 1..n, exact where no two architectures have the same value.
+
+    Raises:
+      UsageError: k outside 1..n.
+    """
+    if not 1 <= k <= n:
+        raise checks.UsageError(checks.message(f"k in 1..{n} draws", str(k), f"there are {n} architectures"))
+    return (n + 1) / (k + 1)
+
+
+def _checked(asked: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Returns rows [runs, k] and values [n] as float64; UsageError where they do not fit."""
+    rows, y = np.asarray(asked), _finite(values)
+    whole = rows.ndim == 2 and np.issubdtype(rows.dtype, np.integer)
+    if not whole or (rows.size and not (rows.min() >= 0 and rows.max() < len(y))):
+        expected, got = f"integer rows [runs, k] in 0..{len(y) - 1}", f"{rows.dtype} {list(rows.shape)}"
+        if whole:
+            got += f" from {rows.min()} to {rows.max()}"
+        raise checks.UsageError(checks.message(expected, got, "spend the whole budget, or cut the slots left empty"))
+    return rows, y
+
+
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Returns values [n] as float64; UsageError where they are no finite numbers, or none."""
+    y = np.asarray(values, float)
+    if y.ndim != 1 or not len(y) or not np.isfinite(y).all():
+        raise checks.UsageError(
+            checks.message("finite values [n]", f"{list(y.shape)}", "give one oriented column of the table")
+        )
+    return y

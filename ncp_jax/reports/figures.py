@@ -1,0 +1,245 @@
+"""The figures of a report: anytime curves and the critical-difference diagram."""
+
+from __future__ import annotations
+
+import functools
+import io
+import math
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar, cast
+
+import numpy as np
+
+from ncp_jax.drawing import BLUE, GREEN, GREY, new_axes
+from ncp_jax.reports.curves import Curve
+
+# Told apart by most kinds of colour blindness (P. Tol, "bright" and "muted"); with the dashes 30 methods differ.
+COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa8800", "#66ccee", "#aa3377", "#777777", "#ee7733", "#332288", "#999933")
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+SHOWN = 10  # curves in a figure, at most
+_SCALES = {"percentile": "best so far: percentile", "regret": "best so far: regret"}
+_AXES = {"queries": "queries", "seconds": "simulated training seconds"}
+
+
+Drawer = TypeVar("Drawer", bound=Callable[..., bytes])
+
+
+def _literal(draw: Drawer) -> Drawer:
+    """Names of methods and units are drawn as they are: a dollar sign begins no formula."""
+
+    @functools.wraps(draw)
+    def drawn(*arguments: Any, **options: Any) -> bytes:
+        import matplotlib
+
+        with matplotlib.rc_context({"text.parse_math": False}):
+            return draw(*arguments, **options)
+
+    return cast("Drawer", drawn)
+
+
+def line_style(number: int) -> dict[str, Any]:
+    """Colour and dashes of a study's method number 0, 1, …, the same in all figures."""
+    dashes = _DASHES[number // len(COLOURS) % len(_DASHES)]
+    return {"color": COLOURS[number % len(COLOURS)], "linestyle": dashes}
+
+
+def short(text: str, width: int = 44) -> str:
+    """A label in one line that fits a figure."""
+    line = " ".join(text.split())
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def png(figure: Any) -> bytes:
+    """The figure as PNG bytes; equal drawings give equal bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return buffer.getvalue()
+
+
+@_literal
+def anytime_figure(
+    curves: Sequence[Curve], measure: str, numbers: Mapping[str, int], *, rows: int, unit: str = ""
+) -> bytes:
+    """Draws the mean best so far of the methods on one benchmark, with bands, on a logarithmic scale.
+
+    Args:
+      curves: one a method, of one benchmark and one axis.
+      measure: "percentile" or "regret"; a mean regret of zero is drawn at the lower edge.
+      numbers: method → its number in the study, for its colour.
+      rows: architectures of the table; percentiles have ranks beside them.
+      unit: of the regret.
+
+    Returns:
+      PNG bytes.
+    """
+    figure, axes = new_axes(width=5.6, height=4.1 + 0.19 * max(0, len(curves) - 4) / 2)
+    floor, handles = _floor(curves, measure), []
+    for curve in curves:
+        style = line_style(numbers[curve.method])
+        middle, low, high = (np.maximum(band[measure], floor) for band in (curve.mean, curve.low, curve.high))
+        handles += axes.plot(curve.x, middle, linewidth=1.7, drawstyle="steps-post", **style)
+        axes.fill_between(curve.x, low, high, color=style["color"], alpha=0.14, linewidth=0, step="post")
+    axes.set_yscale("log")
+    if curves[0].axis == "seconds" or curves[0].x[-1] >= 1000:
+        axes.set_xscale("log")
+        _plain_ticks(axes.xaxis)
+    axes.margins(x=0.01)
+    axes.set_xlabel(_AXES[curves[0].axis])
+    tell = f" [{unit}]" if measure == "regret" and unit else " [%]" if measure == "percentile" else ""
+    axes.set_ylabel(_SCALES[measure] + tell)
+    _plain_ticks(axes.yaxis)
+    if measure == "percentile":
+        second = axes.secondary_yaxis("right", functions=(lambda p: p * rows / 100, lambda r: r * 100 / rows))
+        second.set_ylabel("rank", labelpad=2)
+        _plain_ticks(second.yaxis)
+        second.spines["right"].set_visible(False)
+    _legend(figure, handles, [short(curve.method) for curve in curves])
+    return png(figure)
+
+
+def _floor(curves: Sequence[Curve], measure: str) -> float:
+    """Below every mean that is above zero; zero itself has no place on a logarithmic scale."""
+    if measure == "percentile":
+        return 0.0
+    found = np.concatenate([curve.mean[measure] for curve in curves])
+    some = found[found > 0]
+    return float(some.min()) / 2 if len(some) else 1e-3
+
+
+def _plain_ticks(axis: Any) -> None:
+    """Numbers at the ticks of a logarithmic axis; between powers of ten only where these are few."""
+
+    def text(value: float, _: object = None) -> str:
+        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+
+    def between(value: float, _: object = None) -> str:
+        low, high = axis.get_view_interval()
+        shown = (2, 5) if high > 4 * low else (2, 3, 4, 5, 6, 7, 8, 9)
+        leading = round(value / 10 ** math.floor(math.log10(value)))
+        return text(value) if high < 30 * low and leading in shown else ""
+
+    axis.set_major_formatter(text)
+    axis.set_minor_formatter(between)
+
+
+def _legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    longest = max(map(len, labels))
+    columns = 1 if longest > 34 else 2 if longest > 16 or len(labels) < 6 else 3
+    options = {"frameon": False, "fontsize": 8, "ncols": min(columns, len(labels)), "handlelength": 2.4}
+    figure.legend(handles, labels, loc="outside lower center", columnspacing=1.4, **options)
+
+
+@_literal
+def difference_figure(
+    ranks: Mapping[str, float], groups: Sequence[Sequence[str]], critical: float | None, numbers: Mapping[str, int]
+) -> bytes:
+    """Draws average ranks on a line, with bars under methods that are not told apart (Demšar, JMLR 2006, figure 1).
+
+    Args:
+      ranks: method → average rank, at least one; 1 is best and on the left.
+      groups: methods that are not told apart, best first.
+      critical: the critical difference, drawn as a bar above the line; None where there is none.
+      numbers: method → its number in the study, for its colour.
+
+    Returns:
+      PNG bytes.
+    """
+    names = sorted(ranks, key=lambda name: (ranks[name], list(ranks).index(name)))
+    # The better half is named on the left from the top down, the other on the right from the bottom up: lines from
+    # the axis to the labels never cross.
+    half = (len(names) + 1) // 2
+    width = 24
+    texts = {name: textwrap.fill(short(name), width) for name in names}
+    step = 0.8 + 0.5 * max(text.count("\n") for text in texts.values())
+    low, high = 1, max(2, len(names))
+    levels = _levels([(ranks[group[0]], ranks[group[-1]]) for group in groups])
+    top = 0.45 * max(levels, default=-1) + 1.4
+    depth = top + step * (half - 0.4)
+    figure, axes = new_axes(width=7.4, height=0.26 * (depth + 2.4))
+    axes.set_axis_off()
+    span = high - low
+    axes.set_xlim(low - 0.42 * span, high + 0.42 * span)
+    axes.set_ylim(depth, -2.2)
+    axes.plot([low, high], [0, 0], color="black", linewidth=1.2)
+    for tick in range(low, high + 1) if span <= 12 else np.unique(np.linspace(low, high, 9).round().astype(int)):
+        axes.plot([tick, tick], [0, -0.22], color="black", linewidth=1.0)
+        axes.annotate(str(tick), (tick, -0.4), ha="center", va="bottom", fontsize=8)
+    if critical is not None and critical <= span:
+        axes.plot([low, low + critical], [-1.55] * 2, color=GREY, linewidth=2.5, solid_capstyle="butt")
+        axes.annotate(
+            f"critical difference {critical:.2f}",
+            (low + critical, -1.55),
+            fontsize=8,
+            va="center",
+            xytext=(5, 0),
+            textcoords="offset points",
+            color="#555555",
+        )
+    for i, name in enumerate(names):
+        left = i < half
+        y = top + step * (i if left else len(names) - 1 - i)
+        edge = low - 0.04 * span if left else high + 0.04 * span
+        colour = line_style(numbers[name])["color"]
+        axes.plot([ranks[name], ranks[name], edge], [0, y, y], color=colour, linewidth=1.1)
+        axes.plot([ranks[name]], [0], marker="o", markersize=4, color=colour, zorder=3)
+        place = {"ha": "right" if left else "left", "xytext": (-4 if left else 4, 0), "textcoords": "offset points"}
+        label = f"{texts[name]} ({ranks[name]:.2f})"
+        axes.annotate(label, (edge, y), va="center", fontsize=8, color="#222222", linespacing=1.0, **place)
+    for level, group in zip(levels, groups, strict=True):
+        ends = [ranks[group[0]] - 0.012 * span, ranks[group[-1]] + 0.012 * span]
+        axes.plot(ends, [0.5 + 0.45 * level] * 2, color="black", linewidth=3.2, solid_capstyle="round", zorder=4)
+    return png(figure)
+
+
+def _levels(bars: Sequence[tuple[float, float]]) -> list[int]:
+    """The row of each bar, from its left and right end, so that no two in one row touch; bars come by left end."""
+    ends: list[float] = []
+    levels = []
+    for left, right in bars:
+        free = next((i for i, end in enumerate(ends) if end < left), len(ends))
+        ends[free : free + 1] = [right]
+        levels.append(free)
+    return levels
+
+
+@_literal
+def setting_figure(effects: Sequence[Mapping[str, Any]]) -> bytes:
+    """Draws the mean percentile of every value of every setting with its interval, a panel a setting.
+
+    Args:
+      effects: see ``settings.setting_effects``; at least one.
+
+    Returns:
+      PNG bytes.
+    """
+    rows = sum(len(effect["values"]) + 1.2 for effect in effects)
+    figure, axes = new_axes(width=6.4, height=0.8 + 0.24 * rows)
+    y, ticks = 0.0, []
+    for effect in effects:
+        title = f"{effect['searcher']}: {effect['setting']}"
+        axes.annotate(
+            short(title),
+            (0.0, y),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            va="center",
+            textcoords="offset points",
+            fontsize=8,
+            fontweight="bold",
+            color="#333333",
+        )
+        y += 1
+        for value in effect["values"]:
+            found, best = value["percentile"], value["worse"] is None
+            errors = [[max(0.0, found["mean"] - found["low"])], [max(0.0, found["high"] - found["mean"])]]
+            colour = GREEN if best else BLUE
+            axes.errorbar([found["mean"]], [y], xerr=errors, fmt="o", markersize=4.5, linewidth=1.3, color=colour)
+            ticks.append((y, short(value["value"], 28)))
+            y += 1
+        y += 0.2
+    axes.set_yticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=8)
+    axes.set_ylim(y - 0.3, -0.8)
+    axes.grid(visible=False, axis="y")
+    axes.set_xlabel("final percentile of the table [%], mean and 95 % interval (lower is better)", fontsize=9)
+    return png(figure)

@@ -1,1 +1,0 @@
-"""The project's own benchmark: every TransNAS micro cell trained on five tasks made of digits."""

@@ -1,0 +1,224 @@
+"""A grid of searches: what a user writes, checked before anything runs."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table, list_tables, load_table
+from ncp_jax.benchmarks.catalogue import bare_names
+from ncp_jax.benchmarks.view import REPEATS
+from ncp_jax.searchers.arch_graph.method import make_method, methods
+
+MOST = 2**31 - 1  # numbers on the device have 32 bits
+
+Settings = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Grid:
+    """Searchers with their settings, benchmarks, seeds and a budget: every combination is one run.
+
+    Attributes:
+      searchers: searcher → alternatives; each maps settings to a value or a list of values, of which every combination
+        is a method of its own.
+      benchmarks: tables; the name of a family stands for all its tables.
+      budget: queries that a run pays for.
+      seeds: how many seeds; they begin at ``first_seed``.
+      first_seed: the first seed.
+      repeats: what asking for a known architecture costs: "free", "counted", "free-isomorphs" (``QueryView.of``).
+      seconds: simulated training seconds a run may spend; None for no such limit.
+      seconds_column: the column of training seconds; the only one of unit "s" if None.
+      metric: the column that queries read; each table's main one if None.
+      judge: the column that found architectures are judged by; that of the queries if None.
+      tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, those columns that were
+        measured on the test split, which can judge but not be searched.
+    """
+
+    searchers: Mapping[str, Sequence[Settings]]
+    benchmarks: tuple[str, ...]
+    budget: int = 200
+    seeds: int = 100
+    first_seed: int = 0
+    repeats: str = "free"
+    seconds: float | None = None
+    seconds_column: str | None = None
+    metric: str | None = None
+    judge: str | None = None
+    tables: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for name in ("budget", "seeds"):
+            _whole(name, getattr(self, name), 1)
+        _whole("first_seed", self.first_seed, 0)
+        if self.first_seed + self.seeds > 2**31:
+            got = f"{self.seeds} from {self.first_seed} on"
+            raise checks.UsageError(checks.message("seeds below 2**31", got, "begin lower or take fewer"))
+        # Equal grids are equal in JSON too: one spelling, one type.
+        object.__setattr__(self, "repeats", checks.choose("repeats", self.repeats, REPEATS))
+        if self.seconds is not None:
+            checks.positive("seconds", self.seconds)
+            object.__setattr__(self, "seconds", float(self.seconds))
+        if not self.searchers or not self.benchmarks:
+            missing = "searcher" if not self.searchers else "benchmark"
+            raise checks.UsageError(checks.message(f"at least one {missing}", "none", f"add one to {missing}s"))
+
+    def methods(self) -> dict[str, tuple[str, Settings]]:
+        """Label → (searcher, settings given), in the grid's order.
+
+        Raises:
+          UsageError: an unknown searcher or setting, an illegal value, two methods that are the same.
+        """
+        found: dict[str, tuple[str, Settings]] = {}
+        seen: dict[tuple[str, str], str] = {}
+        for given, alternatives in self.searchers.items():
+            name = checks.choose("searcher", given, methods())
+            choices = [_combinations(settings) for settings in alternatives]
+            every = list(itertools.chain.from_iterable(choices))
+            varied = [key for key in _keys(every) if len({repr(s.get(key)) for s in every}) > 1]
+            for settings in every:
+                label = " ".join([name, *(f"{key}={settings[key]}" for key in varied if key in settings)])
+                same = (name, repr(make_method(name, settings).settings()))
+                if label in found or same in seen:
+                    twin = seen.get(same, label)
+                    expected = "methods that differ"
+                    raise checks.UsageError(checks.message(expected, f"{label!r}, the same as {twin!r}", "drop one"))
+                found[label], seen[same] = (name, settings), label
+        return found
+
+    def load(self) -> dict[str, Table]:
+        """Benchmark → table, each once, under its full name.
+
+        Raises:
+          UsageError: an unknown table (the text lists the nearest names).
+          DataError: a CSV file that is none.
+          FileNotFoundError: a table that is not here.
+        """
+        names = dict.fromkeys(itertools.chain.from_iterable(_expand(name, self.tables) for name in self.benchmarks))
+        return {
+            name: _from_csv(name, dict(self.tables[name])) if name in self.tables else load_table(name)
+            for name in names
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, JSON-ready."""
+        return dataclasses.asdict(self) | {
+            "searchers": {name: [dict(s) for s in alternatives] for name, alternatives in self.searchers.items()},
+            "benchmarks": list(self.benchmarks),
+            "tables": {name: dict(table) for name, table in self.tables.items()},
+        }
+
+
+def read_grid(path: str | Path) -> Grid:
+    """Reads a grid from a TOML file; its keys are the fields of ``Grid``.
+
+    A searcher is a table ``[searchers.evolution]`` of settings, each a value or a list of values; several alternatives
+    are an array of tables, ``[[searchers.evolution]]``. Tables of one's own are ``[tables.NAME]`` with ``path``,
+    ``space``, ``maximize``, ``minimize``, ``test``.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      DataError: it is not TOML.
+      UsageError: an unknown key, searcher or setting, or an illegal value.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(checks.message("a grid", f"no file {file}", "write one, see docs/studies.md"))
+    try:
+        content = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise checks.DataError(checks.message(f"TOML in {file}", f"something else ({error})", "mend it")) from error
+    return grid_of(content, file.parent)
+
+
+def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
+    """A grid from the content of a TOML file; paths in it are relative to ``folder``."""
+    fields = [f.name for f in dataclasses.fields(Grid)]
+    given = {checks.choose("key of a grid", key, fields): value for key, value in content.items()}
+    for key in ("searchers", "benchmarks"):
+        if key not in given:
+            raise checks.UsageError(checks.message(f"{key} in the grid", "none", "see docs/studies.md"))
+    searchers = given["searchers"]
+    if not isinstance(searchers, Mapping):
+        got = repr(searchers)
+        raise checks.UsageError(checks.message("a table for each searcher", got, "write [searchers.evolution]"))
+    alternatives = {name: list(s) if isinstance(s, list) else [s] for name, s in searchers.items()}
+    for name, settings in alternatives.items():
+        if not settings or not all(isinstance(s, Mapping) for s in settings):
+            expected = f"a table of settings for {name}"
+            raise checks.UsageError(checks.message(expected, repr(searchers[name]), f"write [searchers.{name}]"))
+    benchmarks = given["benchmarks"]
+    if not isinstance(benchmarks, list) or not all(isinstance(b, str) for b in benchmarks):
+        raise checks.UsageError(checks.message("a list of benchmarks", repr(benchmarks), 'write ["nas-bench-201"]'))
+    tables = _own_tables(given.get("tables", {}), folder)
+    return Grid(**{**given, "searchers": alternatives, "benchmarks": tuple(benchmarks), "tables": tables})
+
+
+def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
+    """The user's own tables, their paths as seen from here."""
+    if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
+        raise checks.UsageError(checks.message("a table for each of tables", repr(tables), "write [tables.NAME]"))
+    found = {name: dict(table) for name, table in tables.items()}
+    for name, table in found.items():
+        for key in ("path", "space", "architecture"):
+            if not isinstance(table.get(key, ""), str):
+                expected = f"text for {key} of table {name}"
+                raise checks.UsageError(checks.message(expected, repr(table[key]), "write it in quotes"))
+        if folder is not None and "path" in table:
+            table["path"] = str(folder / table["path"])
+    return found
+
+
+def _combinations(settings: Settings) -> list[Settings]:
+    """Every combination of the listed values."""
+    lists = [value if isinstance(value, list) else [value] for value in settings.values()]
+    for key, values in zip(settings, lists, strict=True):
+        if not values:
+            raise checks.UsageError(checks.message(f"a value for {key}", "an empty list", "list one or drop the key"))
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*lists)]
+
+
+def _keys(settings: Sequence[Settings]) -> list[str]:
+    return list(dict.fromkeys(itertools.chain.from_iterable(settings)))
+
+
+def _expand(name: str, own: Mapping[str, Settings]) -> list[str]:
+    """The tables of a family, or the one table of that name."""
+    published = list_tables()
+    families = dict.fromkeys(table.partition("/")[0] for table in published)
+    chosen = name if name in own else checks.choose("benchmark", name, (*families, *published, *bare_names(), *own))
+    if chosen in own:
+        return [chosen]
+    if chosen in families:
+        return [table for table in published if table.startswith(f"{chosen}/") and not table.endswith("-ncp")]
+    return [bare_names().get(chosen, chosen)]
+
+
+def _from_csv(name: str, arguments: Settings) -> Table:
+    legal = ("path", "space", "maximize", "minimize", "architecture", "test")
+    given = {checks.choose(f"key of table {name}", key, legal): value for key, value in arguments.items()}
+    for key in ("path", "space"):
+        if key not in given:
+            raise checks.UsageError(checks.message(f"{key} of table {name}", "none", f"add it to [tables.{name}]"))
+    for key in ("maximize", "minimize", "test"):
+        columns = given.get(key, [])
+        if not isinstance(columns, list | tuple) or not all(isinstance(column, str) for column in columns):
+            expected = f"a list of columns for {key} of table {name}"
+            raise checks.UsageError(checks.message(expected, repr(columns), f'write {key} = ["NAME"]'))
+    tested = given.pop("test", ())
+    table = Table.from_csv(given.pop("path"), **given)
+    tested = {table.metric(column).name for column in tested}
+    # The task is the name too: what the file is called does not matter to a study.
+    metrics = (dataclasses.replace(m, task=name, split="test" if m.name in tested else "") for m in table.metrics)
+    return dataclasses.replace(table, name=name, metrics=tuple(metrics))
+
+
+def _whole(name: str, value: Any, least: int) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
+        expected = f"{name} to be an integer in {least}..{MOST}"
+        raise checks.UsageError(checks.message(expected, repr(value), f"give another {name}"))

@@ -1,8 +1,0 @@
-"""Studies of searchers: a grid (searcher × benchmark × settings × seeds), its plan, its runner, its records."""
-
-from __future__ import annotations
-
-from ncp_jax.studies.grid.grid import Grid, read_grid
-from ncp_jax.studies.grid.runner import RunnerOptions, run_study
-
-__all__ = ["Grid", "RunnerOptions", "read_grid", "run_study"]

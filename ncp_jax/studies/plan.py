@@ -1,0 +1,215 @@
+"""From a grid to packs of runs.
+
+Which share does a run is fixed by the grid and the number of shares, so that shares fit together wherever they run;
+what goes into one compiled call by the share's devices and memory besides, whatever was finished before.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table
+from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.records.journal import cell_hash
+from ncp_jax.searchers import Candidates, Searcher
+from ncp_jax.searchers.arch_graph.method import ArchGraph, Method, make_method
+from ncp_jax.studies.grid import Grid
+
+MOST_LANES = 1000  # runs in one call on CPU: what more would save in launches is below notice
+MOST_LANES_ELSEWHERE = 65_536  # an accelerator is filled by more
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Pack:
+    """Runs of one compiled call: one benchmark, searchers of one shape.
+
+    Attributes:
+      benchmark: the table's name.
+      methods: for each run the label of its method.
+      seeds: for each run its seed.
+      searchers: for each run its searcher; of one host searcher otherwise.
+      lanes: the size of the call; a shorter pack is filled up by repeating its last run.
+    """
+
+    benchmark: str
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    searchers: tuple[Method, ...]
+    lanes: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Plan:
+    """All runs of a grid, and what one share does of them.
+
+    Attributes:
+      grid: what it was made from.
+      tables: benchmark → table.
+      methods: label → searcher.
+      packs: every run of the share once, in the order in which they are done.
+    """
+
+    grid: Grid
+    tables: dict[str, Table]
+    methods: dict[str, Method]
+    packs: tuple[Pack, ...]
+
+    @property
+    def size(self) -> int:
+        """Number of runs, those of other shares included."""
+        return len(self.tables) * len(self.methods) * self.grid.seeds
+
+    def view(self, benchmark: str) -> QueryView:
+        """What answers the searchers' questions on a benchmark; made once, on the device."""
+        if benchmark not in self._views:
+            grid = self.grid
+            self._views[benchmark] = QueryView.of(
+                self.tables[benchmark],
+                grid.metric,
+                budget=grid.budget,
+                repeats=grid.repeats,
+                seconds=grid.seconds,
+                seconds_column=grid.seconds_column,
+            )
+        return self._views[benchmark]
+
+    @functools.cached_property
+    def _views(self) -> dict[str, QueryView]:
+        return {}
+
+    def cell(self, benchmark: str, method: str, seed: int) -> str:
+        """The hash of all that one run's results depend on, but for the versions of the software."""
+        return cell_hash(self._configs[benchmark, method] | {"seed": seed})
+
+    @functools.cached_property
+    def _configs(self) -> dict[tuple[str, str], dict[str, Any]]:
+        grid = self.grid
+        return {
+            (benchmark, label): {
+                "searcher": searcher.name,
+                "settings": searcher.settings(),
+                "benchmark": benchmark,
+                "data": self.hashes[benchmark],
+                "budget": [grid.budget, grid.seconds, grid.seconds_column, grid.repeats],
+                "columns": [grid.metric, grid.judge],
+            }
+            for benchmark in self.tables
+            for label, searcher in self.methods.items()
+        }
+
+    @functools.cached_property
+    def hashes(self) -> dict[str, str]:
+        """Benchmark → hash of its table's content."""
+        return {name: table.content_hash() for name, table in self.tables.items()}
+
+
+def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, memory_mb: float | None = None) -> Plan:
+    """Checks a grid against its tables and packs the runs of one share.
+
+    Args:
+      grid: what to run.
+      shard: (share, number of shares): N shares have every run once between them, and each about an N-th of every
+        method's, whatever their devices and memory.
+      devices: that do the share: packs are so small that each gets one, where there are runs enough.
+      memory_mb: device memory that one call may use; a GiB on CPU and half of the device's elsewhere if None.
+
+    Raises:
+      UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table.
+      FileNotFoundError: a table that is not here.
+    """
+    tables = grid.load()
+    methods = {label: make_method(name, settings) for label, (name, settings) in grid.methods().items()}
+    plan = Plan(grid, tables, methods, ())
+    packs: list[Pack] = []
+    block = 0
+    for benchmark, table in tables.items():
+        if grid.judge:
+            table.metric(grid.judge)
+        view, candidates = plan.view(benchmark), Candidates.of(table)
+        for labels, searchers in _groups(methods):
+            runs = [(label, s, seed) for label, s in zip(labels, searchers, strict=True) for seed in _seeds(grid)]
+            size = _block(searchers[0], len(runs), shard[1])
+            lanes = _lanes(searchers[0], candidates, view, size, devices, memory_mb)
+            for first in range(0, len(runs), size):
+                if block % shard[1] == shard[0] % shard[1]:
+                    packs += _packs(benchmark, runs[first : first + size], lanes)
+                block += 1
+    return dataclasses.replace(plan, packs=tuple(packs))
+
+
+def _block(method: Method, runs: int, shares: int) -> int:
+    """How many consecutive runs of a group go to one share."""
+    if isinstance(method, ArchGraph):
+        return min(method.lanes, runs)  # its rounding may depend on how many runs are fitted together: no share enters
+    return -(-runs // shares)
+
+
+def _packs(benchmark: str, runs: list[tuple[str, Method, int]], lanes: int) -> list[Pack]:
+    packs = []
+    for first in range(0, len(runs), lanes):
+        named, made, seeds = (tuple(column) for column in zip(*runs[first : first + lanes], strict=True))
+        packs.append(Pack(benchmark, named, seeds, made, lanes))
+    return packs
+
+
+def _seeds(grid: Grid) -> range:
+    return range(grid.first_seed, grid.first_seed + grid.seeds)
+
+
+def program(label: str, method: Method) -> Any:
+    """What is equal for methods that one program can run together; those on the host run each on their own."""
+    return label if isinstance(method, ArchGraph) else jax.tree.structure(method)
+
+
+def _groups(methods: dict[str, Method]) -> list[tuple[list[str], list[Method]]]:
+    """Methods that one program can run together, in the grid's order."""
+    groups: dict[Any, list[tuple[str, Method]]] = {}
+    for label, method in methods.items():
+        groups.setdefault(program(label, method), []).append((label, method))
+    found: list[tuple[list[str], list[Method]]] = []
+    for members in groups.values():
+        labels, searchers = [label for label, _ in members], [method for _, method in members]
+        first: Any = searchers[0]
+        found.append((labels, searchers if isinstance(first, ArchGraph) else type(first).together(searchers)))
+    return found
+
+
+def _lanes(
+    method: Method, candidates: Candidates, view: QueryView, runs: int, devices: int, memory_mb: float | None
+) -> int:
+    """How many runs of a block go into one call."""
+    if isinstance(method, ArchGraph):
+        return runs
+    memory = _memory(memory_mb)
+    each = run_bytes(method, candidates, view)
+    if memory < each:
+        remedy = "allow more memory or a smaller budget of queries"
+        raise checks.UsageError(
+            checks.message(
+                f"at least {each / 1e6:.3g} MB for one run of {method.name}", f"{memory / 1e6:.3g} MB", remedy
+            )
+        )
+    most = MOST_LANES if jax.default_backend() == "cpu" else MOST_LANES_ELSEWHERE
+    return int(min(memory // each, most, method.lanes(candidates, view.budget), -(-runs // devices)))
+
+
+def run_bytes(searcher: Searcher, candidates: Candidates, view: QueryView) -> int:
+    """Bytes of one run: its account and state, twice (a step reads one and writes the other), and its work."""
+    key = jax.random.key(0)
+    kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))
+    sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)]
+    return 2 * sum(sizes) + searcher.memory(candidates, view.budget) + 64
+
+
+def _memory(memory_mb: float | None) -> float:
+    if memory_mb is not None:
+        checks.positive("--memory-mb", memory_mb)
+        return memory_mb * 1e6
+    stats = None if jax.default_backend() == "cpu" else jax.local_devices()[0].memory_stats()
+    return 2.0**30 if not stats else 0.5 * stats.get("bytes_limit", 2.0**34)

@@ -1,0 +1,216 @@
+"""Runs a plan: packs of runs in one compiled call each, over local devices, with records as they finish."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import shlex
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, PartitionSpec
+
+from ncp_jax import checks
+from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.records.run_card import run_card
+from ncp_jax.records.shards import read_shard
+from ncp_jax.searchers import Candidates, Runs, Searcher, search
+from ncp_jax.searchers.arch_graph.method import ArchGraph
+from ncp_jax.studies.folder import StudyFolder
+from ncp_jax.studies.grid import Grid
+from ncp_jax.studies.outcomes import Judge
+from ncp_jax.studies.plan import Pack, Plan, make_plan, program
+
+Progress = Callable[[int, int], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class RunnerOptions:
+    """How a study is run; nothing of it changes a result.
+
+    Attributes:
+      shard: "i/N": only the i-th of N shares. Shares count from 0 or from 1: i and i + N are the same share. Processes
+        under ``jax.distributed`` take one share each where this is empty.
+      devices: local devices that share the work; all of them if None.
+      memory_mb: device memory that one call may use, see ``make_plan``.
+      resume: continue in a folder that has records.
+      progress: called with (runs done, runs of this share).
+      say: takes one line of text for the user.
+    """
+
+    shard: str = ""
+    devices: int | None = None
+    memory_mb: float | None = None
+    resume: bool = False
+    progress: Progress | None = None
+    say: Callable[[str], None] = lambda text: None
+
+
+def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> bool:
+    """Runs what is missing of a study (host loop around compiled calls).
+
+    Args:
+      grid: what to run.
+      folder: where records go, see ``StudyFolder``.
+      options: how to run it.
+
+    Returns:
+      Whether the whole study is finished, other shares included.
+
+    Raises:
+      UsageError: a bad grid, shard or number of devices; a folder of another study.
+      DataError: records that are none.
+      OSError: the disk is full; what is finished stays whole.
+    """
+    options = options or RunnerOptions()
+    shard = read_shard(options.shard)
+    devices = _find_devices(options.devices)
+    plan = make_plan(grid, shard=shard, devices=len(devices), memory_mb=options.memory_mb)
+    card = run_card()
+    with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
+        if store.dropped:
+            options.say(f"dropped {store.dropped} record(s) cut short; their runs are repeated")
+        began, before = time.perf_counter(), store.done
+
+        def close_session() -> None:
+            if store.done > before:
+                session = {**card, "shard": f"{shard[0]}/{shard[1]}", "devices": len(devices), "command": _command()}
+                session |= {"runs": store.done - before, "seconds": round(time.perf_counter() - began, 2)}
+                store.add_session(session)
+
+        try:
+            _run_missing(plan, store, devices, options)
+        except BaseException:
+            with contextlib.suppress(OSError):  # a disk that is full is full for this too
+                close_session()
+            raise
+        close_session()
+        return store.finish()
+
+
+def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions) -> None:
+    """Runs what no file has of the share's packs."""
+    todo = [(pack, places) for pack in plan.packs if (places := store.missing(pack))]
+    total = sum(len(pack.seeds) for pack in plan.packs)
+    done = total - sum(len(places) for _, places in todo)
+    if done:
+        options.say(f"{done} of {total} runs are finished already")
+    judges = dict[str, Judge]()
+    for batch in _batches(todo, len(devices)):
+        for (pack, places), runs in zip(batch, run_packs(plan, [pack for pack, _ in batch], devices), strict=True):
+            if pack.benchmark not in judges:
+                judges = {pack.benchmark: _judge(plan, pack.benchmark)}
+            chosen = Runs(*(array[np.array(places)] for array in runs))
+            store.add(pack, places, judges[pack.benchmark].results(chosen))
+            done += len(places)
+            if options.progress:
+                options.progress(done, total)
+
+
+def _command() -> str:
+    """What was typed, the program without its folder."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def _judge(plan: Plan, benchmark: str) -> Judge:
+    table, grid = plan.tables[benchmark], plan.grid
+    return Judge(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs))
+
+
+def _find_devices(count: int | None) -> list[jax.Device]:
+    devices = jax.local_devices()
+    if count is None:
+        return devices
+    if not 1 <= count <= len(devices):
+        got = f"{count}"
+        raise checks.UsageError(checks.message(f"1..{len(devices)} devices", got, "this process has no more"))
+    return devices[:count]
+
+
+def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tuple[Pack, list[int]]]]:
+    """Packs that go to the devices at the same time: consecutive ones that one program runs."""
+    batches: list[list[tuple[Pack, list[int]]]] = []
+    for item in todo:
+        last = batches[-1] if batches else []
+        if last and len(last) < devices and _shape(last[0][0]) == _shape(item[0]):
+            last.append(item)
+        else:
+            batches.append([item])
+    return batches
+
+
+def _shape(pack: Pack) -> Any:
+    return pack.benchmark, program(pack.methods[0], pack.searchers[0]), pack.lanes
+
+
+def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
+    """Runs packs of one shape, one a device; the results, without what fills up the last pack, are on the host.
+
+    Args:
+      plan: that the packs are of.
+      packs: one a device, or fewer; of one benchmark, of searchers that one program runs.
+      devices: that share the packs.
+
+    Returns:
+      The runs of each pack.
+    """
+    table, view = plan.tables[packs[0].benchmark], plan.view(packs[0].benchmark)
+    first: Any = packs[0].searchers[0]
+    if isinstance(first, ArchGraph):
+        metric = plan.grid.metric or table.main.name
+        return [_within(first.run(table, metric, plan.grid.budget, pack.seeds), view) for pack in packs]
+    # A device without a pack repeats the last one: the program is the same for any number of packs.
+    filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
+    seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
+    searchers = stack([searcher for pack in filled for searcher in _filled(pack.searchers, lanes)])
+    runs = search_on(devices, searchers, seeds, Candidates.of(table), view)
+    parts = [slice(i * lanes, i * lanes + len(pack.seeds)) for i, pack in enumerate(packs)]
+    return [Runs(*(array[part] for array in runs)) for part in parts]
+
+
+def _within(runs: Runs, view: QueryView) -> Runs:
+    """Runs of a host searcher, which knows queries alone, up to the first that no longer fits the budget in seconds."""
+    if not view.costs.size:
+        return runs
+    spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(runs.rows, 0)], axis=1)
+    fits = (np.asarray(runs.rows) >= 0) & (spent <= float(view.limit))
+    count = fits.sum(axis=1).astype(np.int32)
+    rows, values = np.where(fits, runs.rows, -1), np.where(fits, runs.values, -np.inf)
+    total = np.where(fits, spent, 0).max(axis=1)
+    return Runs(rows, values, count, count, total.astype(np.float32))  # type: ignore[arg-type]
+
+
+def stack(searchers: list[Any]) -> Searcher:
+    """One searcher whose numeric settings have a leading axis."""
+    return jax.tree.map(lambda *leaves: np.asarray(leaves), *searchers)
+
+
+def search_on(
+    devices: list[jax.Device], searchers: Searcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
+) -> Runs:
+    """``search`` with the runs shared out evenly over devices; the results are on the host."""
+    if len(devices) == 1:
+        with jax.default_device(devices[0]):
+            return jax.device_get(search(searchers, jnp.asarray(seeds), candidates, view))
+    return jax.device_get(_sharded(tuple(devices))(searchers, seeds, candidates, view))
+
+
+@functools.cache
+def _sharded(devices: tuple[jax.Device, ...]) -> Callable[..., Runs]:
+    mesh = Mesh(np.array(devices), ("runs",))
+    runs, everywhere = PartitionSpec("runs"), PartitionSpec()
+    specs = (runs, runs, everywhere, everywhere)
+    # Every device has a loop of its own, which ends with its own last run: nothing is exchanged.
+    return jax.jit(jax.shard_map(search, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
+
+
+def _filled(values: tuple[Any, ...], lanes: int) -> list[Any]:
+    """As many as the call has lanes: the last one is repeated."""
+    return [*values, *[values[-1]] * (lanes - len(values))]

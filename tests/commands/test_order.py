@@ -1,0 +1,126 @@
+"""``ncp-jax order`` as its users meet it."""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncp_jax.commands import order as study
+
+Run = Callable[..., tuple[int, str, str]]
+CYCLE = "name,a,b,c,d\na,0,5,0,0\nb,0,0,4,0\nc,1,0,0,2\nd,0,0,0,0\n"
+
+
+@pytest.fixture
+def run(command: Run) -> Run:
+    return functools.partial(command, "order")
+
+
+@pytest.fixture
+def named(tmp_path: Path) -> Path:
+    path = tmp_path / "named.csv"
+    path.write_text(CYCLE)
+    return path
+
+
+def test_a_person_reads_weight_bound_and_names(run: Run, named: Path) -> None:
+    status, out, err = run(named)
+    assert (status, err) == (0, "")
+    assert "4 elements: weight 11, at most 11 (gap 0.0000%; optimal, bound from exact)" in out
+    assert "dropped: 1 edges, 8.333% of the weight; 1 preferences reversed (25.000%); 1 cycles of three" in out
+    assert "2 components, the largest of 3" in out
+    assert out.endswith("order: a, b, c, d\n")
+
+
+def test_json_holds_all(run: Run, named: Path) -> None:
+    status, out, _ = run(named, "--json", "--seed", 3, "--time-limit", 1)
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert status == 0
+    assert found["file"] == str(named)
+    assert (found["order"], found["names"]) == ([0, 1, 2, 3], ["a", "b", "c", "d"])
+    assert (found["n"], found["weight"], found["upper_bound"], found["gap"]) == (4, 11, 11, 0)
+    assert (found["status"], found["heaviest_dropped"], found["dropped_listed"]) == ("optimal", [[2, 0, 1.0]], 1)
+    assert found["cycles"]["triangles"] == 1
+
+
+def test_long_orders_are_cut_on_the_screen_and_their_edges_in_json(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study, "EDGES", 7)
+    weights = np.random.default_rng(0).random((30, 30))
+    np.save(tmp_path / "a.npy", weights)
+    _, out, _ = run(tmp_path / "a.npy", "--time-limit", 0.2)
+    assert out.rstrip().endswith(", …")
+    assert out.count(",") > 19
+    _, out, _ = run(tmp_path / "a.npy", "--time-limit", 0.2, "--json")
+    found = json.loads(out)
+    assert "names" not in found
+    assert found["dropped_listed"] == len(found["heaviest_dropped"]) == 7
+    assert found["cycles"]["dropped_edges"] > 7
+    listed = [weight for _, _, weight in found["heaviest_dropped"]]
+    places = np.argsort(found["order"])
+    assert listed == sorted(listed, reverse=True)
+    assert all(places[i] > places[j] and weights[i, j] == w for i, j, w in found["heaviest_dropped"])
+
+
+def test_lolib_text(run: Run, mirror: Path) -> None:
+    status, out, _ = run(mirror.parent / "lolib" / "io" / "N-tiw56r54")
+    assert status == 0
+    assert "56 elements: weight 102948, at most 102948 (gap 0.0000%; optimal" in out
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "status", "text"),
+    [
+        ("0,1\n-1,0\n", (), 1, "expected finite weights >= 0, got -1.0 at row 1, column 0"),
+        ("0,nan\n1,0\n", (), 1, "got nan at row 0, column 1"),
+        ("0,inf\n1,0\n", (), 1, "got inf at row 0, column 1"),
+        ("0,1,1\n1,0,1\n", (), 1, "expected a square matrix in"),
+        ("0,1\n1,0\n", ("--time-limit", "-1"), 2, "expected --time-limit to be a number >= 0, got -1.0"),
+        ("0,1\n1,0\n", ("--time-limit", "nan"), 2, "expected --time-limit to be a number >= 0, got nan"),
+        ("0,1\n1,0\n", ("--seed", "-3"), 2, "expected --seed to be a number >= 0, got -3"),
+        (None, (), 1, "No such file"),
+    ],
+)
+def test_errors_are_one_line(
+    run: Run, tmp_path: Path, content: str | None, options: tuple[str, ...], status: int, text: str
+) -> None:
+    path = tmp_path / "a.csv"
+    if content is not None:
+        path.write_text(content)
+    found, out, err = run(path, *options)
+    assert (found, out) == (status, "")
+    assert err.startswith("ncp-jax: error: ")
+    assert err.count("\n") == 1
+    assert text in err
+
+
+def test_a_file_is_asked_for(run: Run) -> None:
+    status, _, err = run()
+    assert status == 2
+    assert "PATH" in err
+
+
+def test_help_loads_no_solver() -> None:
+    script = (
+        "import sys\nsys.argv = ['ncp-jax', 'order', '--help']\nfrom ncp_jax import cli\n"
+        "try:\n    cli.main()\nexcept SystemExit:\n    print({'numba', 'highspy', 'numpy', 'jax'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "set()"
+    for option in ("--time-limit", "--seed", "--json"):
+        assert option in done.stdout
+
+
+def test_nothing_but_the_result_is_on_standard_output(tmp_path: Path) -> None:
+    np.savetxt(tmp_path / "w.csv", np.random.default_rng(0).integers(0, 99, (20, 20)), delimiter=",")
+    command = [sys.executable, "-m", "ncp_jax.cli", "order", str(tmp_path / "w.csv"), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["status"] == "optimal"

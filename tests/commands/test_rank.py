@@ -1,0 +1,168 @@
+"""``ncp-jax rank`` as its users meet it."""
+
+from __future__ import annotations
+
+import csv
+import functools
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ncp_jax import get_space
+from ncp_jax.benchmarks import load_table
+from ncp_jax.commands.rank import RankConfig, _source_names
+
+Run = Callable[..., tuple[int, str, str]]
+SPACE = get_space("transnas-micro")
+
+
+@pytest.fixture
+def run(command: Run) -> Run:
+    return functools.partial(command, "rank")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray, quality: np.ndarray) -> dict[str, Path]:
+    """A target of 100 architectures, a source that shares 60 of them, one that shares none; loss = -accuracy."""
+    folder, found = tmp_path_factory.mktemp("rank"), {}
+    names = SPACE.to_strings(codes)
+    for name, values, rows in (
+        ("target", quality[0], range(100)),
+        ("source", quality[1], range(40, 120)),
+        ("apart", quality[1], range(100, 120)),
+        ("same", quality[0], range(100)),
+    ):
+        found[name] = folder / f"{name}.csv"
+        lines = [f"{names[i]},{values[i]!s},{-values[i]!s}" for i in rows]
+        found[name].write_text("\n".join(["arch,acc,loss", *lines]) + "\n")
+    return found
+
+
+OPTIONS = ("--space", "transnas-micro", "--maximize", "acc", "--budget", "6")
+
+
+def test_from_end_to_end(
+    run: Run, files: dict[str, Path], tmp_path: Path, codes: np.ndarray, quality: np.ndarray
+) -> None:
+    arguments = ("--table", files["target"], "--sources", files["source"], *OPTIONS)
+    status, out, err = run(*arguments, "--json", "--out", tmp_path / "new" / "out")
+    assert status == 0, err
+    found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert {"best", "rank", "percentile", "regret", "tau", "asked", "order", "solver", "versions", "hashes"} <= set(
+        found
+    )
+    assert json.loads((tmp_path / "new" / "out" / "rank.json").read_text()) == found
+    assert [line.rsplit("/")[-1] for line in err.splitlines()[-2:]] == ["queries.csv", "rank.json"]
+
+    names, values = SPACE.to_strings(codes[:100]), quality[0, :100]
+    assert (found["queries"], found["budget"], len(found["asked"])) == (6, 6, 6)
+    paid = [names.index(item["architecture"]) for item in found["asked"]]
+    assert len(set(paid)) == 6
+    np.testing.assert_allclose([item["value"] for item in found["asked"]], values[paid], rtol=1e-6)
+    assert found["best"]["value"] == pytest.approx(values[paid].max())
+    assert found["best"]["architecture"] == names[paid[int(np.argmax(values[paid]))]]
+    assert found["rank"] == 1 + (values > values[paid].max()).sum()
+    assert found["percentile"] == pytest.approx(found["rank"])
+    assert found["regret"] == pytest.approx(values.max() - values[paid].max(), abs=1e-5)
+    assert sorted(item["architecture"] for item in found["order"]) == sorted(names)
+    assert -1 <= found["tau"] <= 1
+    assert found["solver"]["weight"] <= found["solver"]["upper_bound"]
+
+    with open(tmp_path / "new" / "out" / "queries.csv", newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [line["architecture"] for line in lines] == [names[i] for i in paid]
+    assert [float(line["value"]) for line in lines] == [item["value"] for item in found["asked"]]
+
+    status, text, _ = run(*arguments)
+    assert status == 0
+    assert "target, acc (maximize): 6 of 100 architectures measured, sources" in text
+    assert f"best measured: {found['best']['architecture']}" in text
+    assert f"(rank {found['rank']} of 100" in text
+    assert f"   1  {found['order'][0]['architecture']}" in text.splitlines()
+
+    down = ("--space", "transnas-micro", "--minimize", "loss", "--budget", "6", "--json")
+    status, out, _ = run("--table", files["target"], "--sources", files["source"], *down)
+    loss = json.loads(out)
+    assert [item["code"] for item in loss["asked"]] == [item["code"] for item in found["asked"]]
+    assert loss["best"]["value"] == -found["best"]["value"]
+    assert loss["metric"] == {"name": "loss", "direction": "minimize", "unit": ""}
+
+
+def refusal(result: tuple[int, str, str]) -> tuple[int, str]:
+    """Exit status and the one line of error, behind which nothing stands; nothing else was printed."""
+    code, out, err = result
+    assert out == ""
+    assert "Traceback" not in err
+    (line,) = [line for line in err.splitlines() if line.startswith("ncp-jax: error: ")]
+    assert err.rstrip().endswith(line)
+    return code, line
+
+
+@pytest.mark.parametrize(
+    ("status", "arguments", "words"),
+    [
+        (2, "--table transnas-micro/jigsw", "did you mean: transnas-micro/jigsaw"),
+        (2, "--table {target} --sources transnas-micro/jigsw", "did you mean: transnas-micro/jigsaw"),
+        (2, "--table {target} --budget 101", "expected budget to be an integer in 1..100, got 101"),
+        (2, "--table {target} --source-budget 5", "expected --sources with --source-budget, got none"),
+        (2, "--table {target} --budget 1", "expected --budget 2 or more, got 1; relations need pairs"),
+        (2, "--table {target} --seed -1", "expected --seed from 0 to 2**32 - 1, got -1"),
+        (2, "--table {target} --sources {target}", "expected sources other than the target, got target"),
+        (2, "--table {target} --sources {same}", "expected sources other than the target, got same"),
+        (1, "--table {target} --sources {apart}", "expected architectures of target in apart, got none"),
+        (2, "--table {target} --sources all", "expected --sources FILE.csv … with a CSV table, got all"),
+        (2, "--table {target} --sources none --sources {source}", "expected --sources none alone, got more of them"),
+        (
+            2,
+            "--table {target} --sources nas-bench-201/cifar10",
+            "expected sources in transnas-micro, got nas-bench-201",
+        ),
+        (
+            2,
+            "--table {target} --sources {source} --source-budget 61",
+            "from 2 to the 60 architectures that all sources",
+        ),
+        (2, "--table {target} --sources {source} --source-budget 0", "from 2 to the 60 architectures that all sources"),
+        (2, "--table {target} --minimize loss", "expected one of --maximize and --minimize, got both"),
+        (2, "--table {target} --maximize ac", "did you mean: acc"),
+        (1, "--table {target}.csv", "got no such file; correct the path"),
+    ],
+)
+def test_what_is_refused(
+    run: Run, files: dict[str, Path], mirror: Path, status: int, arguments: str, words: str
+) -> None:
+    options = () if "transnas-micro/jigsw" in arguments and "{" not in arguments else OPTIONS
+    code, line = refusal(run(*options, *arguments.format(**files).split()))
+    assert code == status
+    assert words in line
+
+
+@pytest.mark.parametrize("options", ["", "--space transnas-micro", "--maximize acc"])
+def test_a_csv_file_needs_a_space_and_a_direction(run: Run, files: dict[str, Path], options: str) -> None:
+    words = "expected --space and --maximize or --minimize with a CSV file, got less; directions are never guessed"
+    code, line = refusal(run("--table", files["target"], *options.split()))
+    assert code == 2
+    assert words in line
+
+
+def test_a_place_that_cannot_be_written_is_known_before_the_search(
+    run: Run, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("ncp_jax.commands.rank.run_rank", lambda config: pytest.fail("searched"))
+    code, line = refusal(run("--table", files["target"], *OPTIONS, "--out", tmp_path / "file" / "out"))
+    assert code == 1
+    assert "expected to write" in line
+
+
+def test_all_stands_for_the_other_tasks(mirror: Path) -> None:
+    table = load_table("transnas-micro/jigsaw")
+    names = _source_names(RankConfig(table.name, ("all", "transnas-micro/normal")), table)
+    assert len(names) == len(set(names)) == 6
+    assert table.name not in names
+    assert all(name.startswith("transnas-micro/") for name in names)
+    table = load_table("nas-bench-201/cifar10")
+    assert not any(name.endswith("-ncp") for name in _source_names(RankConfig(table.name, ("all",)), table))

@@ -1,0 +1,215 @@
+"""The search: what it pays, what it sees, and the graph that it reads its next queries from."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncp_jax import Table, checks
+from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
+from ncp_jax.benchmarks.guard import QueryGuard
+from ncp_jax.searchers.arch_graph.search import (
+    ArchGraphConfig,
+    ArchGraphRuns,
+    Trace,
+    _favourites,
+    _next,
+    acyclic_order,
+    final_order,
+    run_arch_graph,
+)
+from ncp_jax.searchers.arch_graph.sources import Sources, measured_scores
+from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe
+
+BUDGET, RUNS = 13, 4  # four at first, then 3, 3 and 3
+
+
+def guard_of(table: Table, *, runs: int = RUNS, budget: int = BUDGET) -> QueryGuard:
+    return QueryGuard(table, "acc", budget=budget, runs=runs)
+
+
+@pytest.fixture(scope="module")
+def search(relation_inputs: RelationInputs, quick: ArchGraphConfig) -> Callable[..., list[ArchGraphRuns]]:
+    def run(*found: Table, runs: int = RUNS, **options: object) -> list[ArchGraphRuns]:
+        return run_arch_graph([guard_of(t, runs=runs) for t in found], relation_inputs, **({"config": quick} | options))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def found(search: Callable, tables: list[Table]) -> ArchGraphRuns:
+    return search(tables[0], seed=3)[0]
+
+
+def test_the_budget_is_spent_to_the_last_and_no_row_twice(
+    relation_inputs: RelationInputs, quick: ArchGraphConfig, tables: list[Table], quality: np.ndarray
+) -> None:
+    guard, seen = guard_of(tables[0]), []
+    (result,) = run_arch_graph([guard], relation_inputs, config=quick, progress=lambda *done: seen.append(done))
+    assert guard.remaining.tolist() == [0] * RUNS
+    assert all(len(set(run)) == BUDGET for run in result.trace.asked.tolist())
+    np.testing.assert_array_equal(result.trace.paid, quality[0][result.trace.asked])
+    assert result.utilities.shape == (RUNS, quick.recipe.members, len(quality[0]))
+    assert np.isfinite(result.trace.scores).all()
+    assert seen == [(4, 13), (7, 13), (10, 13), (13, 13)]
+
+
+def test_it_sees_what_it_paid_for_alone(
+    search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray
+) -> None:
+    other = np.random.default_rng(0).normal(size=len(quality[0])).astype(np.float32) * 100
+    paid = np.unique(found.trace.asked)
+    assert len(paid) < len(other) - 20
+    other[paid] = quality[0][paid]
+    (again,) = search(make_table(other), seed=3)
+    np.testing.assert_array_equal(again.trace.asked, found.trace.asked)
+    np.testing.assert_array_equal(again.utilities, found.utilities)
+
+
+@pytest.mark.parametrize("change", [lambda y: 3 * y + 7, np.exp], ids=["3y + 7", "exp"])
+def test_only_the_order_of_the_metric_matters(
+    search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray, change: Callable
+) -> None:
+    (again,) = search(make_table(change(quality[0] / 4)), seed=3)
+    np.testing.assert_array_equal(again.trace.asked, found.trace.asked)
+
+
+def test_a_run_depends_on_its_seed_and_number_alone(
+    search: Callable, tables: list[Table], found: ArchGraphRuns
+) -> None:
+    """Two runs on two targets have the program of four runs on one."""
+    np.testing.assert_array_equal(search(tables[0], seed=3)[0].trace.asked, found.trace.asked)
+    among = search(tables[0], tables[1], runs=2, seed=3)
+    np.testing.assert_array_equal(among[0].trace.asked, found.trace.asked[:2])
+    np.testing.assert_array_equal(among[1].trace.asked[:, :4], found.trace.asked[:2, :4])
+    assert (among[1].trace.asked != found.trace.asked[:2]).any()
+    other = search(tables[0], seed=4)[0].trace.asked
+    assert len({tuple(run) for run in np.concatenate([other, found.trace.asked])}) == 2 * RUNS
+
+
+def test_it_beats_chance_and_knows_the_order(found: ArchGraphRuns, quality: np.ndarray) -> None:
+    n = len(quality[0])
+    assert best_ranks(found.trace.asked, quality[0])[:, -1].mean() < 0.6 * expected_random_rank(n, BUDGET)
+    assert kendall_tau(found.trace.scores, quality[0]).mean() > 0.25
+
+
+def test_sources_open_the_search(search: Callable, tables: list[Table], quality: np.ndarray) -> None:
+    evidence = measured_scores(quality[1:])
+    variants = np.repeat(evidence[None], RUNS, axis=0)
+    (found,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
+    favourites = np.argsort(-evidence.mean(axis=1), kind="stable")[:2]
+    np.testing.assert_array_equal(found.trace.asked[:, :2], np.tile(favourites, (RUNS, 1)))
+    assert best_ranks(found.trace.asked, quality[0])[:, -1].max() <= 3
+    variants[1] *= -1
+    (apart,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
+    np.testing.assert_array_equal(apart.trace.asked[[0, 2, 3]], found.trace.asked[[0, 2, 3]])
+    worst = np.argsort(evidence.mean(axis=1), kind="stable")[:2]
+    np.testing.assert_array_equal(apart.trace.asked[1, :2], worst)
+
+
+def test_borda_is_the_shortlist_without_the_graph(
+    search: Callable, tables: list[Table], quick: ArchGraphConfig
+) -> None:
+    config = dataclasses.replace(quick, ranking="borda")
+    (found,) = search(tables[0], config=config)
+    (wide,) = search(tables[0], config=dataclasses.replace(config, shortlist=100))
+    np.testing.assert_array_equal(found.trace.asked, wide.trace.asked)
+    assert all(len(set(run)) == BUDGET for run in found.trace.asked.tolist())
+
+
+@pytest.mark.parametrize("budget", [2, 3, 11, 12])
+def test_a_small_space(
+    make_table: Callable[..., Table], quality: np.ndarray, budget: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Budgets below ``first`` and up to every architecture; random utilities stand for those of a fit."""
+    rng = np.random.default_rng(0)
+
+    def fit(inputs: RelationInputs, rows: np.ndarray, values: np.ndarray, **_: object) -> Fits:
+        assert (rows.shape, values.shape) == ((2, budget), (2, budget, 1))
+        return Fits(None, jnp.asarray(rng.normal(size=(2, 3, 12, 1)), jnp.float32))
+
+    monkeypatch.setattr("ncp_jax.searchers.arch_graph.search.fit_relations", fit)
+    table = make_table(quality[0, :12])
+    inputs = RelationInputs.of(table.space, np.asarray(table.codes))
+    config = ArchGraphConfig(first=4, batch=5, recipe=RelationRecipe(members=3))
+    (found,) = run_arch_graph([guard_of(table, runs=2, budget=budget)], inputs, config=config)
+    assert all(len(set(run)) == budget for run in found.trace.asked.tolist())
+
+
+def test_what_cannot_be_searched(relation_inputs: RelationInputs, tables: list[Table]) -> None:
+    with pytest.raises(checks.UsageError, match=r"expected a budget of 2 or more, got 1; relations need pairs"):
+        run_arch_graph([guard_of(tables[0], budget=1)], relation_inputs)
+    with pytest.raises(checks.UsageError, match=r"expected guards of one shape, got different ones"):
+        run_arch_graph([guard_of(tables[0]), guard_of(tables[1], runs=2)], relation_inputs)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"trust": 0.4}, r"expected 0.5 <= trust < 1, got 0.4"),
+        ({"trust": 1.0}, r"expected 0.5 <= trust < 1, got 1.0"),
+        ({"first": 1}, r"expected a larger first, got 1"),
+        ({"batch": 0}, r"expected a larger batch, got 0"),
+        ({"shortlist": 0}, r"expected a larger shortlist, got 0"),
+        ({"ranking": "bord"}, r"got 'bord'; did you mean: borda"),
+        ({"optimism": -1.0}, r"optimism"),
+    ],
+)
+def test_configurations_check_themselves(change: dict, text: str) -> None:
+    with pytest.raises(checks.UsageError, match=text):
+        ArchGraphConfig(**change)
+
+
+def test_equals_keep_the_order_given() -> None:
+    assert acyclic_order(np.zeros((3, 20)), trust=0.5)[0].tolist() == list(range(20))
+    # Differences too small to trust are no order either.
+    assert acyclic_order(np.linspace(0, 0.1, 20)[None], trust=0.6)[0].tolist() == list(range(20))
+
+
+def test_a_sure_ensemble_is_sorted() -> None:
+    utilities = np.random.default_rng(0).normal(size=20) * 5
+    found = acyclic_order(np.stack([utilities, utilities]), trust=0.5)[0]
+    assert found.tolist() == np.argsort(-utilities).tolist()
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("trust", [0.5, 0.6])
+def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> None:
+    """Members that disagree in a circle: a over b over c over a."""
+    members = 6 * np.array([[3, 2, 1, 0, 2], [1, 3, 2, 1, 0], [2, 1, 3, 0, 1]])
+    utilities = members + np.random.default_rng(seed).normal(size=members.shape)
+    probability = (1 / (1 + np.exp(utilities[:, None, :] - utilities[:, :, None]))).mean(axis=0)
+    weights = np.where(probability >= trust, np.maximum(2 * probability - 1, 0), 0)
+    cycle = weights[0, 1] > 0 and weights[1, 2] > 0 and weights[2, 0] > 0
+    assert cycle, "the example has no cycle"
+
+    def weight(order: tuple[int, ...] | np.ndarray) -> float:
+        return sum(weights[a, b] for a, b in itertools.combinations(order, 2))
+
+    best = max(weight(order) for order in itertools.permutations(range(5)))
+    assert weight(acyclic_order(utilities, trust=trust)[0]) == pytest.approx(best, rel=1e-5)
+    assert best < weights.sum() - 1e-3
+
+
+def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
+    evidence = jnp.array([[[0.0], [3.0], [1.0], [2.0], [-1.0]]])
+    favourites = _favourites(evidence)
+    assert favourites.tolist() == [[1, 3, 2, 0, 4]]
+    found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
+    assert found.tolist() == [[2, 0], [3, 2]]
+
+
+def test_the_final_order_of_a_known_relation() -> None:
+    """The best come from the acyclic graph, the rest follows by mean utility."""
+    utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
+    found = ArchGraphRuns(Trace(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None])
+    for nearest in (30, 7):
+        order, answer = final_order(found, trust=0.5, nearest=nearest)
+        np.testing.assert_array_equal(order, np.argsort(-utilities))
+        assert answer.status == "optimal"
+        assert answer.gap == 0

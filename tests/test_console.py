@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from harness.script import ExperimentConfig
+
+from ncp_jax.checks import DataError, UsageError
+from ncp_jax.console import ProgressBar, guarded
+from ncp_jax.records.run_card import run_card
+
+
+def raising(error: BaseException) -> Callable[[], None]:
+    def action() -> None:
+        raise error
+
+    return action
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "words"),
+    [
+        (UsageError("expected a, got b; try c"), 2, "ncp-jax: error: expected a, got b; try c\n"),
+        (DataError("expected a,\n  got b"), 1, "ncp-jax: error: expected a, got b\n"),
+        (FileNotFoundError("no table"), 1, "ncp-jax: error: no table\n"),
+        (OSError(28, "No space left on device"), 1, "ncp-jax: error: [Errno 28] No space left on device\n"),
+        (MemoryError(), 1, "ncp-jax: error: MemoryError\n"),
+        (
+            ZeroDivisionError("division by zero"),
+            1,
+            "ncp-jax: error: unexpected ZeroDivisionError: division by zero; "
+            "set NCP_JAX_TRACEBACK=1 to see where, and report it\n",
+        ),
+        (KeyboardInterrupt(), 130, "ncp-jax: interrupted; what was finished is kept\n"),
+    ],
+)
+def test_errors_are_one_line_and_a_status(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, error: BaseException, status: int, words: str
+) -> None:
+    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
+    assert guarded(raising(error)) == status
+    assert capsys.readouterr().err == words
+
+
+def test_success(capsys: pytest.CaptureFixture) -> None:
+    assert guarded(lambda: print("done")) == 0
+    assert capsys.readouterr() == ("done\n", "")
+
+
+def test_tracebacks_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCP_JAX_TRACEBACK", "1")
+    with pytest.raises(DataError, match=r"^x$"):
+        guarded(raising(DataError("x")))
+
+
+def test_a_reader_that_goes_away_is_no_error_message() -> None:
+    script = """
+import sys
+from ncp_jax.console import guarded
+def talk():
+    for i in range(100_000):
+        print("line", i, flush=True)
+sys.exit(guarded(talk))
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
+        assert child.stdout is not None
+        assert child.stderr is not None
+        assert child.stdout.readline() == "line 0\n"
+        child.stdout.close()
+        assert child.stderr.read() == ""
+        assert child.wait() == 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ExperimentConfig):
+    """Options of a test."""
+
+    data: Path = Path("a/b")
+    tasks: tuple[str, ...] = ("x", "y")
+
+
+def test_settings_leave_out_where_results_go() -> None:
+    settings = Config(out=Path("here"), resume=True, seeds=3).settings()
+    assert settings == {"seeds": 3, "smoke": False, "data": "a/b", "tasks": ["x", "y"]}
+    assert json.loads(json.dumps(settings)) == settings
+    assert settings == Config(out=Path("there"), seeds=3).settings()
+
+
+@pytest.mark.parametrize("seeds", [0, -1])
+def test_seeds_are_positive(seeds: int) -> None:
+    with pytest.raises(UsageError, match=f"expected --seeds >= 1, got {seeds}; try --seeds 1"):
+        Config(seeds=seeds)
+
+
+def test_progress_without_a_terminal_is_a_line_a_tenth(capsys: pytest.CaptureFixture) -> None:
+    with ProgressBar("training") as bar:
+        for done in range(1, 41):
+            bar(done, 40)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.splitlines() == [f"training: {done}/40" for done in range(4, 41, 4)]
+
+
+def test_the_run_card() -> None:
+    card = json.loads(json.dumps(run_card()))
+    assert set(card) == {"versions", "device", "date"}
+    assert {"python", "ncp-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy"} <= set(card["versions"])
+    assert card["versions"]["jax"].count(".") >= 2
+    assert card["device"]["platform"] == "cpu"
+    assert card["device"]["count"] >= 1
+    assert card["date"].endswith("+00:00")
