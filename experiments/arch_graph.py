@@ -67,7 +67,7 @@ def run(config: Config) -> dict[str, Any]:
     if config.sources == "none":
         methods = [m for m in methods if m not in ("no_transfer", "mean_rank")]
     if not methods:
-        raise checks.UsageError(checks.message("a method that needs no sources", "none", "add arch_graph"))
+        raise checks.UsageError(expected="a method that needs no sources", got="none", remedy="add arch_graph")
     space = config.space or or_digits("transnas-micro")[0].removeprefix("transnas-")
     recipe, runs, budget, tasks = RelationRecipe(encoder=config.encoder), config.seeds, config.budget, config.tasks
     if config.smoke:

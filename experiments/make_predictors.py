@@ -52,9 +52,9 @@ def run(config: Config) -> dict[str, Any]:
         summary = json.loads(config.quality.read_text())
         if "ensemble" not in summary.get("tau", {}):
             raise checks.DataError(
-                checks.message(
-                    "a summary.json with tau of the ensemble", str(config.quality), "run train_predictors.py"
-                )
+                expected="a summary.json with tau of the ensemble",
+                got=str(config.quality),
+                remedy="run train_predictors.py",
             )
         tau = summary["tau"]["ensemble"]
     with ProgressBar("training") as bar:

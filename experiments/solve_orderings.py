@@ -43,7 +43,7 @@ def run(config: Config) -> dict[str, Any]:
 
     checks.positive("--time-limit", config.time_limit, zero=True)
     if config.folder is None and not config.smoke:
-        raise checks.UsageError(checks.message("a folder of matrices", "none", "give --folder DIR, or --smoke"))
+        raise checks.UsageError(expected="a folder of matrices", got="none", remedy="give --folder DIR, or --smoke")
     if config.folder is None:
         matrices, known = random_matrices((5, 15, 40)), {}
         time_limit = min(config.time_limit, 0.2)

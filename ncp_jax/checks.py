@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 import difflib
+import numbers
 from collections.abc import Iterable
 
 
-class UsageError(ValueError):
+class _ExplainedError(Exception):
+    """An error whose text says what was expected, what was found, and what to do.
+
+    Args:
+      text: the whole text, where it comes from another error.
+      expected: what was expected ("a budget of 2 or more").
+      got: what was found ("1").
+      remedy: what the user can do ("give a larger --budget").
+    """
+
+    def __init__(self, text: str = "", *, expected: str = "", got: str = "", remedy: str = "") -> None:
+        super().__init__(text or message(expected, got, remedy))
+
+
+class UsageError(_ExplainedError, ValueError):
     """The call itself is wrong: an unknown name, a number out of range. The command line exits with 2."""
 
 
-class DataError(ValueError):
+class DataError(_ExplainedError, ValueError):
     """The input data is wrong: truncated, altered, contradictory. The command line exits with 1."""
+
+
+class MissingError(_ExplainedError, FileNotFoundError):
+    """A file or table is not on this machine. The command line exits with 1."""
 
 
 def message(expected: str, got: str, remedy: str) -> str:
@@ -37,7 +56,7 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.4)
     hint = ", ".join(by_lower[n] for n in near) if near else ", ".join(names)
     lead = "did you mean" if near else "choose from"
-    raise UsageError(message(f"a known {kind}", repr(name), f"{lead}: {hint}"))
+    raise UsageError(expected=f"a known {kind}", got=repr(name), remedy=f"{lead}: {hint}")
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:
@@ -45,4 +64,27 @@ def positive(name: str, value: float, *, zero: bool = False) -> None:
     ok = isinstance(value, (int, float)) and value == value and abs(value) != float("inf")
     if not ok or value < 0 or (value == 0 and not zero):
         bound = "a number >= 0" if zero else "a number > 0"
-        raise UsageError(message(f"{name} to be {bound}", repr(value), f"give another {name}"))
+        raise UsageError(expected=f"{name} to be {bound}", got=repr(value), remedy=f"give another {name}")
+
+
+def integer(name: str, value: object, *, least: int, most: int | None = None, remedy: str = "") -> int:
+    """Returns ``value`` as an int; NumPy integers count, booleans do not.
+
+    Args:
+      name: what the number is called, for the error text ("--budget", "folds").
+      value: what the user gave.
+      least: smallest legal value.
+      most: largest legal value; None for no limit.
+      remedy: what the user can do; by default, to give another value.
+
+    Raises:
+      UsageError: ``value`` is no integer, or out of range.
+    """
+    # numbers.Integral covers NumPy's integers without importing NumPy.
+    whole = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None
+    if whole is None or whole < least or (most is not None and whole > most):
+        legal = f"{least} or more" if most is None else f"in {least}..{most}"
+        raise UsageError(
+            expected=f"{name} to be an integer {legal}", got=repr(value), remedy=remedy or f"give another {name}"
+        )
+    return whole

@@ -183,9 +183,9 @@ class DataVerify:
         bad = [check.file for check in found if check.state != "ok"]
         if bad:
             raise checks.DataError(
-                checks.message(
-                    "every file whole", f"{len(bad)} missing or altered", "run: ncp-jax data fetch " + " ".join(bad[:3])
-                )
+                expected="every file whole",
+                got=f"{len(bad)} missing or altered",
+                remedy="run: ncp-jax data fetch " + " ".join(bad[:3]),
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from ncp_jax import checks
@@ -93,3 +93,18 @@ class ProgressBar:
 def say(text: str) -> None:
     """One line for the user, beside the results."""
     print(f"ncp-jax: {text}", file=sys.stderr)
+
+
+def format_table(rows: Sequence[Sequence[str]], align: str) -> str:
+    """Returns rows of cells as lines of text with aligned columns, two spaces between them.
+
+    Args:
+      rows: cells of each row, the header first; all rows of one length.
+      align: one letter per column, "<" (left) or ">" (right). The last column is not padded where it is left-aligned.
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(align))]
+    if align.endswith("<"):
+        widths[-1] = 0
+    return "\n".join(
+        "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)) for row in rows
+    )

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import errno
+import io
 import os
 import secrets
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -105,6 +107,19 @@ def atomic_write(
     except OSError as error:
         raise describe_os_error(error, path, remedy) from error
     return path
+
+
+def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+    """Writes a CSV file atomically: comma-separated, cells quoted where they need it, lines ended by a line feed.
+
+    Raises:
+      OSError: see ``atomic_write``.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    return atomic_write(path, text.getvalue().encode())
 
 
 def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free some space and try again") -> None:

@@ -57,7 +57,7 @@ def main_metric(metrics: tuple[MetricSpec, ...]) -> MetricSpec:
         if metric.kind == "quality":
             return metric
     raise checks.UsageError(
-        checks.message(
-            "a quality metric", "cost metrics alone", "name the column to raise or lower with --maximize or --minimize"
-        )
+        expected="a quality metric",
+        got="cost metrics alone",
+        remedy="name the column to raise or lower with --maximize or --minimize",
     )

@@ -12,7 +12,7 @@ import pytest
 from harness.script import ExperimentConfig
 
 from ncp_jax.checks import DataError, UsageError
-from ncp_jax.console import ProgressBar, guarded
+from ncp_jax.console import ProgressBar, format_table, guarded
 from ncp_jax.records.run_card import run_card
 
 
@@ -117,3 +117,8 @@ def test_the_run_card() -> None:
     assert card["device"]["platform"] == "cpu"
     assert card["device"]["count"] >= 1
     assert card["date"].endswith("+00:00")
+
+
+def test_a_table_of_text_is_aligned() -> None:
+    assert format_table([("name", "n"), ("a", "10")], "<>") == "name   n\na     10"
+    assert format_table([("n", "name"), ("10", "a long one")], "><") == " n  name\n10  a long one"

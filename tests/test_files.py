@@ -217,3 +217,8 @@ def test_without_locks_the_block_still_runs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setattr(files, "fcntl", None)
     with files.lock(tmp_path / "lock") as held:
         assert not held
+
+
+def test_csv_quotes_what_needs_it(tmp_path: Path) -> None:
+    path = files.write_csv(tmp_path / "new" / "x.csv", ["code", "value"], [["1, 2", 0.5], ['say "a"', None]])
+    assert path.read_bytes() == b'code,value\n"1, 2",0.5\n"say ""a""",\n'

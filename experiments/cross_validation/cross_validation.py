@@ -27,7 +27,7 @@ def fold_masks(rows: int, folds: int, seed: int) -> Bool[np.ndarray, "k n"]:
       UsageError: fewer than two folds, or more than rows.
     """
     if not 2 <= folds <= rows // 2:
-        raise checks.UsageError(checks.message(f"2 to {rows // 2} folds", str(folds), "try 5"))
+        raise checks.UsageError(expected=f"2 to {rows // 2} folds", got=str(folds), remedy="try 5")
     masks = np.ones((folds, rows), bool)
     for fold, part in enumerate(np.array_split(np.random.default_rng((0xF01D, seed)).permutation(rows), folds)):
         masks[fold, part] = False

@@ -21,7 +21,7 @@ def assemble(records: Records, card: dict[str, Any]) -> Digits:
       UsageError: there is no record.
     """
     if not len(records):
-        raise checks.UsageError(checks.message("records of trainings", "none", "run experiments/make_benchmark.py"))
+        raise checks.UsageError(expected="records of trainings", got="none", remedy="run experiments/make_benchmark.py")
     codes = architectures()
     chunks = [(Chunk(**record["cell"]), record["results"]) for record in records]
     seeds = 1 + max(chunk.seed for chunk, _ in chunks)

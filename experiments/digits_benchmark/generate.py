@@ -53,10 +53,10 @@ class GenerateConfig(ExperimentConfig):
         super().__post_init__()
         for name in ("chunk", "epochs", *(("limit",) if self.limit is not None else ())):
             if getattr(self, name) < 1:
-                raise checks.UsageError(checks.message(f"--{name} >= 1", str(getattr(self, name)), "give another"))
+                raise checks.UsageError(expected=f"--{name} >= 1", got=str(getattr(self, name)), remedy="give another")
         for name in ("repeated", "speed"):
             if getattr(self, name) < 0:
-                raise checks.UsageError(checks.message(f"--{name} >= 0", str(getattr(self, name)), "give another"))
+                raise checks.UsageError(expected=f"--{name} >= 0", got=str(getattr(self, name)), remedy="give another")
         if self.shard:
             read_shard(self.shard)
         object.__setattr__(self, "tasks", tuple(checks.choose("task", task, TASKS) for task in self.tasks))

@@ -32,7 +32,7 @@ class ExperimentConfig:
 
     def __post_init__(self) -> None:
         if self.seeds < 1:
-            raise checks.UsageError(checks.message("--seeds >= 1", str(self.seeds), "try --seeds 1"))
+            raise checks.UsageError(expected="--seeds >= 1", got=str(self.seeds), remedy="try --seeds 1")
 
     def settings(self) -> dict[str, Any]:
         """What determines the results, JSON-ready: everything but where they go and whether this is a continuation."""

@@ -71,7 +71,7 @@ def make_plan(
     wanting = sorted(asked & {*TORCH})
     if wanting and not torch:
         raise checks.UsageError(
-            checks.message(f"PyTorch, for --against {wanting[0]}", "none installed", 'pip install ".[torch]"')
+            expected=f"PyTorch, for --against {wanting[0]}", got="none installed", remedy='pip install ".[torch]"'
         )
     names = TORCH | {"loop": LOOP_TORCH if torch else LOOP_JAX}
     rivals = tuple(names[name] for name in RIVALS if name in asked)
@@ -95,7 +95,9 @@ def _split(items: Iterable[int | str]) -> list[str]:
 def _items(option: str, items: Iterable[int | str], example: str) -> list[str]:
     found = _split(items)
     if not found:
-        raise checks.UsageError(checks.message(f"{option} with at least one value", "none", f"try {option} {example}"))
+        raise checks.UsageError(
+            expected=f"{option} with at least one value", got="none", remedy=f"try {option} {example}"
+        )
     return found
 
 
@@ -105,5 +107,5 @@ def _count(option: str, value: int | str, example: str) -> int:
     except ValueError:
         number = 0
     if number < 1:
-        raise checks.UsageError(checks.message(f"{option} >= 1", str(value), f"try {option} {example}"))
+        raise checks.UsageError(expected=f"{option} >= 1", got=str(value), remedy=f"try {option} {example}")
     return number

@@ -72,7 +72,7 @@ class Child:
         lines = [line.strip() for line in self._log.read_text(errors="replace").splitlines() if line.strip()]
         found = lines[-1] if lines else f"exit status {status} without a word"
         remedy = "try fewer --codes, or report it"
-        return checks.DataError(checks.message(f"the {self._role} process to answer '{do}'", found, remedy))
+        return checks.DataError(expected=f"the {self._role} process to answer '{do}'", got=found, remedy=remedy)
 
     def __enter__(self) -> Child:
         return self

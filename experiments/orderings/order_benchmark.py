@@ -23,10 +23,12 @@ def load_folder(folder: Path) -> dict[str, Loader]:
       FileNotFoundError: there is no such folder.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(checks.message("a folder of matrices", f"nothing at {folder}", "give another --folder"))
+        raise checks.MissingError(
+            expected="a folder of matrices", got=f"nothing at {folder}", remedy="give another --folder"
+        )
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     if not files:
-        raise checks.DataError(checks.message(f"matrices in {folder}", "no files", "give another --folder"))
+        raise checks.DataError(expected=f"matrices in {folder}", got="no files", remedy="give another --folder")
     return {path.name: functools.partial(_weights, path) for path in files}
 
 
@@ -53,7 +55,7 @@ def best_known(folder: Path) -> dict[str, float]:
             known[name] = float(value)
         except ValueError as error:
             raise checks.DataError(
-                checks.message(f"a name and a weight a line in {path}", repr(line), "mend it")
+                expected=f"a name and a weight a line in {path}", got=repr(line), remedy="mend it"
             ) from error
     return known
 

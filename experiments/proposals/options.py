@@ -180,7 +180,7 @@ def _draw(table: Table, task: str, rows: int, seed: int, judge: Judge | None) ->
     """The rows that a proposer learns from."""
     pool = np.arange(len(table)) if judge is None else np.flatnonzero(~judge.rows)
     if not 2 <= rows <= len(pool):
-        raise checks.UsageError(checks.message(f"2 to {len(pool)} rows to learn from", str(rows), "try 100"))
+        raise checks.UsageError(expected=f"2 to {len(pool)} rows to learn from", got=str(rows), remedy="try 100")
     return np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(pool)[:rows]
 
 
@@ -239,8 +239,11 @@ def _compare(variants: Mapping[str, Mapping[Unit, Outcome]], benchmark: str, siz
     for name, by_unit in variants.items():
         units = [unit for unit in by_unit if unit[2] in sizes]
         if lacking := [unit for unit in units if unit not in plain]:
-            expected, got = f"a plain ascent of every proposer of {benchmark}", f"none of {lacking[0]}"
-            raise checks.UsageError(checks.message(expected, got, f"add {PLAIN!r} to the variants"))
+            raise checks.UsageError(
+                expected=f"a plain ascent of every proposer of {benchmark}",
+                got=f"none of {lacking[0]}",
+                remedy=f"add {PLAIN!r} to the variants",
+            )
         if not units:
             continue
         means = [summarise(by_unit[unit]) for unit in units]

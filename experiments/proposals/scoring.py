@@ -67,9 +67,11 @@ def measured_truth(table: Table) -> Truth:
     def look_up(codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         rows = np.asarray(table.rows(jnp.asarray(codes)))
         if (rows < 0).any():
-            got = f"{codes[int(np.argmin(rows))].tolist()}, which it lacks"
-            expected = f"{table.name} to hold every architecture of its space"
-            raise checks.UsageError(checks.message(expected, got, "give a judge"))
+            raise checks.UsageError(
+                expected=f"{table.name} to hold every architecture of its space",
+                got=f"{codes[int(np.argmin(rows))].tolist()}, which it lacks",
+                remedy="give a judge",
+            )
         return np.asarray(table.values)[rows, 0]
 
     return look_up

@@ -148,7 +148,7 @@ class Rounds:
     def __post_init__(self) -> None:
         for name in ("codes", "polish", "edits"):
             if getattr(self, name) < 1:
-                raise checks.UsageError(checks.message(f"{name} >= 1", repr(getattr(self, name)), f"raise {name}"))
+                raise checks.UsageError(expected=f"{name} >= 1", got=repr(getattr(self, name)), remedy=f"raise {name}")
 
 
 def inversion(predictor: Predictor, objective: Objective, score: Score, rounds: Rounds | None = None) -> Contender:

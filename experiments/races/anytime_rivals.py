@@ -88,8 +88,11 @@ class Evolution:
 
     def __post_init__(self) -> None:
         if not 1 <= self.children <= self.population:
-            expected = f"1 to {self.population} children, as many as the population at most"
-            raise checks.UsageError(checks.message(expected, str(self.children), "make fewer"))
+            raise checks.UsageError(
+                expected=f"1 to {self.population} children, as many as the population at most",
+                got=str(self.children),
+                remedy="make fewer",
+            )
 
 
 def evolution(space: Space, score: Score, settings: Evolution | None = None) -> Contender:
@@ -150,7 +153,7 @@ def cma_es(predictor: Predictor, score: Score, settings: Cma | None = None) -> C
         from evosax.algorithms import CMA_ES
     except ImportError as error:
         raise checks.UsageError(
-            checks.message("the package evosax for cma-es", "none", 'try pip install "ncp-jax[test]"')
+            expected="the package evosax for cma-es", got="none", remedy='try pip install "ncp-jax[test]"'
         ) from error
     s = settings or Cma()
     space, scale = get_space(predictor.space), predictor.scale

@@ -71,10 +71,10 @@ class ArgmaxConfig:
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
-            raise checks.UsageError(checks.message("a share in (0, 1]", repr(self.share), "try 0.19"))
+            raise checks.UsageError(expected="a share in (0, 1]", got=repr(self.share), remedy="try 0.19")
         for name in ("codes", "members", "rows"):
             if getattr(self, name) < 1:
-                raise checks.UsageError(checks.message(f"{name} >= 1", repr(getattr(self, name)), f"raise {name}"))
+                raise checks.UsageError(expected=f"{name} >= 1", got=repr(getattr(self, name)), remedy=f"raise {name}")
 
     @property
     def chosen(self) -> Variant:
@@ -285,7 +285,7 @@ class Comparison:
         for space in self.spaces:
             checks.choose("enumerable space", space, SPACES)
         if self.pairs < 1:
-            raise checks.UsageError(checks.message("pairs >= 1", repr(self.pairs), "try 200"))
+            raise checks.UsageError(expected="pairs >= 1", got=repr(self.pairs), remedy="try 200")
 
     def to_json(self) -> dict[str, Any]:
         """What determines the results."""

@@ -23,7 +23,9 @@ def reliability_figure(curves: Mapping[str, Reliability], path: Path) -> Path:
       UsageError: there are no curves.
     """
     if not curves:
-        raise checks.UsageError(checks.message("at least one reliability curve", "none", "reliability() makes them"))
+        raise checks.UsageError(
+            expected="at least one reliability curve", got="none", remedy="reliability() makes them"
+        )
     figure, axes = new_axes(width=5.2, height=5.0)
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=1.0, linestyle="--", label="calibrated")
     colours = (BLUE, ORANGE, GREEN, "black")

@@ -78,9 +78,10 @@ def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> Trace:
     values, n = np.asarray(sources, float), len(guard.codes)
     wrong = values.ndim != 2 or len(values) != n or not values.size or np.isinf(values).any()
     if wrong or np.isnan(values).all(axis=0).any():
-        expected, got = f"finite source values [{n}, s >= 1]", f"{values.dtype} {list(values.shape)}"
         raise checks.UsageError(
-            checks.message(expected, got, "write NaN where not measured; drop tasks without values")
+            expected=f"finite source values [{n}, s >= 1]",
+            got=f"{values.dtype} {list(values.shape)}",
+            remedy="write NaN where not measured; drop tasks without values",
         )
     known = ~np.isnan(values)
     relative = (rankdata(-values, axis=0, nan_policy="omit") - 0.5) / known.sum(axis=0)
@@ -131,7 +132,7 @@ def gaussian_process(
     runs, n, budget = len(guard.remaining), len(guard.codes), guard.budget
     x, blocks = _standardised(features, n, blocks)
     if not isinstance(batch, int | np.integer) or batch < 1:
-        raise checks.UsageError(checks.message("batch to be an integer >= 1", repr(batch), "give another batch"))
+        raise checks.UsageError(expected="batch to be an integer >= 1", got=repr(batch), remedy="give another batch")
     picks = _shuffled(seed, runs, n)[:, :START] if start is None else _check_start(start, runs, n)
     kernel = jax.tree.map(lambda leaf: jnp.repeat(leaf[None], runs, axis=0), prior(len(blocks)))
     count = 0
@@ -169,26 +170,33 @@ def _advance(
 def _shuffled(seed: int, runs: int, n: int) -> np.ndarray:
     """Permutations of n rows [runs, n], each from (seed, number of the run) alone."""
     if not isinstance(seed, int | np.integer) or seed < 0:
-        raise checks.UsageError(checks.message("seed to be an integer >= 0", repr(seed), "give another seed"))
+        raise checks.UsageError(expected="seed to be an integer >= 0", got=repr(seed), remedy="give another seed")
     return np.stack([np.random.default_rng([int(seed), run]).permutation(n) for run in range(runs)])
 
 
 def _check_fresh(guard: QueryGuard) -> None:
     if (guard.remaining < guard.budget).any():
-        expected, got = "a guard that nobody has asked", repr(guard)
-        raise checks.UsageError(checks.message(expected, got, "make a new QueryGuard for each method"))
+        raise checks.UsageError(
+            expected="a guard that nobody has asked", got=repr(guard), remedy="make a new QueryGuard for each method"
+        )
 
 
 def _standardised(features: np.ndarray, n: int, blocks: tuple[int, ...] | None) -> tuple[np.ndarray, tuple[int, ...]]:
     """Returns features [n, f] of mean 0 and variance 1, those that never vary as 0; and the sizes of the blocks."""
     x = np.asarray(features, float)
     if x.ndim != 2 or len(x) != n or not x.size or not np.isfinite(x).all():
-        expected, got = f"finite features [{n}, f >= 1]", f"{x.dtype} {list(x.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give one line of numbers for each of guard.codes"))
+        raise checks.UsageError(
+            expected=f"finite features [{n}, f >= 1]",
+            got=f"{x.dtype} {list(x.shape)}",
+            remedy="give one line of numbers for each of guard.codes",
+        )
     sizes = (x.shape[1],) if blocks is None else tuple(int(size) for size in blocks)
     if not sizes or min(sizes) < 1 or sum(sizes) != x.shape[1]:
-        expected = f"blocks of at least 1 feature, {x.shape[1]} in all"
-        raise checks.UsageError(checks.message(expected, str(blocks), "list the sizes from left to right"))
+        raise checks.UsageError(
+            expected=f"blocks of at least 1 feature, {x.shape[1]} in all",
+            got=str(blocks),
+            remedy="list the sizes from left to right",
+        )
     centred, deviation = x - x.mean(axis=0), x.std(axis=0)
     varies = deviation > 1e-6 * np.abs(x).max(axis=0)
     return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0).astype(np.float32), sizes
@@ -198,6 +206,9 @@ def _check_start(start: np.ndarray, runs: int, n: int) -> np.ndarray:
     rows = np.asarray(start)
     fits = rows.ndim == 2 and len(rows) == runs and rows.shape[1] > 0 and np.issubdtype(rows.dtype, np.integer)
     if not fits or rows.min() < 0 or rows.max() >= n or (np.diff(np.sort(rows, axis=1), axis=1) == 0).any():
-        expected, got = f"start rows [{runs}, k >= 1] in 0..{n - 1}, none twice in a run", repr(start)
-        raise checks.UsageError(checks.message(expected, got, "give row numbers of guard.codes"))
+        raise checks.UsageError(
+            expected=f"start rows [{runs}, k >= 1] in 0..{n - 1}, none twice in a run",
+            got=repr(start),
+            remedy="give row numbers of guard.codes",
+        )
     return rows

@@ -80,7 +80,7 @@ def pose(
     values = np.stack([np.asarray(t.oriented(t.main.name)) for t in tables])
     count = len(tables)
     if sources != "none" and count < 2:
-        raise checks.UsageError(checks.message("two tasks or more with sources", str(count), "use --sources none"))
+        raise checks.UsageError(expected="two tasks or more with sources", got=str(count), remedy="use --sources none")
     chosen: dict[str, Callable[[int], list[int]]] = {
         "none": lambda t: [],
         "one": lambda t: [(t + 1) % count],

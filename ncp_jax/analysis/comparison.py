@@ -62,8 +62,11 @@ def critical_difference(methods: int, blocks: int, *, alpha: float = 0.05) -> fl
     from scipy.stats import studentized_range
 
     if methods < 2 or blocks < 1 or not 0 < alpha < 1:
-        got = f"{methods}, {blocks} and {alpha}"
-        raise checks.UsageError(checks.message("two methods, a block and an alpha in 0..1", got, "give more of them"))
+        raise checks.UsageError(
+            expected="two methods, a block and an alpha in 0..1",
+            got=f"{methods}, {blocks} and {alpha}",
+            remedy="give more of them",
+        )
     return float(studentized_range.ppf(1 - alpha, methods, math.inf)) * _rank_error(methods, blocks)
 
 
@@ -163,7 +166,7 @@ def compare(
     table = _checked(scores)
     n, k = table.shape
     if k != len(names):
-        raise checks.UsageError(checks.message(f"{k} names", str(len(names)), "give one a method"))
+        raise checks.UsageError(expected=f"{k} names", got=str(len(names)), remedy="give one a method")
     groups = np.zeros(n, int) if strata is None else np.asarray(strata)
     mean_ranks = block_ranks(table).mean(axis=0)
     order = np.argsort(mean_ranks, kind="stable")
@@ -235,6 +238,9 @@ def _groups(order: np.ndarray, ranks: np.ndarray, reach: float) -> list[list[int
 def _checked(scores: np.ndarray) -> np.ndarray:
     table = np.asarray(scores, np.float64)
     if table.ndim != 2 or not table.size or np.isnan(table).any():
-        expected, got = "scores [blocks, methods] without NaN, at least one", f"shape {list(table.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "leave out the blocks that some method lacks"))
+        raise checks.UsageError(
+            expected="scores [blocks, methods] without NaN, at least one",
+            got=f"shape {list(table.shape)}",
+            remedy="leave out the blocks that some method lacks",
+        )
     return table

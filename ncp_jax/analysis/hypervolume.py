@@ -58,8 +58,9 @@ def hypervolume(points: Float[np.ndarray, "... n 2"], reference: Float[np.ndarra
     """
     corner = np.asarray(reference, np.float64)
     if corner.shape != (2,) or not np.isfinite(corner).all():
-        got = repr(corner.tolist())
-        raise checks.UsageError(checks.message("a reference (quality, cost) of two finite numbers", got, "give both"))
+        raise checks.UsageError(
+            expected="a reference (quality, cost) of two finite numbers", got=repr(corner.tolist()), remedy="give both"
+        )
     all_points = np.asarray(points)
     _check_shape(all_points)
     sets = all_points.reshape(math.prod(all_points.shape[:-2]), *all_points.shape[-2:])
@@ -89,5 +90,8 @@ def _split(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _check_shape(array: np.ndarray) -> None:
     if array.ndim < 2 or array.shape[-1] != 2:
-        expected, got = "points [..., n, 2] of (quality, cost)", f"shape {list(array.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "stack the two along the last axis"))
+        raise checks.UsageError(
+            expected="points [..., n, 2] of (quality, cost)",
+            got=f"shape {list(array.shape)}",
+            remedy="stack the two along the last axis",
+        )

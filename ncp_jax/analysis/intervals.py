@@ -26,7 +26,7 @@ def mean_interval(values: Sequence[float] | np.ndarray, *, level: float = 0.95, 
     """
     sample = np.asarray(values, np.float64)
     if not len(sample):
-        raise checks.UsageError(checks.message("at least one value", "none", "leave the empty group out"))
+        raise checks.UsageError(expected="at least one value", got="none", remedy="leave the empty group out")
     rng, step = np.random.default_rng(seed), max(1, _DRAWN // len(sample))
     draws = (rng.integers(0, len(sample), (min(step, 10_000 - i), len(sample))) for i in range(0, 10_000, step))
     means = np.concatenate([sample[rows].mean(axis=1) for rows in draws])

@@ -50,8 +50,11 @@ def percentiles(ranks: Int[np.ndarray, "..."], n: int) -> Float[np.ndarray, "...
     """
     numbers = np.asarray(ranks)
     if numbers.size and not (numbers.min() >= 1 and numbers.max() <= n):
-        got = f"{numbers.min()}..{numbers.max()}"
-        raise checks.UsageError(checks.message(f"ranks in 1..{n}", got, "give the size of the table that was ranked"))
+        raise checks.UsageError(
+            expected=f"ranks in 1..{n}",
+            got=f"{numbers.min()}..{numbers.max()}",
+            remedy="give the size of the table that was ranked",
+        )
     return 100.0 * numbers / n
 
 
@@ -85,8 +88,11 @@ def kendall_tau(scores: Float[np.ndarray, "runs n"], values: Float[np.ndarray, "
 
     belief, truth = np.asarray(scores), _finite(values)
     if belief.ndim != 2 or belief.shape[1] != len(truth) or np.isnan(belief).any():
-        expected, got = f"scores [runs, {len(truth)}] without NaN", f"{belief.dtype} {list(belief.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "one score for each architecture of the table"))
+        raise checks.UsageError(
+            expected=f"scores [runs, {len(truth)}] without NaN",
+            got=f"{belief.dtype} {list(belief.shape)}",
+            remedy="one score for each architecture of the table",
+        )
     return np.array([kendalltau(line, truth).statistic for line in belief], float)
 
 
@@ -99,7 +105,7 @@ def expected_random_rank(n: int, k: int) -> float:
       UsageError: k outside 1..n.
     """
     if not 1 <= k <= n:
-        raise checks.UsageError(checks.message(f"k in 1..{n} draws", str(k), f"there are {n} architectures"))
+        raise checks.UsageError(expected=f"k in 1..{n} draws", got=str(k), remedy=f"there are {n} architectures")
     return (n + 1) / (k + 1)
 
 
@@ -111,7 +117,9 @@ def _checked(asked: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
         expected, got = f"integer rows [runs, k] in 0..{len(y) - 1}", f"{rows.dtype} {list(rows.shape)}"
         if whole:
             got += f" from {rows.min()} to {rows.max()}"
-        raise checks.UsageError(checks.message(expected, got, "spend the whole budget, or cut the slots left empty"))
+        raise checks.UsageError(
+            expected=expected, got=got, remedy="spend the whole budget, or cut the slots left empty"
+        )
     return rows, y
 
 
@@ -120,6 +128,6 @@ def _finite(values: np.ndarray) -> np.ndarray:
     y = np.asarray(values, float)
     if y.ndim != 1 or not len(y) or not np.isfinite(y).all():
         raise checks.UsageError(
-            checks.message("finite values [n]", f"{list(y.shape)}", "give one oriented column of the table")
+            expected="finite values [n]", got=f"{list(y.shape)}", remedy="give one oriented column of the table"
         )
     return y

@@ -140,6 +140,9 @@ def time_to_event(
 def _checked(times: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     t, seen = np.asarray(times, np.float64), np.asarray(found, bool)
     if t.ndim != 1 or t.shape != seen.shape or not len(t) or not (np.isfinite(t) & (t >= 0)).all():
-        expected, got = "one finite time >= 0 for each of at least one run", f"{list(t.shape)} and {list(seen.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give a censored run the queries it made"))
+        raise checks.UsageError(
+            expected="one finite time >= 0 for each of at least one run",
+            got=f"{list(t.shape)} and {list(seen.shape)}",
+            remedy="give a censored run the queries it made",
+        )
     return t, seen

@@ -72,16 +72,22 @@ def check_arrays(
     codes = space.check(np.asarray(codes), where=f"code of {name}")
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (len(codes), len(metrics)) or not len(codes) or not metrics:
-        expected = f"values [{len(codes)}, {len(metrics)}] (rows of codes, metrics), neither zero"
-        raise checks.UsageError(checks.message(expected, f"{list(values.shape)}", "give one value a code and metric"))
+        raise checks.UsageError(
+            expected=f"values [{len(codes)}, {len(metrics)}] (rows of codes, metrics), neither zero",
+            got=f"{list(values.shape)}",
+            remedy="give one value a code and metric",
+        )
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
-        raise checks.UsageError(checks.message("metric names that differ", repr(names), "rename one"))
+        raise checks.UsageError(expected="metric names that differ", got=repr(names), remedy="rename one")
     bad = np.argwhere(~np.isfinite(values))
     if len(bad):
         row, column = bad[0]
-        got = f"{values[row, column]} in row {row}, column {names[column]!r}"
-        raise checks.DataError(checks.message(f"finite values in {name}", got, "leave that row out"))
+        raise checks.DataError(
+            expected=f"finite values in {name}",
+            got=f"{values[row, column]} in row {row}, column {names[column]!r}",
+            remedy="leave that row out",
+        )
     codes, values = _merge_duplicates(name, space, codes, values)
     return TableArrays(name, space.name, codes, values, metrics, tuple((str(f), str(h)) for f, h in hashes))
 
@@ -95,8 +101,11 @@ def _merge_duplicates(name: str, space: Space, codes: np.ndarray, values: np.nda
     differ = np.flatnonzero(np.any(values != values[original], axis=1))
     if len(differ):
         row = int(differ[0])
-        got = f"other values in rows {original[row]} and {row} for {space.to_string(codes[row])}"
-        raise checks.DataError(checks.message(f"one set of values an architecture in {name}", got, "keep one of them"))
+        raise checks.DataError(
+            expected=f"one set of values an architecture in {name}",
+            got=f"other values in rows {original[row]} and {row} for {space.to_string(codes[row])}",
+            remedy="keep one of them",
+        )
     kept = np.sort(first)
     return codes[kept], values[kept]
 
@@ -117,15 +126,19 @@ def join_arrays(name: str, tables: Sequence[TableArrays]) -> TableArrays:
       DataError: no code is shared by all.
     """
     if not tables:
-        raise checks.UsageError(checks.message("at least one table to join", "none", "give tables"))
+        raise checks.UsageError(expected="at least one table to join", got="none", remedy="give tables")
     spaces = sorted({table.space for table in tables})
     if len(spaces) > 1:
-        raise checks.UsageError(checks.message("tables of one space", ", ".join(spaces), "join them space by space"))
+        raise checks.UsageError(
+            expected="tables of one space", got=", ".join(spaces), remedy="join them space by space"
+        )
     positions = [{code.tobytes(): row for row, code in enumerate(table.codes)} for table in tables]
     shared = [key for key in positions[0] if all(key in rows for rows in positions[1:])]
     if not shared:
         names = ", ".join(table.name for table in tables)
-        raise checks.DataError(checks.message("architectures that all tables have", f"none in {names}", "check them"))
+        raise checks.DataError(
+            expected="architectures that all tables have", got=f"none in {names}", remedy="check them"
+        )
     columns: dict[str, tuple[MetricSpec, np.ndarray]] = {}
     costs: dict[str, tuple[MetricSpec, np.ndarray]] = {}
     for table, rows in zip(tables, positions, strict=True):
@@ -153,6 +166,9 @@ def _add_column(
             return
     renamed = dataclasses.replace(metric, name=f"{metric.task or table.name}/{metric.name}")
     if renamed.name in columns:
-        got = f"two called {renamed.name!r}"
-        raise checks.UsageError(checks.message("columns that differ in task or name", got, "rename one table's column"))
+        raise checks.UsageError(
+            expected="columns that differ in task or name",
+            got=f"two called {renamed.name!r}",
+            remedy="rename one table's column",
+        )
     columns[renamed.name] = (renamed, column)

@@ -81,7 +81,7 @@ def convert(recipe: Recipe, content: bytes, sha256: str) -> TableArrays:
 
 def _wrong(recipe: Recipe, expected: str, got: str) -> checks.DataError:
     remedy = f"fetch it again: ncp-jax data fetch {recipe.name}"
-    return checks.DataError(checks.message(f"{expected} in {recipe.file}", got, remedy))
+    return checks.DataError(expected=f"{expected} in {recipe.file}", got=got, remedy=remedy)
 
 
 def _number(recipe: Recipe, row: dict[str, Any], field: str) -> float:

@@ -74,13 +74,16 @@ def _metrics(task: str, names: Sequence[str], maximize: Sequence[str]) -> list[M
 
 
 def _bad(path: Path, expected: str, got: str, remedy: str) -> checks.DataError:
-    return checks.DataError(checks.message(f"{expected} in {path}", got, remedy))
+    return checks.DataError(expected=f"{expected} in {path}", got=got, remedy=remedy)
 
 
 def _content(path: Path) -> bytes:
     if path.is_dir() or not path.exists():
-        got = "a folder" if path.is_dir() else "no such file"
-        raise FileNotFoundError(checks.message(f"a CSV file at {path}", got, "correct the path"))
+        raise checks.MissingError(
+            expected=f"a CSV file at {path}",
+            got="a folder" if path.is_dir() else "no such file",
+            remedy="correct the path",
+        )
     return path.read_bytes()
 
 
@@ -121,17 +124,20 @@ def _choose_columns(
     """The metric columns, those to raise first; ``place`` is the column of architectures."""
     if isinstance(maximize, str) or isinstance(minimize, str):
         got = repr(maximize if isinstance(maximize, str) else minimize)
-        raise checks.UsageError(checks.message("a list of column names", got, f"write [{got}]"))
+        raise checks.UsageError(expected="a list of column names", got=got, remedy=f"write [{got}]")
     metrics = [name for position, name in enumerate(header) if position != place]
     if not maximize and not minimize:
-        got = f"none; {path} has {', '.join(metrics) or 'no metric column'}"
-        remedy = "name each metric with maximize= or minimize= (--maximize, --minimize)"
-        raise checks.UsageError(checks.message("the direction of at least one metric column", got, remedy))
+        raise checks.UsageError(
+            expected="the direction of at least one metric column",
+            got=f"none; {path} has {', '.join(metrics) or 'no metric column'}",
+            remedy="name each metric with maximize= or minimize= (--maximize, --minimize)",
+        )
     names = [_column(path, name, metrics) for name in (*maximize, *minimize)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
-        got = f"{repeated[0]!r} twice"
-        raise checks.UsageError(checks.message("each column named once", got, "keep one direction"))
+        raise checks.UsageError(
+            expected="each column named once", got=f"{repeated[0]!r} twice", remedy="keep one direction"
+        )
     return names
 
 

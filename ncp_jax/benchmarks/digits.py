@@ -95,11 +95,17 @@ def read_digits(path: str | Path | None = None) -> Digits:
         if arrays["final"].shape[::2] != (tasks, n) or arrays["best"].shape != arrays["final"].shape:
             raise ValueError(f"{arrays['final'].shape} scores for {n} architectures on {tasks} tasks")
     except FileNotFoundError as error:
-        remedy = "reinstall ncp-jax, or make it with experiments/make_benchmark.py"
-        raise FileNotFoundError(checks.message(f"the digits benchmark at {place}", "no such file", remedy)) from error
+        raise checks.MissingError(
+            expected=f"the digits benchmark at {place}",
+            got="no such file",
+            remedy="reinstall ncp-jax, or make it with experiments/make_benchmark.py",
+        ) from error
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
-        expected, remedy = f"a file of format {FORMAT} at {place}", "reinstall ncp-jax, or make it anew"
-        raise checks.DataError(checks.message(expected, f"something else ({error})", remedy)) from error
+        raise checks.DataError(
+            expected=f"a file of format {FORMAT} at {place}",
+            got=f"something else ({error})",
+            remedy="reinstall ncp-jax, or make it anew",
+        ) from error
     wide = {name: a.astype(np.int32 if a.dtype.kind == "i" else np.float32) for name, a in arrays.items()}
     return Digits(**wide, card=header["card"])
 

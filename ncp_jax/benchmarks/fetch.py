@@ -85,8 +85,11 @@ def _fetch(source: Source, mirror: Path | None, progress: bool) -> Fetched:
 def _copy(source: Source, mirror: Path) -> bytes:
     path = mirror / source.key
     if not path.is_file():
-        remedy = "complete the mirror, or leave it out to download from the source"
-        raise FileNotFoundError(checks.message(f"{source.key} in the mirror at {path}", "no such file", remedy))
+        raise checks.MissingError(
+            expected=f"{source.key} in the mirror at {path}",
+            got="no such file",
+            remedy="complete the mirror, or leave it out to download from the source",
+        )
     content = path.read_bytes()
     remedy = "replace the mirror's file by the one of its source"
     check_hash(source, content, str(path), f"{remedy}, {source.address}")

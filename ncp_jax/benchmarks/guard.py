@@ -113,12 +113,18 @@ class QueryGuard:
         wanted, last = np.asarray(rows), len(self.__codes) - 1
         runs = len(self.__asked)
         if wanted.ndim != 2 or len(wanted) != runs or not np.issubdtype(wanted.dtype, np.integer):
-            expected, got = f"integer rows [{runs}, k], one line a run", f"{wanted.dtype} {list(wanted.shape)}"
-            raise checks.UsageError(checks.message(expected, got, "fill lines that ask for less with -1"))
+            raise checks.UsageError(
+                expected=f"integer rows [{runs}, k], one line a run",
+                got=f"{wanted.dtype} {list(wanted.shape)}",
+                remedy="fill lines that ask for less with -1",
+            )
         wrong = wanted[(wanted < -1) | (wanted > last)]
         if len(wrong):
-            expected = f"rows 0..{last} of {self.__name}, or -1 for no query"
-            raise checks.UsageError(checks.message(expected, str(wrong[0]), "a query is a row number of guard.codes"))
+            raise checks.UsageError(
+                expected=f"rows 0..{last} of {self.__name}, or -1 for no query",
+                got=str(wrong[0]),
+                remedy="a query is a row number of guard.codes",
+            )
         return self.__ask(wanted.astype(np.int32))
 
     def __repr__(self) -> str:
@@ -131,9 +137,10 @@ class QueryGuard:
         Raises:
           UsageError: always.
         """
-        expected = "a guard to stay where it was made"
         raise checks.UsageError(
-            checks.message(expected, "a request to pickle or copy it", "make it anew from its table")
+            expected="a guard to stay where it was made",
+            got="a request to pickle or copy it",
+            remedy="make it anew from its table",
         )
 
 
@@ -153,8 +160,11 @@ def _closed(values: np.ndarray, asked: np.ndarray, paid: np.ndarray) -> Ask:
         over = np.flatnonzero(before + more > budget)
         if len(over):
             worst = over[0]
-            expected = f"at most {budget - before[worst]} more architectures in run {worst} (budget {budget})"
-            raise BudgetExceeded(checks.message(expected, str(more[worst]), "see remaining; nothing was counted"))
+            raise BudgetExceeded(
+                expected=f"at most {budget - before[worst]} more architectures in run {worst} (budget {budget})",
+                got=str(more[worst]),
+                remedy="see remaining; nothing was counted",
+            )
         known[new_run, new_row] = True
         # np.nonzero goes run by run, so a run's new rows stand together: their places follow on from those before.
         place = before[new_run] + np.arange(len(new_run)) - (np.cumsum(more) - more)[new_run]
@@ -171,5 +181,5 @@ def _whole(name: str, value: int, *, why: str, most: int | None = None) -> int:
     whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
     if not whole or value < 1 or (most is not None and value > most):
         bound = ">= 1" if most is None else f"in 1..{most}"
-        raise checks.UsageError(checks.message(f"{name} to be an integer {bound}", repr(value), why))
+        raise checks.UsageError(expected=f"{name} to be an integer {bound}", got=repr(value), remedy=why)
     return int(value)

@@ -71,7 +71,7 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
     if isinstance(names, str):
         names = (names,)
     if not names:
-        raise checks.UsageError(checks.message("at least one name", "none", "name a table, a family or 'all'"))
+        raise checks.UsageError(expected="at least one name", got="none", remedy="name a table, a family or 'all'")
     everything = all_sources()
     chosen: set[str] = set()
     options = ["all", *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names(), *everything]
@@ -100,5 +100,8 @@ def check_hash(source: Source, content: bytes, where: str, remedy: str) -> None:
     """
     found = sha256(content)
     if found != source.sha256:
-        expected = f"{source.key} with SHA-256 {source.sha256} ({source.bytes} bytes)"
-        raise checks.DataError(checks.message(expected, f"SHA-256 {found} ({len(content)} bytes) at {where}", remedy))
+        raise checks.DataError(
+            expected=f"{source.key} with SHA-256 {source.sha256} ({source.bytes} bytes)",
+            got=f"SHA-256 {found} ({len(content)} bytes) at {where}",
+            remedy=remedy,
+        )

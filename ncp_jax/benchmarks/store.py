@@ -42,8 +42,11 @@ def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
     path = Path(os.path.abspath(Path(chosen).expanduser()))
     if not path.is_dir():
         origin = "--mirror" if mirror is not None else "NCP_JAX_MIRROR"
-        remedy = f"correct {origin} or leave it out"
-        raise FileNotFoundError(checks.message(f"a folder of upstream files at {origin}={chosen}", "none", remedy))
+        raise checks.MissingError(
+            expected=f"a folder of upstream files at {origin}={chosen}",
+            got="none",
+            remedy=f"correct {origin} or leave it out",
+        )
     return path
 
 

@@ -166,8 +166,11 @@ class Table:
         wanted = codes if isinstance(codes, jax.Array) else np.asarray(codes)
         length = self.codes.shape[-1]
         if wanted.shape[-1:] != (length,) or not jnp.issubdtype(wanted.dtype, jnp.integer):
-            expected, got = f"integer codes [..., {length}]", f"{wanted.dtype} {list(wanted.shape)}"
-            raise checks.UsageError(checks.message(expected, got, f"see the space {self.space}"))
+            raise checks.UsageError(
+                expected=f"integer codes [..., {length}]",
+                got=f"{wanted.dtype} {list(wanted.shape)}",
+                remedy=f"see the space {self.space}",
+            )
         if isinstance(wanted, np.ndarray):
             # JAX would let 64-bit integers wrap round to int32, where they could equal a code of the table.
             wanted = jax.device_put(np.clip(wanted, -1, 2**31 - 1).astype(np.int32))
@@ -187,8 +190,11 @@ class Table:
             chosen = np.flatnonzero(chosen)
         legal = chosen.ndim == 1 and len(chosen) > 0 and np.issubdtype(chosen.dtype, np.integer)
         if not legal or chosen.min() < 0 or chosen.max() >= len(self) or len(np.unique(chosen)) < len(chosen):
-            expected = f"rows 0..{len(self) - 1} of {self.name}, at least one, none twice (or a mask [{len(self)}])"
-            raise checks.UsageError(checks.message(expected, repr(chosen), "leave out rows that are -1 or repeated"))
+            raise checks.UsageError(
+                expected=f"rows 0..{len(self) - 1} of {self.name}, at least one, none twice (or a mask [{len(self)}])",
+                got=repr(chosen),
+                remedy="leave out rows that are -1 or repeated",
+            )
         codes, values = np.asarray(self.codes)[chosen], np.asarray(self.values)[chosen]
         index = build_index(codes)
         return dataclasses.replace(self, codes=jax.device_put(codes), values=jax.device_put(values), index=index)

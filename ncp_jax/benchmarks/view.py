@@ -107,11 +107,10 @@ class QueryView:
         """
         spec = table.metric(metric) if metric else table.main
         if spec.split == "test":
-            expected = "a training or validation column to search on"
             raise checks.UsageError(
-                checks.message(
-                    expected, f"{spec.name} of the test split", "search on another column, judge by this one"
-                )
+                expected="a training or validation column to search on",
+                got=f"{spec.name} of the test split",
+                remedy="search on another column, judge by this one",
             )
         repeats = checks.choose("repeats", repeats, REPEATS)
         classes = get_space(table.space).networks(table.codes) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
@@ -120,7 +119,7 @@ class QueryView:
         if not whole or budget < 1 or (repeats != "counted" and budget > most):
             bound = ">= 1" if repeats == "counted" else f"in 1..{most}"
             why = f"{table.name} has {most} {'networks' if len(classes) else 'architectures'}"
-            raise checks.UsageError(checks.message(f"a budget of queries {bound}", repr(budget), why))
+            raise checks.UsageError(expected=f"a budget of queries {bound}", got=repr(budget), remedy=why)
         costs = _seconds(table, seconds, seconds_column)
         if seconds is not None:
             checks.positive("the budget in seconds", seconds)
@@ -213,12 +212,13 @@ def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndar
         costs = np.asarray(table.column(names[0]), np.float32)
         if (costs < 0).any():
             raise checks.DataError(
-                checks.message(f"seconds >= 0 in {names[0]}", str(costs.min()), f"mend the column of {table.name}")
+                expected=f"seconds >= 0 in {names[0]}", got=str(costs.min()), remedy=f"mend the column of {table.name}"
             )
         return costs
     if seconds is not None:
-        got = f"{len(names)} of them in {table.name}"
         raise checks.UsageError(
-            checks.message("one column of training seconds (unit s)", got, "name it, or give the budget in queries")
+            expected="one column of training seconds (unit s)",
+            got=f"{len(names)} of them in {table.name}",
+            remedy="name it, or give the budget in queries",
         )
     return np.zeros(0, np.float32)

@@ -38,9 +38,9 @@ def run_cost(codes: Sequence[str], *, space: str, task: str | None = None) -> Co
     known = get_space(space)
     model = cost_model(known, task)
     if model is None:
-        raise checks.UsageError(checks.message("a space with known costs", space, "name another --space"))
+        raise checks.UsageError(expected="a space with known costs", got=space, remedy="name another --space")
     if not codes:
-        raise checks.UsageError(checks.message("at least one code", "none", f"for example '{known.example}'"))
+        raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{known.example}'")
     rows = np.stack([read_code(known, text) for text in codes])
     exact = model.exact(rows)
     listed = [

@@ -53,14 +53,14 @@ class RankConfig:
 
     def __post_init__(self) -> None:
         if self.budget < 2:
-            raise checks.UsageError(checks.message("--budget 2 or more", str(self.budget), "relations need pairs"))
+            raise checks.UsageError(expected="--budget 2 or more", got=str(self.budget), remedy="relations need pairs")
         if not 0 <= self.seed < 2**32:
-            raise checks.UsageError(checks.message("--seed from 0 to 2**32 - 1", str(self.seed), "try --seed 0"))
+            raise checks.UsageError(expected="--seed from 0 to 2**32 - 1", got=str(self.seed), remedy="try --seed 0")
         if self.source_budget is not None and set(self.sources) <= {"none"}:
-            raise checks.UsageError(checks.message("--sources with --source-budget", "none", "name some, or all"))
+            raise checks.UsageError(expected="--sources with --source-budget", got="none", remedy="name some, or all")
         if self.maximize and self.minimize:
             raise checks.UsageError(
-                checks.message("one of --maximize and --minimize", "both", "a ranking has one metric")
+                expected="one of --maximize and --minimize", got="both", remedy="a ranking has one metric"
             )
 
 
@@ -110,9 +110,9 @@ def _load(name: str, config: RankConfig) -> Table:
         return load_table(name)
     if config.space is None or not (config.maximize or config.minimize):
         raise checks.UsageError(
-            checks.message(
-                "--space and --maximize or --minimize with a CSV file", "less", "directions are never guessed"
-            )
+            expected="--space and --maximize or --minimize with a CSV file",
+            got="less",
+            remedy="directions are never guessed",
         )
     up, down = (tuple(x for x in (m,) if x) for m in (config.maximize, config.minimize))
     return Table.from_csv(Path(name), space=config.space, maximize=up, minimize=down)
@@ -121,7 +121,7 @@ def _load(name: str, config: RankConfig) -> Table:
 def _source_names(config: RankConfig, table: Table) -> list[str]:
     """The sources by name, "all" and "none" resolved, each once."""
     if "none" in config.sources and len(config.sources) > 1:
-        raise checks.UsageError(checks.message("--sources none alone", "more of them", "drop none"))
+        raise checks.UsageError(expected="--sources none alone", got="more of them", remedy="drop none")
     names: list[str] = []
     for name in config.sources:
         if name == "none":
@@ -135,7 +135,7 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
             names.append(choose_table(name))
     if "all" in config.sources and not names:
         raise checks.UsageError(
-            checks.message("--sources FILE.csv … with a CSV table", "all", "name the sources one by one")
+            expected="--sources FILE.csv … with a CSV table", got="all", remedy="name the sources one by one"
         )
     return [n for n in dict.fromkeys(names) if not n.endswith("-ncp") or n in config.sources]
 

@@ -92,27 +92,27 @@ class SearchConfig:
         for name in ("codes", "members"):
             if getattr(self, name) < 1:
                 raise checks.UsageError(
-                    checks.message(f"--{name} >= 1", str(getattr(self, name)), f"give a larger --{name}")
+                    expected=f"--{name} >= 1", got=str(getattr(self, name)), remedy=f"give a larger --{name}"
                 )
         if not 0 <= self.seed < 2**32:
-            raise checks.UsageError(checks.message("--seed from 0 to 2**32 - 1", str(self.seed), "try --seed 0"))
+            raise checks.UsageError(expected="--seed from 0 to 2**32 - 1", got=str(self.seed), remedy="try --seed 0")
         if self.max_gflops is not None:
             checks.positive("--max-gflops", self.max_gflops)
         if self.table is not None and self.space is None:
             raise checks.UsageError(
-                checks.message("--space NAME with --table", "no --space", "say which space the architectures belong to")
+                expected="--space NAME with --table",
+                got="no --space",
+                remedy="say which space the architectures belong to",
             )
         if self.table is not None and not (self.maximize or self.minimize):
             raise checks.UsageError(
-                checks.message(
-                    "--maximize or --minimize COLUMN with --table",
-                    "neither",
-                    "directions are never guessed from a column's name",
-                )
+                expected="--maximize or --minimize COLUMN with --table",
+                got="neither",
+                remedy="directions are never guessed from a column's name",
             )
         if self.table is None and self.space is not None:
             raise checks.UsageError(
-                checks.message("--table FILE with --space", "no --table", "drop --space or add --table")
+                expected="--table FILE with --space", got="no --table", remedy="drop --space or add --table"
             )
 
     def propagation(self, region: TrustRegion | None) -> PropagationConfig:
@@ -214,8 +214,8 @@ def _region(config: SearchConfig, predictor: Predictor, table: Table | None, nam
     if not config.trust:
         return None
     if table is None:
-        raise FileNotFoundError(
-            checks.message("the measured table for --trust", "none here", f"run: ncp-jax data fetch {name}")
+        raise checks.MissingError(
+            expected="the measured table for --trust", got="none here", remedy=f"run: ncp-jax data fetch {name}"
         )
     space = get_space(predictor.space)
     return TrustRegion.around(np.asarray(table.codes), space, predictor.scale, weight=config.trust)
@@ -301,7 +301,9 @@ def _weighted(item: str) -> tuple[str, float]:
     try:
         return name, float(weight)
     except ValueError as error:
-        raise checks.UsageError(checks.message("NAME or NAME=WEIGHT", repr(item), "try mIoU or mIoU=0.5")) from error
+        raise checks.UsageError(
+            expected="NAME or NAME=WEIGHT", got=repr(item), remedy="try mIoU or mIoU=0.5"
+        ) from error
 
 
 def _objective(config: SearchConfig, predictor: Predictor) -> Objective:
@@ -313,7 +315,7 @@ def _objective(config: SearchConfig, predictor: Predictor) -> Objective:
             repeated = {n for n, _ in pairs if [m for m, _ in pairs].count(n) > 1}
             if repeated:
                 raise checks.UsageError(
-                    checks.message("each metric once", f"{sorted(repeated)[0]!r} twice", "drop one")
+                    expected="each metric once", got=f"{sorted(repeated)[0]!r} twice", remedy="drop one"
                 )
             sides.append(dict(pairs))
         return Objective(maximize=sides[0], minimize=sides[1])

@@ -95,7 +95,10 @@ def _join(config: StudyOptions) -> None:
         jax.distributed.initialize()
         return
     if not config.shard:
-        remedy = "give each process its --shard"
-        raise checks.UsageError(checks.message("--shard i/N with --coordinator HOST:PORT", "no --shard", remedy))
+        raise checks.UsageError(
+            expected="--shard i/N with --coordinator HOST:PORT",
+            got="no --shard",
+            remedy="give each process its --shard",
+        )
     index, count = read_shard(config.shard)
     jax.distributed.initialize(config.coordinator, count, index)

@@ -31,10 +31,15 @@ def fingerprint(values: Float[np.ndarray, "... k"]) -> Float[np.ndarray, "... k"
     metrics = np.asarray(values)
     real = np.issubdtype(metrics.dtype, np.floating) or np.issubdtype(metrics.dtype, np.integer)
     if not real or metrics.ndim < 1 or metrics.shape[-1] < 2:
-        expected, got = "numbers [..., k] of k >= 2 architectures", f"{metrics.dtype} {list(metrics.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give each task's metrics of the anchors as one line"))
+        raise checks.UsageError(
+            expected="numbers [..., k] of k >= 2 architectures",
+            got=f"{metrics.dtype} {list(metrics.shape)}",
+            remedy="give each task's metrics of the anchors as one line",
+        )
     if np.isinf(metrics).any():
-        raise checks.DataError(checks.message("finite values or NaN", "an infinite one", "use NaN for 'not measured'"))
+        raise checks.DataError(
+            expected="finite values or NaN", got="an infinite one", remedy="use NaN for 'not measured'"
+        )
     measured = ~np.isnan(metrics)
     ranks = np.where(measured, rankdata(metrics, axis=-1, nan_policy="omit"), 0.0)
     middle = (measured.sum(axis=-1, keepdims=True) + 1) / 2
@@ -62,11 +67,17 @@ def choose_anchors(codes: Int[np.ndarray, "n d"], k: int, *, key: Key) -> Int[np
     """
     table = np.asarray(codes)
     if table.ndim != 2 or not np.issubdtype(table.dtype, np.integer):
-        expected, got = "integer codes [n, d]", f"{table.dtype} {list(table.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give the codes of a table, table.codes"))
+        raise checks.UsageError(
+            expected="integer codes [n, d]",
+            got=f"{table.dtype} {list(table.shape)}",
+            remedy="give the codes of a table, table.codes",
+        )
     if not isinstance(k, int | np.integer) or not 1 <= k <= len(table):
-        expected, got = f"k to be an integer in 1..{len(table)}", repr(k)
-        raise checks.UsageError(checks.message(expected, got, "a fingerprint needs at least two anchors"))
+        raise checks.UsageError(
+            expected=f"k to be an integer in 1..{len(table)}",
+            got=repr(k),
+            remedy="a fingerprint needs at least two anchors",
+        )
     order = np.asarray(jax.random.permutation(key, len(table)))
     shuffled = table[order]
     chosen, distance = [0], np.full(len(table), table.shape[1] + 1)

@@ -67,7 +67,9 @@ def open_probe(probe: Probe) -> tuple[ApplyModule | ApplyPure, Params, Params]:
     if isinstance(probe, tuple) and len(probe) == 2 and callable(probe[0]):
         return ApplyPure(probe[0]), jax.tree.map(jnp.asarray, probe[1]), ()
     raise checks.UsageError(
-        checks.message("a Flax NNX module or (apply, params)", type(probe).__name__, "apply takes params and inputs")
+        expected="a Flax NNX module or (apply, params)",
+        got=type(probe).__name__,
+        remedy="apply takes params and inputs",
     )
 
 
@@ -83,7 +85,9 @@ def choose_leaves(params: Params, keep: Callable[[str], bool] | None) -> tuple[b
     kept = tuple(keep is None or bool(keep(name)) for name in names)
     if not any(kept):
         raise checks.UsageError(
-            checks.message("a filter that keeps a parameter", "one that keeps none", f"the paths: {', '.join(names)}")
+            expected="a filter that keeps a parameter",
+            got="one that keeps none",
+            remedy=f"the paths: {', '.join(names)}",
         )
     return kept
 
@@ -92,10 +96,13 @@ def check_inputs(inputs: Array) -> Array:
     """Returns the inputs [n, ...] as a device array; UsageError if there are none, DataError if one is not finite."""
     array = jnp.asarray(inputs)
     if array.ndim < 1 or array.size == 0:
-        expected, got = "inputs [n, ...] of n >= 1 examples", f"shape {list(array.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give the task's data, examples first"))
+        raise checks.UsageError(
+            expected="inputs [n, ...] of n >= 1 examples",
+            got=f"shape {list(array.shape)}",
+            remedy="give the task's data, examples first",
+        )
     if jnp.issubdtype(array.dtype, jnp.inexact) and not bool(jnp.isfinite(array).all()):
-        raise checks.DataError(checks.message("finite inputs", "NaN or infinity", "leave out those examples"))
+        raise checks.DataError(expected="finite inputs", got="NaN or infinity", remedy="leave out those examples")
     return array
 
 
@@ -104,9 +111,11 @@ def check_outputs(apply: ApplyModule | ApplyPure, params: Params, rest: Params, 
     shape = jax.eval_shape(apply, params, rest, inputs[:1]).shape
     if shape[:1] != (1,) or (likelihood == "categorical" and (len(shape) != 2 or shape[1] < 2)):
         wanted = "logits [n, classes >= 2]" if likelihood == "categorical" else "outputs [n, ...]"
-        got = f"{list(shape)} for inputs {[1, *inputs.shape[1:]]}"
-        remedy = "pool over positions, and write a single logit z as (0, z)"
-        raise checks.UsageError(checks.message(f"a probe with {wanted}", got, remedy))
+        raise checks.UsageError(
+            expected=f"a probe with {wanted}",
+            got=f"{list(shape)} for inputs {[1, *inputs.shape[1:]]}",
+            remedy="pool over positions, and write a single logit z as (0, z)",
+        )
     return int(np.prod(shape))
 
 
@@ -144,7 +153,7 @@ def fit_head(
     """
     kind = checks.choose("likelihood", likelihood, LIKELIHOODS)
     if not isinstance(steps, int) or steps < 1:
-        raise checks.UsageError(checks.message("steps to be an integer >= 1", repr(steps), "300 is usual"))
+        raise checks.UsageError(expected="steps to be an integer >= 1", got=repr(steps), remedy="300 is usual")
     checks.positive("learning_rate", learning_rate)
     checks.positive("decay", decay, zero=True)
     apply, params, rest = open_probe(probe)
@@ -174,13 +183,19 @@ def _check_targets(targets: np.ndarray, outputs: tuple[int, ...], likelihood: st
         n, classes = outputs
         integers = targets.shape == (n,) and targets.dtype.kind in "iu"
         if not integers or targets.min() < 0 or targets.max() >= classes:
-            expected, got = f"integer labels [{n}] in 0..{classes - 1}", f"{targets.dtype} {list(targets.shape)}"
-            raise checks.UsageError(checks.message(expected, got, "number the classes of the task from 0"))
+            raise checks.UsageError(
+                expected=f"integer labels [{n}] in 0..{classes - 1}",
+                got=f"{targets.dtype} {list(targets.shape)}",
+                remedy="number the classes of the task from 0",
+            )
     elif targets.shape != outputs or targets.dtype.kind not in "fiu":
-        expected, got = f"numbers {list(outputs)} as targets", f"{targets.dtype} {list(targets.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "one target an output"))
+        raise checks.UsageError(
+            expected=f"numbers {list(outputs)} as targets",
+            got=f"{targets.dtype} {list(targets.shape)}",
+            remedy="one target an output",
+        )
     if targets.dtype.kind == "f" and not np.isfinite(targets).all():
-        raise checks.DataError(checks.message("finite targets", "NaN or infinity", "leave out those examples"))
+        raise checks.DataError(expected="finite targets", got="NaN or infinity", remedy="leave out those examples")
     return targets
 
 

@@ -91,8 +91,11 @@ def agreement(similarities: Float[np.ndarray, "t t"], correlations: Float[np.nda
     first, second = _lines("similarities", similarities), _lines("correlations", correlations)
     tasks = len(first)
     if first.shape != (tasks, tasks) or second.shape != first.shape or tasks < 3:
-        expected, got = "two matrices [t, t] of t >= 3 tasks", f"{list(first.shape)} and {list(second.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give similarity(...) and rank_correlations(...)"))
+        raise checks.UsageError(
+            expected="two matrices [t, t] of t >= 3 tasks",
+            got=f"{list(first.shape)} and {list(second.shape)}",
+            remedy="give similarity(...) and rank_correlations(...)",
+        )
     apart = ~np.eye(tasks, dtype=bool)
     return float(rank_correlations(np.stack([first[apart], second[apart]]), kind="spearman")[0, 1])
 
@@ -115,8 +118,11 @@ def _lines(name: str, values: np.ndarray) -> np.ndarray:
     """Returns float64 [t, k] after checking that these are finite numbers with at least one task and one entry."""
     array = np.asarray(values)
     if array.ndim != 2 or 0 in array.shape or array.dtype.kind not in "fiu":
-        expected, got = f"{name} to be numbers, one line a task", f"{array.dtype} {list(array.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "stack the tasks' vectors"))
+        raise checks.UsageError(
+            expected=f"{name} to be numbers, one line a task",
+            got=f"{array.dtype} {list(array.shape)}",
+            remedy="stack the tasks' vectors",
+        )
     if not np.isfinite(array).all():
         text = checks.message(f"finite {name}", "NaN or infinity", "leave out what was not measured in all tasks")
         raise checks.DataError(text)

@@ -64,7 +64,7 @@ def fisher_diagonal(
             )
             raise checks.UsageError(text)
     if samples and key is None:
-        raise checks.UsageError(checks.message("a key for the samples", "none", "give key=jax.random.key(0)"))
+        raise checks.UsageError(expected="a key for the samples", got="none", remedy="give key=jax.random.key(0)")
     apply, params, rest = probes.open_probe(probe)
     data = probes.check_inputs(inputs)
     probes.check_outputs(apply, params, rest, data, kind)
@@ -76,7 +76,9 @@ def fisher_diagonal(
     fisher = jax.tree.map(lambda leaf: leaf / len(data), fisher)
     if not all(bool(jnp.isfinite(leaf).all()) for leaf in jax.tree.leaves(fisher)):
         raise checks.DataError(
-            checks.message("finite Fisher information", "NaN or infinity", "look at the probe's parameters and outputs")
+            expected="finite Fisher information",
+            got="NaN or infinity",
+            remedy="look at the probe's parameters and outputs",
         )
     return fisher
 

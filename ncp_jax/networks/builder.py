@@ -107,7 +107,7 @@ def build(
     space = get_space(space) if isinstance(space, str) else space
     if space.name not in TASKS:
         raise checks.UsageError(
-            checks.message("a space with networks", repr(space.name), f"choose from: {', '.join(TASKS)}")
+            expected="a space with networks", got=repr(space.name), remedy=f"choose from: {', '.join(TASKS)}"
         )
     name, chosen = _task(space, task)
     outputs = _outputs(name, chosen, classes)
@@ -150,8 +150,11 @@ def _task(space: Space, task: str | None) -> tuple[str, Task]:
     # A table's full name ("nas-bench-mr/seg") says its task as well.
     wanted = next(iter(tasks)) if task is None else str(task).removeprefix(f"{space.name}/")
     if wanted.lower() not in by_lower:
-        expected = f"a task that networks of {space.name} have a head for"
-        raise checks.UsageError(checks.message(expected, repr(task), f"choose from: {', '.join(tasks)}"))
+        raise checks.UsageError(
+            expected=f"a task that networks of {space.name} have a head for",
+            got=repr(task),
+            remedy=f"choose from: {', '.join(tasks)}",
+        )
     name = by_lower[wanted.lower()]
     return name, tasks[name]
 
@@ -160,13 +163,16 @@ def _outputs(name: str, task: Task, classes: int | None) -> int:
     if classes is None:
         return task.outputs
     if not task.has_classes:
-        expected = f"no number of classes for task {name}"
-        remedy = f"its head has {task.outputs} outputs that are no classes: leave classes out"
-        raise checks.UsageError(checks.message(expected, repr(classes), remedy))
+        raise checks.UsageError(
+            expected=f"no number of classes for task {name}",
+            got=repr(classes),
+            remedy=f"its head has {task.outputs} outputs that are no classes: leave classes out",
+        )
     whole = isinstance(classes, int | np.integer) and not isinstance(classes, bool)
     if not whole or classes < 2:
-        remedy = f"the benchmark has {task.outputs}"
-        raise checks.UsageError(checks.message("classes to be an integer >= 2", repr(classes), remedy))
+        raise checks.UsageError(
+            expected="classes to be an integer >= 2", got=repr(classes), remedy=f"the benchmark has {task.outputs}"
+        )
     return int(classes)
 
 
@@ -175,5 +181,5 @@ def _code(space: Space, code: Any) -> list[int]:
         return space.from_string(code).tolist()
     rows = space.check(code)
     if len(rows) != 1:
-        raise checks.UsageError(checks.message("one code", f"{len(rows)} of them", "build one network at a time"))
+        raise checks.UsageError(expected="one code", got=f"{len(rows)} of them", remedy="build one network at a time")
     return rows[0].tolist()

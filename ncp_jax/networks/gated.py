@@ -57,8 +57,11 @@ class Shape:
     def __post_init__(self) -> None:
         legal = self.outputs >= 1 and len(self.channels) == 2 and min(self.channels) >= 1 and self.bottleneck >= 0
         if not legal:
-            expected = "outputs >= 1, two numbers of channels >= 1 and bottleneck >= 0"
-            raise checks.UsageError(checks.message(expected, str(self), "see Shape"))
+            raise checks.UsageError(
+                expected="outputs >= 1, two numbers of channels >= 1 and bottleneck >= 0",
+                got=str(self),
+                remedy="see Shape",
+            )
 
     @property
     def values(self) -> int:

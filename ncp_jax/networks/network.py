@@ -50,8 +50,9 @@ class Form:
         """
         side = self.side if side is None else side
         if side < 1:
-            remedy = f"the benchmark uses {self.side}"
-            raise checks.UsageError(checks.message("a side of at least 1 pixel", str(side), remedy))
+            raise checks.UsageError(
+                expected="a side of at least 1 pixel", got=str(side), remedy=f"the benchmark uses {self.side}"
+            )
         return (batch, *((self.count or 1,) if self.pieces else ()), side, side, CHANNELS)
 
     def check(self, shape: tuple[int, ...]) -> None:
@@ -60,18 +61,24 @@ class Form:
         name = f"{self.space} for {self.task}"
         fits = len(shape) == len(axes) and shape[-1] == CHANNELS and min(shape) > 0
         if not fits or (self.count and shape[1] != self.count):
-            expected = f"images [{', '.join(axes)}] for the network of {name}"
-            remedy = "channels are the last axis"
-            raise checks.UsageError(checks.message(expected, f"shape {list(shape)}", remedy))
+            raise checks.UsageError(
+                expected=f"images [{', '.join(axes)}] for the network of {name}",
+                got=f"shape {list(shape)}",
+                remedy="channels are the last axis",
+            )
         sides = shape[-3:-1]
         if min(sides) < self.stride:
-            expected = f"images of at least {self.stride} x {self.stride} pixels for this network of {name}"
-            remedy = f"its strides make one pixel of {self.stride} a side; the benchmark uses {self.side}"
-            raise checks.UsageError(checks.message(expected, f"{sides[0]} x {sides[1]}", remedy))
+            raise checks.UsageError(
+                expected=f"images of at least {self.stride} x {self.stride} pixels for this network of {name}",
+                got=f"{sides[0]} x {sides[1]}",
+                remedy=f"its strides make one pixel of {self.stride} a side; the benchmark uses {self.side}",
+            )
         if self.whole and any(side % self.stride for side in sides):
-            expected = f"sides that are multiples of {self.stride} for this network of {name}"
-            remedy = f"crop or pad the images; the benchmark uses {self.side}"
-            raise checks.UsageError(checks.message(expected, f"{sides[0]} x {sides[1]}", remedy))
+            raise checks.UsageError(
+                expected=f"sides that are multiples of {self.stride} for this network of {name}",
+                got=f"{sides[0]} x {sides[1]}",
+                remedy=f"crop or pad the images; the benchmark uses {self.side}",
+            )
 
 
 class Network(nnx.Module):
@@ -106,11 +113,17 @@ class Network(nnx.Module):
         images = jnp.asarray(images)
         self.form.check(images.shape)
         if not jnp.issubdtype(images.dtype, jnp.floating):
-            remedy = "divide pixels by 255 and subtract their mean"
-            raise checks.UsageError(checks.message("images of floating numbers", str(images.dtype), remedy))
+            raise checks.UsageError(
+                expected="images of floating numbers",
+                got=str(images.dtype),
+                remedy="divide pixels by 255 and subtract their mean",
+            )
         if any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(nnx.state(self.head, nnx.Param))):
-            remedy = "build it without abstract=True; counting runs nothing"
-            raise checks.UsageError(checks.message("a network with values to run", "an abstract one", remedy))
+            raise checks.UsageError(
+                expected="a network with values to run",
+                got="an abstract one",
+                remedy="build it without abstract=True; counting runs nothing",
+            )
         images = images.astype(jnp.float32)
         features: Any = images.reshape(-1, *images.shape[-3:])
         for name in self.names:

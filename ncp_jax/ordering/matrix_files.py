@@ -50,7 +50,7 @@ def read_weights(path: str | Path) -> WeightFile:
 
 
 def _bad(path: Path, expected: str, got: str, remedy: str = "check the file") -> checks.DataError:
-    return checks.DataError(checks.message(f"{expected} in {path}", got, remedy))
+    return checks.DataError(expected=f"{expected} in {path}", got=got, remedy=remedy)
 
 
 def _npy(path: Path, content: bytes) -> WeightFile:

@@ -81,7 +81,7 @@ def relation_matrix(utilities: Float[ArrayLike, "m n"], *, tile: int = 512) -> F
     """
     centred = _centred(utilities)
     if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
-        raise checks.UsageError(checks.message("tile to be an integer >= 1", repr(tile), "512 suits most machines"))
+        raise checks.UsageError(expected="tile to be an integer >= 1", got=repr(tile), remedy="512 suits most machines")
     n = centred.shape[1]
     tile = min(int(tile), 1 << (n - 1).bit_length())  # few sizes, so few programs, and little padding for small n
     starts = range(0, n, tile)
@@ -118,7 +118,7 @@ def trusted_weights(probability: Float[ArrayLike, "n n"], threshold: float = 0.6
     matrix = _square(probability)
     if isinstance(threshold, bool) or not isinstance(threshold, int | float | np.number) or not 0.5 <= threshold < 1:
         raise checks.UsageError(
-            checks.message("threshold to be a number in [0.5, 1)", repr(threshold), "0.6 keeps all but close calls")
+            expected="threshold to be a number in [0.5, 1)", got=repr(threshold), remedy="0.6 keeps all but close calls"
         )
     weights = np.where(matrix >= np.float32(threshold), np.maximum(2 * matrix - 1, 0), np.float32(0))
     np.fill_diagonal(weights, 0)
@@ -162,15 +162,21 @@ def reliability(probability: Float[ArrayLike, " k"], outcome: Float[ArrayLike, "
     """
     predicted, observed = _numbers("probability", probability), _numbers("outcome", outcome)
     if predicted.ndim != 1 or predicted.shape != observed.shape or not len(predicted):
-        got = f"shapes {predicted.shape} and {observed.shape}"
-        raise checks.UsageError(checks.message("probability and outcome of k >= 1 pairs, [k] both", got, "give both"))
+        raise checks.UsageError(
+            expected="probability and outcome of k >= 1 pairs, [k] both",
+            got=f"shapes {predicted.shape} and {observed.shape}",
+            remedy="give both",
+        )
     if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
-        raise checks.UsageError(checks.message("bins to be an integer >= 1", repr(bins), "10 is usual"))
+        raise checks.UsageError(expected="bins to be an integer >= 1", got=repr(bins), remedy="10 is usual")
     _in_unit_interval(predicted)
     wrong = ~np.isin(observed, (0.0, 0.5, 1.0))
     if wrong.any():
-        got = f"{observed[wrong][0]:.6g} at {int(np.argmax(wrong))}"
-        raise checks.DataError(checks.message("outcomes 0 (worse), 0.5 (tie) or 1 (better)", got, "recode them"))
+        raise checks.DataError(
+            expected="outcomes 0 (worse), 0.5 (tie) or 1 (better)",
+            got=f"{observed[wrong][0]:.6g} at {int(np.argmax(wrong))}",
+            remedy="recode them",
+        )
     place = np.minimum((predicted * bins).astype(np.int64), bins - 1)
     counts = np.bincount(place, minlength=bins)
     some = np.where(counts > 0, counts, np.nan)
@@ -184,10 +190,11 @@ def _numbers(name: str, values: Any) -> np.ndarray:
     try:
         found = np.asarray(values)
     except (TypeError, ValueError) as error:
-        got = f"something else ({error})"
-        raise checks.UsageError(checks.message(f"{name} to be an array", got, "give rows of one length")) from error
+        raise checks.UsageError(
+            expected=f"{name} to be an array", got=f"something else ({error})", remedy="give rows of one length"
+        ) from error
     if found.dtype.kind not in "buif":
-        raise checks.UsageError(checks.message(f"{name} of real numbers", f"type {found.dtype}", "convert it"))
+        raise checks.UsageError(expected=f"{name} of real numbers", got=f"type {found.dtype}", remedy="convert it")
     return found if found.dtype.kind == "f" else found.astype(np.float64)
 
 
@@ -195,13 +202,19 @@ def _centred(utilities: Any) -> np.ndarray:
     """Utilities, float32 [m, n], moved so that each member's range is centred at 0: a large offset costs no digits."""
     found = _numbers("utilities", utilities)
     if found.ndim != 2 or not found.size:
-        expected = "utilities [m, n] of m >= 1 members for n >= 1 architectures"
-        raise checks.UsageError(checks.message(expected, f"shape {found.shape}", "give one row for each member"))
+        raise checks.UsageError(
+            expected="utilities [m, n] of m >= 1 members for n >= 1 architectures",
+            got=f"shape {found.shape}",
+            remedy="give one row for each member",
+        )
     wide = found.astype(np.float64)
     if not np.isfinite(wide).all():
         member, place = np.argwhere(~np.isfinite(wide))[0]
-        got = f"{wide[member, place]} for architecture {place} of member {member}"
-        raise checks.DataError(checks.message("finite utilities", got, "look at the predictor that made them"))
+        raise checks.DataError(
+            expected="finite utilities",
+            got=f"{wide[member, place]} for architecture {place} of member {member}",
+            remedy="look at the predictor that made them",
+        )
     middle = wide.min(axis=1, keepdims=True) / 2 + wide.max(axis=1, keepdims=True) / 2
     # Beyond, a difference would overflow float32.
     return np.clip(wide - middle, -1e38, 1e38).astype(np.float32)
@@ -210,8 +223,11 @@ def _centred(utilities: Any) -> np.ndarray:
 def _square(probability: Any) -> np.ndarray:
     found = _numbers("probability", probability)
     if found.ndim != 2 or found.shape[0] != found.shape[1] or not found.size:
-        expected = "a square matrix of probabilities, at least 1 x 1"
-        raise checks.UsageError(checks.message(expected, f"shape {found.shape}", "relation_matrix makes one"))
+        raise checks.UsageError(
+            expected="a square matrix of probabilities, at least 1 x 1",
+            got=f"shape {found.shape}",
+            remedy="relation_matrix makes one",
+        )
     _in_unit_interval(found)
     return found.astype(np.float32, copy=False)
 
@@ -219,5 +235,8 @@ def _square(probability: Any) -> np.ndarray:
 def _in_unit_interval(probability: np.ndarray) -> None:
     if not (probability.min() >= 0 and probability.max() <= 1):
         place = np.argwhere(~((probability >= 0) & (probability <= 1)))[0].tolist()
-        got = f"{probability[tuple(place)]:.6g} at {place}"
-        raise checks.DataError(checks.message("probabilities in 0..1", got, "utilities become ones in relation_matrix"))
+        raise checks.DataError(
+            expected="probabilities in 0..1",
+            got=f"{probability[tuple(place)]:.6g} at {place}",
+            remedy="utilities become ones in relation_matrix",
+        )

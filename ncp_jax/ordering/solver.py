@@ -68,9 +68,9 @@ def order(
     began = time.monotonic()
     checks.positive("time_limit", time_limit, zero=True)
     if seed < 0:
-        raise checks.UsageError(checks.message("seed >= 0", str(seed), "give another seed"))
+        raise checks.UsageError(expected="seed >= 0", got=str(seed), remedy="give another seed")
     if workers is not None and workers < 1:
-        raise checks.UsageError(checks.message("workers >= 1", str(workers), "leave it out to use every core"))
+        raise checks.UsageError(expected="workers >= 1", got=str(workers), remedy="leave it out to use every core")
     dense = dense_weights(weights, mask)
     n = len(dense)
     with ThreadPoolExecutor(workers or threads()) as pool:
@@ -98,25 +98,25 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
         found = weights.toarray() if scipy.sparse.issparse(weights) else np.asarray(weights)
     except ValueError as error:
         raise checks.UsageError(
-            checks.message("rows of one length", f"something else ({error})", "give [n, n]")
+            expected="rows of one length", got=f"something else ({error})", remedy="give [n, n]"
         ) from error
     if found.ndim != 2 or found.shape[0] != found.shape[1] or found.shape[0] == 0:
         shape = "×".join(map(str, found.shape)) or "a single value"
         raise checks.UsageError(
-            checks.message(
-                "a square matrix of weights, at least 1 × 1", shape, "give [n, n]: weights[i, j] of i before j"
-            )
+            expected="a square matrix of weights, at least 1 × 1",
+            got=shape,
+            remedy="give [n, n]: weights[i, j] of i before j",
         )
     if found.dtype.kind not in "buif":
-        raise checks.UsageError(checks.message("a matrix of real numbers", f"type {found.dtype}", "convert it"))
+        raise checks.UsageError(expected="a matrix of real numbers", got=f"type {found.dtype}", remedy="convert it")
     result = np.ascontiguousarray(found, dtype=np.float64)
     if mask is not None:
         kept = mask.toarray() if scipy.sparse.issparse(mask) else np.asarray(mask)
         if kept.shape != result.shape:
             raise checks.UsageError(
-                checks.message(
-                    f"a mask of the weights' shape {result.shape}", str(kept.shape), "give one flag a weight"
-                )
+                expected=f"a mask of the weights' shape {result.shape}",
+                got=str(kept.shape),
+                remedy="give one flag a weight",
             )
         result = np.where(kept.astype(bool), result, 0.0)
     return result

@@ -39,7 +39,7 @@ def save_predictor(
     """
     if not isinstance(predictor.apply, FoldedMLP):
         raise checks.UsageError(
-            checks.message("a predictor of folded layers", type(predictor.apply).__name__, "fold it before saving")
+            expected="a predictor of folded layers", got=type(predictor.apply).__name__, remedy="fold it before saving"
         )
     header = {
         "format": FORMAT,
@@ -70,8 +70,8 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
     try:
         content = Path(path).read_bytes()
     except FileNotFoundError as error:
-        raise FileNotFoundError(
-            checks.message(f"a predictor at {path}", "no such file", "train one with --retrain, or check the path")
+        raise checks.MissingError(
+            expected=f"a predictor at {path}", got="no such file", remedy="train one with --retrain, or check the path"
         ) from error
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
@@ -80,11 +80,9 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
         return _assemble(header, arrays), header["card"]
     except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
         raise checks.DataError(
-            checks.message(
-                f"a predictor file of format {FORMAT} at {path}",
-                f"something else ({error})",
-                "train it anew or reinstall",
-            )
+            expected=f"a predictor file of format {FORMAT} at {path}",
+            got=f"something else ({error})",
+            remedy="train it anew or reinstall",
         ) from error
 
 

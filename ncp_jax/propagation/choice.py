@@ -35,8 +35,11 @@ def fastest(
       Exception: what the last candidate raised, where all of them failed.
     """
     if not candidates or repeats < 1:
-        got = f"{len(candidates)} and {repeats}"
-        raise checks.UsageError(checks.message("at least one candidate and one repeat", got, "try repeats=3"))
+        raise checks.UsageError(
+            expected="at least one candidate and one repeat",
+            got=f"{len(candidates)} and {repeats}",
+            remedy="try repeats=3",
+        )
     if key in _chosen:
         return _chosen[key]
     seconds, failure = {}, None

@@ -93,7 +93,7 @@ class PropagationConfig:
             value = getattr(self, name)
             if not isinstance(value, int) or value < 0:
                 raise checks.UsageError(
-                    checks.message(f"{name} to be an integer >= 0", repr(value), f"try {name}={example}")
+                    expected=f"{name} to be an integer >= 0", got=repr(value), remedy=f"try {name}={example}"
                 )
         for name in ("learning_rate", "delta", "ceiling_weight", "confidence"):
             value = getattr(self, name)
@@ -103,11 +103,14 @@ class PropagationConfig:
             pairs = [(key, *_pair(key, value)) for key, value in self.bounds.items()]
             object.__setattr__(self, "bounds", tuple(pairs))
         elif not isinstance(self.bounds, tuple):
-            expected = "bounds as a mapping of position to (lowest, highest)"
-            raise checks.UsageError(checks.message(expected, repr(self.bounds), 'try {"last_channel": (8, 64)}'))
+            raise checks.UsageError(
+                expected="bounds as a mapping of position to (lowest, highest)",
+                got=repr(self.bounds),
+                remedy='try {"last_channel": (8, 64)}',
+            )
         if self.transform is not None and not (hasattr(self.transform, "init") and hasattr(self.transform, "update")):
             raise checks.UsageError(
-                checks.message("an optax transformation", repr(self.transform), "try transform=optax.adam(0.1)")
+                expected="an optax transformation", got=repr(self.transform), remedy="try transform=optax.adam(0.1)"
             )
 
     @property
@@ -129,7 +132,9 @@ class PropagationConfig:
         for name in ("transform", "region"):
             if getattr(self, name) is not None:
                 raise checks.UsageError(
-                    checks.message("settings that JSON can hold", f"a {name}", f"record how the {name} is made instead")
+                    expected="settings that JSON can hold",
+                    got=f"a {name}",
+                    remedy=f"record how the {name} is made instead",
                 )
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         plain["bounds"] = {key: list(pair) for key, pair in self.bounds_map.items()}
@@ -148,7 +153,9 @@ class PropagationConfig:
 def _pair(key: Any, value: Any) -> tuple[Any, Any]:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise checks.UsageError(
-            checks.message(f"(lowest, highest) as the bounds of {key!r}", repr(value), 'try {"last_channel": (8, 64)}')
+            expected=f"(lowest, highest) as the bounds of {key!r}",
+            got=repr(value),
+            remedy='try {"last_channel": (8, 64)}',
         )
     return value[0], value[1]
 
@@ -185,4 +192,6 @@ class Execution:
         for name in ("devices", "keep"):
             value = getattr(self, name)
             if (value is not None or name == "keep") and (not isinstance(value, int) or value < 1):
-                raise checks.UsageError(checks.message(f"{name} to be an integer >= 1", repr(value), f"try {name}=1"))
+                raise checks.UsageError(
+                    expected=f"{name} to be an integer >= 1", got=repr(value), remedy=f"try {name}=1"
+                )

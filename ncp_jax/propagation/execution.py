@@ -100,11 +100,13 @@ def find_devices(execution: Execution) -> list[jax.Device]:
     except RuntimeError as error:
         here = ", ".join(f"{len(jax.local_devices())} {d}" for d in {d.platform for d in jax.local_devices()})
         raise checks.UsageError(
-            checks.message(f"a {execution.platform} device", f"none here ({here})", "leave the platform out")
+            expected=f"a {execution.platform} device", got=f"none here ({here})", remedy="leave the platform out"
         ) from error
     if execution.devices is not None and execution.devices > len(there):
         raise checks.UsageError(
-            checks.message(f"devices <= {len(there)} ({there[0].platform})", str(execution.devices), "ask for fewer")
+            expected=f"devices <= {len(there)} ({there[0].platform})",
+            got=str(execution.devices),
+            remedy="ask for fewer",
         )
     return there[: execution.devices]
 
@@ -135,11 +137,9 @@ def _fitting(
     least = flying + unit * code
     if budget < least:
         raise checks.UsageError(
-            checks.message(
-                f"memory_mb >= {math.ceil(least / 1e6)}, the least that this search needs",
-                f"{budget / 1e6:g}",
-                "allow more memory, or leave memory_mb out",
-            )
+            expected=f"memory_mb >= {math.ceil(least / 1e6)}, the least that this search needs",
+            got=f"{budget / 1e6:g}",
+            remedy="allow more memory, or leave memory_mb out",
         )
     return int((budget - flying) / code)
 
@@ -157,10 +157,13 @@ def _check_kernel(wanted: str, platform: str, possible: bool) -> str:
     if wanted == "xla" or (wanted == "auto" and (platform == "cpu" or not possible)):
         return "xla"
     if platform == "cpu":
-        raise checks.UsageError(checks.message("a GPU or TPU for kernel='pallas'", "cpu", "try kernel='xla'"))
+        raise checks.UsageError(expected="a GPU or TPU for kernel='pallas'", got="cpu", remedy="try kernel='xla'")
     if not possible:
-        expected = "plain steps of folded networks on a linear objective for kernel='pallas'"
-        raise checks.UsageError(checks.message(expected, "other settings", "try kernel='auto'"))
+        raise checks.UsageError(
+            expected="plain steps of folded networks on a linear objective for kernel='pallas'",
+            got="other settings",
+            remedy="try kernel='auto'",
+        )
     return wanted
 
 

@@ -360,17 +360,17 @@ def _largest_alone(a: Float[Array, "r f"]) -> Float[Array, "r f"]:
 
 def _check_rows(rows: int, n: int) -> None:
     if rows < SMALLEST or rows & (rows - 1):
-        raise checks.UsageError(checks.message("rows to be a power of two >= 16", repr(rows), "try rows=128"))
+        raise checks.UsageError(expected="rows to be a power of two >= 16", got=repr(rows), remedy="try rows=128")
     if n % rows:
         wanted = f"a multiple of {rows} codes for each network"
-        raise checks.UsageError(checks.message(wanted, f"{n}", "repeat some codes to fill the last tile"))
+        raise checks.UsageError(expected=wanted, got=f"{n}", remedy="repeat some codes to fill the last tile")
 
 
 def _check_shapes(params: Params, form: Array, x: Array, box: tuple[Array, Array], log: bool) -> None:
     """Raises UsageError unless the layers follow each other, and form, codes and box fit them."""
     if x.ndim != 3 or not params["w"]:
         wanted = "codes of shape [networks, codes, features] and at least one hidden layer"
-        raise checks.UsageError(checks.message(wanted, f"{x.shape} and {len(params['w'])}", "see fused_invert"))
+        raise checks.UsageError(expected=wanted, got=f"{x.shape} and {len(params['w'])}", remedy="see fused_invert")
     k, _, f = x.shape
     expected: dict[str, tuple[Any, tuple[int, ...]]] = {
         "the form": (form, (k, params["w"][-1].shape[-1])),
@@ -386,5 +386,8 @@ def _check_shapes(params: Params, form: Array, x: Array, box: tuple[Array, Array
         expected |= {name: (params[name], (k, f)) for name in ("x_mean", "x_std")}
     for name, (array, shape) in expected.items():
         if tuple(array.shape) != shape:
-            remedy = "give one network a group of codes, and layers that follow each other"
-            raise checks.UsageError(checks.message(f"{name} of shape {shape}", f"{tuple(array.shape)}", remedy))
+            raise checks.UsageError(
+                expected=f"{name} of shape {shape}",
+                got=f"{tuple(array.shape)}",
+                remedy="give one network a group of codes, and layers that follow each other",
+            )

@@ -51,22 +51,18 @@ class Limit:
             ceiling = {"flops": float((gflops / unit - predictor.scale.y_mean[i]) / predictor.scale.y_std[i])}
         if model is None and not ceiling:
             raise checks.UsageError(
-                checks.message(
-                    "a space with known FLOPs, or a metric 'flops' in the table",
-                    bounds.space.name,
-                    "leave out the GFLOPs limit",
-                )
+                expected="a space with known FLOPs, or a metric 'flops' in the table",
+                got=bounds.space.name,
+                remedy="leave out the GFLOPs limit",
             )
         cheapest = _cheapest(bounds, model)
         if model is not None:
             least = float(model.in_units(np.asarray(bounds.project(jnp.asarray(cheapest)))[None])["flops"][0])
             if gflops < least:
                 raise checks.UsageError(
-                    checks.message(
-                        f"a GFLOPs limit >= {least:.4g}, the {'space' if bounds.all else 'bounds'}'s smallest",
-                        f"{gflops:g}",
-                        "raise the limit",
-                    )
+                    expected=f"a GFLOPs limit >= {least:.4g}, the {'space' if bounds.all else 'bounds'}'s smallest",
+                    got=f"{gflops:g}",
+                    remedy="raise the limit",
                 )
         return cls(gflops, bounds, model, unit, ceiling, cheapest)
 
@@ -113,11 +109,9 @@ class Limit:
     def nothing_left(self, least: float) -> checks.UsageError:
         """The error for a search whose architectures are all over the limit, the cheapest with ``least`` GFLOPs."""
         return checks.UsageError(
-            checks.message(
-                f"architectures of at most {self.gflops:g} GFLOPs",
-                f"none (the smallest found has {least:.4g})",
-                "raise the limit",
-            )
+            expected=f"architectures of at most {self.gflops:g} GFLOPs",
+            got=f"none (the smallest found has {least:.4g})",
+            remedy="raise the limit",
         )
 
     def _gflops(self, found: Found) -> Float[np.ndarray, " k"]:

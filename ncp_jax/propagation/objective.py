@@ -84,18 +84,18 @@ def weights_of(
         return objective.weights(specs, ceiling)
     if not callable(objective):
         raise checks.UsageError(
-            checks.message("an Objective or a function", repr(objective), 'try Objective(maximize={"mIoU": 1.0})')
+            expected="an Objective or a function", got=repr(objective), remedy='try Objective(maximize={"mIoU": 1.0})'
         )
     row = jax.ShapeDtypeStruct((len(specs),), jnp.float32)
     try:
         made: Any = jax.eval_shape(objective, row, row)
     except TypeError as error:
         raise checks.UsageError(
-            checks.message("an objective that takes mean [m] and spread [m]", str(error), "see Objective")
+            expected="an objective that takes mean [m] and spread [m]", got=str(error), remedy="see Objective"
         ) from error
     if getattr(made, "shape", None) != () or not jnp.issubdtype(made.dtype, jnp.floating):
         raise checks.UsageError(
-            checks.message("an objective that returns one real number", repr(made), "sum over the metrics")
+            expected="an objective that returns one real number", got=repr(made), remedy="sum over the metrics"
         )
     nothing = np.zeros(len(specs), np.float32)
     return dataclasses.replace(_arrays(nothing, nothing, _ceilings(specs, ceiling)), function=objective, fixed=False)
@@ -133,28 +133,30 @@ class Objective:
             weights = getattr(self, role)
             if not isinstance(weights, Mapping):
                 raise checks.UsageError(
-                    checks.message(f"{role} as a mapping of metric name to weight", repr(weights), 'try {"mIoU": 1.0}')
+                    expected=f"{role} as a mapping of metric name to weight",
+                    got=repr(weights),
+                    remedy='try {"mIoU": 1.0}',
                 )
             for name, weight in weights.items():
                 known = str(name).lower()  # case does not matter in names
                 if known in seen:
                     raise checks.UsageError(
-                        checks.message(
-                            "each metric once", f"{name!r} under {seen[known]} and {role}", "drop one of them"
-                        )
+                        expected="each metric once",
+                        got=f"{name!r} under {seen[known]} and {role}",
+                        remedy="drop one of them",
                     )
                 seen[known] = role
                 if not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight <= 0:
                     raise checks.UsageError(
-                        checks.message(
-                            f"a weight > 0 for {name!r}",
-                            repr(weight),
-                            f"weights are positive; {role} says the direction",
-                        )
+                        expected=f"a weight > 0 for {name!r}",
+                        got=repr(weight),
+                        remedy=f"weights are positive; {role} says the direction",
                     )
         if not self.maximize and not self.minimize:
             raise checks.UsageError(
-                checks.message("something to maximize or minimize", "neither", 'try Objective(maximize={"mIoU": 1.0})')
+                expected="something to maximize or minimize",
+                got="neither",
+                remedy='try Objective(maximize={"mIoU": 1.0})',
             )
 
     @property
@@ -193,7 +195,7 @@ def default_objective(metrics: Sequence[MetricSpec], *, limited: bool) -> Object
             first.setdefault(metric.task, metric)
     if not first:
         raise checks.UsageError(
-            checks.message("a metric to search for", "costs alone", "name one with --maximize or --minimize")
+            expected="a metric to search for", got="costs alone", remedy="name one with --maximize or --minimize"
         )
     weight = 1.0 / len(first)
     sides: dict[str, dict[str, float]] = {"maximize": {}, "minimize": {}}

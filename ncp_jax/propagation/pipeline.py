@@ -67,13 +67,16 @@ def propagate(
     """
     config, execution = config or PropagationConfig(), execution or Execution()
     if config.follow == "bound" and not isinstance(objective, Objective):
-        expected = "an Objective with follow='bound'"
-        raise checks.UsageError(checks.message(expected, "a function", "let the function subtract the spread itself"))
+        raise checks.UsageError(
+            expected="an Objective with follow='bound'",
+            got="a function",
+            remedy="let the function subtract the spread itself",
+        )
     space = get_space(predictor.space)
     bounds = Bounds.of(space, config.bounds_map)
     starts = _starts(bounds, codes, start, key)
     if config.restarts and key is None:
-        raise checks.UsageError(checks.message("a key with restarts", "none", "try key=jax.random.key(0)"))
+        raise checks.UsageError(expected="a key with restarts", got="none", remedy="try key=jax.random.key(0)")
     limit = None if max_gflops is None else Limit.make(bounds, predictor, max_gflops)
     search = _Search.make(predictor, objective, config, bounds, limit)
     plan = make_plan(execution, search.followed, search.slim, config, search.model, starts.n)
@@ -85,19 +88,20 @@ def _starts(bounds: Bounds, codes: int, start: Any, key: Key | None) -> Starts:
     if start is not None:
         checked = bounds.space.check(start, where="start")
         if len(checked) == 0:
-            raise checks.UsageError(checks.message("at least one start", "none", "give codes of the space"))
+            raise checks.UsageError(expected="at least one start", got="none", remedy="give codes of the space")
         inside = np.asarray(bounds.contains(jnp.asarray(checked)))
         if not inside.all():
             row = int(np.argmin(inside))
-            expected = f"starts within the bounds {bounds.to_json()}"
             raise checks.UsageError(
-                checks.message(expected, f"start {row}: {checked[row].tolist()}", "change it or widen the bounds")
+                expected=f"starts within the bounds {bounds.to_json()}",
+                got=f"start {row}: {checked[row].tolist()}",
+                remedy="change it or widen the bounds",
             )
         return Starts(bounds.space, len(checked), checked, None)
     if not isinstance(codes, int) or codes < 1:
-        raise checks.UsageError(checks.message("codes to be an integer >= 1", repr(codes), "try codes=4096"))
+        raise checks.UsageError(expected="codes to be an integer >= 1", got=repr(codes), remedy="try codes=4096")
     if key is None:
-        raise checks.UsageError(checks.message("a key or starts", "neither", "try key=jax.random.key(0)"))
+        raise checks.UsageError(expected="a key or starts", got="neither", remedy="try key=jax.random.key(0)")
     return Starts(bounds.space, codes, None, lambda n, first: np.asarray(bounds.sample(key, n, first)))
 
 

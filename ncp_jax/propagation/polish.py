@@ -82,10 +82,12 @@ def polish(
     """
     starts = space.check(codes, where="code to polish")
     if len(starts) == 0:
-        raise checks.UsageError(checks.message("at least one code to polish", "none", "give codes of the space"))
+        raise checks.UsageError(expected="at least one code to polish", got="none", remedy="give codes of the space")
     for name, limit, least in (("rounds", rounds, 0), ("budget", budget, 0), ("together", together, 1)):
         if limit is not None and (not isinstance(limit, int) or limit < least):
-            raise checks.UsageError(checks.message(f"{name} to be an integer >= {least}", repr(limit), "leave it out"))
+            raise checks.UsageError(
+                expected=f"{name} to be an integer >= {least}", got=repr(limit), remedy="leave it out"
+            )
     width = min(together, len(starts))
     rows = min(BATCH, -(-width * sum(len(values) - 1 for values in space.values) // SHORT))
     ledger = _Ledger(score, allowed, budget, rows=rows, length=space.length)

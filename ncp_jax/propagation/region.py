@@ -100,12 +100,17 @@ class TrustRegion:
         """
         rows = np.unique(space.check(codes, where="row"), axis=0)
         if len(rows) < 2:
-            expected = "at least two different architectures to make a region around"
-            raise checks.UsageError(checks.message(expected, str(len(rows)), "give more rows"))
+            raise checks.UsageError(
+                expected="at least two different architectures to make a region around",
+                got=str(len(rows)),
+                remedy="give more rows",
+            )
         if not isinstance(quantile, int | float) or not 0 < quantile < 1:
-            raise checks.UsageError(checks.message("a quantile between 0 and 1", repr(quantile), "try quantile=0.05"))
+            raise checks.UsageError(
+                expected="a quantile between 0 and 1", got=repr(quantile), remedy="try quantile=0.05"
+            )
         if not isinstance(limit, int) or limit < 2:
-            raise checks.UsageError(checks.message("limit to be an integer >= 2", repr(limit), "try limit=1024"))
+            raise checks.UsageError(expected="limit to be an integer >= 2", got=repr(limit), remedy="try limit=1024")
         if len(rows) > limit:
             rows = rows[np.sort(np.random.default_rng(0).choice(len(rows), limit, replace=False))]
         points = np.asarray(scale.standard_x(space.encode(jnp.asarray(rows))))
@@ -176,9 +181,11 @@ class TrustRegion:
 
     def _from_points(self, codes: Any, space: Space, scale: Scale) -> Float[np.ndarray, "n r"]:
         if space.features != self.points.shape[1]:
-            expected = f"a space with {self.points.shape[1]} features, as the region has"
-            got = f"{space.name} with {space.features}"
-            raise checks.UsageError(checks.message(expected, got, "give the space that the region was made in"))
+            raise checks.UsageError(
+                expected=f"a space with {self.points.shape[1]} features, as the region has",
+                got=f"{space.name} with {space.features}",
+                remedy="give the space that the region was made in",
+            )
         relaxed = np.asarray(scale.standard_x(space.encode(jnp.asarray(space.check(codes)))), np.float64)
         return _squared_distances(relaxed, np.asarray(self.points, np.float64))
 

@@ -51,11 +51,9 @@ class Records:
         if self.path.exists():
             if not resume:
                 raise checks.UsageError(
-                    checks.message(
-                        f"a folder without records for --out {folder}",
-                        "one with records",
-                        "add --resume or choose another --out",
-                    )
+                    expected=f"a folder without records for --out {folder}",
+                    got="one with records",
+                    remedy="add --resume or choose another --out",
                 )
             _refuse_other_config(folder, old, config)
             self._recover()
@@ -69,7 +67,7 @@ class Records:
             return json.loads(path.read_text())
         except ValueError as error:
             raise checks.DataError(
-                checks.message(f"JSON in {path}", f"something else ({error})", "choose another --out")
+                expected=f"JSON in {path}", got=f"something else ({error})", remedy="choose another --out"
             ) from error
 
     def _recover(self) -> None:
@@ -122,9 +120,7 @@ def _refuse_other_config(folder: str | Path, old: Record, new: Record) -> None:
     ]
     if differences:
         raise checks.UsageError(
-            checks.message(
-                f"{folder} to hold this experiment",
-                "other settings (" + "; ".join(differences) + ")",
-                "choose another --out",
-            )
+            expected=f"{folder} to hold this experiment",
+            got="other settings (" + "; ".join(differences) + ")",
+            remedy="choose another --out",
         )

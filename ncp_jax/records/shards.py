@@ -17,6 +17,9 @@ def read_shard(text: str) -> tuple[int, int]:
         return jax.process_index(), jax.process_count()
     index, slash, count = text.partition("/")
     if not (slash and index.isdecimal() and count.isdecimal() and int(count) >= 1 and int(index) <= int(count)):
-        expected = "--shard i/N with N >= 1 and i in 0..N-1 (or 1..N)"
-        raise checks.UsageError(checks.message(expected, repr(text), "try --shard 0/8 … --shard 7/8"))
+        raise checks.UsageError(
+            expected="--shard i/N with N >= 1 and i in 0..N-1 (or 1..N)",
+            got=repr(text),
+            remedy="try --shard 0/8 … --shard 7/8",
+        )
     return int(index) % int(count), int(count)

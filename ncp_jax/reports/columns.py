@@ -79,11 +79,9 @@ class Columns:
                 self._runs[name].append(value)
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise checks.DataError(
-                checks.message(
-                    f"a record of a run of this study at {place}",
-                    f"something else ({type(error).__name__}: {error})",
-                    "keep only the study's own records in its folder",
-                )
+                expected=f"a record of a run of this study at {place}",
+                got=f"something else ({type(error).__name__}: {error})",
+                remedy="keep only the study's own records in its folder",
             ) from error
         for name, values in new.items():
             self._steps[name].extend(values)
@@ -172,5 +170,8 @@ def _check(arrays: Mapping[str, np.ndarray], rows: np.ndarray, judged: bool) -> 
 
 
 def _refuse(expected: str, arrays: Mapping[str, np.ndarray], run: int) -> None:
-    remedy = "remove its line from the records, and run the study again to repeat it"
-    raise checks.DataError(checks.message(expected, f"others in the run of cell {arrays['cell'][run]:016x}", remedy))
+    raise checks.DataError(
+        expected=expected,
+        got=f"others in the run of cell {arrays['cell'][run]:016x}",
+        remedy="remove its line from the records, and run the study again to repeat it",
+    )

@@ -147,11 +147,15 @@ def load_study(folder: str | Path) -> StudyData:
     runs, cells = len(arrays["cell"]), int(study["cells"])
     if not runs:
         raise checks.DataError(
-            checks.message(f"finished runs in {path}", f"{len(files)} record files without any", "run the study first")
+            expected=f"finished runs in {path}",
+            got=f"{len(files)} record files without any",
+            remedy="run the study first",
         )
     if runs > cells:
         raise checks.DataError(
-            checks.message(f"at most the {cells} runs of study.json in {path}", str(runs), "remove what is not its own")
+            expected=f"at most the {cells} runs of study.json in {path}",
+            got=str(runs),
+            remedy="remove what is not its own",
         )
     if runs + columns.empty < cells:
         notes.insert(0, f"the study is unfinished: {runs + columns.empty:,} of {cells:,} runs")
@@ -177,8 +181,11 @@ def searched_and_judged(study: dict[str, Any]) -> tuple[str, str | None]:
 def _read_study(folder: Path) -> dict[str, Any]:
     path = folder / "study.json"
     if not path.is_file():
-        got = "none there" if folder.is_dir() else "no such folder"
-        raise checks.UsageError(checks.message(f"a study's folder, with study.json, at {folder}", got, "give another"))
+        raise checks.UsageError(
+            expected=f"a study's folder, with study.json, at {folder}",
+            got="none there" if folder.is_dir() else "no such folder",
+            remedy="give another",
+        )
     try:
         study = json.loads(path.read_bytes())
         if not isinstance(study, dict):
@@ -194,8 +201,11 @@ def _read_study(folder: Path) -> dict[str, Any]:
         checks.positive("budget", study["budget"])
         checks.positive("cells", study["cells"])
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        got = f"something else ({type(error).__name__}: {error})"
-        raise checks.DataError(checks.message(f"a study in {path}", got, "make the study anew")) from error
+        raise checks.DataError(
+            expected=f"a study in {path}",
+            got=f"something else ({type(error).__name__}: {error})",
+            remedy="make the study anew",
+        ) from error
     return study
 
 
@@ -212,8 +222,11 @@ def _lines(path: Path) -> Iterator[tuple[str, bytes | None, Any]]:
                 if not line.endswith(b"\n"):
                     yield name, None, None
                     return
-                expected, remedy = f"a JSON record in {path}, line {number}", "remove the line; the run can be repeated"
-                raise checks.DataError(checks.message(expected, f"something else ({error})", remedy)) from error
+                raise checks.DataError(
+                    expected=f"a JSON record in {path}, line {number}",
+                    got=f"something else ({error})",
+                    remedy="remove the line; the run can be repeated",
+                ) from error
             yield name, line, record
 
 

@@ -137,7 +137,7 @@ def _legal(searcher: str, field: dataclasses.Field, value: Any) -> Any:
             return checks.choose(f"{field.name} of {searcher}", str(value), options)
         if value not in options:
             raise checks.UsageError(
-                checks.message(f"{where} to be one of {options}", repr(value), "choose one of them")
+                expected=f"{where} to be one of {options}", got=repr(value), remedy="choose one of them"
             )
         return value
     whole = meta.get("whole", True)
@@ -148,5 +148,5 @@ def _legal(searcher: str, field: dataclasses.Field, value: Any) -> Any:
     if not numeric or (whole and not isinstance(value, int)) or not least <= value <= most:
         kind = "an integer" if whole else "a number"
         bound = f">= {least}" if most == np.inf else f"in {least}..{most}"
-        raise checks.UsageError(checks.message(f"{where} to be {kind} {bound}", repr(value), "give another value"))
+        raise checks.UsageError(expected=f"{where} to be {kind} {bound}", got=repr(value), remedy="give another value")
     return value if whole else float(value)

@@ -71,7 +71,7 @@ class Candidates:
         found = get_space(space) if isinstance(space, str) else space
         rows = found.all_codes() if codes is None else found.check(codes)
         if len(np.unique(rows, axis=0)) < len(rows):
-            raise checks.UsageError(checks.message("different architectures", "some twice", "drop the repeats"))
+            raise checks.UsageError(expected="different architectures", got="some twice", remedy="drop the repeats")
         return _candidates(found.name, np.ascontiguousarray(rows, np.int32).tobytes(), len(rows))
 
     def __len__(self) -> int:
@@ -81,7 +81,9 @@ class Candidates:
 @functools.lru_cache(maxsize=8)
 def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     if n < 2:
-        raise checks.UsageError(checks.message("at least two architectures to search", str(n), "take a larger table"))
+        raise checks.UsageError(
+            expected="at least two architectures to search", got=str(n), remedy="take a larger table"
+        )
     space = get_space(space_name)
     codes = np.frombuffer(content, np.int32).reshape(n, -1)
     device_codes = jax.device_put(codes)

@@ -71,9 +71,10 @@ class Evolution(Searcher):
         del candidates, budget, key
         slots = self.capacity
         if not slots or not self.rivals:
-            got = f"{slots} and {self.rivals}"
             raise checks.UsageError(
-                checks.message("slots for members and competitors", got, "search with Evolution.together([...])")
+                expected="slots for members and competitors",
+                got=f"{slots} and {self.rivals}",
+                remedy="search with Evolution.together([...])",
             )
         return Population(jnp.zeros(slots, jnp.int32), jnp.zeros(slots, jnp.float32), jnp.zeros((), jnp.int32))
 

@@ -37,7 +37,7 @@ class SearchSession:
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
         n = len(candidates)
         if not 1 <= budget <= n:
-            raise checks.UsageError(checks.message(f"a budget in 1..{n}", str(budget), f"there are {n} candidates"))
+            raise checks.UsageError(expected=f"a budget in 1..{n}", got=str(budget), remedy=f"there are {n} candidates")
         (self._searcher,) = type(searcher).together([searcher])
         self._candidates, self._budget = candidates, budget
         first, self._stream = run_keys(seed)
@@ -92,8 +92,11 @@ class SearchSession:
         """
         told = np.asarray(values, np.float32).reshape(-1)
         if len(told) != len(self._open) or not len(told) or not np.isfinite(told).all():
-            expected = f"{len(self._open)} finite values" if self._open else "a call of ask() first"
-            raise checks.UsageError(checks.message(expected, f"{told.tolist()}", "tell one value for each code asked"))
+            raise checks.UsageError(
+                expected=f"{len(self._open)} finite values" if self._open else "a call of ask() first",
+                got=f"{told.tolist()}",
+                remedy="tell one value for each code asked",
+            )
         self._rows += self._open
         self._values += told.tolist()
         self._known |= dict(zip(self._open, told.tolist(), strict=True))

@@ -111,7 +111,7 @@ class Space(abc.ABC):
           int32 [n, d]; rows may repeat.
         """
         if n < 0:
-            raise checks.UsageError(checks.message("n >= 0 codes to sample", str(n), "give another n"))
+            raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
         return _run(self, "_sample", key, np.arange(first, first + n, dtype=np.uint32))
 
     def encode(self, codes: Int[Array, "*batch d"]) -> Float[Array, "*batch f"]:
@@ -199,8 +199,11 @@ class Space(abc.ABC):
             index = np.asarray(index, dtype=object)
             for i in index.ravel():
                 if not (isinstance(i, int | np.integer) and 0 <= i < self.size):
-                    expected = f"an index of {self.name}, an integer in 0..{self.size - 1}"
-                    raise checks.UsageError(checks.message(expected, str(i), "index() gives right ones"))
+                    raise checks.UsageError(
+                        expected=f"an index of {self.name}, an integer in 0..{self.size - 1}",
+                        got=str(i),
+                        remedy="index() gives right ones",
+                    )
         if self.size < DEVICE_INDEX:
             return _run(self, "_from_index", jnp.clip(jnp.asarray(index.astype(np.int32)), 0, self.size - 1))
         digits = (index[..., None] // np.array(self._weights, dtype=object)) % np.array(self._counts, dtype=object)
@@ -223,12 +226,14 @@ class Space(abc.ABC):
             raw = np.asarray(codes)
             raw = raw.astype(np.int64 if raw.dtype.kind in "iu" else np.float64)
         except (TypeError, ValueError, OverflowError) as error:
-            got = f"something else ({error})"
-            raise checks.UsageError(checks.message(self._shape(where), got, f"for example {self.example}")) from error
+            raise checks.UsageError(
+                expected=self._shape(where), got=f"something else ({error})", remedy=f"for example {self.example}"
+            ) from error
         raw = raw[None] if raw.ndim == 1 else raw.reshape(-1, raw.shape[-1]) if raw.ndim > 2 else raw
         if raw.ndim != 2 or raw.shape[-1] != self.length:
-            got = f"shape {np.shape(codes)}"
-            raise checks.UsageError(checks.message(self._shape(where), got, f"see {self.name}.position_names"))
+            raise checks.UsageError(
+                expected=self._shape(where), got=f"shape {np.shape(codes)}", remedy=f"see {self.name}.position_names"
+            )
         # Values beyond 1e9 are illegal in every space: clipping keeps the cast defined, NaN becomes illegal as well.
         rows = np.nan_to_num(np.clip(raw, -(10**9), 10**9), nan=-1e9).astype(np.int32)
         good = self._is_valid(rows) & (rows == raw).all(axis=-1)
@@ -236,7 +241,7 @@ class Space(abc.ABC):
             row = int(np.argmin(good))
             expected, got = self._fault(raw[row])
             raise checks.UsageError(
-                checks.message(f"in {where} {row}, {expected}", got, f"a right one: {self.example}")
+                expected=f"in {where} {row}, {expected}", got=got, remedy=f"a right one: {self.example}"
             )
         return rows
 
@@ -272,7 +277,7 @@ class Space(abc.ABC):
         """
         if self.size > ENUMERABLE:
             limit = f"a space of at most {ENUMERABLE} codes"
-            raise checks.UsageError(checks.message(limit, f"{self.name} with {self.size}", "use sample() instead"))
+            raise checks.UsageError(expected=limit, got=f"{self.name} with {self.size}", remedy="use sample() instead")
         return np.asarray(self.from_index(np.arange(self.size)))
 
     # The hooks get int32 codes [..., d] (traced or NumPy) and floating relaxed codes [..., f], already checked.
@@ -359,16 +364,21 @@ class Space(abc.ABC):
     def _codes(self, codes: Any) -> Array:
         codes = jnp.asarray(codes)
         if codes.ndim == 0 or codes.shape[-1] != self.length or not jnp.issubdtype(codes.dtype, jnp.integer):
-            got = f"{codes.dtype} {codes.shape}"
-            expected = f"integer codes of {self.name} [..., {self.length}]"
-            raise checks.UsageError(checks.message(expected, got, "use check() for codes from outside"))
+            raise checks.UsageError(
+                expected=f"integer codes of {self.name} [..., {self.length}]",
+                got=f"{codes.dtype} {codes.shape}",
+                remedy="use check() for codes from outside",
+            )
         return codes.astype(jnp.int32)
 
     def _relaxed(self, relaxed: Any) -> Array:
         relaxed = jnp.asarray(relaxed)
         if relaxed.ndim == 0 or relaxed.shape[-1] != self.features:
-            expected = f"relaxed codes of {self.name} [..., {self.features}]"
-            raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "encode() makes them"))
+            raise checks.UsageError(
+                expected=f"relaxed codes of {self.name} [..., {self.features}]",
+                got=f"shape {relaxed.shape}",
+                remedy="encode() makes them",
+            )
         return relaxed if jnp.issubdtype(relaxed.dtype, jnp.floating) else relaxed.astype(jnp.float32)
 
     def _shape(self, where: str) -> str:
@@ -382,7 +392,9 @@ class Space(abc.ABC):
 
     def _bad_string(self, text: str, why: str) -> checks.UsageError:
         return checks.UsageError(
-            checks.message(f"an architecture string of {self.name}", f"{text!r} {why}", f"a right one: {self.example}")
+            expected=f"an architecture string of {self.name}",
+            got=f"{text!r} {why}",
+            remedy=f"a right one: {self.example}",
         )
 
 

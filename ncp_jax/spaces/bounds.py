@@ -42,15 +42,21 @@ class Bounds:
     def __post_init__(self) -> None:
         space = self.space
         if len(self.values) != space.length:
-            expected = f"values for each of the {space.length} positions of {space.name}"
-            raise checks.UsageError(checks.message(expected, f"{len(self.values)}", "Bounds.of() fills in the others"))
+            raise checks.UsageError(
+                expected=f"values for each of the {space.length} positions of {space.name}",
+                got=f"{len(self.values)}",
+                remedy="Bounds.of() fills in the others",
+            )
         positions = zip(space.position_names, space.values, self.values, strict=True)
         self._keep(_legal_among(*position) for position in positions)
         if self._combinations is not None:
             if len(self._combinations) == 0:
                 left = "; ".join(f"{name} in {_listed(values)}" for name, values in self.to_json().items())
-                expected = f"bounds that leave a legal code of {space.name}"
-                raise checks.UsageError(checks.message(expected, f"none with {left}", "widen one of them"))
+                raise checks.UsageError(
+                    expected=f"bounds that leave a legal code of {space.name}",
+                    got=f"none with {left}",
+                    remedy="widen one of them",
+                )
             self._keep(tuple(np.unique(column).tolist()) for column in self._combinations.T)
 
     @classmethod
@@ -69,16 +75,22 @@ class Bounds:
             the wrong order, limits between which a position has no value, or that together leave no legal code.
         """
         if not isinstance(limits, Mapping):
-            expected = "bounds as a mapping of position to (low, high)"
-            raise checks.UsageError(checks.message(expected, repr(limits), 'try {"stage1.num_blocks": (1, 2)}'))
+            raise checks.UsageError(
+                expected="bounds as a mapping of position to (low, high)",
+                got=repr(limits),
+                remedy='try {"stage1.num_blocks": (1, 2)}',
+            )
         left = list(space.values)
         for key, ends in limits.items():
             low, high = _checked_ends(key, ends)
             for place in _places(space, key):
                 kept = tuple(value for value in left[place] if low <= value <= high)
                 if not kept:
-                    expected = f"{key!r} to leave {space.position_names[place]} some of {_listed(left[place])}"
-                    raise checks.UsageError(checks.message(expected, _interval(ends), "widen the bounds"))
+                    raise checks.UsageError(
+                        expected=f"{key!r} to leave {space.position_names[place]} some of {_listed(left[place])}",
+                        got=_interval(ends),
+                        remedy="widen the bounds",
+                    )
                 left[place] = kept
         return cls(space, tuple(left))
 
@@ -144,7 +156,7 @@ class Bounds:
           int32 [n, d]; rows may repeat.
         """
         if n < 0:
-            raise checks.UsageError(checks.message("n >= 0 codes to sample", str(n), "give another n"))
+            raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
         return _sample(self, key, np.arange(first, first + n, dtype=np.uint32))
 
     def _keep(self, values: Any) -> None:
@@ -223,12 +235,18 @@ def parse_bounds(texts: Sequence[str]) -> dict[str | int, Ends]:
         name, _, ends = (part.strip() for part in text.rpartition("="))
         found = re.fullmatch(r"(-?\d+)|(-?\d+)?\s*\.\.\s*(-?\d+)?", ends, re.ASCII)
         if not name or not found or not any(found.groups()):
-            expected = "NAME=LOW..HIGH, NAME=LOW.., NAME=..HIGH or NAME=VALUE with integers"
-            raise checks.UsageError(checks.message(expected, repr(text), "for example stage1.num_blocks=1..2"))
+            raise checks.UsageError(
+                expected="NAME=LOW..HIGH, NAME=LOW.., NAME=..HIGH or NAME=VALUE with integers",
+                got=repr(text),
+                remedy="for example stage1.num_blocks=1..2",
+            )
         key = int(name) if name.isascii() and name.isdigit() else name
         if key in limits:
-            expected = "each position or pattern once"
-            raise checks.UsageError(checks.message(expected, f"{name!r} again in {text!r}", "write both ends in one"))
+            raise checks.UsageError(
+                expected="each position or pattern once",
+                got=f"{name!r} again in {text!r}",
+                remedy="write both ends in one",
+            )
         value, low, high = (None if end is None else int(end) for end in found.groups())
         limits[key] = (low, high) if value is None else (value, value)
     return limits
@@ -239,8 +257,11 @@ def _places(space: Space, key: Any) -> list[int]:
     if isinstance(key, int | np.integer) and not isinstance(key, bool) and 0 <= key < space.length:
         return [int(key)]
     if not isinstance(key, str):
-        expected = f"a position of {space.name}: its name, a pattern, or a number 0..{space.length - 1}"
-        raise checks.UsageError(checks.message(expected, repr(key), "see position_names"))
+        raise checks.UsageError(
+            expected=f"a position of {space.name}: its name, a pattern, or a number 0..{space.length - 1}",
+            got=repr(key),
+            remedy="see position_names",
+        )
     pattern = key.lower().replace("[", "[[]")  # a bracket means itself: names have them
     met = [i for i, name in enumerate(space.position_names) if fnmatch.fnmatchcase(name.lower(), pattern)]
     return met or [space.position_names.index(checks.choose("position", key, space.position_names))]
@@ -249,11 +270,14 @@ def _places(space: Space, key: Any) -> list[int]:
 def _checked_ends(key: Any, ends: Any) -> tuple[float, float]:
     """Lowest and highest value, infinite where open."""
     if not isinstance(ends, tuple | list) or len(ends) != 2 or not all(map(_is_end, ends)):
-        expected = f"(low, high) for {key!r}, two integers or None"
-        raise checks.UsageError(checks.message(expected, repr(ends), "try (1, 2), or (None, 2) without a lower end"))
+        raise checks.UsageError(
+            expected=f"(low, high) for {key!r}, two integers or None",
+            got=repr(ends),
+            remedy="try (1, 2), or (None, 2) without a lower end",
+        )
     low, high = (-math.inf if ends[0] is None else ends[0]), (math.inf if ends[1] is None else ends[1])
     if low > high:
-        raise checks.UsageError(checks.message(f"low <= high for {key!r}", _interval(ends), "swap the two"))
+        raise checks.UsageError(expected=f"low <= high for {key!r}", got=_interval(ends), remedy="swap the two")
     return low, high
 
 
@@ -270,8 +294,11 @@ def _legal_among(name: str, legal: tuple[int, ...], some: Any) -> tuple[int, ...
     given = some if isinstance(some, tuple | list) else ()
     kept = tuple(value for value in legal if value in given)
     if not kept or any(value not in legal or isinstance(value, bool) for value in given):
-        expected = f"values of {name}, at least one of {_listed(legal)}"
-        raise checks.UsageError(checks.message(expected, repr(some), "leave out the others"))
+        raise checks.UsageError(
+            expected=f"values of {name}, at least one of {_listed(legal)}",
+            got=repr(some),
+            remedy="leave out the others",
+        )
     return kept
 
 

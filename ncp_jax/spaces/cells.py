@@ -140,8 +140,11 @@ def from_naslib(arch: Any) -> np.ndarray:
     arch = np.asarray(arch)
     legal = arch.ndim > 0 and arch.shape[-1] == len(EDGES) and np.isin(arch, np.arange(len(NASLIB_OPS))).all()
     if not legal:
-        expected = f"NASLib architectures [..., {len(EDGES)}] of operations 0..{len(NASLIB_OPS) - 1}"
-        raise checks.UsageError(checks.message(expected, f"{arch!r}", "give the tuples as NASLib stores them"))
+        raise checks.UsageError(
+            expected=f"NASLib architectures [..., {len(EDGES)}] of operations 0..{len(NASLIB_OPS) - 1}",
+            got=f"{arch!r}",
+            remedy="give the tuples as NASLib stores them",
+        )
     ops = np.array([NAS_BENCH_201_OPS.index(op) for op in NASLIB_OPS], dtype=np.int32)
     return ops[arch.astype(np.int32)][..., [NASLIB_EDGES.index(edge) for edge in EDGES]]
 
@@ -161,7 +164,10 @@ def from_ncp_onehot(embedding: Any) -> np.ndarray:
     embedding = np.asarray(embedding)
     blocks = embedding.reshape(*embedding.shape[:-1], -1, len(NCP_OPS)) if embedding.shape[-1:] == (30,) else None
     if blocks is None or not (((blocks == 1).sum(-1) == 1) & ((blocks != 0).sum(-1) == 1)).all():
-        expected = f"one-hot embeddings [..., 30], {len(EDGES)} blocks of {len(NCP_OPS)}"
-        raise checks.UsageError(checks.message(expected, f"{embedding!r}", "give the embeddings as published"))
+        raise checks.UsageError(
+            expected=f"one-hot embeddings [..., 30], {len(EDGES)} blocks of {len(NCP_OPS)}",
+            got=f"{embedding!r}",
+            remedy="give the embeddings as published",
+        )
     ops = np.array([NAS_BENCH_201_OPS.index(op) for op in NCP_OPS], dtype=np.int32)
     return ops[blocks.argmax(-1)]

@@ -21,8 +21,11 @@ def read_code(space: Space, text: str) -> np.ndarray:
     if len(parts) == 1:
         return space.from_string(text)
     if not all(part.removeprefix("-").isdecimal() and part.isascii() and len(part) < 12 for part in parts):
-        expected = f"a code of {space.name}, {space.length} integers with commas between them"
-        raise checks.UsageError(checks.message(expected, repr(text), f"or its string: {space.example}"))
+        raise checks.UsageError(
+            expected=f"a code of {space.name}, {space.length} integers with commas between them",
+            got=repr(text),
+            remedy=f"or its string: {space.example}",
+        )
     return space.check([int(part) for part in parts])[0]
 
 
@@ -46,13 +49,18 @@ def find_code(text: str, spaces: dict[str, Space]) -> tuple[Space, np.ndarray]:
         return fits[0]
     if fits:
         names = ", ".join(space.name for space, _ in fits)
-        raise checks.UsageError(checks.message("a code of one space", f"{text!r}, a code of {names}", "give --space"))
+        raise checks.UsageError(
+            expected="a code of one space", got=f"{text!r}, a code of {names}", remedy="give --space"
+        )
     if "," in text:
         lengths = ", ".join(f"{space.length} of {space.name}" for space in spaces.values())
-        expected = f"a code's integers with commas between them ({lengths})"
-        raise checks.UsageError(checks.message(expected, repr(text), "with --space the error says what is wrong"))
+        raise checks.UsageError(
+            expected=f"a code's integers with commas between them ({lengths})",
+            got=repr(text),
+            remedy="with --space the error says what is wrong",
+        )
     for mark, name in _MARKS:
         if mark in text and name in spaces:
             spaces[name].from_string(text)  # raises: the error of the space that the text was meant for
     examples = "; ".join(space.example for space in spaces.values())
-    raise checks.UsageError(checks.message("an architecture string", repr(text), f"right ones: {examples}"))
+    raise checks.UsageError(expected="an architecture string", got=repr(text), remedy=f"right ones: {examples}")

@@ -69,14 +69,18 @@ class StudyFolder:
         try:
             self._held.enter_context(lock(self.folder / f".share-{self.path.stem}.lock", wait=False))
         except BlockingIOError as error:
-            got = f"one that is at work on share {shard[0]}/{shard[1]} in {folder}"
-            remedy = "wait for it, or let another number of shares do what is left"
-            raise checks.UsageError(checks.message("no other process on this share", got, remedy)) from error
+            raise checks.UsageError(
+                expected="no other process on this share",
+                got=f"one that is at work on share {shard[0]}/{shard[1]} in {folder}",
+                remedy="wait for it, or let another number of shares do what is left",
+            ) from error
         with lock(self.folder / ".lock"):
             if not resume and any(self._of_another_run(path, shard[1]) for path in self.files()):
-                expected = f"a folder without records for --out {folder}"
-                remedy = "add --resume or choose another --out"
-                raise checks.UsageError(checks.message(expected, "one with records", remedy))
+                raise checks.UsageError(
+                    expected=f"a folder without records for --out {folder}",
+                    got="one with records",
+                    remedy="add --resume or choose another --out",
+                )
             study = describe_study(self.plan, versions)
             if not _is_this_study(folder, study):
                 self._look()  # before the folder is ours: records without a study may be somebody else's
@@ -220,8 +224,11 @@ class StudyFolder:
                 if record is None:
                     bad = end if bad is None else bad
                 elif bad is not None:
-                    expected, got = f"records of this study in {path}", f"something else at byte {bad}"
-                    raise checks.DataError(checks.message(expected, got, "remove that line or choose another --out"))
+                    raise checks.DataError(
+                        expected=f"records of this study in {path}",
+                        got=f"something else at byte {bad}",
+                        remedy="remove that line or choose another --out",
+                    )
                 else:
                     self._places[self._check(record, path)] = path, end
                     offset = end + len(line)
@@ -235,11 +242,15 @@ class StudyFolder:
             key = record["benchmark"], record["method"], record["seed"]
             number, cell = self._number(*key), record["cell"]
         except (KeyError, TypeError) as error:
-            got = f"something else ({type(error).__name__}: {error})"
-            raise checks.DataError(checks.message(expected, got, remedy)) from error
+            raise checks.DataError(
+                expected=expected, got=f"something else ({type(error).__name__}: {error})", remedy=remedy
+            ) from error
         if cell != self._cell(*key):
-            got = f"a run of another one ({record['method']}, seed {record['seed']})"
-            raise checks.DataError(checks.message(expected, got, remedy))
+            raise checks.DataError(
+                expected=expected,
+                got=f"a run of another one ({record['method']}, seed {record['seed']})",
+                remedy=remedy,
+            )
         return number
 
     def _drop_cut_line(self) -> None:
@@ -310,13 +321,15 @@ def _is_this_study(folder: str | Path, new: Record) -> bool:
     try:
         old = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        got = f"something else ({error})"
-        raise checks.DataError(checks.message(f"JSON in {path}", got, "choose another --out")) from error
+        raise checks.DataError(
+            expected=f"JSON in {path}", got=f"something else ({error})", remedy="choose another --out"
+        ) from error
     differences = list(_differences(_without_paths(old), _without_paths(new)))
     if differences:
         shown = "; ".join(differences[:6]) + ("; …" if len(differences) > 6 else "")
-        got = f"another study ({shown})"
-        raise checks.UsageError(checks.message(f"{folder} to hold this study", got, "choose another --out"))
+        raise checks.UsageError(
+            expected=f"{folder} to hold this study", got=f"another study ({shown})", remedy="choose another --out"
+        )
     return True
 
 

@@ -57,8 +57,11 @@ class Grid:
             _whole(name, getattr(self, name), 1)
         _whole("first_seed", self.first_seed, 0)
         if self.first_seed + self.seeds > 2**31:
-            got = f"{self.seeds} from {self.first_seed} on"
-            raise checks.UsageError(checks.message("seeds below 2**31", got, "begin lower or take fewer"))
+            raise checks.UsageError(
+                expected="seeds below 2**31",
+                got=f"{self.seeds} from {self.first_seed} on",
+                remedy="begin lower or take fewer",
+            )
         # Equal grids are equal in JSON too: one spelling, one type.
         object.__setattr__(self, "repeats", checks.choose("repeats", self.repeats, REPEATS))
         if self.seconds is not None:
@@ -66,7 +69,7 @@ class Grid:
             object.__setattr__(self, "seconds", float(self.seconds))
         if not self.searchers or not self.benchmarks:
             missing = "searcher" if not self.searchers else "benchmark"
-            raise checks.UsageError(checks.message(f"at least one {missing}", "none", f"add one to {missing}s"))
+            raise checks.UsageError(expected=f"at least one {missing}", got="none", remedy=f"add one to {missing}s")
 
     def methods(self) -> dict[str, tuple[str, Settings]]:
         """Label → (searcher, settings given), in the grid's order.
@@ -86,8 +89,9 @@ class Grid:
                 same = (name, repr(make_method(name, settings).settings()))
                 if label in found or same in seen:
                     twin = seen.get(same, label)
-                    expected = "methods that differ"
-                    raise checks.UsageError(checks.message(expected, f"{label!r}, the same as {twin!r}", "drop one"))
+                    raise checks.UsageError(
+                        expected="methods that differ", got=f"{label!r}, the same as {twin!r}", remedy="drop one"
+                    )
                 found[label], seen[same] = (name, settings), label
         return found
 
@@ -128,11 +132,11 @@ def read_grid(path: str | Path) -> Grid:
     """
     file = Path(path)
     if not file.is_file():
-        raise FileNotFoundError(checks.message("a grid", f"no file {file}", "write one, see docs/studies.md"))
+        raise checks.MissingError(expected="a grid", got=f"no file {file}", remedy="write one, see docs/studies.md")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise checks.DataError(checks.message(f"TOML in {file}", f"something else ({error})", "mend it")) from error
+        raise checks.DataError(expected=f"TOML in {file}", got=f"something else ({error})", remedy="mend it") from error
     return grid_of(content, file.parent)
 
 
@@ -142,19 +146,23 @@ def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
     given = {checks.choose("key of a grid", key, fields): value for key, value in content.items()}
     for key in ("searchers", "benchmarks"):
         if key not in given:
-            raise checks.UsageError(checks.message(f"{key} in the grid", "none", "see docs/studies.md"))
+            raise checks.UsageError(expected=f"{key} in the grid", got="none", remedy="see docs/studies.md")
     searchers = given["searchers"]
     if not isinstance(searchers, Mapping):
-        got = repr(searchers)
-        raise checks.UsageError(checks.message("a table for each searcher", got, "write [searchers.evolution]"))
+        raise checks.UsageError(
+            expected="a table for each searcher", got=repr(searchers), remedy="write [searchers.evolution]"
+        )
     alternatives = {name: list(s) if isinstance(s, list) else [s] for name, s in searchers.items()}
     for name, settings in alternatives.items():
         if not settings or not all(isinstance(s, Mapping) for s in settings):
-            expected = f"a table of settings for {name}"
-            raise checks.UsageError(checks.message(expected, repr(searchers[name]), f"write [searchers.{name}]"))
+            raise checks.UsageError(
+                expected=f"a table of settings for {name}",
+                got=repr(searchers[name]),
+                remedy=f"write [searchers.{name}]",
+            )
     benchmarks = given["benchmarks"]
     if not isinstance(benchmarks, list) or not all(isinstance(b, str) for b in benchmarks):
-        raise checks.UsageError(checks.message("a list of benchmarks", repr(benchmarks), 'write ["nas-bench-201"]'))
+        raise checks.UsageError(expected="a list of benchmarks", got=repr(benchmarks), remedy='write ["nas-bench-201"]')
     tables = _own_tables(given.get("tables", {}), folder)
     return Grid(**{**given, "searchers": alternatives, "benchmarks": tuple(benchmarks), "tables": tables})
 
@@ -162,13 +170,14 @@ def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
 def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
     """The user's own tables, their paths as seen from here."""
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
-        raise checks.UsageError(checks.message("a table for each of tables", repr(tables), "write [tables.NAME]"))
+        raise checks.UsageError(expected="a table for each of tables", got=repr(tables), remedy="write [tables.NAME]")
     found = {name: dict(table) for name, table in tables.items()}
     for name, table in found.items():
         for key in ("path", "space", "architecture"):
             if not isinstance(table.get(key, ""), str):
-                expected = f"text for {key} of table {name}"
-                raise checks.UsageError(checks.message(expected, repr(table[key]), "write it in quotes"))
+                raise checks.UsageError(
+                    expected=f"text for {key} of table {name}", got=repr(table[key]), remedy="write it in quotes"
+                )
         if folder is not None and "path" in table:
             table["path"] = str(folder / table["path"])
     return found
@@ -179,7 +188,9 @@ def _combinations(settings: Settings) -> list[Settings]:
     lists = [value if isinstance(value, list) else [value] for value in settings.values()]
     for key, values in zip(settings, lists, strict=True):
         if not values:
-            raise checks.UsageError(checks.message(f"a value for {key}", "an empty list", "list one or drop the key"))
+            raise checks.UsageError(
+                expected=f"a value for {key}", got="an empty list", remedy="list one or drop the key"
+            )
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*lists)]
 
 
@@ -204,12 +215,15 @@ def _from_csv(name: str, arguments: Settings) -> Table:
     given = {checks.choose(f"key of table {name}", key, legal): value for key, value in arguments.items()}
     for key in ("path", "space"):
         if key not in given:
-            raise checks.UsageError(checks.message(f"{key} of table {name}", "none", f"add it to [tables.{name}]"))
+            raise checks.UsageError(expected=f"{key} of table {name}", got="none", remedy=f"add it to [tables.{name}]")
     for key in ("maximize", "minimize", "test"):
         columns = given.get(key, [])
         if not isinstance(columns, list | tuple) or not all(isinstance(column, str) for column in columns):
-            expected = f"a list of columns for {key} of table {name}"
-            raise checks.UsageError(checks.message(expected, repr(columns), f'write {key} = ["NAME"]'))
+            raise checks.UsageError(
+                expected=f"a list of columns for {key} of table {name}",
+                got=repr(columns),
+                remedy=f'write {key} = ["NAME"]',
+            )
     tested = given.pop("test", ())
     table = Table.from_csv(given.pop("path"), **given)
     tested = {table.metric(column).name for column in tested}
@@ -220,5 +234,6 @@ def _from_csv(name: str, arguments: Settings) -> Table:
 
 def _whole(name: str, value: Any, least: int) -> None:
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
-        expected = f"{name} to be an integer in {least}..{MOST}"
-        raise checks.UsageError(checks.message(expected, repr(value), f"give another {name}"))
+        raise checks.UsageError(
+            expected=f"{name} to be an integer in {least}..{MOST}", got=repr(value), remedy=f"give another {name}"
+        )

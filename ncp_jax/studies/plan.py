@@ -189,11 +189,10 @@ def _lanes(
     memory = _memory(memory_mb)
     each = run_bytes(method, candidates, view)
     if memory < each:
-        remedy = "allow more memory or a smaller budget of queries"
         raise checks.UsageError(
-            checks.message(
-                f"at least {each / 1e6:.3g} MB for one run of {method.name}", f"{memory / 1e6:.3g} MB", remedy
-            )
+            expected=f"at least {each / 1e6:.3g} MB for one run of {method.name}",
+            got=f"{memory / 1e6:.3g} MB",
+            remedy="allow more memory or a smaller budget of queries",
         )
     most = MOST_LANES if jax.default_backend() == "cpu" else MOST_LANES_ELSEWHERE
     return int(min(memory // each, most, method.lanes(candidates, view.budget), -(-runs // devices)))

@@ -129,8 +129,9 @@ def _find_devices(count: int | None) -> list[jax.Device]:
     if count is None:
         return devices
     if not 1 <= count <= len(devices):
-        got = f"{count}"
-        raise checks.UsageError(checks.message(f"1..{len(devices)} devices", got, "this process has no more"))
+        raise checks.UsageError(
+            expected=f"1..{len(devices)} devices", got=f"{count}", remedy="this process has no more"
+        )
     return devices[:count]
 
 

@@ -36,7 +36,9 @@ class Checkpoints:
             if keys:
                 differences = "; ".join(f"{k}: {old.get(k)} there, {signature.get(k)} now" for k in keys)
                 raise checks.UsageError(
-                    checks.message(f"checkpoints of this training in {folder}", differences, "choose another folder")
+                    expected=f"checkpoints of this training in {folder}",
+                    got=differences,
+                    remedy="choose another folder",
                 )
         else:
             atomic_write(path, json.dumps(signature, indent=1).encode())
@@ -61,11 +63,9 @@ class Checkpoints:
                 found = manager.restore(segment, args=ocp.args.StandardRestore(abstract))
             except Exception as error:  # Orbax raises what its many readers raise
                 raise checks.DataError(
-                    checks.message(
-                        f"a whole training state in {self.folder / f'chunk-{chunk:04d}'}",
-                        f"a damaged one ({type(error).__name__})",
-                        "delete the folder and train anew",
-                    )
+                    expected=f"a whole training state in {self.folder / f'chunk-{chunk:04d}'}",
+                    got=f"a damaged one ({type(error).__name__})",
+                    remedy="delete the folder and train anew",
                 ) from error
             return segment, jax.tree.unflatten(structure, [found[str(i)] for i in range(len(leaves))])
 
@@ -90,5 +90,5 @@ def _read_signature(path: Path) -> dict[str, Any]:
     except ValueError as error:
         got = f"something else ({error})"
     raise checks.DataError(
-        checks.message(f"the description of a training in {path}", got, "delete the folder and train anew")
+        expected=f"the description of a training in {path}", got=got, remedy="delete the folder and train anew"
     )

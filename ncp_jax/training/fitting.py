@@ -80,9 +80,9 @@ def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[lis
             seen.add(metric.task)
     if not main:
         raise checks.UsageError(
-            checks.message(
-                f"quality metrics{f' of task {task!r}' if task else ''}", "none", "check the table's metrics"
-            )
+            expected=f"quality metrics{f' of task {task!r}' if task else ''}",
+            got="none",
+            remedy="check the table's metrics",
         )
     return main, others, costs
 
@@ -116,7 +116,9 @@ class Fitted:
         rows = self.columns.indices[chosen]
         if len(chosen) == 0 or (rows != rows[0]).any():
             raise checks.UsageError(
-                checks.message("runs that learned the same columns", f"runs {list(runs)}", "make one ensemble a task")
+                expected="runs that learned the same columns",
+                got=f"runs {list(runs)}",
+                remedy="make one ensemble a task",
             )
         params, scales = jax.tree.map(lambda a: a[jnp.asarray(chosen)], (self.params, self.scales))
         f = self.program.features
@@ -178,7 +180,7 @@ def fit(
       UsageError: unknown recipe, fewer than one member, too few rows.
     """
     if not isinstance(members, int) or members < 1:
-        raise checks.UsageError(checks.message("members to be an integer >= 1", repr(members), "try members=8"))
+        raise checks.UsageError(expected="members to be an integer >= 1", got=repr(members), remedy="try members=8")
     mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
     recipe = get_recipe(recipe)
     if DECAY_FOLDS * 2 <= mask.sum() < recipe.decay_rows:
@@ -263,9 +265,9 @@ def fit_many(
     columns = columns or Columns.whole(table.metrics, len(train))
     if len(keys) != len(train) or len(columns.indices) != len(train):
         raise checks.UsageError(
-            checks.message(
-                f"{len(train)} keys and columns, one a run", f"{len(keys)} and {len(columns.indices)}", "match them"
-            )
+            expected=f"{len(train)} keys and columns, one a run",
+            got=f"{len(keys)} and {len(columns.indices)}",
+            remedy="match them",
         )
     space = get_space(table.space)
     if settings.log and min(map(min, space.values)) < 1:
@@ -298,22 +300,20 @@ def _report(progress: Progress, before: int, total: int, done: int) -> None:
 def _check_masks(train: np.ndarray, n: int, recipe: Recipe) -> int:
     if train.ndim != 2 or train.shape[1] != n or len(train) == 0:
         raise checks.UsageError(
-            checks.message(
-                f"train as booleans [runs, {n}]", f"shape {list(train.shape)}", "give one row of flags a run"
-            )
+            expected=f"train as booleans [runs, {n}]",
+            got=f"shape {list(train.shape)}",
+            remedy="give one row of flags a run",
         )
     counts = train.sum(axis=1)
     if counts.min() < 2:
         raise checks.UsageError(
-            checks.message("at least 2 architectures to learn from", str(int(counts.min())), "give more rows")
+            expected="at least 2 architectures to learn from", got=str(int(counts.min())), remedy="give more rows"
         )
     if counts.max() - counts.min() >= recipe.batch:
         raise checks.UsageError(
-            checks.message(
-                f"runs whose training rows differ by less than a batch ({recipe.batch})",
-                f"{int(counts.min())} to {int(counts.max())}",
-                "call once for each size",
-            )
+            expected=f"runs whose training rows differ by less than a batch ({recipe.batch})",
+            got=f"{int(counts.min())} to {int(counts.max())}",
+            remedy="call once for each size",
         )
     return int(counts.min())
 

@@ -126,12 +126,15 @@ def fit_relations(
     """
     n, runs, tasks = inputs.nodes.shape[0], rows.shape[0], values.shape[-1]
     if rows.ndim != 2 or values.shape[:2] != rows.shape or rows.max(initial=-1) >= n:
-        expected, got = "rows [r, b] below n and values [r, b, t]", f"{list(rows.shape)} and {list(values.shape)}"
-        raise checks.UsageError(checks.message(expected, got, "give the values of the rows asked"))
+        raise checks.UsageError(
+            expected="rows [r, b] below n and values [r, b, t]",
+            got=f"{list(rows.shape)} and {list(values.shape)}",
+            remedy="give the values of the rows asked",
+        )
     known = (rows >= 0)[..., None] & np.isfinite(values)
     if known.sum(axis=1).min() < 2:
         raise checks.UsageError(
-            checks.message("two measured architectures or more", str(int(known.sum(axis=1).min())), "query more")
+            expected="two measured architectures or more", got=str(int(known.sum(axis=1).min())), remedy="query more"
         )
     if evidence is None:
         evidence = jnp.zeros((1, n, 0), jnp.float32)

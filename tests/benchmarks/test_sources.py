@@ -108,7 +108,7 @@ def test_one_place_unpickles_and_one_uses_the_network() -> None:
             assert not found & unpickling, name
         assert not found & network, name
         if "pooch" in found:
-            assert name in ("benchmarks/fetch.py", "benchmarks/store.py")  # the latter: the platform's cache folder
+            assert name in ("benchmarks/fetch.py", "files.py")  # the latter: the platform's cache folder
 
 
 def test_importing_reads_no_data_and_loads_no_network_code(tmp_path: Path) -> None:

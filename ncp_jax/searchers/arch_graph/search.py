@@ -57,9 +57,11 @@ class ArchGraphConfig:
         checks.choose("ranking", self.ranking, RANKINGS)
         for name in ("first", "batch", "shortlist"):
             if getattr(self, name) < (2 if name == "first" else 1):
-                raise checks.UsageError(checks.message(f"a larger {name}", str(getattr(self, name)), f"raise {name}"))
+                raise checks.UsageError(
+                    expected=f"a larger {name}", got=str(getattr(self, name)), remedy=f"raise {name}"
+                )
         if not 0.5 <= self.trust < 1:
-            raise checks.UsageError(checks.message("0.5 <= trust < 1", str(self.trust), "try 0.55"))
+            raise checks.UsageError(expected="0.5 <= trust < 1", got=str(self.trust), remedy="try 0.55")
         checks.positive("optimism", self.optimism, zero=True)
         checks.positive("hedge", self.hedge, zero=True)
 
@@ -124,15 +126,17 @@ def run_arch_graph(
     config = config or ArchGraphConfig()
     runs, budget, n = len(guards[0].remaining), guards[0].budget, len(guards[0].codes)
     if any((len(g.remaining), g.budget, len(g.codes)) != (runs, budget, n) for g in guards):
-        raise checks.UsageError(checks.message("guards of one shape", "different ones", "search them one by one"))
+        raise checks.UsageError(expected="guards of one shape", got="different ones", remedy="search them one by one")
     if budget < 2:
-        raise checks.UsageError(checks.message("a budget of 2 or more", str(budget), "relations need pairs"))
+        raise checks.UsageError(expected="a budget of 2 or more", got=str(budget), remedy="relations need pairs")
     evidence = None if sources is None else sources.evidence
     which = _variants(evidence, len(guards), runs)
     # The same seeds for every target: their runs start alike, and differences between targets are paired.
     own = np.arange(runs) if numbers is None else np.asarray(numbers)
     if own.shape != (runs,):
-        raise checks.UsageError(checks.message(f"{runs} numbers of runs", f"{own.size}", "number every run of a guard"))
+        raise checks.UsageError(
+            expected=f"{runs} numbers of runs", got=f"{own.size}", remedy="number every run of a guard"
+        )
     seeds = np.tile(np.stack([np.full(runs, seed), own], axis=1), (len(guards), 1))
     favourites = None if evidence is None else _favourites(evidence)
     opening = _opening(favourites, which, n, min(config.first, budget), seeds=seeds)

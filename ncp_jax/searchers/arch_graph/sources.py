@@ -39,16 +39,25 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
     columns, sought = [], np.asarray(target.oriented(target.main.name))
     for source in sources:
         if source.space != target.space:
-            expected, got = f"sources in {target.space}", f"{source.name} in {source.space}"
-            raise checks.UsageError(checks.message(expected, got, "relations carry over within one space"))
+            raise checks.UsageError(
+                expected=f"sources in {target.space}",
+                got=f"{source.name} in {source.space}",
+                remedy="relations carry over within one space",
+            )
         rows = np.asarray(source.rows(target.codes))
         if (rows < 0).all():
-            expected, got = f"architectures of {target.name} in {source.name}", "none that both have"
-            raise checks.DataError(checks.message(expected, got, "choose sources measured on the same architectures"))
+            raise checks.DataError(
+                expected=f"architectures of {target.name} in {source.name}",
+                got="none that both have",
+                remedy="choose sources measured on the same architectures",
+            )
         shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
         if shared.sum() > 1 and np.array_equal(values[rows[shared]], sought[shared]):
-            remedy = "leave it out: the target is what is sought"
-            raise checks.UsageError(checks.message("sources other than the target", source.name, remedy))
+            raise checks.UsageError(
+                expected="sources other than the target",
+                got=source.name,
+                remedy="leave it out: the target is what is sought",
+            )
         columns.append(np.where(shared, values[np.maximum(rows, 0)], np.nan))
     return np.asarray(columns, np.float32).reshape(len(columns), len(target))
 
@@ -90,8 +99,11 @@ def sampled_values(
     """
     shared = np.flatnonzero(np.isfinite(values).all(axis=0))
     if not 2 <= budget <= len(shared):
-        expected = f"a source budget from 2 to the {len(shared)} architectures that all sources have"
-        raise checks.UsageError(checks.message(expected, str(budget), "choose another one, or use all"))
+        raise checks.UsageError(
+            expected=f"a source budget from 2 to the {len(shared)} architectures that all sources have",
+            got=str(budget),
+            remedy="choose another one, or use all",
+        )
     rows = [np.random.default_rng([seed, run]).choice(shared, budget, replace=False) for run in range(runs)]
     chosen = np.stack(rows).astype(np.int32)
     return chosen, values.T[chosen]
@@ -153,5 +165,5 @@ def read_source_budget(text: str) -> int | None:
     if text.lower() == "all":
         return None
     if not text.isdigit() or int(text) < 2:
-        raise checks.UsageError(checks.message("--source-budget all or a number from 2", repr(text), "try 50"))
+        raise checks.UsageError(expected="--source-budget all or a number from 2", got=repr(text), remedy="try 50")
     return int(text)

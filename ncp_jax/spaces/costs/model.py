@@ -117,6 +117,9 @@ def floating(space: Space, relaxed: Any) -> Array:
     """Relaxed codes [..., f] in their floating type, float32 for integers; UsageError for a wrong shape."""
     relaxed = jnp.asarray(relaxed)
     if relaxed.ndim == 0 or relaxed.shape[-1] != space.features:
-        expected = f"codes of {space.name} [..., {space.features}]"
-        raise checks.UsageError(checks.message(expected, f"shape {relaxed.shape}", "give all positions of each code"))
+        raise checks.UsageError(
+            expected=f"codes of {space.name} [..., {space.features}]",
+            got=f"shape {relaxed.shape}",
+            remedy="give all positions of each code",
+        )
     return relaxed if jnp.issubdtype(relaxed.dtype, jnp.floating) else relaxed.astype(jnp.float32)

@@ -47,7 +47,7 @@ class TrainConfig:
         for name in ("epochs", "steps", "batch"):
             value = getattr(self, name)
             if not isinstance(value, int) or value < 1:
-                raise checks.UsageError(checks.message(f"{name}, an integer >= 1", repr(value), "see TrainConfig"))
+                raise checks.UsageError(expected=f"{name}, an integer >= 1", got=repr(value), remedy="see TrainConfig")
         checks.positive("memory", self.memory, zero=True)
         checks.positive("decay", self.decay, zero=True)
 

@@ -72,9 +72,10 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        remedy = 'pip install "ncp-jax[benchmark]"'
         raise checks.UsageError(
-            checks.message("scikit-learn, which has the digits", "none installed", remedy)
+            expected="scikit-learn, which has the digits",
+            got="none installed",
+            remedy='pip install "ncp-jax[benchmark]"',
         ) from error
     found = load_digits()
     return np.asarray(found.images / 16, np.float32), np.asarray(found.target, np.int32)

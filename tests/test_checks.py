@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import pickle
+
+import numpy as np
+import pytest
+
+from ncp_jax import checks
+
+
+@pytest.mark.parametrize("kind", [checks.UsageError, checks.DataError, checks.MissingError])
+def test_an_error_says_what_was_expected_found_and_to_do(kind: type[Exception]) -> None:
+    error = kind(expected="a budget of 2 or more", got="1", remedy="give a larger --budget")  # type: ignore[call-arg]
+    assert str(error) == "expected a budget of 2 or more, got 1; give a larger --budget"
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert str(kind("the whole text")) == "the whole text"
+
+
+def test_kinds_of_errors() -> None:
+    assert issubclass(checks.UsageError, ValueError)
+    assert issubclass(checks.DataError, ValueError)
+    assert issubclass(checks.MissingError, FileNotFoundError)
+
+
+@pytest.mark.parametrize("value", [1, 5, np.int32(3)])
+def test_integers_in_range(value: object) -> None:
+    found = checks.integer("n", value, least=1, most=5)
+    assert found == value
+    assert type(found) is int
+
+
+@pytest.mark.parametrize("value", [0, 6, 1.0, True, "3", None, np.nan])
+def test_integers_out_of_range_and_other_things(value: object) -> None:
+    with pytest.raises(checks.UsageError, match=r"expected n to be an integer in 1\.\.5, got .*; give another n"):
+        checks.integer("n", value, least=1, most=5)
+    if value != 6:
+        with pytest.raises(checks.UsageError, match=r"n to be an integer 1 or more, got .*; take more"):
+            checks.integer("n", value, least=1, remedy="take more")
+
+
+def test_zero_is_a_limit_too() -> None:
+    with pytest.raises(checks.UsageError, match=r"in -3\.\.0, got 1"):
+        checks.integer("n", 1, least=-3, most=0)
