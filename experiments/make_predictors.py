@@ -1,9 +1,9 @@
-"""Trains the predictors that ship in benchmarks_data/ from the real tables.
+"""Trains the predictors that ship in benchmarks_data/ on the published tables.
 
     python experiments/train_predictors.py --folds 5 --seeds 3 --out out/train_predictors
     python experiments/make_predictors.py --quality out/train_predictors/summary.json --out benchmarks_data/predictors
 
-The quality that the card states is the cross-validated one: the shipped networks have seen all rows.
+The card states the cross-validated quality, since the shipped networks are trained on all rows.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      quality: summary.json of train_predictors.py.
-      members: networks in the ensemble.
+      quality: summary.json of train_predictors.py, whose tau goes into the card.
+      members: number of networks in the ensemble.
     """
 
     quality: Path | None = None
@@ -34,15 +34,20 @@ class Config(ExperimentConfig):
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains the joint ensemble on all rows and writes nas-bench-mr.npz with its card; returns the card."""
+    """Trains the joint ensemble on all rows, writes it and its card, returns the card.
+
+    The files are nas-bench-mr.npz and .json; a smoke run without that table writes digits.npz and .json.
+    """
     import jax
+    from harness.tables import joint_table
 
     from ncp_jax import fit, load_table, save_predictor
+    from ncp_jax.benchmarks.catalogue import JOINT
     from ncp_jax.records.journal import write_json
     from ncp_jax.records.run_card import run_card
     from ncp_jax.training import get_recipe
 
-    table = load_table("nas-bench-mr")
+    table = joint_table() if config.smoke else load_table(JOINT)
     recipe, members = get_recipe("ensemble"), config.members
     if config.smoke:
         table, members = table.select(np.arange(200)), 2
@@ -60,7 +65,7 @@ def run(config: Config) -> dict[str, Any]:
     with ProgressBar("training") as bar:
         predictor = fit(table, recipe=recipe, members=members, key=jax.random.key(0), progress=bar)
     card = {
-        "what": "joint predictor of all NAS-Bench-MR tasks",
+        "what": f"joint predictor of all {'NAS-Bench-MR' if table.name == JOINT else table.name} tasks",
         "trained_on": {"table": table.name, "rows": len(table), "files": dict(table.hashes)},
         "recipe": recipe.to_json(),
         "members": members,
@@ -69,8 +74,8 @@ def run(config: Config) -> dict[str, Any]:
         "tau_means": "Kendall tau of the ensemble on unseen folds, 5-fold cross-validation, mean over seeds",
         **run_card(),
     }
-    path = save_predictor(config.out / "nas-bench-mr.npz", predictor, card=card, half=True)
-    write_json(config.out / "nas-bench-mr.json", card)
+    path = save_predictor(config.out / f"{table.name}.npz", predictor, card=card, half=True)
+    write_json(config.out / f"{table.name}.json", card)
     print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return card
 

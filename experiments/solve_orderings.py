@@ -1,8 +1,9 @@
-"""The ordering solver on a folder of matrices: weight, bound, seconds, and the gap to best known weights.
+"""Runs the ordering solver on a folder of matrices: weights, bounds, seconds, and gaps to the best known weights.
 
     python experiments/solve_orderings.py --folder lolib/io --time-limit 10 --out out/orderings
 
-A file ``FOLDER_best_known.txt`` beside the folder (name and weight a line) is read where there is one.
+Best known weights are read from ``FOLDER_best_known.txt`` beside the folder, if there is such a file: one name and
+weight per line.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax import checks
 from ncp_jax.console import ProgressBar
@@ -23,9 +24,9 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      folder: LOLIB text, .npy or .csv files; --smoke makes its own matrices.
-      time_limit: seconds a matrix.
-      limit: only the first so many files, in the order of their names; all without it.
+      folder: folder of LOLIB text, .npy or .csv files; --smoke alone draws random matrices.
+      time_limit: seconds per matrix.
+      limit: number of files to solve, in the order of their names; all by default.
     """
 
     folder: Path | None = None
@@ -35,11 +36,10 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Orders every (seed, file), writes records and summary.json, returns the summary."""
-    from orderings.order_benchmark import best_known, load_folder, overview, random_matrices
+    from orderings.order_benchmark import Solved, best_known, load_folder, random_matrices, summarise_solved
 
     from ncp_jax.ordering import order
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.records.journal import Records
 
     checks.positive("--time-limit", config.time_limit, zero=True)
     if config.folder is None and not config.smoke:
@@ -52,7 +52,7 @@ def run(config: Config) -> dict[str, Any]:
         time_limit = config.time_limit
     names = sorted(matrices)[: config.limit]
     records = Records(config.out, config.settings(), resume=config.resume)
-    order(np.eye(15), time_limit=0)  # compiled code is loaded before the first measurement
+    order(np.eye(15), time_limit=0)  # loads the compiled code before the first measurement
 
     with ProgressBar("matrices") as bar:
         for seed in range(config.seeds):
@@ -65,15 +65,14 @@ def run(config: Config) -> dict[str, Any]:
                     records.add(cell, {**found.to_json(), "best_known": best, "gap_to_best_known": gap})
                 bar(len(records), config.seeds * len(names))
 
-    summary = {**overview([record["results"] for record in records]), "config": config.settings(), **run_card()}
-    write_json(config.out / "summary.json", summary)
+    totals = summarise_solved([Solved.from_json(record["results"]) for record in records])
     print(
-        f"{summary['optimal']} of {summary['matrices']} proven optimal, "
-        f"mean gap to the bound {summary['mean_gap']:.4%}, at most {summary['max_seconds']:.2f} s"
+        f"{totals.optimal} of {totals.matrices} proven optimal, "
+        f"mean gap to the bound {totals.mean_gap:.4%}, at most {totals.max_seconds:.2f} s"
     )
-    if summary["mean_gap_to_best_known"] is not None:
-        print(f"mean gap to the best known {summary['mean_gap_to_best_known']:.4%}")
-    return summary
+    if totals.mean_gap_to_best_known is not None:
+        print(f"mean gap to the best known {totals.mean_gap_to_best_known:.4%}")
+    return write_summary(config.out, "solve_orderings", totals.to_json(), config.settings())
 
 
 if __name__ == "__main__":

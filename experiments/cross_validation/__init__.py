@@ -1,1 +1,1 @@
-"""Kendall's tau of predictors on architectures that they have not seen."""
+"""Support of train_predictors.py: k-fold cross-validation of predictors."""

@@ -1,7 +1,8 @@
-"""How well predictors rank architectures that they have not seen: k-fold cross-validation with Kendall's tau."""
+"""Cross-validates predictors: Kendall's tau on architectures that they were not trained on."""
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,10 @@ from ncp_jax.types import Bool
 
 
 def fold_masks(rows: int, folds: int, seed: int) -> Bool[np.ndarray, "k n"]:
-    """Returns which rows each fold trains on: all but a k-th part, drawn at random; the parts are disjoint.
+    """Returns the training rows of each fold: all but a random k-th of the rows. The left-out parts are disjoint.
 
     Raises:
-      UsageError: fewer than two folds, or more than rows.
+      UsageError: fewer than two folds, or more than half as many as there are rows.
     """
     if not 2 <= folds <= rows // 2:
         raise checks.UsageError(expected=f"2 to {rows // 2} folds", got=str(folds), remedy="try 5")
@@ -32,6 +33,31 @@ def fold_masks(rows: int, folds: int, seed: int) -> Bool[np.ndarray, "k n"]:
     for fold, part in enumerate(np.array_split(np.random.default_rng((0xF01D, seed)).permutation(rows), folds)):
         masks[fold, part] = False
     return masks
+
+
+@dataclasses.dataclass(frozen=True)
+class CrossValidation:
+    """The scores of one cross-validation.
+
+    Attributes:
+      tau: Kendall's tau of the ensemble by task, mean over the folds.
+      tau_folds: the same for each fold.
+      tau_single: Kendall's tau of single networks by task, mean over folds and members.
+      train_s: wall time of training in seconds, compilation included.
+      networks: number of networks trained.
+      predictors: number of networks times the tasks that each predicts.
+    """
+
+    tau: dict[str, float]
+    tau_folds: dict[str, list[float]]
+    tau_single: dict[str, float]
+    train_s: float
+    networks: int
+    predictors: int
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields, as a record holds them."""
+        return dataclasses.asdict(self)
 
 
 def cross_validate(
@@ -44,29 +70,24 @@ def cross_validate(
     seed: int = 0,
     checkpoint: Path | None = None,
     progress: Progress | None = None,
-) -> dict[str, Any]:
-    """Trains all folds (and tasks, and members) in one program and scores each on its unseen rows.
+) -> CrossValidation:
+    """Trains all folds, tasks and members in one program and scores each predictor on its held-out rows.
 
-    The last state of training is scored; nothing is chosen by looking at the held-out rows.
+    The networks are scored as training leaves them: no epoch is chosen by looking at the held-out rows.
 
     Args:
       table: metrics of one or several tasks.
-      recipe: how to train.
-      folds: k.
-      members: networks whose mean prediction is scored.
-      joint: one network learns all tasks, or each task has its own.
-      seed: of the folds and of training.
-      checkpoint: folder for unfinished training.
+      recipe: training recipe.
+      folds: number of folds.
+      members: number of networks whose mean prediction is scored.
+      joint: whether one network learns all tasks; otherwise each task has its own.
+      seed: random seed of folds and training.
+      checkpoint: folder for the state of an unfinished training.
       progress: called with (epochs done, in all).
-
-    Returns:
-      JSON-ready: "tau" (task → mean over folds), "tau_folds" (task → list), "tau_single" (task → mean over folds and
-      members of one network alone), "train_s" (wall seconds, compilation included), "networks", "predictors" (networks
-      times the tasks that each serves).
     """
     tasks = list(dict.fromkeys(m.task for m in table.metrics if m.kind == "quality"))
     names = [m.name for m in main_metrics(table, tasks)]
-    held = fold_masks(len(table), folds, seed)
+    trained = fold_masks(len(table), folds, seed)
     groups: list[str | None] = [None] if joint else list(tasks)
     layout = [(group, fold, member) for group in groups for fold in range(folds) for member in range(members)]
     if joint:
@@ -75,7 +96,7 @@ def cross_validate(
         columns = Columns.by_task(table.metrics, [str(group) for group, _, _ in layout])
     root = jax.random.fold_in(jax.random.key(seed), 0x5EED)
     keys = jax.vmap(lambda i: jax.random.fold_in(root, i))(jnp.arange(len(layout)))
-    train = held[[fold for _, fold, _ in layout]]
+    train = trained[[fold for _, fold, _ in layout]]
     began = time.perf_counter()
     fitted = fit_many(table, train, keys=keys, recipe=recipe, columns=columns, checkpoint=checkpoint, progress=progress)
     jax.block_until_ready(fitted.params)
@@ -93,15 +114,15 @@ def cross_validate(
                 if group not in (None, task):
                     continue
                 column = [m.name for m in predictor.metrics].index(name)
-                truth = np.asarray(table.column(name))[~held[fold]]
-                unseen = values[:, ~held[fold], column]
-                tau[task].append(float(kendalltau(unseen.mean(axis=0), truth)[0]))
-                single[task] += [float(kendalltau(one, truth)[0]) for one in unseen]
-    return {
-        "tau": {task: float(np.mean(t)) for task, t in tau.items()},
-        "tau_folds": tau,
-        "tau_single": {task: float(np.mean(t)) for task, t in single.items()},
-        "train_s": seconds,
-        "networks": len(layout),
-        "predictors": len(layout) * (len(tasks) if joint else 1),
-    }
+                measured = np.asarray(table.column(name))[~trained[fold]]
+                unseen = values[:, ~trained[fold], column]
+                tau[task].append(float(kendalltau(unseen.mean(axis=0), measured)[0]))
+                single[task] += [float(kendalltau(one, measured)[0]) for one in unseen]
+    return CrossValidation(
+        tau={task: float(np.mean(t)) for task, t in tau.items()},
+        tau_folds=tau,
+        tau_single={task: float(np.mean(t)) for task, t in single.items()},
+        train_s=seconds,
+        networks=len(layout),
+        predictors=len(layout) * (len(tasks) if joint else 1),
+    )

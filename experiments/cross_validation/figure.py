@@ -1,4 +1,4 @@
-"""Draws grouped bars: one group per task, one colour per method."""
+"""Draws the scores of several methods by task as grouped bars."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
 
 
 def bar_figure(values: Mapping[str, Mapping[str, float]], path: Path, *, ylabel: str) -> Path:
-    """Draws grouped bars: one group a task (and their mean), one colour a method.
+    """Draws one group of bars per task, and one for the mean over tasks; each method has a colour.
 
     Args:
-      values: method → task → value.
-      path: where the PNG goes.
-      ylabel: what the values are.
+      values: value by method and task.
+      path: PNG file to write.
+      ylabel: name of the values.
     """
     tasks = [*next(iter(values.values())), "mean"]
     figure, axes = new_axes(width=8.0)

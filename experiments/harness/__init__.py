@@ -1,1 +1,1 @@
-"""What every script shares: options, errors, exit status, the tables it runs on by default."""
+"""What every experiment shares: options, errors, exit status, summary.json and the tables it runs on by default."""

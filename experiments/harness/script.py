@@ -1,10 +1,10 @@
-"""Runs an experiment script: its options, its errors, its exit status."""
+"""Runs an experiment script: parses its options, turns errors into one line, writes its summary."""
 
 from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,8 +20,8 @@ class ExperimentConfig:
 
     Attributes:
       out: folder for config.json, records.jsonl, summary.json and figures.
-      seeds: how many repetitions, with seeds 0, 1, ….
-      smoke: a version that ends within seconds; its figures mean nothing.
+      seeds: number of repetitions, with seeds 0, 1, ….
+      smoke: run a small version that ends within a minute; its numbers mean nothing.
       resume: continue an interrupted run in ``out``.
     """
 
@@ -35,22 +35,22 @@ class ExperimentConfig:
             raise checks.UsageError(expected="--seeds >= 1", got=str(self.seeds), remedy="try --seeds 1")
 
     def settings(self) -> dict[str, Any]:
-        """What determines the results, JSON-ready: everything but where they go and whether this is a continuation."""
+        """Returns the options that determine the results, JSON-ready: all but ``out`` and ``resume``."""
         return {
-            f.name: _plain(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in ("out", "resume")
+            f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in ("out", "resume")
         }
 
 
-def _plain(value: Any) -> Any:
+def _to_json(value: Any) -> Any:
     if isinstance(value, Path):
         return str(value)
     if isinstance(value, tuple | list):
-        return [_plain(v) for v in value]
+        return [_to_json(v) for v in value]
     return value
 
 
 def run_main(config_type: type[Config], run: Callable[[Config], Any], description: str) -> None:
-    """The ``main`` of an experiment: parses options, runs, turns user errors into one line and an exit status."""
+    """Runs an experiment as a program: parses the command line, calls ``run``, exits with a status."""
     # A persistent cache of compiled programs makes the second run of an experiment start at once.
     use_compilation_cache()
     sys.exit(guarded(lambda: run(_parse(config_type, description))))
@@ -60,3 +60,33 @@ def _parse(config_type: type[Config], description: str) -> Config:
     import tyro
 
     return tyro.cli(config_type, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def write_summary(
+    folder: Path,
+    script: str,
+    results: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    *,
+    versions: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
+    """Writes summary.json: its schema, the results, the settings, versions and device.
+
+    Args:
+      folder: the experiment's ``out``.
+      script: name of the script; the schema is ``script/1``.
+      results: JSON-ready results.
+      settings: the settings in config.json.
+      versions: versions of packages that the run card does not list.
+
+    Returns:
+      What was written.
+    """
+    from ncp_jax.records.journal import write_json
+    from ncp_jax.records.run_card import run_card
+
+    card = run_card()
+    card["versions"] |= versions or {}
+    summary = {"schema": f"{script}/1", **results, "config": settings, **card}
+    write_json(folder / "summary.json", summary)
+    return summary

@@ -1,23 +1,24 @@
-"""What an experiment runs on when nobody says: the published tables where they are here, else the one that ships."""
+"""Chooses the tables of an experiment: the published ones where they are downloaded, else the shipped "digits"."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-from ncp_jax.benchmarks import Table, all_sources, join, load_table
+from ncp_jax.benchmarks import Table, all_sources, join, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT, RECIPES
+from ncp_jax.benchmarks.registry import load_tasks
 from ncp_jax.benchmarks.store import find_source, is_converted
 
 
 def is_here(name: str) -> bool:
-    """Whether the data of a table, or of all tables of a family, is on this machine; nothing is hashed or read."""
+    """Returns whether a table, or every table of a family, is on this machine; no file is read or hashed."""
     recipes = [recipe for recipe in RECIPES.values() if name in (recipe.name, recipe.name.partition("/")[0])]
     return all(is_converted(r) or find_source(all_sources()[r.file]) is not None for r in recipes)
 
 
 def or_digits(*names: str) -> tuple[str, ...]:
-    """Returns those of the tables or families that are here, or the shipped "digits", and says so, if none is."""
+    """Returns the tables or families that are on this machine; where none is, "digits", with a line on stderr."""
     here = tuple(name for name in names if is_here(name))
     if not here:
         print(f"ncp-jax: {', '.join(names)} not downloaded (ncp-jax data fetch): using {DIGITS}", file=sys.stderr)
@@ -25,16 +26,33 @@ def or_digits(*names: str) -> tuple[str, ...]:
 
 
 def joint_table(tasks: Sequence[str] = ()) -> Table:
-    """Returns one table of several tasks of NAS-Bench-MR, or of digits; of all that the first has where none is named.
+    """Returns several tasks of NAS-Bench-MR, or of digits, as one table.
 
     Args:
-      tasks: tasks of one of the two.
+      tasks: tasks of one of the two benchmarks; empty for all tasks of NAS-Bench-MR, or of digits where that is not
+        downloaded.
 
     Raises:
-      UsageError: a task that neither has.
-      FileNotFoundError: tasks of NAS-Bench-MR that are not here.
+      UsageError: neither benchmark has such a task.
+      FileNotFoundError: the tasks are of NAS-Bench-MR, which is not on this machine.
     """
     if not tasks:
         return load_table(or_digits(JOINT)[0])
     family = DIGITS if set(tasks) <= set(DIGITS_TASKS) else JOINT
     return join([load_table(f"{family}/{task}") for task in tasks])
+
+
+def all_tasks(benchmark: str) -> Table:
+    """Returns all tasks of a benchmark as one table.
+
+    Args:
+      benchmark: nas-bench-201, nas-bench-mr, digits, or micro and macro of TransNAS-Bench-101 (also transnas-micro and
+        transnas-macro).
+
+    Raises:
+      UsageError: an unknown benchmark.
+      FileNotFoundError: its files are not on this machine.
+    """
+    if benchmark in list_tables():
+        return load_table(benchmark)
+    return join(load_tasks(benchmark.removeprefix("transnas-")), name=benchmark)

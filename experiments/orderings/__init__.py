@@ -1,1 +1,1 @@
-"""Ordering solver on the published instances."""
+"""Support of solve_orderings.py."""

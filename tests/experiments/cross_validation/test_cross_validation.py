@@ -1,3 +1,5 @@
+"""Cross-validation: folds, held-out rows, checkpoints."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -45,19 +47,19 @@ def test_unseen_rows_are_unseen(tiny_table: Table, tiny_recipe: Recipe, monkeypa
     )
     found = cross_validate(tiny_table, tiny_recipe, folds=2, joint=True, seed=1)
     np.testing.assert_array_equal(seen[0], fold_masks(200, 2, seed=1))
-    assert found["tau"]["a"] > 0.7
-    assert abs(found["tau"]["b"]) < 0.2
-    assert {len(taus) for taus in found["tau_folds"].values()} == {2}
-    assert found["tau"]["a"] == pytest.approx(np.mean(found["tau_folds"]["a"]))
-    assert found["tau_single"] == pytest.approx(found["tau"]), "one member is the ensemble"
-    assert (found["networks"], found["predictors"]) == (2, 4)
+    assert found.tau["a"] > 0.7
+    assert abs(found.tau["b"]) < 0.2
+    assert {len(taus) for taus in found.tau_folds.values()} == {2}
+    assert found.tau["a"] == pytest.approx(np.mean(found.tau_folds["a"]))
+    assert found.tau_single == pytest.approx(found.tau), "one member is the ensemble"
+    assert (found.networks, found.predictors) == (2, 4)
     again = cross_validate(tiny_table, tiny_recipe, folds=2, joint=True, seed=1)
-    assert again["tau_folds"] == found["tau_folds"]
+    assert again.tau_folds == found.tau_folds
 
 
 def test_checkpoints_are_of_one_training(tiny_table: Table, tiny_recipe: Recipe, tmp_path: Path) -> None:
     options = {"folds": 2, "joint": True, "checkpoint": tmp_path}
     first = cross_validate(tiny_table, tiny_recipe, seed=1, **options)
-    assert cross_validate(tiny_table, tiny_recipe, seed=1, **options)["tau_folds"] == first["tau_folds"]
+    assert cross_validate(tiny_table, tiny_recipe, seed=1, **options).tau_folds == first.tau_folds
     with pytest.raises(UsageError, match="expected checkpoints of this training"):
         cross_validate(tiny_table, dataclasses.replace(tiny_recipe, learning_rate=2e-2), seed=1, **options)

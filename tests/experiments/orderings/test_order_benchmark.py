@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from orderings.order_benchmark import best_known, load_folder, overview, random_matrices
+from orderings.order_benchmark import Solved, best_known, load_folder, random_matrices, summarise_solved
 
 from ncp_jax import checks
 
@@ -52,7 +52,7 @@ def test_what_is_wrong_with_a_folder(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(checks.DataError, match="got no files"):
         load_folder(tmp_path / "empty")
     (tmp_path / "matrices_best_known.txt").write_text("a\n")
-    with pytest.raises(checks.DataError, match="a name and a weight a line in"):
+    with pytest.raises(checks.DataError, match="one name and weight per line in"):
         best_known(folder)
 
 
@@ -62,16 +62,13 @@ def test_random_matrices_are_the_same_again() -> None:
     assert all(np.array_equal(first[name](), second[name]()) for name in first)
 
 
-def test_overview() -> None:
-    rows = [
-        {"status": "optimal", "gap": 0.0, "seconds": 1.0, "gap_to_best_known": None},
-        {"status": "time limit", "gap": 0.2, "seconds": 3.0, "gap_to_best_known": 0.1},
-    ]
-    found = overview(rows)
-    assert (found["matrices"], found["optimal"], found["cut_by_the_clock"]) == (2, 1, 1)
-    assert (found["mean_gap"], found["max_gap"]) == (0.1, 0.2)
-    assert (found["mean_gap_to_best_known"], found["max_seconds"]) == (0.1, 3.0)
-    assert overview(rows[:1])["mean_gap_to_best_known"] is None
+def test_summary() -> None:
+    results = [Solved("optimal", 0.0, 1.0, None), Solved("time limit", 0.2, 3.0, 0.1)]
+    found = summarise_solved(results)
+    assert (found.matrices, found.optimal, found.cut_by_the_clock) == (2, 1, 1)
+    assert (found.mean_gap, found.max_gap) == (0.1, 0.2)
+    assert (found.mean_gap_to_best_known, found.max_seconds) == (0.1, 3.0)
+    assert summarise_solved(results[:1]).mean_gap_to_best_known is None
 
 
 def test_the_script_smokes_and_resumes(tmp_path: Path) -> None:
@@ -79,6 +76,7 @@ def test_the_script_smokes_and_resumes(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "proven optimal, mean gap to the bound" in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert next(iter(summary.items())) == ("schema", "solve_orderings/1")
     assert {"config", "versions", "device", "date"} <= set(summary)
     assert (summary["matrices"], summary["mean_gap_to_best_known"]) == (3, None)
     assert summary["optimal"] >= 2
