@@ -1,8 +1,8 @@
-"""What the options of an inversion bring against plain ascent, when the truth judges what is proposed.
+"""Measures what options of the inversion bring over plain gradient ascent, by the true scores of what they propose.
 
     python experiments/inversion_options.py --seeds 3 --out out/inversion_options
 
-Predictors learn from a few rows of a published table and are inverted with each option from the same starts.
+Predictors are trained on a few rows of a published table and inverted with each option from the same starts.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import functools
 from typing import Any
 
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -21,12 +21,12 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      benchmarks: nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits; without it those of the first
+      benchmarks: nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits; by default those of the first
         four that are downloaded, or digits.
-      tasks: of them; all without it.
-      rows: how many rows predictors learn from; 50, 100 and 300 without it, on NAS-Bench-MR 100 and 400.
+      tasks: tasks of these benchmarks; all by default.
+      rows: numbers of rows that predictors are trained on; by default 50, 100 and 300, on NAS-Bench-MR 100 and 400.
       codes: starts of each inversion.
-      steps: its iterations.
+      steps: iterations of each inversion.
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -39,27 +39,26 @@ class Config(ExperimentConfig):
 def run(config: Config) -> dict[str, Any]:
     """Inverts every (benchmark, rows, seed, task), writes records, figures and summary.json, returns the summary."""
     from harness.tables import or_digits
-    from proposals import options as exploitation
-    from proposals import scoring as truth
+    from proposals import options
+    from proposals.scoring import Evaluator, fit_evaluator
 
     from ncp_jax import checks
     from ncp_jax.benchmarks.table import tasks_of
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.records.journal import Records
 
-    published = ("transnas-macro",) if config.smoke else tuple(name for name in exploitation.ROWS if name != "digits")
+    published = ("transnas-macro",) if config.smoke else tuple(name for name in options.ROWS if name != "digits")
     names = config.benchmarks or or_digits(*published)
-    tables = {name: exploitation.benchmark_table(name) for name in names}
+    tables = {name: options.benchmark_table(name) for name in names}
     tasks = {name: tasks_of(table) for name, table in tables.items()}
     known = [task for some in tasks.values() for task in some]
     wanted = [checks.choose("task", task, known) for task in config.tasks] or (known[:1] if config.smoke else known)
-    effort = exploitation.Effort(codes=config.codes, steps=config.steps)
-    variants = exploitation.VARIANTS
+    effort = options.Effort(codes=config.codes, steps=config.steps)
+    variants = options.VARIANTS
     if config.smoke:
         recipe = dataclasses.replace(effort.recipe, widths=(8,), epochs=2, min_steps=0, decay_rows=0)
-        effort = exploitation.Effort(recipe=recipe, members=2, codes=32, steps=2)
-        variants = {name: variants[name] for name in ("plain", "bound-1", "polish")}
-    sizes = {name: config.rows or ((30,) if config.smoke else exploitation.ROWS[name]) for name in names}
+        effort = options.Effort(recipe=recipe, members=2, codes=32, steps=2)
+        variants = {name: variants[name] for name in (options.BASELINE, "bound-1", "polish")}
+    sizes = {name: config.rows or ((30,) if config.smoke else options.ROWS[name]) for name in names}
     cells: list[dict[str, Any]] = [
         {"benchmark": name, "rows": rows, "seed": seed, "task": task}
         for seed in range(config.seeds)
@@ -73,36 +72,38 @@ def run(config: Config) -> dict[str, Any]:
     records = Records(config.out, settings, resume=config.resume)
 
     @functools.cache
-    def judge(name: str, seed: int) -> truth.Judge | None:
-        return truth.train_judge(tables[name], seed=seed) if name == "nas-bench-mr" else None
+    def evaluator(name: str, seed: int) -> Evaluator | None:
+        # The other tables hold every architecture of their space.
+        return fit_evaluator(tables[name], seed=seed) if name == "nas-bench-mr" else None
 
     with ProgressBar("inversions") as bar:
         for cell in cells:
             if records.get(cell) is None:
                 name, seed = cell["benchmark"], cell["seed"]
-                outcomes = exploitation.exploit_table(
+                outcomes = options.compare_variants(
                     tables[name],
                     cell["task"],
                     rows=cell["rows"],
                     seed=seed,
                     effort=effort,
                     variants=variants,
-                    judge=judge(name, seed),
+                    evaluator=evaluator(name, seed),
                 )
-                # Digits and TransNAS micro share a space.
-                records.add(cell, {"outcomes": [outcome | {"benchmark": name} for outcome in outcomes]})
+                # An outcome names its space, which digits and TransNAS micro share.
+                records.add(cell, {"outcomes": [outcome.to_json() | {"benchmark": name} for outcome in outcomes]})
             bar(len(records), len(cells))
 
-    overview = exploitation.options_overview(o for record in records for o in record["results"]["outcomes"])
+    summary = options.summarise_options(
+        options.Outcome(**outcome) for record in records for outcome in record["results"]["outcomes"]
+    )
     for measure in ("top", "best", "optimism"):
-        exploitation.options_figure(overview, config.out / f"options_{measure}.png", measure=measure)
-    summary = {"options": overview, "config": settings, **run_card()}
-    write_json(config.out / "summary.json", summary)
-    for name, by_rows in overview.items():
-        for variant, row in by_rows["all"]["variants"].items():
-            top = row["difference"]["top"]
+        options.options_figure(summary, config.out / f"options_{measure}.png", measure=measure)
+    for name, by_rows in summary.items():
+        for variant, row in by_rows["all"].variants.items():
+            top = row.difference["top"]
             print(f"{name}, {variant}: true score {top['mean']:+.3f} [{top['low']:+.3f}, {top['high']:+.3f}]")
-    return summary
+    as_json = {name: {rows: s.to_json() for rows, s in by_rows.items()} for name, by_rows in summary.items()}
+    return write_summary(config.out, "inversion_options", {"options": as_json}, settings)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
-"""Architectures proposed by NCP against the table's best at equal or lower GFLOPs, before a held-out judge.
+"""Compares architectures proposed by NCP with the table's best at equal or lower GFLOPs, by a held-out evaluator.
 
     python experiments/ncp_search.py --seeds 3 --out out/ncp_search
 
-Proposer and judge are ensembles trained on disjoint halves of the table with different seeds.
+The proposer, which is inverted, and the evaluator, which scores the result, are ensembles trained on disjoint halves of
+the table with different seeds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import dataclasses
 import functools
 from typing import Any
 
-import numpy as np
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -22,7 +22,8 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      tasks: of NAS-Bench-MR or of digits; without it all eight of NAS-Bench-MR, or digits where that is not downloaded.
+      tasks: tasks of NAS-Bench-MR or of digits; by default all of NAS-Bench-MR, or of digits where that is not
+        downloaded.
       codes: starts of each search.
       steps: iterations of each search.
       members: networks in each ensemble.
@@ -39,13 +40,13 @@ class Config(ExperimentConfig):
 def run(config: Config) -> dict[str, Any]:
     """Runs every (seed, task), writes records, a figure and summary.json, returns the summary."""
     from harness.tables import joint_table
+    from proposals.comparison import Comparison, compare_with_table, gflops_limits, win_rates
     from proposals.figure import margin_figure
-    from proposals.held_out import contest, gflops_limits, train_opponents
+    from proposals.scoring import fit_pair
 
-    from ncp_jax.analysis.intervals import mean_interval
     from ncp_jax.benchmarks.table import tasks_of
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.propagation import PropagationConfig
+    from ncp_jax.records.journal import Records
     from ncp_jax.training import get_recipe
 
     table = joint_table(config.tasks)
@@ -57,51 +58,45 @@ def run(config: Config) -> dict[str, Any]:
         codes, steps, members, quantiles = 64, 5, 2, (0.5,)
     settings = config.settings() | {"table": table.content_hash(), "recipe": recipe.to_json()}
     records = Records(config.out, settings, resume=config.resume)
-    limits = gflops_limits(table, quantiles)
+    limits, inversion = gflops_limits(table, quantiles), PropagationConfig(steps=steps)
 
-    with ProgressBar("contests") as bar:
+    with ProgressBar("comparisons") as bar:
         for seed in range(config.seeds):
-            opponents = functools.cache(lambda seed=seed: train_opponents(table, recipe, members=members, seed=seed))
+            # Trained at the first task that is not on record.
+            pair = functools.cache(lambda seed=seed: fit_pair(table, recipe=recipe, members=members, seed=seed))
             for task in tasks:
                 cell = {"seed": seed, "task": task}
                 if records.get(cell) is None:
-                    contests = [
-                        contest(opponents(), table, task, limit=limit, codes=codes, steps=steps, seed=seed)
+                    proposer, evaluator = pair()
+                    found = [
+                        compare_with_table(
+                            *(proposer, evaluator.predictor, table, task),
+                            limit=limit,
+                            codes=codes,
+                            config=inversion,
+                            seed=seed,
+                        )
                         for limit in limits
                     ]
-                    records.add(cell, {"contests": contests})
+                    records.add(cell, {"contests": [comparison.to_json() for comparison in found]})
                 bar(len(records), config.seeds * len(tasks))
 
-    by_task: dict[str, list[dict[str, Any]]] = {task: [] for task in tasks}
+    by_task: dict[str, list[Comparison]] = {task: [] for task in tasks}
     for record in records:
-        by_task[record["cell"]["task"]] += [c for c in record["results"]["contests"] if c["beats"] is not None]
-    decided = [c for contests in by_task.values() for c in contests]
-    summary = {
-        "win_rate": float(np.mean([c["beats"] for c in decided])) if decided else None,
-        "contests": len(decided),
-        "tasks": {
-            task: {
-                "win_rate": float(np.mean([c["beats"] for c in contests])),
-                "margin": mean_interval([c["margin"] for c in contests]),
-                "margin_std": mean_interval([c["margin_std"] for c in contests]),
-                "margin_measured": mean_interval([c["margin_measured"] for c in contests]),
-            }
-            for task, contests in by_task.items()
-            if contests
-        },
-        "config": settings,
-        **run_card(),
-    }
+        by_task[record["cell"]["task"]] += [Comparison.from_json(c) for c in record["results"]["contests"]]
     margin_figure(by_task, config.out / "margins.png")
-    write_json(config.out / "summary.json", summary)
+    summary = write_summary(config.out, "ncp_search", win_rates(by_task), settings)
     for task, row in summary["tasks"].items():
         margin = row["margin"]
         print(
             f"{task}: wins {row['win_rate']:.0%}, margin {margin['mean']:+.2f} "
             f"[{margin['low']:+.2f}, {margin['high']:+.2f}] points, "
-            f"against the rival's measured value {row['margin_measured']['mean']:+.2f}"
+            f"against the baseline's measured value {row['margin_measured']['mean']:+.2f}"
         )
-    print(f"wins {summary['win_rate']:.1%} of {summary['contests']} contests")
+    if summary["win_rate"] is None:
+        print("no architecture of the table has as few GFLOPs as the proposals: nothing to compare")
+    else:
+        print(f"wins {summary['win_rate']:.1%} of {summary['contests']} comparisons")
     return summary
 
 

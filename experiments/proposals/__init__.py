@@ -1,1 +1,1 @@
-"""Quality of proposed architectures, scored by the table or by an independent ensemble."""
+"""Quality of proposed architectures, scored by the table or by an independently trained ensemble."""

@@ -1,8 +1,8 @@
-"""What the options against exploited predictors bring: each inverts the same predictors, and the truth judges.
+"""Compares options of the inversion: each inverts the same predictors, and their proposals are scored independently.
 
-A predictor learns from a few rows of a published table and is inverted with each variant of the settings, from the same
-starts. Where the table holds every architecture of its space, what was measured is the truth; elsewhere it is what an
-ensemble predicts that learned from rows that no proposer has seen.
+A predictor is trained on a few rows of a published table and inverted with each variant of the settings, from the same
+starts. Where the table holds every architecture of its space, proposals are scored by their measured values; elsewhere
+by an evaluator, an ensemble trained on rows that no proposer has seen.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import jax
 import numpy as np
+from harness.tables import all_tasks
 
 from ncp_jax import checks
 from ncp_jax.analysis.intervals import mean_interval
-from ncp_jax.benchmarks import Table, join, list_tables, load_table
-from ncp_jax.benchmarks.registry import FAMILIES, load_tasks
+from ncp_jax.benchmarks import Table
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, PropagationConfig, TrustRegion, propagate
@@ -27,10 +27,11 @@ from ncp_jax.propagation.objective import default_objective
 from ncp_jax.spaces import get_space
 from ncp_jax.training import ENSEMBLE, Recipe, fit
 from ncp_jax.types import Int
-from proposals.scoring import TOP, Court, Judge, in_standard_units, judged_truth, measured_truth
+from proposals.scoring import TOP, Evaluator, ProposalScorer, in_standard_units, measured_scores, predicted_scores
 
-PLAIN, ENUMERATION = "plain", "enumeration"
-# How many rows the proposers of each benchmark learn from.
+# Names of two variants: gradient ascent with default settings, and the ranking of the whole table without inversion.
+BASELINE, ENUMERATION = "plain", "enumeration"
+# Numbers of rows that the proposers of each benchmark are trained on.
 ROWS: Mapping[str, tuple[int, ...]] = {
     "nas-bench-201": (50, 100, 300),
     "transnas-micro": (50, 100, 300),
@@ -40,7 +41,7 @@ ROWS: Mapping[str, tuple[int, ...]] = {
 }
 # The default recipe's networks take four times as long to invert.
 SMALL = dataclasses.replace(ENSEMBLE, name="ensemble-small", widths=(64, 64))
-# What is averaged for each variant and compared with the plain ascent, see ``summarise``.
+# Measures that are averaged for each variant and compared with the baseline, see ``Outcome.measures``.
 MEASURES = ("best", "top", "best_of_top", "best_percentile", "top_percentile", "optimism", "distinct")
 _LABELS = {
     "best": "true score of the first proposal [standard deviations]",
@@ -49,24 +50,23 @@ _LABELS = {
     "optimism": f"predicted minus true score of the first {TOP} [standard deviations]",
 }
 
-Outcome = Mapping[str, Any]
-Unit = tuple[str, int, int]  # a proposer: task, seed, rows
+Unit = tuple[str, int, int]  # task, seed and number of rows of one proposer
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way to set an inversion.
+    """Settings of an inversion.
 
     Attributes:
-      settings: of ``PropagationConfig``, by name.
-      trust: weight of a trust region around the rows that the proposer learned from; 0 for none.
+      settings: fields of ``PropagationConfig`` by name.
+      trust: weight of a trust region around the rows that the proposer was trained on; 0 for none.
     """
 
     settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     trust: float = 0.0
 
     def config(self, steps: int, codes: Int[np.ndarray, "r d"], predictor: Predictor) -> PropagationConfig:
-        """The settings for a predictor that learned from ``codes``."""
+        """Returns the settings for a predictor that was trained on ``codes``."""
         region = None
         if self.trust:
             region = TrustRegion.around(codes, get_space(predictor.space), predictor.scale, weight=self.trust)
@@ -74,7 +74,7 @@ class Variant:
 
 
 VARIANTS: Mapping[str, Variant] = {
-    PLAIN: Variant(),
+    BASELINE: Variant(),
     "mean": Variant({"follow": "mean"}),
     "bound-1": Variant({"follow": "bound", "confidence": 1.0}),
     "bound-2": Variant({"follow": "bound", "confidence": 2.0}),
@@ -90,11 +90,11 @@ VARIANTS: Mapping[str, Variant] = {
 
 @dataclasses.dataclass(frozen=True)
 class Effort:
-    """How much goes into each proposer and each of its inversions.
+    """Sizes of a proposer and of its inversions.
 
     Attributes:
-      recipe: of the proposer's networks.
-      members: networks in its ensemble.
+      recipe: training recipe of the proposer's networks.
+      members: number of networks in its ensemble.
       codes: starts of each inversion.
       steps: iterations of each inversion.
     """
@@ -105,20 +105,111 @@ class Effort:
     steps: int = 70
 
 
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What one variant of the inversion proposed, with scores in standard deviations of the table (higher is better).
+
+    Attributes:
+      benchmark: name of the benchmark.
+      task: task of the table.
+      rows: number of rows that the proposer was trained on.
+      seed: random seed of rows, networks and starts.
+      known: true score of the best row that the proposer was trained on.
+      variant: name of the variant.
+      distinct: number of distinct architectures found.
+      scored: number of codes that the search scored.
+      seconds: wall time of the search, without compilation.
+      true: true scores of the first ``TOP`` proposals, the proposer's best first.
+      predicted: the proposer's scores of the same.
+      percentile: percentage of the table that is better than each.
+    """
+
+    benchmark: str
+    task: str
+    rows: int
+    seed: int
+    known: float
+    variant: str
+    distinct: int
+    scored: int
+    seconds: float
+    true: list[float]
+    predicted: list[float]
+    percentile: list[float]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields, as records hold them."""
+        return dataclasses.asdict(self)
+
+    def measures(self, first: int = TOP) -> dict[str, float]:
+        """Returns the outcome as one number per measure, over the first proposals alone.
+
+        "best" is the true score of the first proposal, "top" the mean over the first ``first``, and "best_of_top" the
+        best of these, which one has after training them all. "best_percentile" and "top_percentile" are percentages of
+        the table that are better than the first proposal, and on average. "optimism" is the mean of predicted minus
+        true score.
+        """
+        true, predicted, percentile = (np.asarray(v[:first]) for v in (self.true, self.predicted, self.percentile))
+        return {
+            "best": float(true[0]),
+            "top": float(true.mean()),
+            "best_of_top": float(true.max()),
+            "best_percentile": float(percentile[0]),
+            "top_percentile": float(percentile.mean()),
+            "optimism": float((predicted - true).mean()),
+            "distinct": float(self.distinct),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class VariantSummary:
+    """Averages of one variant over proposers.
+
+    Attributes:
+      mean: mean of each measure.
+      difference: interval of each measure's difference from the baseline of the same proposer.
+      seconds: median wall time of the search.
+      pairs: number of proposers.
+    """
+
+    mean: dict[str, float]
+    difference: dict[str, dict[str, float]]
+    seconds: float
+    pairs: int
+
+
+@dataclasses.dataclass(frozen=True)
+class BenchmarkSummary:
+    """Averages of all variants on one benchmark.
+
+    Attributes:
+      known: mean true score of the best row that the proposers were trained on.
+      variants: averages by variant.
+    """
+
+    known: float
+    variants: dict[str, VariantSummary]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields, as summary.json holds them."""
+        return dataclasses.asdict(self)
+
+
+# Summaries by benchmark, then by number of rows as text, or "all".
+OptionsSummary = Mapping[str, Mapping[str, BenchmarkSummary]]
+
+
 def benchmark_table(benchmark: str) -> Table:
-    """All tasks of a benchmark in ``ROWS`` as one table.
+    """Returns all tasks of a benchmark in ``ROWS`` as one table.
 
     Raises:
       UsageError: an unknown benchmark.
-      FileNotFoundError: its files are not here.
+      FileNotFoundError: its files are not on this machine.
     """
-    checks.choose("benchmark", benchmark, ROWS)
-    spaces = [space for space, family in FAMILIES.items() if family == benchmark]
-    joint = benchmark in list_tables()
-    return load_table(benchmark) if joint else join(load_tasks(spaces[0]), name=benchmark)
+    return all_tasks(checks.choose("benchmark", benchmark, ROWS))
 
 
-def exploit_table(
+def compare_variants(
     table: Table,
     task: str,
     *,
@@ -126,165 +217,156 @@ def exploit_table(
     seed: int,
     effort: Effort | None = None,
     variants: Mapping[str, Variant] = VARIANTS,
-    judge: Judge | None = None,
-) -> list[dict[str, Any]]:
-    """Fits a proposer to a few random rows and judges what each variant of its inversion proposes.
+    evaluator: Evaluator | None = None,
+) -> list[Outcome]:
+    """Trains a proposer on a few random rows and scores what each variant of its inversion proposes.
 
-    The objective is the task's main metric; where the table has FLOPs, they go down at half the weight. All scores are
-    in standard deviations of the table's columns, higher is better, 0 is the table's mean.
+    The objective is the task's main metric; where the table has FLOPs, they go down at half the weight.
 
     Args:
-      table: all that was measured; without a judge every architecture of the space.
-      task: whose main metric counts.
-      rows: how many rows the proposer learns from; of one seed the smaller sets are parts of the larger ones.
-      seed: of rows, networks and starts.
-      effort: sizes; the defaults of ``Effort`` without it.
-      variants: the ways to invert, by name.
-      judge: stands for the truth where the table holds a part of the space.
+      table: all measured architectures; without an evaluator, every architecture of the space.
+      task: task whose main metric counts.
+      rows: number of rows that the proposer is trained on; for one seed, smaller sets are parts of larger ones.
+      seed: random seed of rows, networks and starts.
+      effort: sizes; the defaults of ``Effort`` if None.
+      variants: settings of the inversions, by name.
+      evaluator: scores the proposals where the table holds only a part of the space.
 
     Returns:
-      JSON-ready, an outcome for each variant: what ``Court.verdict`` says, "distinct" (architectures found), "scored",
-      "seconds" (of search, without compilation), "known" (true score of the best row that the proposer learned from),
-      and which one it is: "benchmark", "task", "rows", "seed", "variant". Without a judge one more outcome,
-      "enumeration": the proposer ranks all architectures of the table, and nothing is inverted.
+      One outcome per variant. Without an evaluator there is one more, "enumeration": the proposer ranks all
+      architectures of the table, and nothing is inverted.
 
     Raises:
-      UsageError: an unknown task, too few rows to draw from, a table without some architecture and no judge.
+      UsageError: an unknown task, too few rows to draw from, or an incomplete table without an evaluator.
     """
     effort = effort or Effort()
     standard = in_standard_units(table, task)
-    chosen = _draw(table, task, rows, seed, judge)
-    small = standard.select(chosen)
+    chosen = _training_rows(table, task, rows, seed, evaluator)
+    training_table = standard.select(chosen)
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(task.encode()))
     fit_key, start_key = (jax.random.fold_in(key, side) for side in (11, 13))
-    proposer = fit(small, recipe=effort.recipe, members=effort.members, key=fit_key)
+    proposer = fit(training_table, recipe=effort.recipe, members=effort.members, key=fit_key)
+
     goal = default_objective(proposer.metrics, limited=False)
-    court = Court.make(standard, goal, measured_truth(standard) if judge is None else judged_truth(judge, table, task))
+    quality = measured_scores(standard) if evaluator is None else predicted_scores(evaluator, table, task)
+    scorer = ProposalScorer.create(standard, goal, quality)
+
     found: dict[str, Found] = {}
     for name, variant in variants.items():
-        config = variant.config(effort.steps, np.asarray(small.codes), proposer)
+        config = variant.config(effort.steps, np.asarray(training_table.codes), proposer)
         found[name] = propagate(proposer, goal, codes=effort.codes, key=start_key, config=config)
-    if judge is None:
-        nowhere = PropagationConfig(steps=0)
-        found[ENUMERATION] = propagate(proposer, goal, start=np.asarray(table.codes), config=nowhere)
-    cell = {"benchmark": table.space, "task": task, "rows": rows, "seed": seed, "known": court.known(chosen)}
+    if evaluator is None:
+        # No steps: the codes of the table are ranked as they are.
+        found[ENUMERATION] = propagate(proposer, goal, start=np.asarray(table.codes), config=PropagationConfig(steps=0))
+    known = scorer.score_of_best(chosen)
     return [
-        cell
-        | {"variant": name, "distinct": len(f), "scored": f.scored, "seconds": f.timing["search"]}
-        | court.verdict(f)
-        for name, f in found.items()
+        Outcome(
+            *(table.space, task, rows, seed, known, name),
+            distinct=len(proposals),
+            scored=proposals.scored,
+            seconds=proposals.timing["search"],
+            **vars(scorer.score_proposals(proposals)),
+        )
+        for name, proposals in found.items()
     ]
 
 
-def _draw(table: Table, task: str, rows: int, seed: int, judge: Judge | None) -> Int[np.ndarray, " k"]:
-    """The rows that a proposer learns from."""
-    pool = np.arange(len(table)) if judge is None else np.flatnonzero(~judge.rows)
+def _training_rows(table: Table, task: str, rows: int, seed: int, evaluator: Evaluator | None) -> Int[np.ndarray, " k"]:
+    """Draws the rows that a proposer is trained on, from those that the evaluator has not seen."""
+    pool = np.arange(len(table)) if evaluator is None else np.flatnonzero(~evaluator.rows)
     if not 2 <= rows <= len(pool):
-        raise checks.UsageError(expected=f"2 to {len(pool)} rows to learn from", got=str(rows), remedy="try 100")
+        raise checks.UsageError(expected=f"2 to {len(pool)} rows to train on", got=str(rows), remedy="try 100")
     return np.random.default_rng([seed, zlib.crc32(task.encode())]).permutation(pool)[:rows]
 
 
-def summarise(outcome: Outcome, first: int = TOP) -> dict[str, float]:
-    """Returns an outcome of ``exploit_table`` as one number a measure.
+def summarise_options(outcomes: Iterable[Outcome]) -> dict[str, dict[str, BenchmarkSummary]]:
+    """Averages outcomes, and their differences from the baseline of the same proposer.
 
-    "best" is the true score of the first proposal, "top" the mean over the first ``first`` and "best_of_top" the best
-    of these, which whoever trains them all would end with; "best_percentile" and "top_percentile" say how much of the
-    table is better than the first, and than the mean one, in %; "optimism" is the mean of predicted minus true score.
-    """
-    true, predicted, percentile = (np.asarray(outcome[n][:first]) for n in ("true", "predicted", "percentile"))
-    return {
-        "best": float(true[0]),
-        "top": float(true.mean()),
-        "best_of_top": float(true.max()),
-        "best_percentile": float(percentile[0]),
-        "top_percentile": float(percentile.mean()),
-        "optimism": float((predicted - true).mean()),
-        "distinct": float(outcome["distinct"]),
-    }
-
-
-def options_overview(outcomes: Iterable[Outcome]) -> dict[str, Any]:
-    """Averages outcomes, and their differences from the plain ascent of the same proposer.
-
-    Where one of the two found fewer than ``TOP`` architectures, the difference is that of as many proposals of both,
-    but for "best_of_top", where finding fewer is a fault of its own.
+    Where one of the two found fewer than ``TOP`` architectures, both are cut to the shorter list before they are
+    compared. "best_of_top" is not cut, because finding fewer architectures is a fault of its own.
 
     Args:
-      outcomes: those of ``exploit_table``, of any benchmarks, numbers of rows, tasks and seeds.
+      outcomes: outcomes of any benchmarks, numbers of rows, tasks and seeds.
 
     Returns:
-      benchmark → number of rows as text, or "all" → "known" (mean true score of the best row that the proposers learned
-      from) and "variants": variant → "mean" (measure → mean), "difference" (measure → interval of variant minus plain),
-      "seconds" (median) and "pairs" (how many proposers). The intervals' unit is a task with a seed; for "all" it is
-      the mean over the numbers of rows.
+      Summaries by benchmark, then by number of rows as text, or "all". An interval's unit is a task with a seed; for
+      "all" it is the mean over the numbers of rows.
 
     Raises:
-      UsageError: a proposer without a plain ascent.
+      UsageError: a proposer without a baseline.
     """
     cells: dict[str, dict[str, dict[Unit, Outcome]]] = {}
     for outcome in outcomes:
-        unit = (outcome["task"], outcome["seed"], outcome["rows"])
-        cells.setdefault(outcome["benchmark"], {}).setdefault(outcome["variant"], {})[unit] = outcome
-    overview: dict[str, Any] = {}
+        unit = (outcome.task, outcome.seed, outcome.rows)
+        cells.setdefault(outcome.benchmark, {}).setdefault(outcome.variant, {})[unit] = outcome
+    summary: dict[str, dict[str, BenchmarkSummary]] = {}
     for benchmark, variants in cells.items():
         sizes = sorted({unit[2] for units in variants.values() for unit in units})
-        overview[benchmark] = {str(rows): _compare(variants, benchmark, (rows,)) for rows in sizes}
-        overview[benchmark]["all"] = _compare(variants, benchmark, sizes)
-    return overview
+        summary[benchmark] = {str(rows): _summarise_benchmark(variants, benchmark, (rows,)) for rows in sizes}
+        summary[benchmark]["all"] = _summarise_benchmark(variants, benchmark, sizes)
+    return summary
 
 
-def _compare(variants: Mapping[str, Mapping[Unit, Outcome]], benchmark: str, sizes: Sequence[int]) -> dict[str, Any]:
-    plain = variants.get(PLAIN, {})
-    compared: dict[str, Any] = {}
+def _summarise_benchmark(
+    variants: Mapping[str, Mapping[Unit, Outcome]], benchmark: str, sizes: Sequence[int]
+) -> BenchmarkSummary:
+    baseline = variants.get(BASELINE, {})
+    compared: dict[str, VariantSummary] = {}
     for name, by_unit in variants.items():
         units = [unit for unit in by_unit if unit[2] in sizes]
-        if lacking := [unit for unit in units if unit not in plain]:
+        if lacking := [unit for unit in units if unit not in baseline]:
             raise checks.UsageError(
                 expected=f"a plain ascent of every proposer of {benchmark}",
                 got=f"none of {lacking[0]}",
-                remedy=f"add {PLAIN!r} to the variants",
+                remedy=f"add {BASELINE!r} to the variants",
             )
         if not units:
             continue
-        means = [summarise(by_unit[unit]) for unit in units]
-        compared[name] = {
-            "mean": {measure: float(np.mean([m[measure] for m in means])) for measure in MEASURES},
-            "difference": _differences({unit: (by_unit[unit], plain[unit]) for unit in units}),
-            "seconds": float(np.median([by_unit[unit]["seconds"] for unit in units])),
-            "pairs": len(units),
-        }
-    known = [outcome["known"] for unit, outcome in plain.items() if unit[2] in sizes]
-    return {"known": float(np.mean(known)), "variants": compared}
+        measures = [by_unit[unit].measures() for unit in units]
+        compared[name] = VariantSummary(
+            mean={measure: float(np.mean([m[measure] for m in measures])) for measure in MEASURES},
+            difference=_differences({unit: (by_unit[unit], baseline[unit]) for unit in units}),
+            seconds=float(np.median([by_unit[unit].seconds for unit in units])),
+            pairs=len(units),
+        )
+    known = [outcome.known for unit, outcome in baseline.items() if unit[2] in sizes]
+    return BenchmarkSummary(float(np.mean(known)), compared)
 
 
 def _differences(pairs: Mapping[Unit, tuple[Outcome, Outcome]]) -> dict[str, dict[str, float]]:
-    """The interval of each measure's difference within the pairs."""
+    """Returns the interval of each measure's difference within pairs of a variant and its baseline."""
     grouped: dict[tuple[str, int], list[dict[str, float]]] = {}
-    for (task, seed, _), (one, other) in pairs.items():
-        shared = min(len(one["true"]), len(other["true"]))
-        sides = [summarise(o, shared) | {"best_of_top": max(o["true"])} for o in (one, other)]
-        grouped.setdefault((task, seed), []).append({m: sides[0][m] - sides[1][m] for m in MEASURES})
+    for (task, seed, _), (variant, baseline) in pairs.items():
+        shared = min(len(variant.true), len(baseline.true))
+        ours, theirs = (o.measures(shared) | {"best_of_top": max(o.true)} for o in (variant, baseline))
+        grouped.setdefault((task, seed), []).append({m: ours[m] - theirs[m] for m in MEASURES})
     return {m: mean_interval([float(np.mean([d[m] for d in group])) for group in grouped.values()]) for m in MEASURES}
 
 
-def options_figure(overview: Mapping[str, Any], path: Path, *, measure: str = "top") -> Path:
-    """Draws what each variant brings against the plain ascent: a row a variant, a colour a benchmark, 95% intervals."""
+def options_figure(summary: OptionsSummary, path: Path, *, measure: str = "top") -> Path:
+    """Draws each variant's difference from the baseline with its 95 % interval, one row per variant.
+
+    Args:
+      summary: what ``summarise_options`` returned; each benchmark has a colour.
+      path: PNG file to write.
+      measure: one of ``MEASURES``.
+    """
     checks.choose("measure", measure, MEASURES)
-    names = list(dict.fromkeys(name for by_rows in overview.values() for name in by_rows["all"]["variants"]))
-    names.remove(PLAIN)
+    names = list(dict.fromkeys(name for by_rows in summary.values() for name in by_rows["all"].variants))
+    names.remove(BASELINE)
     figure, axes = new_axes(width=7.5, height=1.2 + 0.5 * len(names))
     colours = (BLUE, ORANGE, GREEN, "black", GREY)
-    for i, (benchmark, by_rows) in enumerate(overview.items()):
-        variants = by_rows["all"]["variants"]
+    for i, (benchmark, by_rows) in enumerate(summary.items()):
+        variants = by_rows["all"].variants
         rows = [row for row, name in enumerate(names) if name in variants]
-        drawn = [variants[names[row]]["difference"][measure] for row in rows]
+        drawn = [variants[names[row]].difference[measure] for row in rows]
         mean, low, high = (np.array([interval[end] for interval in drawn]) for end in ("mean", "low", "high"))
-        at = np.array(rows) + (i - (len(overview) - 1) / 2) * 0.15
+        at = np.array(rows) + (i - (len(summary) - 1) / 2) * 0.15
         style: dict[str, Any] = {"color": colours[i % len(colours)], "label": benchmark, "markersize": 3.5}
         axes.errorbar(mean, at, xerr=[mean - low, high - mean], fmt="o", linewidth=1.2, **style)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(names)), names, fontsize=8)
     axes.invert_yaxis()
-    axes.set_xlabel(f"{_LABELS.get(measure, measure)}, minus that of the plain ascent")
+    axes.set_xlabel(f"{_LABELS.get(measure, measure)}, minus that of plain ascent")
     axes.legend(frameon=False, fontsize=8)
     return save_figure(figure, path)

@@ -1,10 +1,9 @@
-"""What architectures are really worth: measured in a table, or in the eyes of a judge that no proposer has met."""
+"""Scores proposed architectures: by their measured values, or by an evaluator that shares no data with the proposer."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -20,36 +19,54 @@ from ncp_jax.spaces import get_space
 from ncp_jax.training import ENSEMBLE, Recipe, fit
 from ncp_jax.types import Bool, Float, Int
 
-TOP = 20  # proposals that are judged
+TOP = 20  # number of proposals that are scored
 
-Truth = Callable[[Int[np.ndarray, "n d"]], Float[np.ndarray, " n"]]
+ScoreFunction = Callable[[Int[np.ndarray, "n d"]], Float[np.ndarray, " n"]]
 
 
 @dataclasses.dataclass(frozen=True)
-class Judge:
-    """An ensemble that stands for the truth where a table holds a part of its space.
+class Evaluator:
+    """An ensemble that scores proposals independently of the proposer.
 
     Attributes:
-      predictor: of all tasks of the table.
-      rows: ``[n]`` the rows that it learned from; proposers get the others.
+      predictor: ensemble of all tasks of the table.
+      rows: ``[n]`` mask of the table rows that it was trained on; proposers are trained on the others.
     """
 
     predictor: Predictor
     rows: Bool[np.ndarray, " n"]
 
 
-def train_judge(table: Table, *, seed: int, recipe: Recipe = ENSEMBLE, members: int = 4) -> Judge:
-    """Splits the rows in two at random and fits the judge to one half, all tasks together."""
-    rows = np.zeros(len(table), bool)
-    rows[np.random.default_rng(seed).permutation(len(table))[: len(table) // 2]] = True
-    key = jax.random.fold_in(jax.random.key(seed), 12)
-    return Judge(fit(table.select(rows), recipe=recipe, members=members, key=key), rows)
+def fit_evaluator(table: Table, *, seed: int, recipe: Recipe = ENSEMBLE, members: int = 4) -> Evaluator:
+    """Trains an evaluator, all tasks together, on a random half of a table's rows; proposers are fitted elsewhere."""
+    rows = _random_half(table, seed)
+    # The chosen rows as a table, not as a mask: a mask would draw other batches, and so train other networks.
+    return Evaluator(fit(table.select(rows), recipe=recipe, members=members, key=_evaluator_key(seed)), rows)
+
+
+def fit_pair(table: Table, *, seed: int, recipe: Recipe, members: int) -> tuple[Predictor, Evaluator]:
+    """Trains a proposer on a random half of a table's rows and an evaluator on the other half, with different keys."""
+    half = _random_half(table, seed)
+    key = jax.random.fold_in(jax.random.key(seed), 11)
+    proposer = fit(table, recipe=recipe, members=members, key=key, rows=half)
+    evaluator = fit(table, recipe=recipe, members=members, key=_evaluator_key(seed), rows=~half)
+    return proposer, Evaluator(evaluator, ~half)
+
+
+def _random_half(table: Table, seed: int) -> Bool[np.ndarray, " n"]:
+    half = np.zeros(len(table), bool)
+    half[np.random.default_rng(seed).permutation(len(table))[: len(table) // 2]] = True
+    return half
+
+
+def _evaluator_key(seed: int) -> jax.Array:
+    return jax.random.fold_in(jax.random.key(seed), 12)
 
 
 def in_standard_units(table: Table, task: str) -> Table:
-    """A task's main metric as the column "quality": standard deviations from the table's mean, higher better.
+    """Returns a table of one column, "quality": a task's main metric in standard deviations from the mean, to maximize.
 
-    The FLOPs stay beside it, in their own unit, where the table has them. Columns of one name and direction let all
+    Where the table has FLOPs, they are a second column in their own unit. Columns of one name and direction let all
     tasks of a benchmark share their compiled programs.
     """
     (metric,) = main_metrics(table, [checks.choose("task", task, tasks_of(table))])
@@ -61,8 +78,8 @@ def in_standard_units(table: Table, task: str) -> Table:
     return dataclasses.replace(table, values=values, metrics=(MetricSpec("quality", unit="std"), *flops))
 
 
-def measured_truth(table: Table) -> Truth:
-    """Looks architectures up in the first column; UsageError for one that the table does not have."""
+def measured_scores(table: Table) -> ScoreFunction:
+    """Returns a function that looks codes up in the table's first column; it raises UsageError for a missing code."""
 
     def look_up(codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         rows = np.asarray(table.rows(jnp.asarray(codes)))
@@ -70,77 +87,88 @@ def measured_truth(table: Table) -> Truth:
             raise checks.UsageError(
                 expected=f"{table.name} to hold every architecture of its space",
                 got=f"{codes[int(np.argmin(rows))].tolist()}, which it lacks",
-                remedy="give a judge",
+                remedy="give an evaluator",
             )
         return np.asarray(table.values)[rows, 0]
 
     return look_up
 
 
-def judged_truth(judge: Judge, table: Table, task: str) -> Truth:
-    """What the judge predicts of a task's main metric, in the units of ``in_standard_units``."""
+def predicted_scores(evaluator: Evaluator, table: Table, task: str) -> ScoreFunction:
+    """Returns the evaluator's prediction of a task's main metric as a function, in units of ``in_standard_units``."""
     (metric,) = main_metrics(table, [task])
     oriented = np.asarray(table.oriented(metric.name), np.float64)
-    predictor = judge.predictor.select((metric.name,))
+    predictor = evaluator.predictor.select((metric.name,))
 
-    def ask(codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+    def predict(codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
         mean, _ = predictor(get_space(table.space).encode(jnp.asarray(codes)))
         return (metric.sign * np.asarray(mean, np.float64)[:, 0] - oriented.mean()) / oriented.std()
 
-    return ask
+    return predict
 
 
 @dataclasses.dataclass(frozen=True)
-class Court:
-    """Judges the proposals of one proposer.
+class ProposalScores:
+    """Scores of the first ``TOP`` proposals of one search, the proposer's best first; higher is better.
 
     Attributes:
-      table: the measured architectures, as ``in_standard_units`` gives them.
-      goal: what is sought of its columns.
-      truth: gives the quality of any architecture.
-      ascending: ``[n]`` the true scores of the table's architectures, in order.
+      true: scores by measurement or by the evaluator, in standard deviations.
+      predicted: scores by the proposer's ensemble mean, whatever the search followed; same unit.
+      percentile: percentage of the table that is better than each proposal.
+    """
+
+    true: list[float]
+    predicted: list[float]
+    percentile: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class ProposalScorer:
+    """Scores the proposals of one proposer.
+
+    Attributes:
+      table: measured architectures, in the form of ``in_standard_units``.
+      goal: objective over the table's columns.
+      quality: function that gives the quality of any architecture.
+      ascending: ``[n]`` scores of the table's architectures in ascending order.
     """
 
     table: Table
     goal: Objective
-    truth: Truth
+    quality: ScoreFunction
     ascending: Float[np.ndarray, " n"]
 
     @classmethod
-    def make(cls, table: Table, goal: Objective, truth: Truth) -> Court:
-        """Scores the whole table."""
-        court = cls(table, goal, truth, np.zeros(0))
+    def create(cls, table: Table, goal: Objective, quality: ScoreFunction) -> ProposalScorer:
+        """Returns a scorer, after scoring the whole table."""
+        scorer = cls(table, goal, quality, np.zeros(0))
         values = np.array(table.values, np.float64)
-        values[:, 0] = truth(np.asarray(table.codes))
-        return dataclasses.replace(court, ascending=np.sort(court.score(values)))
+        values[:, 0] = quality(np.asarray(table.codes))
+        return dataclasses.replace(scorer, ascending=np.sort(scorer.score(values)))
 
     def score(self, values: Float[np.ndarray, "n m"]) -> Float[np.ndarray, " n"]:
-        """The goal, in standard deviations of the table's columns; the table's mean is 0."""
+        """Returns the objective in standard deviations of the table's columns; the table's mean scores 0."""
         measured = np.asarray(self.table.values, np.float64)
         push = np.asarray(self.goal.weights(self.table.metrics).push, np.float64)
         return (values - measured.mean(axis=0)) / measured.std(axis=0) @ push
 
     def percentile(self, score: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-        """How much of the table is better, in percent: 0 for the best."""
+        """Returns the percentage of the table that is better than each score: 0 for the best."""
         return 100.0 * (1 - np.searchsorted(self.ascending, score, side="right") / len(self.ascending))
 
-    def known(self, rows: Int[np.ndarray, " k"]) -> float:
-        """The true score of that of some rows which was measured best."""
+    def score_of_best(self, rows: Int[np.ndarray, " k"]) -> float:
+        """Returns the score of the table row that was measured best among ``rows``."""
         values = np.array(self.table.values, np.float64)[rows]
         best = int(np.argmax(self.score(values)))
-        values[best, 0] = self.truth(np.asarray(self.table.codes)[rows[best : best + 1]])[0]
+        values[best, 0] = self.quality(np.asarray(self.table.codes)[rows[best : best + 1]])[0]
         return float(self.score(values[best : best + 1])[0])
 
-    def verdict(self, found: Found) -> dict[str, Any]:
-        """Returns what is true and what was predicted of the first ``TOP`` proposals, best by the proposer first.
-
-        JSON-ready lists: "true" and "predicted" (scores; the ensemble's mean, whatever was followed), "percentile".
-        """
+    def score_proposals(self, found: Found) -> ProposalScores:
+        """Scores the first ``TOP`` proposals of a search."""
         top = found.top(TOP)
         predicted = np.array(top.mean, np.float64)
         true = predicted.copy()
-        # Filled up to one shape, so that a judge does not compile for every number of proposals.
-        true[:, 0] = self.truth(np.resize(top.codes, (TOP, top.codes.shape[1])))[: len(top)]
+        # Padded to one shape, so that an evaluator does not compile for every number of proposals.
+        true[:, 0] = self.quality(np.resize(top.codes, (TOP, top.codes.shape[1])))[: len(top)]
         score = self.score(true)
-        lists = {"true": score, "predicted": self.score(predicted), "percentile": self.percentile(score)}
-        return {name: values.tolist() for name, values in lists.items()}
+        return ProposalScores(score.tolist(), self.score(predicted).tolist(), self.percentile(score).tolist())

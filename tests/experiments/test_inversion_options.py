@@ -18,7 +18,9 @@ def test_a_smoke_run_and_its_continuation(
     status, printed, err = run("--smoke", "--out", folder)
     assert status == 0, err
     assert {"config.json", "records.jsonl", "summary.json", "options_top.png"} <= {p.name for p in folder.iterdir()}
-    options = json.loads((folder / "summary.json").read_text())["options"]["transnas-macro"]
+    summary = json.loads((folder / "summary.json").read_text())
+    assert next(iter(summary.items())) == ("schema", "inversion_options/1")
+    options = summary["options"]["transnas-macro"]
     assert set(options) == {"30", "all"}
     variants = options["all"]["variants"]
     assert set(variants) == {"plain", "bound-1", "polish", "enumeration"}
@@ -28,7 +30,7 @@ def test_a_smoke_run_and_its_continuation(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("inverted again")
 
-    monkeypatch.setattr("proposals.options.exploit_table", refuse)
+    monkeypatch.setattr("proposals.options.compare_variants", refuse)
     lines = (folder / "records.jsonl").read_bytes()
     assert run("--smoke", "--resume", "--out", folder)[:2] == (0, printed)
     assert (folder / "records.jsonl").read_bytes() == lines

@@ -58,6 +58,7 @@ def test_every_script_has_its_files(smoke: dict, name: str) -> None:
     for path in folder.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(folder)
+    assert next(iter(summary.items())) == ("schema", f"{name.removesuffix('.py')}/1")
     assert {"config", "versions", "device", "date"} <= set(summary)
     assert summary["config"] == json.loads((folder / "config.json").read_text())
     assert summary["config"]["smoke"] is True
@@ -82,25 +83,25 @@ def test_train_predictors(smoke: dict) -> None:
 
 
 def test_ncp_search_against_the_table(smoke: dict) -> None:
-    """The contests on record obey their own rules, checked against the real table."""
+    """The comparisons on record agree with the published table."""
     folder, _ = smoke["ncp_search.py"]
     summary = summary_of(folder)
     (record,) = records_of(folder)
     contests = record["results"]["contests"]
     assert [contest["limit"] is None for contest in contests] == [True, False]
     table, model = load_table("nas-bench-mr/seg"), cost_model(get_space("nas-bench-mr"))
-    codes, truth = np.asarray(table.codes), np.asarray(table.column("mIoU"))
+    codes, measured = np.asarray(table.codes), np.asarray(table.column("mIoU"))
     flops = model.in_units(codes)["flops"]
     for contest in contests:
         assert contest["gflops"] == pytest.approx(float(model.in_units(np.array(contest["code"]))["flops"]))
         assert contest["limit"] is None or contest["gflops"] <= contest["limit"]
         allowed = flops <= contest["gflops"]
-        assert contest["rival_measured"] == pytest.approx(truth[allowed].max())
+        assert contest["rival_measured"] == pytest.approx(measured[allowed].max())
         row = int(table.rows(np.array(contest["rival"])))
-        assert truth[row] == pytest.approx(contest["rival_measured"])
+        assert measured[row] == pytest.approx(contest["rival_measured"])
         assert contest["rival_gflops"] == pytest.approx(flops[row])
         assert contest["margin"] == pytest.approx(contest["judge_predicts"] - contest["rival_judged"])
-        assert contest["margin_std"] == pytest.approx(contest["margin"] / truth.std(), rel=1e-4)
+        assert contest["margin_std"] == pytest.approx(contest["margin"] / measured.std(), rel=1e-4)
         assert contest["margin_measured"] == pytest.approx(contest["judge_predicts"] - contest["rival_measured"])
         assert contest["beats"] == (contest["margin"] > 0)
     assert contests[1]["limit"] == pytest.approx(np.quantile(flops, 0.5))
@@ -132,7 +133,7 @@ def test_resume_repeats_nothing(smoke: dict, run: Callable, name: str, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    for module in ("cross_validation.cross_validation.cross_validate", "proposals.held_out.train_opponents"):
+    for module in ("cross_validation.cross_validation.cross_validate", "proposals.scoring.fit_pair"):
         monkeypatch.setattr(module, refuse)
     status, again, err = run(name, "--smoke", "--resume", "--out", folder)
     assert status == 0, err
