@@ -1,9 +1,9 @@
-"""How good the optimum is that inversion finds: against exhaustive search, and against rivals at equal wall time.
+"""Measures how well inversion maximizes a predictor: against exhaustive search, and against baselines in equal time.
 
     python experiments/inversion_quality.py --seeds 3 --out out/inversion_quality
 
-Part "argmax": on NAS-Bench-201 and TransNAS-Bench-101 every code can be scored; how often is the best of them found?
-Part "anytime": on NAS-Bench-MR the best objective after a time, against random sampling, evolution and CMA-ES.
+Part "argmax": on NAS-Bench-201 and TransNAS-Bench-101, where every code can be scored, how often the best one is found.
+Part "anytime": on NAS-Bench-MR, the best score after some seconds, against random sampling, evolution and CMA-ES.
 """
 
 from __future__ import annotations
@@ -11,33 +11,33 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
-    from races.anytime_rivals import Tournament
-    from races.argmax import Comparison
+    from optimization.anytime_baselines import AnytimeBenchmark
+    from optimization.argmax import ArgmaxBenchmark
 
 
 @dataclasses.dataclass(frozen=True)
 class Config(ExperimentConfig):
-    """Options; ``seeds`` are those of the races.
+    """Options; ``seeds`` is the number of runs per task in part anytime.
 
     Attributes:
-      parts: argmax, anytime; both without it.
-      spaces: of part argmax: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; without it those of the first
-        three that are downloaded, or digits.
-      pairs: (predictor, objective) pairs a space, eight objectives a predictor.
+      parts: parts to run, argmax or anytime; both by default.
+      spaces: spaces of part argmax: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; by default those of the
+        first three that are downloaded, or digits.
+      pairs: (predictor, objective) pairs per space, eight objectives per predictor.
       ablation: predictors on which the variants are compared too.
-      first_seed: of the predictors; settings were chosen on those from 1000 on.
+      first_seed: seed of the first predictor; the settings were chosen on seeds from 1000 on.
       codes: starts of an inversion in part argmax.
-      steps: its gradient steps.
-      learning_rate: their size.
-      share: of a space, that may be scored.
-      tasks: of part anytime, NAS-Bench-MR tasks; all eight without it.
-      rivals: random, evolution, cma-es (needs evosax); all without it.
-      budgets: seconds at which the races are compared.
+      steps: gradient steps of an inversion in part argmax.
+      learning_rate: size of these steps.
+      share: share of a space that may be scored.
+      tasks: NAS-Bench-MR tasks of part anytime; all eight by default.
+      rivals: baselines of part anytime: random, evolution, cma-es (needs evosax); all by default.
+      budgets: seconds at which inversion and baselines are compared.
     """
 
     seeds: int = 3
@@ -60,38 +60,41 @@ PARTS = ("argmax", "anytime")
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the parts, writes records, figures and summary.json, returns the summary."""
-    from races import anytime_summary, argmax_summary
+    from optimization.anytime_summary import anytime_figure, anytime_lines, anytime_summary
+    from optimization.argmax_summary import argmax_figure, argmax_lines
 
     from ncp_jax import checks
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.records.journal import Records
 
     parts = [checks.choose("part", part, PARTS) for part in config.parts] or list(PARTS)
-    comparison = _comparison(config) if "argmax" in parts else None
-    tournament = _tournament(config) if "anytime" in parts else None
+    argmax = _argmax_benchmark(config) if "argmax" in parts else None
+    anytime = _anytime_benchmark(config) if "anytime" in parts else None
     settings = config.settings()
-    settings |= {} if comparison is None else {"argmax": comparison.to_json()}
-    settings |= {} if tournament is None else {"anytime": tournament.to_json()}
+    settings |= {} if argmax is None else {"argmax": argmax.to_json()}
+    settings |= {} if anytime is None else {"anytime": anytime.to_json()}
     records = Records(config.out, settings, resume=config.resume)
-    summary: dict[str, Any] = {}
-    if comparison is not None:
+    results: dict[str, Any] = {}
+    if argmax is not None:
         with ProgressBar("argmax") as bar:
-            summary["argmax"] = comparison.run(records, bar)
-        argmax_summary.argmax_figure(summary["argmax"], config.out / "argmax.png")
-        print("\n".join(argmax_summary.argmax_lines(summary["argmax"])))
-    if tournament is not None:
-        with ProgressBar("races") as bar:
-            races = tournament.run(records, bar)
-        summary["anytime"] = anytime_summary.summarise(races, tournament.budgets, "inversion")
-        anytime_summary.anytime_figure(races, config.out / "anytime.png", end=max(tournament.budgets))
-        print("\n".join(anytime_summary.anytime_lines(summary["anytime"])))
-    write_json(config.out / "summary.json", summary | {"config": settings, **run_card()})
-    return summary
+            rates = argmax.run(records, bar)
+        argmax_figure(rates, config.out / "argmax.png")
+        print("\n".join(argmax_lines(rates)))
+        results["argmax"] = {
+            space: {name: rate.to_json() for name, rate in variants.items()} for space, variants in rates.items()
+        }
+    if anytime is not None:
+        with ProgressBar("anytime") as bar:
+            runs = anytime.run(records, bar)
+        compared = anytime_summary(runs, anytime.budgets, "inversion")
+        anytime_figure(runs, config.out / "anytime.png", end=max(anytime.budgets))
+        print("\n".join(anytime_lines(compared)))
+        results["anytime"] = compared.to_json()
+    return write_summary(config.out, "inversion_quality", results, settings)
 
 
-def _comparison(config: Config) -> Comparison:
+def _argmax_benchmark(config: Config) -> ArgmaxBenchmark:
     from harness.tables import or_digits
-    from races.argmax import ArgmaxConfig, Comparison
+    from optimization.argmax import ArgmaxBenchmark, ArgmaxConfig
 
     from ncp_jax.training import get_recipe
 
@@ -102,22 +105,22 @@ def _comparison(config: Config) -> Comparison:
     published = ("transnas-macro",) if config.smoke else ("nas-bench-201", "transnas-micro", "transnas-macro")
     spaces = config.spaces or tuple(name.removeprefix("transnas-") for name in or_digits(*published))
     if not config.smoke:
-        return Comparison(spaces, chosen, recipe, config.pairs, config.ablation, config.first_seed)
+        return ArgmaxBenchmark(spaces, chosen, recipe, config.pairs, config.ablation, config.first_seed)
     recipe = dataclasses.replace(recipe, widths=(8,), epochs=3, min_steps=0)
     small = dataclasses.replace(chosen, codes=16, steps=2, members=2)
-    return Comparison(spaces, small, recipe, pairs=2, ablation=0, first_seed=config.first_seed)
+    return ArgmaxBenchmark(spaces, small, recipe, pairs=2, ablation=0, first_seed=config.first_seed)
 
 
-def _tournament(config: Config) -> Tournament:
-    from races.anytime import BUDGETS
-    from races.anytime_rivals import RIVALS, Tournament
+def _anytime_benchmark(config: Config) -> AnytimeBenchmark:
+    from optimization.anytime import BUDGETS
+    from optimization.anytime_baselines import BASELINES, AnytimeBenchmark
 
     from ncp_jax.benchmarks.catalogue import MR_TASKS
 
     tasks, budgets = config.tasks or MR_TASKS, config.budgets or BUDGETS
     if config.smoke:
         tasks, budgets = config.tasks or MR_TASKS[:1], config.budgets or (0.02, 0.05)
-    return Tournament(tasks, config.rivals or RIVALS, budgets, 1 if config.smoke else config.seeds)
+    return AnytimeBenchmark(tasks, config.rivals or BASELINES, budgets, 1 if config.smoke else config.seeds)
 
 
 if __name__ == "__main__":

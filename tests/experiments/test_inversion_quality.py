@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from races.argmax_summary import wilson_interval
 
 from ncp_jax import get_space
+from ncp_jax.analysis.intervals import wilson_interval
 
 SCRIPT = "inversion_quality.py"
 METHODS = {"inversion", "random", "evolution", "cma-es"}
@@ -46,6 +46,7 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
     for path in smoke.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(smoke)
+    assert next(iter(summary.items())) == ("schema", "inversion_quality/1")
     assert {"argmax", "anytime", "config", "versions", "device"} <= set(summary)
     assert summary["config"] == json.loads((smoke / "config.json").read_text())
 
@@ -85,8 +86,8 @@ def test_the_anytime_part(smoke: Path) -> None:
 
 def test_a_finished_run_is_not_repeated(smoke: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     before, lines = summary_of(smoke), (smoke / "records.jsonl").read_bytes()
-    for name in ("argmax.train", "anytime_rivals.race"):
-        monkeypatch.setattr(f"races.{name}", lambda *_, **__: pytest.fail("done again"))
+    for name in ("argmax.train", "anytime_baselines.run_once"):
+        monkeypatch.setattr(f"optimization.{name}", lambda *_, **__: pytest.fail("done again"))
     status, out, err = run("--smoke", "--resume", "--out", smoke)
     assert status == 0, err
     assert (smoke / "records.jsonl").read_bytes() == lines
@@ -113,7 +114,7 @@ def test_wrong_options(smoke: Path, run: Callable, tmp_path: Path) -> None:
         (("--spaces", "mr"), "expected a known enumerable space, got 'mr'"),
         (("--tasks", "segg"), "expected a known NAS-Bench-MR task, got 'segg'; did you mean: seg"),
         (("--rivals", "cma"), "expected a known rival, got 'cma'"),
-        (("--pairs", "0"), "expected pairs >= 1, got 0"),
+        (("--pairs", "0"), "expected pairs to be an integer 1 or more, got 0; try 200"),
         (("--share", "2"), "expected a share in (0, 1], got 2.0"),
         (("--budgets", "0"), "expected a budget of seconds to be a number > 0, got 0.0"),
     ):

@@ -1,6 +1,7 @@
-"""Rivals of inversion on a predictor: random sampling, regularised evolution, CMA-ES; each a program on the device.
+"""Compares inversion with random sampling, regularised evolution and CMA-ES on one predictor, by wall time.
 
-Each runs a few milliseconds of work in one call and then shows its best, so that none of them waits for the host.
+Each baseline is a program on the device. One call lasts a few milliseconds and reports its best code, so that no
+baseline waits for the host.
 """
 
 from __future__ import annotations
@@ -23,17 +24,28 @@ from ncp_jax.records.journal import Records
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.training.fitting import Progress
 from ncp_jax.types import Array, Float, Int, Key
-from races.anytime import Contender, Score, Watch, curve_of, inversion, race, scoring, warm_up
+from optimization.anytime import (
+    AnytimeRun,
+    Curve,
+    Optimizer,
+    Recorder,
+    Score,
+    curve_of,
+    inversion,
+    run_once,
+    score_function,
+    warm_up,
+)
 
-RIVALS = ("random", "evolution", "cma-es")
+BASELINES = ("random", "evolution", "cma-es")
 
 Best = tuple[Float[Array, ""], Int[Array, " d"]]
 Begin = Callable[[Key], Any]
 Advance = Callable[[Any, Key], tuple[Any, Best]]
 
 
-def _contender(name: str, begin: Begin, advance: Advance, steps: int) -> Contender:
-    """A search from its first state and its step; ``steps`` of them are one call on the device."""
+def _make_optimizer(name: str, begin: Begin, advance: Advance, steps: int) -> Optimizer:
+    """Returns an optimizer made of its first state and its step; one call on the device runs ``steps`` of them."""
 
     @jax.jit
     def first(key: Key) -> Any:
@@ -45,14 +57,14 @@ def _contender(name: str, begin: Begin, advance: Advance, steps: int) -> Contend
         best = jnp.argmax(values)
         return state, (values[best], codes[best])
 
-    def search(key: Key, watch: Watch) -> None:
+    def search(key: Key, recorder: Recorder) -> None:
         state, call = first(jax.random.fold_in(key, 0)), 1
         while True:
             state, (value, code) = several(state, jax.random.fold_in(key, call))
-            watch(float(value), np.asarray(code))
+            recorder(float(value), np.asarray(code))
             call += 1
 
-    return Contender(name, search, warm=3)
+    return Optimizer(name, search, warmup_calls=3)
 
 
 def _best_of(values: Float[Array, " n"], codes: Int[Array, "n d"]) -> Best:
@@ -60,14 +72,14 @@ def _best_of(values: Float[Array, " n"], codes: Int[Array, "n d"]) -> Best:
     return values[first], codes[first]
 
 
-def random_sampling(space: Space, score: Score, *, batch: int = 1024) -> Contender:
-    """Uniform codes, scored in batches."""
+def random_sampling(space: Space, score: Score, *, batch: int = 1024) -> Optimizer:
+    """Returns random sampling: uniform codes, scored in batches."""
 
     def advance(state: None, key: Key) -> tuple[None, Best]:
         codes = space.sample(key, batch)
         return state, _best_of(score(codes), codes)
 
-    return _contender("random", lambda key: None, advance, steps=1)
+    return _make_optimizer("random", lambda key: None, advance, steps=1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +87,9 @@ class Evolution:
     """Settings of regularised evolution.
 
     Attributes:
-      population: codes alive.
-      tournament: codes of which the best becomes a parent.
-      children: made side by side, each in place of one of the oldest.
+      population: number of codes alive.
+      tournament: number of codes drawn, of which the best becomes a parent.
+      children: codes made side by side, each of which replaces one of the oldest.
       steps: generations in one call on the device.
     """
 
@@ -87,19 +99,14 @@ class Evolution:
     steps: int = 4
 
     def __post_init__(self) -> None:
-        if not 1 <= self.children <= self.population:
-            raise checks.UsageError(
-                expected=f"1 to {self.population} children, as many as the population at most",
-                got=str(self.children),
-                remedy="make fewer",
-            )
+        checks.integer("children", self.children, least=1, most=self.population)
 
 
-def evolution(space: Space, score: Score, settings: Evolution | None = None) -> Contender:
-    """Regularised (aging) evolution (Real et al., AAAI 2019, arXiv 1802.01548, algorithm 1), some children at a time.
+def evolution(space: Space, score: Score, settings: Evolution | None = None) -> Optimizer:
+    """Returns regularised (aging) evolution (Real et al., AAAI 2019, arXiv 1802.01548, algorithm 1).
 
-    A child is its parent with one position changed; the oldest die. Deviation: ``children`` tournaments see the same
-    population, which one device call then scores together.
+    A child is its parent with one position changed; the oldest codes die. Deviation: ``children`` parents are drawn
+    from the same population, and their children are scored together in one device call.
     """
     s = settings or Evolution()
 
@@ -118,7 +125,7 @@ def evolution(space: Space, score: Score, settings: Evolution | None = None) -> 
         state = codes.at[places].set(children), values.at[places].set(scores), (oldest + s.children) % s.population
         return state, _best_of(scores, children)
 
-    return _contender("evolution", begin, advance, steps=s.steps)
+    return _make_optimizer("evolution", begin, advance, steps=s.steps)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,10 +133,10 @@ class Cma:
     """Settings of CMA-ES.
 
     Attributes:
-      population: samples of a generation.
+      population: number of samples per generation.
       sigma: first step size, in standard units of the features.
-      patience: generations without progress before a restart.
-      smallest: step size (largest axis), in standard units, below which a restart follows.
+      patience: number of generations without progress before a restart.
+      smallest: step size of the largest axis, in standard units, below which the search restarts.
       steps: generations in one call on the device.
     """
 
@@ -140,11 +147,11 @@ class Cma:
     steps: int = 4
 
 
-def cma_es(predictor: Predictor, score: Score, settings: Cma | None = None) -> Contender:
-    """CMA-ES (evosax) on relaxed codes in standard units; a sample counts as the legal code nearest to it.
+def cma_es(predictor: Predictor, score: Score, settings: Cma | None = None) -> Optimizer:
+    """Returns CMA-ES (evosax) on relaxed codes in standard units; a sample is scored as the nearest legal code.
 
-    Samples outside the box are moved to its border and pay for the distance. Where the distribution has shrunk or
-    stands still, it begins anew at a random code.
+    Samples outside the box are moved to its border and pay a penalty for the distance. Where the distribution has
+    shrunk or makes no progress, the search restarts at a random code.
 
     Raises:
       UsageError: evosax is not installed.
@@ -161,12 +168,12 @@ def cma_es(predictor: Predictor, score: Score, settings: Cma | None = None) -> C
     strategy = CMA_ES(population_size=s.population, solution=jnp.zeros(space.features))
     params = dataclasses.replace(strategy.default_params, std_init=jnp.asarray(s.sigma))
 
-    def anew(key: Key) -> tuple[Any, Array, Array]:
+    def restart(key: Key) -> tuple[Any, Array, Array]:
         mean = scale.standard_x(space.encode(space.sample(key, 1)[0]))
         return strategy.init(key, mean, params), jnp.float32(-jnp.inf), jnp.int32(0)
 
     def advance(state: tuple[Any, Array, Array], key: Key) -> tuple[tuple[Any, Array, Array], Best]:
-        inner, record, still = state
+        inner, record, stalled = state
         asked, told, fresh = jax.random.split(key, 3)
         samples, inner = strategy.ask(asked, inner, params)
         inside = jnp.clip(samples, low, high)
@@ -175,40 +182,40 @@ def cma_es(predictor: Predictor, score: Score, settings: Cma | None = None) -> C
         outside = jnp.square(samples - inside).sum(axis=-1)
         inner, _ = strategy.tell(told, samples, 0.1 * outside - values, inner, params)
         best = values.max()
-        still = jnp.where(best > record + 1e-6, 0, still + 1)
+        stalled = jnp.where(best > record + 1e-6, 0, stalled + 1)
         record = jnp.maximum(record, best)
-        done = (still > s.patience) | (inner.std * inner.D.max() < s.smallest) | ~jnp.isfinite(inner.std)
-        again = anew(fresh)
-        state = jax.tree.map(functools.partial(jnp.where, done), again, (inner, record, still))
+        done = (stalled > s.patience) | (inner.std * inner.D.max() < s.smallest) | ~jnp.isfinite(inner.std)
+        again = restart(fresh)
+        state = jax.tree.map(functools.partial(jnp.where, done), again, (inner, record, stalled))
         return state, _best_of(values, codes)
 
-    return _contender("cma-es", anew, advance, steps=s.steps)
+    return _make_optimizer("cma-es", restart, advance, steps=s.steps)
 
 
-def make_rivals(names: tuple[str, ...], predictor: Predictor, score: Score) -> list[Contender]:
-    """The rivals of those names.
+def make_baselines(names: tuple[str, ...], predictor: Predictor, score: Score) -> list[Optimizer]:
+    """Returns the baselines of the given names.
 
     Raises:
       UsageError: an unknown name, or evosax is missing for "cma-es".
     """
     space = get_space(predictor.space)
-    makers: dict[str, Callable[[], Contender]] = {
+    makers: dict[str, Callable[[], Optimizer]] = {
         "random": lambda: random_sampling(space, score),
         "evolution": lambda: evolution(space, score),
         "cma-es": lambda: cma_es(predictor, score),
     }
-    return [makers[checks.choose("rival", name, RIVALS)]() for name in names]
+    return [makers[checks.choose("rival", name, BASELINES)]() for name in names]
 
 
 @dataclasses.dataclass(frozen=True)
-class Tournament:
-    """Inversion and its rivals on NAS-Bench-MR, on the predictor that comes with the package.
+class AnytimeBenchmark:
+    """Inversion and baselines on NAS-Bench-MR, on the predictor that ships with the package.
 
     Attributes:
-      tasks: each with its default objective: main metric up, exact FLOPs down at half the weight.
-      rivals: some of ``RIVALS``.
-      budgets: seconds at which the curves are compared; a race lasts the longest.
-      seeds: races a task, with seeds 0, 1, ….
+      tasks: tasks, each with its default objective: main metric up, exact FLOPs down at half the weight.
+      rivals: names of baselines, some of ``BASELINES``.
+      budgets: seconds at which the curves are compared; a run lasts the longest of them.
+      seeds: runs per task, with seeds 0, 1, ….
     """
 
     tasks: tuple[str, ...]
@@ -219,48 +226,49 @@ class Tournament:
     def __post_init__(self) -> None:
         for task in self.tasks:
             checks.choose("NAS-Bench-MR task", task, MR_TASKS)
-        for rival in self.rivals:
-            checks.choose("rival", rival, RIVALS)
+        for name in self.rivals:
+            checks.choose("rival", name, BASELINES)
         for budget in self.budgets:
             checks.positive("a budget of seconds", budget)
 
     def to_json(self) -> dict[str, Any]:
-        """What determines the results."""
+        """Returns the fields, which determine the results."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
-    def run(self, records: Records, progress: Progress | None = None) -> list[tuple[str, dict[str, Any]]]:
-        """Runs the races that are not on record yet. Within a race all methods run, one after the other.
+    def run(self, records: Records, progress: Progress | None = None) -> list[AnytimeRun]:
+        """Runs what is not on record yet. For each task and seed all optimizers run, one after the other.
 
         Args:
-          records: where finished races are.
-          progress: called with (races done, in all).
+          records: finished runs.
+          progress: called with (runs done, in all).
 
         Returns:
-          Task and curves (method → "seconds", "score", "code") of each race.
+          One run per task and seed.
         """
         shipped = load_shipped("nas-bench-mr")
         assert shipped is not None
-        races = []
+        runs = []
         for task in self.tasks:
-            contenders = functools.cache(functools.partial(self._contenders, shipped[0], task))
+            optimizers = functools.cache(functools.partial(self._optimizers, shipped[0], task))
             for seed in range(self.seeds):
                 cell = {"part": "anytime", "task": task, "seed": seed}
-                record = records.get(cell) or records.add(cell, self._race(*contenders(), seed))
-                races.append((task, record["results"]))
+                record = records.get(cell) or records.add(cell, self._run_all(*optimizers(), seed))
+                curves = {name: Curve(**curve) for name, curve in record["results"].items()}
+                runs.append(AnytimeRun(task, curves))
                 if progress is not None:
-                    progress(len(races), len(self.tasks) * self.seeds)
-        return races
+                    progress(len(runs), len(self.tasks) * self.seeds)
+        return runs
 
-    def _contenders(self, joint: Predictor, task: str) -> tuple[Score, list[Contender]]:
-        """All methods of a task, with their programs compiled."""
+    def _optimizers(self, joint: Predictor, task: str) -> tuple[Score, list[Optimizer]]:
+        """Returns the scoring function of a task and all optimizers, with their programs compiled."""
         predictor = for_task(joint, task)
         goal = default_objective(predictor.metrics, limited=False)
-        score = scoring(predictor, goal)
-        contenders = [inversion(predictor, goal, score), *make_rivals(self.rivals, predictor, score)]
-        for contender in contenders:
-            warm_up(contender, jax.random.key(0x3A12))
-        return score, contenders
+        score = score_function(predictor, goal)
+        optimizers = [inversion(predictor, goal, score), *make_baselines(self.rivals, predictor, score)]
+        for optimizer in optimizers:
+            warm_up(optimizer, jax.random.key(0x3A12))
+        return score, optimizers
 
-    def _race(self, score: Score, contenders: list[Contender], seed: int) -> dict[str, Any]:
-        key, last = jax.random.key(seed), max(self.budgets)
-        return {c.name: curve_of(race(c, key, last), score) for c in contenders}
+    def _run_all(self, score: Score, optimizers: list[Optimizer], seed: int) -> dict[str, Any]:
+        key, seconds = jax.random.key(seed), max(self.budgets)
+        return {o.name: curve_of(run_once(o, key, seconds), score).to_json() for o in optimizers}

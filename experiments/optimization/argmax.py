@@ -1,4 +1,4 @@
-"""Does inversion find what an exhaustive search of the predictor finds? On spaces small enough to score whole."""
+"""Measures how often inversion finds the argmax of a predictor, on spaces small enough to score every code."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from harness.tables import all_tasks
 
 from ncp_jax import checks
-from ncp_jax.benchmarks import Table, join, list_tables, load_table
-from ncp_jax.benchmarks.registry import load_tasks
+from ncp_jax.benchmarks import Table
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
@@ -25,22 +25,22 @@ from ncp_jax.spaces import Space, get_space
 from ncp_jax.training import Recipe, fit
 from ncp_jax.training.fitting import Progress
 from ncp_jax.types import Float, Int, Key
-from races.argmax_summary import summarise
+from optimization.argmax_summary import Attempt, VariantRate, from_columns, to_columns, variant_rates
 
 SPACES = ("nas-bench-201", "micro", "macro", "digits")
-OBJECTIVES = 8  # of each predictor
+OBJECTIVES = 8  # per predictor
 TIE = 1e-6  # standard units
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One way to invert.
+    """Settings of an inversion.
 
     Attributes:
-      name: what records call it.
-      codes: random starts.
+      name: name in records.
+      codes: number of random starts.
       config: settings of the gradient loop.
-      polish: whether the codes reached, best first, and then the starts are polished while the budget lasts.
+      polish: whether the codes reached, best first, and then the starts are polished until the budget is spent.
     """
 
     name: str
@@ -51,15 +51,15 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class ArgmaxConfig:
-    """Settings of the comparison.
+    """Settings of the benchmark.
 
     Attributes:
       codes: starts of an inversion.
-      steps: its gradient steps.
-      learning_rate: their size.
-      share: of the space, that may be scored.
-      members: networks in a predictor.
-      rows: architectures that a predictor learns from.
+      steps: gradient steps of an inversion.
+      learning_rate: size of the gradient steps.
+      share: share of the space that may be scored.
+      members: number of networks in a predictor.
+      rows: number of architectures that a predictor is trained on.
     """
 
     codes: int = 64
@@ -73,17 +73,16 @@ class ArgmaxConfig:
         if not 0 < self.share <= 1:
             raise checks.UsageError(expected="a share in (0, 1]", got=repr(self.share), remedy="try 0.19")
         for name in ("codes", "members", "rows"):
-            if getattr(self, name) < 1:
-                raise checks.UsageError(expected=f"{name} >= 1", got=repr(getattr(self, name)), remedy=f"raise {name}")
+            checks.integer(name, getattr(self, name), least=1)
 
     @property
     def chosen(self) -> Variant:
-        """The variant that the claim is about."""
+        """The variant whose rate is reported: inversion with polishing."""
         return Variant("inversion + polish", self.codes, self._config(), polish=True)
 
     def ablation(self) -> tuple[Variant, ...]:
-        """Variants to compare it with: one ingredient less, another one, other numbers of codes and steps."""
-        plain = [
+        """Returns the variants it is compared with: no polishing, other options, other numbers of codes and steps."""
+        sizes = [
             Variant(f"inversion, {codes} codes, {steps} steps", codes, self._config(steps=steps))
             for codes in (self.codes // 4, self.codes, self.codes * 4)
             for steps in (self.steps // 4, self.steps, self.steps * 4)
@@ -103,33 +102,23 @@ class ArgmaxConfig:
             ),
             Variant("inversion, lower bound + polish", self.codes, self._config(**others["lower bound"]), True),
         ]
-        return (*plain, *single, *polished)
+        return (*sizes, *single, *polished)
 
     def _config(self, **changes: Any) -> PropagationConfig:
         return PropagationConfig(**({"steps": self.steps, "learning_rate": self.learning_rate} | changes))
 
 
-def joint_table(space: str) -> Table:
-    """All tasks of an enumerable space in one table.
-
-    Raises:
-      UsageError: another space.
-    """
-    chosen = checks.choose("enumerable space", space, SPACES)
-    return load_table(chosen) if chosen in list_tables() else join(load_tasks(chosen))
-
-
 def train(table: Table, recipe: Recipe, config: ArgmaxConfig, seed: int) -> Predictor:
-    """A joint predictor of all tasks, learned from some random rows."""
+    """Trains a joint predictor of all tasks on random rows."""
     rows = np.random.default_rng((0xA46, seed)).permutation(len(table))[: config.rows]
-    # With its own strength of decay: to choose one for each predictor takes longer than all inversions.
+    # With the recipe's own weight decay: to choose one for each predictor takes longer than all inversions.
     fixed = dataclasses.replace(recipe, decay_rows=0)
     key = jax.random.fold_in(jax.random.key(0xA46), seed)
     return fit(table.select(np.sort(rows)), recipe=fixed, members=config.members, key=key)
 
 
 def objectives(metrics: Sequence[MetricSpec], count: int = OBJECTIVES) -> list[Objective]:
-    """Single main metrics, their mean, pairs, trade-offs of two: the first ``count`` of these."""
+    """Returns the first ``count`` of: single main metrics, their mean, sums of pairs, trade-offs of pairs."""
     main: dict[str, MetricSpec] = {}
     for metric in metrics:
         if metric.kind == "quality":
@@ -151,15 +140,15 @@ def _objective(mix: Mapping[MetricSpec, float]) -> Objective:
 
 
 @dataclasses.dataclass(frozen=True)
-class Whole:
-    """What a predictor says of every code of its space.
+class ExhaustiveScores:
+    """Predictions of one predictor for every code of its space.
 
     Attributes:
       space: the space.
-      mean: ``[size, m]`` ensemble means, standard units, in the order of the index.
-      spread: ``[size, m]`` standard deviations over the ensemble.
-      network: ``[size]`` a number for each network: isomorphs have the same.
-      places: code → index.
+      mean: ``[size, m]`` ensemble means in standard units, in the order of the index.
+      spread: ``[size, m]`` standard deviations over the ensemble, in standard units.
+      network: ``[size]`` number of the network that each code denotes; isomorphs have the same.
+      places: index of each code, by its bytes.
     """
 
     space: Space
@@ -169,109 +158,108 @@ class Whole:
     places: Mapping[bytes, int]
 
     @classmethod
-    def of(cls, predictor: Predictor) -> Whole:
-        """Scores the whole space."""
+    def of(cls, predictor: Predictor) -> ExhaustiveScores:
+        """Predicts every code of the predictor's space."""
         space = get_space(predictor.space)
         mean, spread = (np.asarray(a) for a in predictor(space.encode(jnp.asarray(space.all_codes()))))
         deviation = np.asarray(predictor.scale.y_std)
-        network, places = _networks(space)
+        network, places = _network_numbers(space)
         return cls(space, (mean - np.asarray(predictor.scale.y_mean)) / deviation, spread / deviation, network, places)
 
     def index(self, codes: Int[np.ndarray, "n d"]) -> Int[np.ndarray, " n"]:
-        """The places of codes."""
+        """Returns the index of each code."""
         return np.array([self.places[key] for key in keys_of(codes)], int)
 
 
 @functools.cache
-def _networks(space: Space) -> tuple[Int[np.ndarray, " n"], Mapping[bytes, int]]:
+def _network_numbers(space: Space) -> tuple[Int[np.ndarray, " n"], Mapping[bytes, int]]:
+    """Returns the index of each code's canonical code, and the index of every code by its bytes."""
     codes = space.all_codes()
     places = {key: i for i, key in enumerate(keys_of(codes))}
     canonical = np.asarray(space.canonical(jnp.asarray(codes)))
     return np.array([places[key] for key in keys_of(canonical)]), places
 
 
-def attempt(
-    predictor: Predictor, whole: Whole, objective: Objective, variant: Variant, *, share: float, key: Key
-) -> dict[str, Any]:
-    """One inversion, compared with the exhaustive argmax of what it ranks by.
+def invert_once(
+    predictor: Predictor,
+    exhaustive: ExhaustiveScores,
+    objective: Objective,
+    variant: Variant,
+    *,
+    share: float,
+    key: Key,
+) -> Attempt:
+    """Inverts the predictor once and compares the best code with the exhaustive argmax of the same score.
 
     Args:
-      predictor: the ensemble.
-      whole: what it says of every code.
-      objective: what is sought.
-      variant: how.
-      share: of the space, that may be scored (what a variant without polish reaches is always scored).
-      key: for the starts.
-
-    Returns:
-      JSON-ready: "hit" (the best found is an argmax, or an isomorph of one, or within ``TIE``), "gap" (how much less it
-      scores, standard units), "scored" (distinct legal codes, at most), "until" (as many of them, until the best was
-      scored), "code_steps", "seconds" (of the inversion, without compilation).
+      predictor: ensemble to invert.
+      exhaustive: its predictions for every code.
+      objective: objective of the inversion.
+      variant: settings of the inversion.
+      share: share of the space that may be scored (the codes reached without polishing are always scored).
+      key: PRNG key of the starts.
     """
     confidence = variant.config.confidence if variant.config.follow == "bound" else 0.0
-    scores = objective.weights(predictor.metrics).score(whole.mean, whole.spread, confidence)
+    scores = objective.weights(predictor.metrics).score(exhaustive.mean, exhaustive.spread, confidence)
     found = propagate(predictor, objective, codes=variant.codes, key=key, config=variant.config)
-    looked_at = whole.index(found.codes)
+    evaluated = exhaustive.index(found.codes)
     if variant.polish:
-        budget = math.floor(share * whole.space.size) - found.scored
-        looked_at = np.concatenate([looked_at, _polished(whole, scores, found, budget)])
-    first = int(np.argmax(scores[looked_at]))
-    best = int(looked_at[first])
+        budget = math.floor(share * exhaustive.space.size) - found.scored
+        evaluated = np.concatenate([evaluated, _polished(exhaustive, scores, found, budget)])
+    first = int(np.argmax(scores[evaluated]))
+    best = int(evaluated[first])
     top = scores.max()
-    networks = whole.network[scores >= top - TIE]
+    networks = exhaustive.network[scores >= top - TIE]
+    return Attempt(
+        hit=bool(scores[best] >= top - TIE or exhaustive.network[best] in networks),
+        gap=float(top - scores[best]),
+        scored=found.scored + len(evaluated) - len(found),
+        until=max(found.scored, found.scored + first + 1 - len(found)),
+        code_steps=round(found.timing["code_steps_per_s"] * found.timing["search"]),
+        seconds=found.timing["search"],
+    )
+
+
+def _polished(
+    exhaustive: ExhaustiveScores, scores: Float[np.ndarray, " n"], found: Found, budget: int
+) -> Int[np.ndarray, " n"]:
+    """Returns the indices of the codes that polishing scores within a budget, in the order of scoring."""
+    climbed = polish(
+        lambda codes: scores[exhaustive.index(codes)],
+        exhaustive.space,
+        np.concatenate([found.codes, found.starts]),
+        budget=max(budget, 0),
+        known=(found.codes, scores[exhaustive.index(found.codes)]),
+        together=4,
+    )
+    return exhaustive.index(climbed.scored)
+
+
+def run_variants(
+    predictor: Predictor, variants: Sequence[Variant], *, share: float, seed: int, count: int = OBJECTIVES
+) -> dict[str, list[Attempt]]:
+    """Runs every variant on every objective of one predictor; returns attempts by variant, one per objective."""
+    exhaustive, root = ExhaustiveScores.of(predictor), jax.random.fold_in(jax.random.key(0x1A46), seed)
     return {
-        "hit": bool(scores[best] >= top - TIE or whole.network[best] in networks),
-        "gap": float(top - scores[best]),
-        "scored": found.scored + len(looked_at) - len(found),
-        "until": max(found.scored, found.scored + first + 1 - len(found)),
-        "code_steps": round(found.timing["code_steps_per_s"] * found.timing["search"]),
-        "seconds": found.timing["search"],
+        variant.name: [
+            invert_once(predictor, exhaustive, goal, variant, share=share, key=jax.random.fold_in(root, number))
+            for number, goal in enumerate(objectives(predictor.metrics, count))
+        ]
+        for variant in variants
     }
 
 
-def _polished(whole: Whole, scores: Float[np.ndarray, " n"], found: Found, budget: int) -> Int[np.ndarray, " n"]:
-    """The places of the codes that polishing scores within a budget, in their order."""
-    climbed = polish(
-        lambda codes: scores[whole.index(codes)],
-        whole.space,
-        np.concatenate([found.codes, found.starts]),
-        budget=max(budget, 0),
-        known=(found.codes, scores[whole.index(found.codes)]),
-        together=4,
-    )
-    return whole.index(climbed.scored)
-
-
-def try_all(
-    predictor: Predictor, variants: Sequence[Variant], *, share: float, seed: int, count: int = OBJECTIVES
-) -> dict[str, dict[str, list[Any]]]:
-    """Every variant on every objective of one predictor.
-
-    Returns:
-      JSON-ready: variant → what ``attempt`` returns, each a list over objectives.
-    """
-    whole, root = Whole.of(predictor), jax.random.fold_in(jax.random.key(0x1A46), seed)
-    outcome: dict[str, dict[str, list[Any]]] = {}
-    for variant in variants:
-        rows = [
-            attempt(predictor, whole, goal, variant, share=share, key=jax.random.fold_in(root, number))
-            for number, goal in enumerate(objectives(predictor.metrics, count))
-        ]
-        outcome[variant.name] = {name: [row[name] for row in rows] for name in rows[0]}
-    return outcome
-
-
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-    """The whole study: predictors trained on real tables, objectives, variants.
+class ArgmaxBenchmark:
+    """Predictors trained on real tables, inverted for several objectives with several variants.
 
     Attributes:
-      spaces: where.
-      config: the chosen settings.
-      recipe: of the predictors.
-      pairs: (predictor, objective) pairs a space, ``OBJECTIVES`` a predictor.
-      ablation: predictors on which all variants are tried.
-      first_seed: the predictors have the seeds from this one on.
+      spaces: names of enumerable spaces, some of ``SPACES``.
+      config: settings of the benchmark.
+      recipe: training recipe of the predictors.
+      pairs: number of (predictor, objective) pairs per space, ``OBJECTIVES`` per predictor.
+      ablation: number of predictors on which all variants are tried.
+      first_seed: seed of the first predictor; the others have those that follow.
     """
 
     spaces: tuple[str, ...]
@@ -284,46 +272,45 @@ class Comparison:
     def __post_init__(self) -> None:
         for space in self.spaces:
             checks.choose("enumerable space", space, SPACES)
-        if self.pairs < 1:
-            raise checks.UsageError(expected="pairs >= 1", got=repr(self.pairs), remedy="try 200")
+        checks.integer("pairs", self.pairs, least=1, remedy="try 200")
 
     def to_json(self) -> dict[str, Any]:
-        """What determines the results."""
+        """Returns the fields, which determine the results."""
         return dataclasses.asdict(self) | {"spaces": list(self.spaces), "recipe": self.recipe.to_json()}
 
-    def run(self, records: Records, progress: Progress | None = None) -> dict[str, dict[str, dict[str, Any]]]:
-        """Does what is not on record yet, a record a predictor.
+    def run(self, records: Records, progress: Progress | None = None) -> dict[str, dict[str, VariantRate]]:
+        """Runs what is not on record yet, one record per predictor.
 
         Args:
-          records: where finished predictors are.
+          records: finished predictors.
           progress: called with (predictors done, in all).
 
         Returns:
-          Space → variant → see ``argmax_summary.summarise``.
+          Rates by space and variant.
         """
         predictors = -(-self.pairs // OBJECTIVES)
-        summary = {}
+        rates = {}
         for number, name in enumerate(self.spaces):
-            table = joint_table(name)
-            outcomes = []
+            table = all_tasks(name)
+            attempts = []
             for i in range(predictors):
                 seed = self.first_seed + i
                 cell = {"part": "argmax", "space": name, "seed": seed, "table": table.content_hash()}
-                record = records.get(cell) or records.add(cell, self._one(table, seed, ablation=i < self.ablation))
-                outcomes.append(record["results"]["variants"])
+                record = records.get(cell) or records.add(
+                    cell, self._run_predictor(table, seed, ablation=i < self.ablation)
+                )
+                attempts.append({v: from_columns(c) for v, c in record["results"]["variants"].items()})
                 if progress is not None:
                     progress(number * predictors + i + 1, len(self.spaces) * predictors)
-            summary[name] = summarise(outcomes, get_space(table.space).size)
-        return summary
+            rates[name] = variant_rates(attempts, get_space(table.space).size)
+        return rates
 
-    def _one(self, table: Table, seed: int, *, ablation: bool) -> dict[str, Any]:
+    def _run_predictor(self, table: Table, seed: int, *, ablation: bool) -> dict[str, Any]:
         began = time.perf_counter()
         predictor = train(table, self.recipe, self.config, seed)
         jax.block_until_ready(predictor.params)
         seconds = time.perf_counter() - began
         variants = (self.config.chosen, *(self.config.ablation() if ablation else ()))
         count = min(OBJECTIVES, self.pairs)
-        return {
-            "train_s": seconds,
-            "variants": try_all(predictor, variants, share=self.config.share, seed=seed, count=count),
-        }
+        attempts = run_variants(predictor, variants, share=self.config.share, seed=seed, count=count)
+        return {"train_s": seconds, "variants": {name: to_columns(rows) for name, rows in attempts.items()}}
