@@ -1,8 +1,8 @@
-"""How fast a predictor is inverted: start-up, steady state, share of the device's plain matrix products, rivals.
+"""Measures the speed of inversion: start-up, steady state, share of the device's matrix-product rate, baselines.
 
     python experiments/search_latency.py --codes 4096 16384 --against torch,loop --out out/latency
 
-Everything is measured in processes of its own. ``--against torch`` needs PyTorch: pip install ".[torch]".
+Every engine is measured in a process of its own. ``--against torch`` needs PyTorch: pip install ".[torch]".
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -20,14 +20,13 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      codes: how many codes are inverted at once; lists are separated by spaces or commas. Above 65536 a run is one
-        whole search, which streams its codes, and two runs are all.
+      codes: numbers of codes inverted at once, separated by spaces or commas. Above 65536 codes a run is one whole
+        search, which streams its codes, and there are two runs.
       steps: iterations of each inversion.
-      precision: of the matrix products: float32, bfloat16, …; rivals compute in float32.
-      against: "torch" for the authors' loop batched by hand in PyTorch, "torch-frozen" for the same without gradients
-        of the weights, "torch-folded" for this package's algebra carried over to PyTorch, "loop" for one code after the
-        other.
-      repeats: timed runs of each engine, in turns; their median counts.
+      precision: precisions of the matrix products: float32, bfloat16, …; baselines compute in float32.
+      against: baselines: "torch" is the authors' loop with a batch axis in PyTorch, "torch-frozen" the same without
+        gradients of the weights, "torch-folded" this package's method in PyTorch, "loop" one code after the other.
+      repeats: timed runs of each engine, in turns; the median is reported.
       predictor: "ncp" for the authors' architecture with random weights, "shipped" for the ensemble of the package.
     """
 
@@ -43,14 +42,14 @@ def run(config: Config) -> dict[str, Any]:
     """Measures every cell, writes records, a figure and summary.json, returns the summary."""
     import importlib.metadata
 
+    from latency.config import make_config
     from latency.figure import latency_figure
-    from latency.plan import make_plan
-    from latency.study import cells_of, measure, ratios, report, turns
+    from latency.measurement import latency_table, make_cells, measure, speed_ratios, ticks_per_cell
+    from latency.rows import Row
 
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.records.journal import Records
 
-    plan = make_plan(
+    latency = make_config(
         codes=config.codes,
         steps=config.steps,
         precision=config.precision,
@@ -59,32 +58,30 @@ def run(config: Config) -> dict[str, Any]:
         predictor=config.predictor,
         smoke=config.smoke,
     )
-    settings = plan.to_json() | {"seeds": config.seeds}
+    settings = latency.to_json() | {"seeds": config.seeds}
     records = Records(config.out, settings, resume=config.resume)
-    cells, done = cells_of(plan, config.seeds), 0
+    cells, done, ticks = make_cells(latency, config.seeds), 0, ticks_per_cell(latency)
 
     with ProgressBar("latency") as bar:
 
         def tick() -> None:
             nonlocal done
             done += 1
-            bar(done, len(cells) * turns(plan))
+            bar(done, len(cells) * ticks)
 
         for cell in cells:
             if records.get(cell) is None:
-                records.add(cell, {"rows": measure(plan, cell, tick)})
+                records.add(cell, {"rows": [row.to_json() for row in measure(latency, cell, tick)]})
             else:
-                done += turns(plan)
+                done += ticks
 
-    rows = [row for record in records for row in record["results"]["rows"]]
-    card = run_card()
-    if any("torch" in name for name in plan.rivals):
-        card["versions"]["torch"] = importlib.metadata.version("torch")
-    summary = {"rows": rows, "ratios": ratios(rows), "config": settings, **card}
-    write_json(config.out / "summary.json", summary)
+    rows = [Row.from_json(row) for record in records for row in record["results"]["rows"]]
     latency_figure(rows, config.out / "latency.png")
-    print(report(rows))
-    return summary
+    print(latency_table(rows))
+    results = {"rows": [row.to_json() for row in rows], "ratios": speed_ratios(rows)}
+    has_torch = any("torch" in name for name in latency.baselines)
+    versions = {"torch": importlib.metadata.version("torch")} if has_torch else {}
+    return write_summary(config.out, "search_latency", results, settings, versions=versions)
 
 
 if __name__ == "__main__":

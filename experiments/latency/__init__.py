@@ -1,1 +1,1 @@
-"""How fast a predictor is inverted, measured in processes of their own."""
+"""Speed of inversion, measured in processes of their own."""

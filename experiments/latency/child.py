@@ -1,6 +1,6 @@
-"""The entry of a measured process: ``python -m latency.child JOB`` with JSON lines on stdin, stdout.
+"""Runs a measured process: ``python -m latency.child JOB``, with requests and answers as JSON lines on stdin, stdout.
 
-Nothing heavy is imported here: what a role imports is part of what is measured.
+The imports of a role are part of what is measured, so this module imports nothing heavy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 
 def _setup(job: dict[str, Any]) -> Any:
-    from latency.subject import Setup
+    from latency.inputs import Setup
 
     return Setup(job)
 
@@ -25,15 +25,15 @@ def _engine(job: dict[str, Any]) -> Any:
 
 
 def _torch(job: dict[str, Any]) -> Any:
-    from latency.torch_rivals import TorchRival
+    from latency.torch_baselines import TorchBaseline
 
-    return TorchRival(job)
+    return TorchBaseline(job)
 
 
 def _loop_jax(job: dict[str, Any]) -> Any:
-    from latency.rivals import LoopRival
+    from latency.baselines import LoopBaseline
 
-    return LoopRival(job)
+    return LoopBaseline(job)
 
 
 ROLES: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -42,12 +42,12 @@ ROLES: dict[str, Callable[[dict[str, Any]], Any]] = {
     "torch": _torch,
     "loop-jax": _loop_jax,
 }
-"""Role → what answers its requests: a request ``{"do": name, …}`` calls the method of that name."""
+"""Makers of the objects that answer requests, by role: a request ``{"do": name, …}`` calls the method of that name."""
 
 
 def main() -> None:
-    """Answers requests until there are no more."""
-    # Whatever a library prints must not get between the answers.
+    """Answers requests until stdin ends."""
+    # Output of libraries goes to stderr, so that it does not mix with the answers.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     job = json.loads(sys.argv[1])

@@ -1,4 +1,4 @@
-"""Times and memory of the process that asks."""
+"""Measures time, memory and background load, from within a process."""
 
 from __future__ import annotations
 
@@ -11,29 +11,29 @@ from pathlib import Path
 
 
 def timed(run: Callable[[int], object], calls: int) -> float:
-    """Seconds a call, of ``calls`` calls in a row; ``run(calls)`` returns when the last has its result."""
+    """Returns seconds per call of ``calls`` calls in a row; ``run(calls)`` returns when the last has its result."""
     began = time.perf_counter()
     run(calls)
     return (time.perf_counter() - began) / calls
 
 
 def calls_for(seconds: float, run: Callable[[int], object]) -> int:
-    """How many calls in a row last ``seconds``, found by timing one; also the warm-up, so compilation is over."""
+    """Returns how many calls in a row last ``seconds``, by timing one call after a first that compiles."""
     run(1)
     return max(1, round(seconds / max(timed(run, 1), 1e-9)))
 
 
-class Others:
-    """How much of the machine others use, from when this is made.
+class BackgroundLoad:
+    """Counts how many cores other processes keep busy, from when this object is made.
 
-    Their noise is in what is measured meanwhile, and engines whose threads wait for each other suffer most.
+    Such load slows down what is measured meanwhile, most of all engines whose threads wait for each other.
     """
 
     def __init__(self) -> None:
         self._busy, self._own, self._began = _busy_seconds(), _own_seconds(), time.perf_counter()
 
     def busy_cores(self) -> float | None:
-        """Cores at work, on average, but for this process and its children that have ended; None if nothing tells."""
+        """Returns busy cores on average, without this process and its ended children; None where it is not known."""
         busy, began = _busy_seconds(), self._began
         if busy is None or self._busy is None:
             return None
@@ -41,7 +41,7 @@ class Others:
 
 
 def _busy_seconds() -> float | None:
-    """Seconds of work of all cores since the machine was started."""
+    """Returns the seconds that all cores were busy since the machine was started; None where it is not known."""
     path = Path("/proc/stat")
     if not path.exists():
         return None
@@ -55,10 +55,10 @@ def _own_seconds() -> float:
 
 
 def peak_memory_mb() -> float:
-    """The largest resident memory that this process has had, in MB (1e6 bytes).
+    """Returns the peak resident memory of this process in MB (1e6 bytes).
 
     Linux counts ``ru_maxrss`` from before ``exec`` too, so that a child starts with its parent's memory; the kernel's
-    own high-water mark is of this program alone.
+    VmHWM counts this program alone.
     """
     status = Path("/proc/self/status")
     if status.exists():

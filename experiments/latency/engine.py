@@ -1,4 +1,4 @@
-"""The measured process of this package's own engine."""
+"""Answers the requests of a latency measurement for this package's own engine."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from latency.clock import calls_for, peak_memory_mb, timed
+from latency.inputs import authors_config, authors_objective, load_inputs
 from latency.products import Products, flops_per_code_step, layers_of
-from latency.subject import authors_config, authors_objective, load_subject
 from ncp_jax.console import use_compilation_cache
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import invert, propagate
@@ -21,11 +21,11 @@ from ncp_jax.spaces import get_space
 
 
 class Engine:
-    """Inverts so many codes at one precision: first once, from nothing, then as often as asked.
+    """Inverts a number of codes at one precision: first once, from a cold start, then as often as asked.
 
     Args:
-      job: "started" (time of the process's start), "folder" (see ``subject.Setup``), "codes", "steps", "precision",
-        "seed", "streamed" (whether that many codes are only ever passed to ``propagate``), "smoke".
+      job: "started" (time at which the process was started), "folder" (see ``inputs.Setup``), "codes", "steps",
+        "precision", "seed", "streamed" (whether so many codes are only ever passed to ``propagate``), "smoke".
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -34,17 +34,15 @@ class Engine:
         use_compilation_cache()
 
     def first(self) -> dict[str, Any]:
-        """The first result, as a user gets it: load a predictor, propagate, print the best architecture.
+        """Produces the first result as a user does: loads a predictor, propagates, prints the best architecture.
 
         Returns:
-          Seconds of "import_s" (from the start of the process), "backend_s" (starting the device), "load_s",
-          "compile_s" and "search_s" (as ``propagate`` reports them), "first_result_s" (from the start of the process),
-          "first_result_after_import_s"; and memory, see ``memory``.
+          The fields of ``rows.StartUp``, and memory, see ``memory``.
         """
         job, began = self._job, time.perf_counter()
         jax.block_until_ready(jnp.zeros(()))
         backend = time.perf_counter()
-        predictor, _ = load_subject(job["folder"])
+        predictor, _ = load_inputs(job["folder"])
         loaded = time.perf_counter()
         config = authors_config(job["steps"], job["precision"], predictor.members)
         key = jax.random.key(job["seed"])
@@ -67,21 +65,21 @@ class Engine:
         return {"seconds": timed(self._invert_often, calls)}
 
     def products(self) -> dict[str, Any]:
-        """Times plain matrix products; returns operations a second by the names of ``Products.rates``."""
+        """Times plain matrix products; returns operations per second, see ``Products.rates``."""
         return self._products.rates()
 
     def facts(self) -> dict[str, Any]:
-        """The operations of a code-step, and the shape of the engine's tiles."""
+        """Returns the operations of a code-step, and the shape of the engine's tiles."""
         job = self._job
         config = authors_config(job["steps"], job["precision"], self._selected.members)
         return {"flops_per_code_step": flops_per_code_step(self._selected, config), "tile": list(self._tile)}
 
     def changed(self) -> dict[str, Any]:
-        """The share of codes that end in another architecture than with products in float32."""
+        """Returns the share of codes that end in another architecture than with products in float32."""
         return {"share": _share(self._project(self._ends(self._job["precision"])) != self._project(self._reference))}
 
     def compare(self, path: str) -> dict[str, Any]:
-        """Compares a rival's end points with those of this engine in float32.
+        """Compares a baseline's end points with those of this engine in float32.
 
         Args:
           path: .npy file of end points in standard units ``[k, f]``, of the first k codes.
@@ -100,8 +98,8 @@ class Engine:
 
     @functools.cached_property
     def _selected(self) -> Predictor:
-        """What is not sought is cut away, as ``propagate`` does."""
-        predictor, _ = load_subject(self._job["folder"])
+        """The predictor restricted to the metrics of the objective, as ``propagate`` does it."""
+        predictor, _ = load_inputs(self._job["folder"])
         return predictor.select(authors_objective(predictor).names)
 
     @functools.cached_property
@@ -110,8 +108,8 @@ class Engine:
 
     @functools.cached_property
     def _start(self) -> jax.Array:
-        """Starts in raw units."""
-        _, starts = load_subject(self._job["folder"])
+        """The starts in raw units."""
+        _, starts = load_inputs(self._job["folder"])
         return jnp.asarray(starts[: self._job["codes"]])
 
     @functools.cached_property
@@ -155,7 +153,7 @@ class Engine:
 
 
 def memory() -> dict[str, float | None]:
-    """Peak memory in MB so far: of the process, and of the device's own memory where it tells."""
+    """Returns the peak memory in MB so far: of the process, and of the device's own memory where it is known."""
     device = jax.devices()[0].memory_stats() or {}
     peak = device.get("peak_bytes_in_use")
     return {"peak_memory_mb": peak_memory_mb(), "device_peak_memory_mb": None if peak is None else peak / 1e6}

@@ -1,4 +1,4 @@
-"""Code-steps a second against the number of codes: the engines, and what plain matrix products would allow."""
+"""Draws code-steps per second against the number of codes, for all engines and for plain matrix products."""
 
 from __future__ import annotations
 
@@ -6,30 +6,29 @@ import statistics
 from collections.abc import Iterable
 from pathlib import Path
 
-from latency.study import ENGINE, Row
+from latency.rows import ENGINE, Row
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
 
-_OWN = (BLUE, "#66ccee", "#222255")
-_OTHERS = (ORANGE, GREEN, "#aa3377")
+_ENGINE_COLOURS = (BLUE, "#66ccee", "#222255")
+_BASELINE_COLOURS = (ORANGE, GREEN, "#aa3377")
 
 
 def latency_figure(rows: Iterable[Row], path: Path) -> Path:
-    """Draws the rows of a study, medians over seeds; dashed: the rate at which plain products of these shapes run.
+    """Draws medians over seeds; dashed lines are the rates that plain products of the same shapes would allow.
 
     Args:
-      rows: see ``study.measure``.
-      path: where the PNG goes.
+      rows: rows of ``measurement.measure``.
+      path: PNG file to write.
     """
     curves: dict[tuple[str, str], dict[int, list[float]]] = {}
     ceilings: dict[str, dict[int, list[float]]] = {}
     for row in rows:
-        at = row["codes"]
-        curves.setdefault((row["engine"], row["precision"]), {}).setdefault(at, []).append(row["code_steps_per_s"])
-        if row["engine"] == ENGINE:
-            ceiling = row["products_flops_per_s"] / row["flops_per_code_step"]
-            ceilings.setdefault(row["precision"], {}).setdefault(at, []).append(ceiling)
+        curves.setdefault((row.engine, row.precision), {}).setdefault(row.codes, []).append(row.code_steps_per_s)
+        if row.engine == ENGINE:
+            ceiling = row.products.reference / row.flops_per_code_step
+            ceilings.setdefault(row.precision, {}).setdefault(row.codes, []).append(ceiling)
     figure, axes = new_axes()
-    own, others = iter(_OWN * len(curves)), iter(_OTHERS * len(curves))
+    own, others = iter(_ENGINE_COLOURS * len(curves)), iter(_BASELINE_COLOURS * len(curves))
     for (engine, precision), by_codes in curves.items():
         colour = next(own if engine == ENGINE else others)
         label = f"{engine}, {precision}" if engine == ENGINE else engine

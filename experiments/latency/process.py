@@ -1,4 +1,4 @@
-"""A measured process, seen from the process that asks: one request, one answer, a JSON line each."""
+"""Starts measured processes and asks them questions: each request and each answer is one JSON line."""
 
 from __future__ import annotations
 
@@ -13,19 +13,20 @@ from typing import Any
 
 from ncp_jax import checks
 
-# Set by users and test runs for the compilation cache of their own; a measured process has one made for it.
+# Users and test runs set these for their own compilation cache; a measured process gets a new one.
 _CACHE = ("JAX_COMPILATION_CACHE_DIR", "JAX_ENABLE_COMPILATION_CACHE")
 _PERSISTENT = "JAX_PERSISTENT_CACHE_"
 
 
 class Child:
-    """A process that answers requests (see ``child``); a context manager, at whose end the process is gone.
+    """A process that answers requests (see ``child``); a context manager that ends the process on exit.
 
     Args:
-      role: what it is, see ``child.ROLES``.
-      folder: where its error output goes; also its data cache, with the compilation cache inside, unless ``cache``.
+      role: role of the process, see ``child.ROLES``.
+      folder: folder of its error output; also its data cache, which holds the compilation cache, unless ``cache`` is
+        given.
       job: JSON-ready settings of the role.
-      cache: the data cache, to share one between processes.
+      cache: data cache, to share one between processes.
     """
 
     def __init__(self, role: str, folder: Path, job: dict[str, Any], *, cache: Path | None = None) -> None:
@@ -33,7 +34,7 @@ class Child:
         self._log = folder / f"{role}-{time.monotonic_ns()}.log"
         environment = {k: v for k, v in os.environ.items() if k not in _CACHE and not k.startswith(_PERSISTENT)}
         environment["NCP_JAX_DATA"] = str(cache or folder)
-        # The child finds this package where this process found it.
+        # The child imports this package from where this process imported it.
         scripts = str(Path(__file__).resolve().parent.parent)
         environment["PYTHONPATH"] = os.pathsep.join([scripts, *filter(None, [os.environ.get("PYTHONPATH")])])
         # Several processes share one accelerator; none may take most of its memory from the start.
@@ -81,7 +82,7 @@ class Child:
         self.close()
 
     def close(self) -> None:
-        """Ends the process, at once, and waits until it is gone."""
+        """Kills the process and waits until it is gone."""
         self._process.kill()
         for stream in (self._process.stdin, self._process.stdout):
             if stream is not None:

@@ -1,4 +1,4 @@
-"""The yardstick: plain matrix products of the same device, at the shapes of the inversion and at its best shape."""
+"""Measures plain matrix products on the same device: at the shapes of the inversion, and at the device's best shape."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ SQUARES = (1024, 2048, 4096)
 
 
 def layers_of(predictor: Invertible) -> list[tuple[int, int]]:
-    """(inputs, outputs) of the layers of one member of a folded predictor that inversion multiplies by.
+    """Returns (inputs, outputs) of the layers that inversion multiplies by, for one member of a folded predictor.
 
-    The last layer is left out: what is sought is a fixed combination of the outputs, so its cotangent, and with it
-    that of the last hidden layer's activations, is the same for every code and step.
+    The last layer is left out: the objective is a fixed combination of the outputs, so its cotangent, and with it that
+    of the last hidden layer's activations, is the same for every code and step.
     """
     return [(int(w.shape[1]), int(w.shape[2])) for w in predictor.params["w"][:-1]]
 
 
 def flops_per_code_step(predictor: Invertible, config: PropagationConfig) -> int:
-    """Floating-point operations of the matrix products that one step of one code needs.
+    """Returns the floating-point operations of the matrix products that one step of one code needs.
 
     A layer costs 2·inputs·outputs forward and as much backward, a multiply-add counting as two. The products needed
     are those of ``layers_of``, of one member where each code follows its own and of all where it follows the ensemble.
-    Activations, clipping and whatever the engine computes beyond need are not counted.
+    Activations, clipping and anything else that the engine computes are not counted.
 
     Args:
-      predictor: folded, already restricted to what is sought.
-      config: says whom a code follows.
+      predictor: folded predictor, restricted to the metrics of the objective.
+      config: settings of the inversion; ``follow`` says whether a code follows one member or all.
     """
     members = int(jax.tree.leaves(predictor.params)[0].shape[0])
     followed = 1 if config.follow == "member" else members
@@ -48,18 +48,18 @@ def flops_per_code_step(predictor: Invertible, config: PropagationConfig) -> int
 
 
 class Products:
-    """Plain products, compiled when made, then timed as often as asked.
+    """Plain matrix products, compiled on construction and timed on request.
 
-    Those of a layer are a chain there and back, ``[rows, inputs] x [inputs, outputs] x [outputs, inputs]``, many times
-    over in one compiled loop, so that neither dispatch nor the compiler's cleverness is what is timed.
+    The products of a layer are a chain forward and back, ``[rows, inputs] x [inputs, outputs] x [outputs, inputs]``,
+    repeated in one compiled loop, so that neither dispatch is timed nor can the compiler leave products out.
 
     Args:
-      layers: see ``layers_of``.
+      layers: shapes of the layers, see ``layers_of``.
       codes: rows of the full shapes; None where these are too large to be held.
-      tile: rows of the tile shapes, and how many independent chains run side by side.
-      precision: see ``predictors.products.product``.
-      squares: sizes of square products, in ascending order. Those after one that took a quarter second are left out.
-      least: seconds that a timed loop lasts at least: long enough for the machine's hiccups to hit it as often as they
+      tile: rows of the tile shapes, and number of independent chains that run side by side.
+      precision: precision of the products, see ``predictors.products.product``.
+      squares: sizes of square products in ascending order; those after one that took a quarter second are left out.
+      least: minimum seconds of a timed loop: long enough for interruptions by the system to hit it as often as they
         hit an inversion.
     """
 
@@ -85,14 +85,14 @@ class Products:
                 break
 
     def rates(self) -> dict[str, float]:
-        """Times all once: operations a second of "full" and "tile" (all layers together) and "square SIZE"."""
+        """Times all products; returns operations per second of "full", "tile" (all layers together), "square SIZE"."""
         return {
             name: sum(c.flops for c in chains) / sum(c.time() for c in chains) for name, chains in self._groups.items()
         }
 
 
 class _Chain:
-    """A layer's two products, or a square one, in a loop; of the ways to compile it the fastest counts."""
+    """The two products of a layer, or a square product, in a loop; compiled in the fastest of several ways."""
 
     def __init__(self, rows: int, lanes: int, layer: tuple[int, int], *, precision: str, least: float) -> None:
         inputs, outputs = layer
@@ -108,10 +108,10 @@ class _Chain:
             run = functools.partial(_finish, loop.lower(*arrays, 1).compile(), *arrays)
             calls = calls_for(least, run)
             found.append((min(timed(run, calls) for _ in range(2)), calls, run))
-        self.seconds, self._calls, self._run = min(found, key=lambda way: way[0])
+        self.seconds, self._calls, self._run = min(found, key=lambda candidate: candidate[0])
 
     def time(self) -> float:
-        """Seconds of one turn of the loop."""
+        """Returns the seconds of one iteration of the loop."""
         return timed(self._run, self._calls)
 
 
@@ -119,22 +119,22 @@ Multiply = Callable[[Array, Array], Array]
 
 
 def _multiplications(precision: str) -> list[tuple[str, Multiply]]:
-    """Products at a precision, each with the type of the arrays that go from one to the next."""
-    ways: list[tuple[str, Multiply]] = [("float32", functools.partial(product, precision=precision))]
+    """Returns product functions of a precision, each with the dtype of the arrays between two products."""
+    functions: list[tuple[str, Multiply]] = [("float32", functools.partial(product, precision=precision))]
     if precision == "bfloat16":
         # Half the memory to read and write: where memory is the limit, this is the faster plain product.
-        ways.append(("bfloat16", jnp.matmul))
-    return ways
+        functions.append(("bfloat16", jnp.matmul))
+    return functions
 
 
 def _compilers() -> list[dict[str, Any] | None]:
-    """Compiler options to try: XLA's own and, on CPU, those of the engine, which choose another library of products."""
+    """Returns compiler options to try: XLA's defaults and, on CPU, those of the engine, which use another library."""
     engine = cpu_options() if jax.default_backend() == "cpu" else ()
     return [None, dict(engine)] if engine else [None]
 
 
 def reflection(inputs: int, outputs: int) -> Float[np.ndarray, "i o"]:
-    """A dense matrix with orthonormal rows or columns: products with it, repeated, neither vanish nor overflow."""
+    """Returns a dense matrix with orthonormal rows or columns: repeated products neither vanish nor overflow."""
     size = max(inputs, outputs)
     v = np.random.default_rng(1).standard_normal(size)
     whole = np.eye(size, dtype=np.float32) - np.outer(2 * v / (v @ v), v).astype(np.float32)

@@ -13,9 +13,9 @@ import pytest
 
 SCRIPT = "search_latency.py"
 TORCH = importlib.util.find_spec("torch") is not None
-# PyTorch is an optional extra; without it, that it is missing is told (test_plan), and the loop runs in JAX.
+# PyTorch is an optional extra; without it, the error is tested in test_config, and the loop runs in JAX.
 OPTIONS = ("--smoke", "--against", "torch,torch-frozen,torch-folded,loop" if TORCH else "loop")
-RIVALS = ["torch-authors", "torch-frozen", "torch-folded", "loop-torch"] if TORCH else ["loop-jax"]
+BASELINES = ["torch-authors", "torch-frozen", "torch-folded", "loop-torch"] if TORCH else ["loop-jax"]
 
 
 @pytest.fixture(scope="module")
@@ -33,12 +33,13 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
     assert {"config.json", "records.jsonl", "summary.json", "latency.png"} <= {p.name for p in smoke.iterdir()}
     assert (smoke / "latency.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(smoke)
+    assert next(iter(summary.items())) == ("schema", "search_latency/1")
     assert {"rows", "ratios", "config", "versions", "device", "date"} <= set(summary)
     assert summary["config"] == json.loads((smoke / "config.json").read_text())
     assert ("torch" in summary["versions"]) == TORCH
     rows = summary["rows"]
-    assert [row["engine"] for row in rows] == ["ncp-jax", *RIVALS]
-    assert set(summary["ratios"]) == set(RIVALS)
+    assert [row["engine"] for row in rows] == ["ncp-jax", *BASELINES]
+    assert set(summary["ratios"]) == set(BASELINES)
 
 
 def test_rows_are_consistent(smoke: Path) -> None:
@@ -61,7 +62,7 @@ def test_rows_are_consistent(smoke: Path) -> None:
     assert own["changed_architectures"] == 0.0
 
 
-def test_every_rival_computes_the_same(smoke: Path) -> None:
+def test_every_baseline_computes_the_same(smoke: Path) -> None:
     for row in summary_of(smoke)["rows"][1:]:
         assert row["agreement"]["max_difference"] < 1e-4
         assert row["agreement"]["different_architectures"] == 0.0
@@ -74,7 +75,7 @@ def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monke
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("measured again")
 
-    monkeypatch.setattr("latency.study.Child", refuse)
+    monkeypatch.setattr("latency.measurement.Child", refuse)
     status, out, err = run(*OPTIONS, "--resume", "--out", smoke)
     assert status == 0, err
     assert "ncp-jax / " in out
@@ -90,10 +91,10 @@ def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monke
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--codes", "4096", "0"), "expected --codes >= 1, got 0"),
-        (("--codes", "4096,0"), "expected --codes >= 1, got 0"),
-        (("--steps", "0"), "expected --steps >= 1, got 0"),
-        (("--repeats", "0"), "expected --repeats >= 1, got 0"),
+        (("--codes", "4096", "0"), "expected --codes to be an integer 1 or more, got 0"),
+        (("--codes", "4096,0"), "expected --codes to be an integer 1 or more, got 0"),
+        (("--steps", "0"), "expected --steps to be an integer 1 or more, got 0"),
+        (("--repeats", "0"), "expected --repeats to be an integer 1 or more, got 0"),
         (("--precision", "float8"), "expected a known precision, got 'float8'"),
         (("--against", "torch,lop"), "expected a known rival, got 'lop'; did you mean: loop"),
     ],

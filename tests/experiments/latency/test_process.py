@@ -1,3 +1,5 @@
+"""Measured processes: their failures, their output, their caches; the clock."""
+
 from __future__ import annotations
 
 import os
@@ -8,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from latency import child
-from latency.clock import Others, calls_for, peak_memory_mb, timed
+from latency.clock import BackgroundLoad, calls_for, peak_memory_mb, timed
 from latency.process import Child
 
 from ncp_jax.checks import DataError
@@ -112,7 +114,7 @@ def test_roles_and_clock() -> None:
 
 
 def test_own_work_is_not_that_of_others() -> None:
-    others, cores = Others(), os.cpu_count() or 1
+    load, cores = BackgroundLoad(), os.cpu_count() or 1
     subprocess.run([sys.executable, "-c", "sum(range(10**6))"], check=True)
     # The system counts in ticks, here and there at different moments: a tick a core more or less.
-    assert 0 <= (others.busy_cores() or 0.0) < cores + 1
+    assert 0 <= (load.busy_cores() or 0.0) < cores + 1

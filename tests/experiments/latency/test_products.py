@@ -1,3 +1,5 @@
+"""Operations of a code-step, and the plain products that rates are compared with."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -5,8 +7,8 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
+from latency.inputs import as_predictor, authors_config, authors_network, authors_objective
 from latency.products import Products, flops_per_code_step, layers_of, reflection
-from latency.subject import as_predictor, authors_config, authors_network, authors_objective
 
 from ncp_jax.predictors import FoldedMLP, Predictor
 

@@ -1,4 +1,4 @@
-"""What the engine is compared with: names, operations, and the one-code loop for where PyTorch is missing."""
+"""Baselines of the engine: their names, their operations, and a loop over single codes for use without PyTorch."""
 
 from __future__ import annotations
 
@@ -14,23 +14,24 @@ from latency.clock import calls_for, peak_memory_mb, timed
 
 AUTHORS, FROZEN, FOLDED = "torch-authors", "torch-frozen", "torch-folded"
 TORCH = {"torch": AUTHORS, FROZEN: FROZEN, FOLDED: FOLDED}
-"""All codes at once in PyTorch, by what ``--against`` calls it: the authors' released loop with a batch axis; the same
-with frozen weights, so that the codes' gradient is all that is computed; and this package's own algebra carried over,
-folded layers with a hand-written backward."""
+"""Names of baselines that invert all codes at once in PyTorch, by their name in ``--against``: the authors' released
+loop with a batch axis; the same with frozen weights, so that only the gradient of the codes is computed; and this
+package's own method in PyTorch, folded layers with a hand-written backward pass."""
 LOOP_TORCH, LOOP_JAX = "loop-torch", "loop-jax"
-"""One code after the other: the authors' released loop in PyTorch; where that is missing, a compiled JAX step."""
+"""Names of baselines that invert one code after the other: the authors' released loop in PyTorch, or, where PyTorch is
+not installed, a compiled JAX step."""
 LEARNING_RATE, DELTA = 3.0, 0.1
-"""The authors' settings, those of ``PropagationConfig.authors``."""
+"""The authors' settings, equal to ``PropagationConfig.authors``."""
 _LOOP_CODES = 4
 
 
 def codes_timed(engine: str, codes: int, smoke: bool) -> int:
-    """How many codes a timed run of a rival inverts: a loop's rate does not depend on their number."""
+    """Returns how many codes a timed run of a baseline inverts: few for a loop, whose rate does not depend on it."""
     return min(codes, 1 if smoke else _LOOP_CODES) if engine in (LOOP_TORCH, LOOP_JAX) else codes
 
 
 def weight_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Weights of each linear layer of a network by name; those of BatchNorm, with one axis, are not matrices."""
+    """Returns the number of weights of each linear layer by name; BatchNorm's arrays have one axis and do not count."""
     return {
         name.removesuffix(".weight"): int(np.prod(shape))
         for name, shape in shapes.items()
@@ -39,23 +40,23 @@ def weight_sizes(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
 
 
 def autograd_flops(shapes: Mapping[str, tuple[int, ...]], parts: Iterable[int], *, frozen: bool = True) -> int:
-    """Operations of the matrix products of one code-step under autograd, a multiply-add counting as two.
+    """Returns the operations of one code-step's matrix products under autograd, a multiply-add counting as two.
 
-    Forward all layers with all heads, backward those that lead from the heads sought to the code, the output layer
-    included: autograd does not know that its cotangent is always the same.
+    The forward pass has all layers and heads; the backward pass those from the heads of the objective to the code. The
+    output layer is included: autograd does not know that its cotangent is always the same.
 
     Args:
-      shapes: of one network's arrays, by name.
-      parts: numbers of the heads sought; those of a network without heads are ignored.
-      frozen: False where the weights get gradients too: one more product a layer that leads back.
+      shapes: shapes of one network's arrays by name.
+      parts: numbers of the heads in the objective; ignored for a network without heads.
+      frozen: whether the weights get no gradients; with them, each layer of the backward pass has one more product.
     """
-    sizes, sought = weight_sizes(shapes), {str(part) for part in parts}
-    back = [n for n in sizes if n.split(".")[0] not in ("head", "out") or n.split(".")[1] in sought]
+    sizes, heads = weight_sizes(shapes), {str(part) for part in parts}
+    back = [n for n in sizes if n.split(".")[0] not in ("head", "out") or n.split(".")[1] in heads]
     return 2 * sum(sizes.values()) + (2 if frozen else 4) * sum(sizes[n] for n in back)
 
 
-class LoopRival:
-    """One code after the other, each step a call of a compiled JAX function on one code.
+class LoopBaseline:
+    """Inverts one code after the other; each step is a call of a compiled JAX function on one code.
 
     Args:
       job: "engine", "started", "folder", "codes" (to time), "steps", "smoke".
@@ -65,14 +66,14 @@ class LoopRival:
         import jax
         import jax.numpy as jnp
 
-        from latency.subject import authors_objective, load_subject
+        from latency.inputs import authors_objective, load_inputs
 
         self._job = job
         self._import_s = time.time() - job["started"]
-        predictor, starts = load_subject(job["folder"])
+        predictor, starts = load_inputs(job["folder"])
         scale = predictor.scale
         push = authors_objective(predictor).weights(predictor.metrics).push
-        arrays = np.load(Path(job["folder"]) / "rival.npz", allow_pickle=False)
+        arrays = np.load(Path(job["folder"]) / "baseline.npz", allow_pickle=False)
         box = (arrays["low"], arrays["high"])
 
         @jax.jit
@@ -94,7 +95,7 @@ class LoopRival:
         self._flops = 4 * sum(int(w.shape[1] * w.shape[2]) for w in layers)
 
     def facts(self) -> dict[str, Any]:
-        """Operations of a code-step (all outputs, forward and backward), codes in a timed run, start-up, memory."""
+        """Returns operations of a code-step (all outputs, both passes), codes in a timed run, start-up, memory."""
         return {
             "flops_per_code_step": self._flops,
             "codes_timed": len(self._starts),

@@ -1,4 +1,4 @@
-"""What is inverted: a predictor, the authors' trade-off, starts; and the same in NumPy for the rivals."""
+"""Makes the inputs of a latency measurement: predictor, objective and starts, and the same as arrays for baselines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ State = dict[str, np.ndarray]
 
 
 def authors_network(seed: int) -> NCPPredictor:
-    """The authors' architecture with random weights and random, unequal BatchNorm statistics."""
+    """Returns the authors' architecture with random weights and random, unequal BatchNorm statistics."""
     features = get_space(SPACE).length
     network = NCPPredictor(features, HEADS, rngs=nnx.Rngs(seed))
     rng = np.random.default_rng(seed)
@@ -46,7 +46,7 @@ def authors_network(seed: int) -> NCPPredictor:
 
 
 def as_predictor(network: NCPPredictor) -> Predictor:
-    """The network folded, as a predictor of one member on NAS-Bench-MR; its metrics are in standard units."""
+    """Returns the folded network as a predictor of one member on NAS-Bench-MR; its metrics are in standard units."""
     params = jax.tree.map(lambda a: a[None], fold(network))
     values = [np.asarray(v, np.float32) for v in get_space(SPACE).values]
     x_mean, x_std = (np.array([getattr(v, name)() for v in values], np.float32) for name in ("mean", "std"))
@@ -56,17 +56,17 @@ def as_predictor(network: NCPPredictor) -> Predictor:
 
 
 def authors_objective(predictor: Predictor) -> Objective:
-    """The authors' trade-off: the main metric up with weight 1, FLOPs down with weight 0.5."""
+    """Returns the authors' trade-off: the main metric up with weight 1, FLOPs down with weight 0.5."""
     return Objective(maximize={predictor.main.name: 1.0}, minimize={"flops": 0.5})
 
 
 def authors_config(steps: int, precision: str, members: int) -> PropagationConfig:
-    """The authors' settings. In an ensemble each code follows one member, as by default: one network's cost."""
+    """Returns the authors' settings. In an ensemble each code follows one member, at the cost of one network."""
     return PropagationConfig.authors(steps=steps, precision=precision, follow="member" if members > 1 else "mean")
 
 
 def batch_norm_state(network: NCPPredictor) -> State:
-    """The network's arrays under the names and in the layout of ``torch_rivals.AuthorsNetwork``."""
+    """Returns the network's arrays under the names and in the layout of ``torch_baselines.AuthorsNetwork``."""
     state: State = {}
 
     def linear(name: str, layer: nnx.Linear) -> None:
@@ -89,16 +89,16 @@ def batch_norm_state(network: NCPPredictor) -> State:
     return state
 
 
-def plain_state(predictor: Predictor) -> State:
-    """Arrays of folded layers, all outputs, with a leading axis of members, for ``torch_rivals.PlainNetwork``."""
+def dense_state(predictor: Predictor) -> State:
+    """Returns folded layers with all outputs and a leading axis of members, for ``torch_baselines.DenseNetwork``."""
     state = {}
     for i, (w, b) in enumerate(zip(predictor.params["w"], predictor.params["b"], strict=True)):
         state[f"layer.{i}.weight"], state[f"layer.{i}.bias"] = np.asarray(w).swapaxes(1, 2), np.asarray(b)
     return state
 
 
-def rival_arrays(predictor: Predictor, state: State, starts: np.ndarray) -> State:
-    """All that a rival needs, in standard units: see ``Setup.write``."""
+def baseline_arrays(predictor: Predictor, state: State, starts: np.ndarray) -> State:
+    """Returns all arrays that a baseline needs, in standard units."""
     space, scale = get_space(predictor.space), predictor.scale
     objective = authors_objective(predictor)
     selected = predictor.select(objective.names)
@@ -120,34 +120,34 @@ def rival_arrays(predictor: Predictor, state: State, starts: np.ndarray) -> Stat
 
 
 def random_starts(predictor: Predictor, codes: int, seed: int) -> np.ndarray:
-    """Relaxed starts in raw units ``[codes, f]``, those that ``propagate`` begins with for the same seed."""
+    """Returns the starts of ``propagate`` for the same seed: relaxed codes in raw units ``[codes, f]``."""
     space = get_space(predictor.space)
     return np.asarray(space.encode(space.sample(jax.random.key(seed), codes)))
 
 
-def load_subject(folder: str) -> tuple[Predictor, np.ndarray]:
-    """The predictor and the starts that ``Setup.write`` left in a folder."""
+def load_inputs(folder: str) -> tuple[Predictor, np.ndarray]:
+    """Returns the predictor and the starts that ``Setup.write`` wrote into a folder."""
     return load_predictor(Path(folder) / "predictor.npz")[0], np.load(Path(folder) / "starts.npy", allow_pickle=False)
 
 
 class Setup:
-    """The process that makes what the others measure; no process that is measured pays for it.
+    """Writes the inputs, in a process of its own, so that no measured process spends time on it.
 
     Args:
-      job: "folder", "predictor" ("ncp" or "shipped"), "seed", "codes" (most starts that are needed at once).
+      job: "folder", "predictor" ("ncp" or "shipped"), "seed", "codes" (number of starts).
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
 
     def write(self) -> dict[str, Any]:
-        """Writes predictor.npz, starts.npy (raw units) and rival.npz (NumPy, standard units); returns {}."""
+        """Writes predictor.npz, starts.npy (raw units) and baseline.npz (standard units); returns {}."""
         seed, folder = self._job["seed"], Path(self._job["folder"])
         if self._job["predictor"] == "shipped":
             shipped = load_shipped(SPACE)
             assert shipped is not None
             predictor = shipped[0]
-            state = plain_state(predictor)
+            state = dense_state(predictor)
         else:
             network = authors_network(seed)
             predictor, state = as_predictor(network), batch_norm_state(network)
@@ -155,5 +155,5 @@ class Setup:
         starts = random_starts(predictor, self._job["codes"], seed)
         save_predictor(folder / "predictor.npz", predictor)
         np.save(folder / "starts.npy", starts)
-        np.savez(folder / "rival.npz", allow_pickle=False, **rival_arrays(predictor, state, starts))
+        np.savez(folder / "baseline.npz", allow_pickle=False, **baseline_arrays(predictor, state, starts))
         return {}

@@ -1,4 +1,4 @@
-"""The same inversion by hand in PyTorch (``pip install ".[torch]"``): as its authors do it, frozen, folded."""
+"""Baselines in PyTorch (``pip install ".[torch]"``): the authors' loop, the same with frozen weights, folded layers."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812
 
+from latency.baselines import AUTHORS, DELTA, FOLDED, LEARNING_RATE, LOOP_TORCH, autograd_flops, weight_sizes
 from latency.clock import calls_for, peak_memory_mb, timed
-from latency.rivals import AUTHORS, DELTA, FOLDED, LEARNING_RATE, LOOP_TORCH, autograd_flops, weight_sizes
 
 EPSILON = 1e-5
-# Rows of a tile on a CPU. A tile stays in a core's cache and on one thread: PyTorch's own threads meet after every
-# function, which costs much wherever one of them is kept waiting.
+# Rows of a tile on a CPU. A tile stays in one core's cache and on one thread: PyTorch's own threads synchronize after
+# every function, which is slow whenever one of them has to wait.
 _TILE = 256
 State = dict[str, torch.Tensor]
 Box = tuple[torch.Tensor, torch.Tensor]
 
 
 class AuthorsNetwork(torch.nn.Module):
-    """Trunk and heads with BatchNorm (Ding et al., ICLR 2022) at inference, as a user of PyTorch writes it.
+    """Trunk and heads with BatchNorm (Ding et al., ICLR 2022) at inference, in ordinary PyTorch.
 
     Args:
-      state: arrays as ``subject.batch_norm_state`` names them; sizes follow from them.
+      state: arrays named as by ``inputs.batch_norm_state``; they determine the sizes.
     """
 
     def __init__(self, state: State) -> None:
@@ -49,18 +49,18 @@ class AuthorsNetwork(torch.nn.Module):
         self.eval()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The outputs of each head for standard codes ``[n, f]``."""
+        """Returns the outputs of each head for codes in standard units ``[n, f]``."""
         hidden = F.silu(self.norm(self.trunk(self.norm_in(x))))
         heads = zip(self.head, self.head_norm, self.out, strict=True)
         return [out(F.silu(norm(head(hidden)))) for head, norm, out in heads]
 
 
-class PlainNetwork(torch.nn.Module):
-    """Linear layers with swish between them, over codes and, where ``log`` says so, the logarithms of the codes.
+class DenseNetwork(torch.nn.Module):
+    """Linear layers with swish between them, over codes and, with ``log``, the logarithms of the codes.
 
     Args:
-      state: arrays as ``subject.plain_state`` names them, of one member.
-      log: None, or mean and standard deviation of the raw features.
+      state: arrays of one member, named as by ``inputs.dense_state``.
+      log: mean and standard deviation of the raw features; None for a network without logarithms.
     """
 
     def __init__(self, state: State, log: tuple[torch.Tensor, torch.Tensor] | None) -> None:
@@ -73,7 +73,7 @@ class PlainNetwork(torch.nn.Module):
         self.eval()
 
     def forward(self, x: torch.Tensor) -> list[torch.Tensor]:
-        """The outputs for standard codes ``[n, f]``, in a list of one."""
+        """Returns the outputs for codes in standard units ``[n, f]``, in a list of one."""
         hidden = x
         if self.log is not None:
             mean, std = self.log
@@ -84,12 +84,12 @@ class PlainNetwork(torch.nn.Module):
 
 
 def _loss(network: Any, push: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
-    """Smooth L1 losses of all rows against the own prediction moved by delta, weighted and summed.
+    """Returns the weighted sum over all rows of smooth L1 losses against the network's own prediction moved by delta.
 
     Args:
-      network: returns the outputs of its heads; ``columns`` says where each metric is among them.
-      push: [m] weights of the metrics, > 0 to raise, < 0 to lower, 0 to leave free.
-      x: [n, f] standard codes.
+      network: network whose ``columns`` give head and output of each metric.
+      push: [m] weights of the metrics: > 0 to raise, < 0 to lower, 0 to ignore.
+      x: [n, f] codes in standard units.
     """
     outputs, loss = network(x), torch.zeros((), device=x.device)
     for (part, column), weight in zip(network.columns, push.tolist(), strict=True):
@@ -101,10 +101,10 @@ def _loss(network: Any, push: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
 
 
 def invert_as_authors(network: Any, push: torch.Tensor, x: torch.Tensor, box: Box, steps: int) -> torch.Tensor:
-    """The released loop with a batch axis: a new SGD each step, ``loss.backward()``, clamp, ``detach().clone()``.
+    """Runs the released loop with a batch axis: a new SGD each step, ``loss.backward()``, clamp, ``detach().clone()``.
 
-    ``backward`` makes the gradients of the weights too, as it does there; nothing of the released loop's bookkeeping
-    (its second prediction, rounding, FLOPs) is done.
+    As in the released loop, ``backward`` computes the gradients of the weights too. Its bookkeeping (a second
+    prediction, rounding, FLOPs) is left out.
     """
     for _ in range(steps):
         x = x.detach().clone().requires_grad_(True)
@@ -119,10 +119,10 @@ def invert_as_authors(network: Any, push: torch.Tensor, x: torch.Tensor, box: Bo
 
 
 def invert_one_as_authors(network: Any, push: torch.Tensor, x: torch.Tensor, box: Box, steps: int) -> torch.Tensor:
-    """The released loop for one code ``[1, f]``, its bookkeeping included, its profiling of FLOPs left out.
+    """Runs the released loop for one code ``[1, f]`` with its bookkeeping, but without its profiling of FLOPs.
 
-    That is per step: the prediction at the rounded code, a clip position by position, the code taken back to raw
-    units on the host and rounded. (Here it is rounded in standard units, to as many places.)
+    The bookkeeping of a step is the prediction at the rounded code, a clip position by position, and the code taken to
+    the host and rounded (in raw units there; here in standard units, to as many decimal places).
     """
     low, high = box
     rounded = x
@@ -145,7 +145,7 @@ def invert_one_as_authors(network: Any, push: torch.Tensor, x: torch.Tensor, box
 
 
 def invert_frozen(network: Any, push: torch.Tensor, x: torch.Tensor, box: Box, steps: int) -> torch.Tensor:
-    """The same without what it does not need: weights frozen, the codes' gradient alone, no optimizer."""
+    """Runs the same loop without unneeded work: frozen weights, only the gradient of the codes, no optimizer object."""
     for _ in range(steps):
         x = x.detach().requires_grad_(True)
         (gradient,) = torch.autograd.grad(_loss(network, push, x), x)
@@ -154,13 +154,13 @@ def invert_frozen(network: Any, push: torch.Tensor, x: torch.Tensor, box: Box, s
 
 
 class FoldedNetwork:
-    """Folded layers that end in what is sought, forward and backward by hand in buffers that are used again.
+    """Folded layers that end in the objective, with forward and backward passes by hand in reused buffers.
 
     Args:
-      weights: of each layer but the last ``[inputs, outputs]``.
-      biases: theirs.
+      weights: weights ``[inputs, outputs]`` of each layer but the last.
+      biases: biases of these layers.
       pull: [h] gradient of the loss with respect to the last hidden layer, the same at each step.
-      log: None, or mean and standard deviation of the raw features.
+      log: mean and standard deviation of the raw features; None for a network without logarithms.
     """
 
     def __init__(
@@ -174,9 +174,9 @@ class FoldedNetwork:
         self.back = [w.T.contiguous() for w in weights]
 
     def invert(self, x: torch.Tensor, box: Box, steps: int) -> torch.Tensor:
-        """Descends along the gradient of the loss; ``x`` [n, f] in standard units.
+        """Descends along the gradient of the loss from codes ``x`` [n, f] in standard units.
 
-        On a GPU all rows at once, on a CPU tile by tile, as many side by side as there are cores.
+        A GPU takes all rows at once; a CPU takes them tile by tile, one tile per core at a time.
         """
         if x.is_cuda:
             return self._invert_tile(x.clone(), box, steps)
@@ -197,7 +197,7 @@ class FoldedNetwork:
                 hidden = silu.out(total, out=value)
             gradient = pull
             for i in range(len(sums) - 1, -1, -1):
-                # The values are no longer needed: the gradient takes their place.
+                # The values are no longer needed: the gradient overwrites them.
                 slope.grad_input(gradient, sums[i], grad_input=values[i])
                 gradient = torch.mm(values[i], self.back[i], out=values[i - 1] if i else first)
             if factor is not None:
@@ -207,7 +207,7 @@ class FoldedNetwork:
         return x
 
     def _inputs(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """What the first layer reads, and the slope of the logarithms."""
+        """Returns the inputs of the first layer, and the derivative of the logarithms."""
         if self.log is None:
             return x, None
         mean, std = self.log
@@ -221,13 +221,13 @@ def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(os.cpu_count(), initializer=torch.set_num_threads, initargs=(1,))
 
 
-class TorchRival:
-    """The measured process of one PyTorch engine.
+class TorchBaseline:
+    """Answers the requests of a latency measurement for one PyTorch baseline.
 
-    In an ensemble, code i follows network i modulo their number: each network inverts its share in turn.
+    In an ensemble, code i follows network i modulo their number; each network inverts its share in turn.
 
     Args:
-      job: "engine", "started", "folder" (see ``subject.Setup``), "codes" (to time), "steps", "smoke".
+      job: "engine", "started", "folder" (see ``inputs.Setup``), "codes" (to time), "steps", "smoke".
     """
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -235,7 +235,7 @@ class TorchRival:
         self._import_s = time.time() - job["started"]
         torch.set_num_threads(os.cpu_count() or 1)
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with np.load(Path(job["folder"]) / "rival.npz", allow_pickle=False) as archive:
+        with np.load(Path(job["folder"]) / "baseline.npz", allow_pickle=False) as archive:
             arrays = {name: torch.from_numpy(archive[name]).to(self._device) for name in archive.files}
         self._start, self._box = arrays["start"][: job["codes"]], (arrays["low"], arrays["high"])
         self._members = arrays["selected.w0"].shape[0]
@@ -244,7 +244,7 @@ class TorchRival:
         self._invert = make(arrays)
 
     def facts(self) -> dict[str, Any]:
-        """Operations of a code-step, codes in a timed run, start-up seconds, memory."""
+        """Returns operations of a code-step, codes in a timed run, start-up seconds, memory."""
         device = torch.cuda.max_memory_allocated() / 1e6 if self._device.type == "cuda" else None
         return {
             "flops_per_code_step": self._flops,
@@ -279,7 +279,7 @@ class TorchRival:
             for k in range(self._members)
         ]
         networks = [
-            (AuthorsNetwork(s) if "trunk.weight" in s else PlainNetwork(s, self._log)).to(self._device) for s in states
+            (AuthorsNetwork(s) if "trunk.weight" in s else DenseNetwork(s, self._log)).to(self._device) for s in states
         ]
         push, steps = arrays["push"], self._job["steps"]
         parts = {networks[0].columns[i][0] for i, weight in enumerate(push.tolist()) if weight}
@@ -287,10 +287,10 @@ class TorchRival:
         frozen = engine not in (AUTHORS, LOOP_TORCH)
         shapes = {name: tuple(a.shape) for name, a in states[0].items()}
         self._flops = autograd_flops(shapes, parts, frozen=frozen)
-        if engine == LOOP_TORCH:  # and the prediction at the rounded code
+        if engine == LOOP_TORCH:  # for the prediction at the rounded code
             self._flops += 2 * sum(weight_sizes(shapes).values())
-        ways = {AUTHORS: invert_as_authors, LOOP_TORCH: invert_one_as_authors}
-        invert = ways.get(engine, invert_frozen)
+        loops = {AUTHORS: invert_as_authors, LOOP_TORCH: invert_one_as_authors}
+        invert = loops.get(engine, invert_frozen)
         shares = [
             functools.partial(invert, n.requires_grad_(not frozen), push, box=self._box, steps=steps) for n in networks
         ]
@@ -311,7 +311,7 @@ class TorchRival:
 
 
 def _in_shares(shares: Sequence[Callable[[torch.Tensor], torch.Tensor]], x: torch.Tensor) -> torch.Tensor:
-    """Code i by function i modulo their number."""
+    """Inverts code i by function i modulo their number."""
     if len(shares) == 1:
         return shares[0](x)
     ends = torch.empty_like(x)

@@ -1,4 +1,4 @@
-"""What a latency study measures, checked before anything is measured."""
+"""Reads and checks the settings of a latency measurement before anything is measured."""
 
 from __future__ import annotations
 
@@ -7,49 +7,50 @@ import importlib.util
 from collections.abc import Iterable
 from typing import Any
 
-from latency.rivals import LOOP_JAX, LOOP_TORCH, TORCH
+from latency.baselines import LOOP_JAX, LOOP_TORCH, TORCH
 from ncp_jax import checks
 from ncp_jax.predictors.products import check_precision
 
-RIVALS = (*TORCH, "loop")
+AGAINST = (*TORCH, "loop")  # values of --against
 PREDICTORS = ("ncp", "shipped")
 STREAMED = 65536
-"""Above so many codes a run is a whole ``propagate``, and the rivals' rate is taken at so many codes."""
+"""Above this number of codes a run is a whole ``propagate``, and baselines are timed at this number."""
 
 
 @dataclasses.dataclass(frozen=True)
-class Plan:
-    """A checked plan.
+class LatencyConfig:
+    """Checked settings.
 
     Attributes:
       codes: numbers of codes inverted at once.
       steps: iterations of each inversion.
-      precisions: of the engine's matrix products; the rivals compute in float32.
-      rivals: names of the engines to compare with.
-      repeats: timed rounds, after one that is not counted.
+      precisions: precisions of the engine's matrix products; baselines compute in float32.
+      baselines: names of the engines to compare with.
+      repeats: number of timed rounds, after one that is not counted.
       predictor: "ncp" (the authors' architecture, random weights) or "shipped" (the ensemble of the package).
-      smoke: small products and no pauses, for a run of seconds whose numbers mean nothing.
+      smoke: whether products are small and pauses left out, for a run of seconds whose numbers mean nothing.
     """
 
     codes: tuple[int, ...]
     steps: int
     precisions: tuple[str, ...]
-    rivals: tuple[str, ...]
+    baselines: tuple[str, ...]
     repeats: int
     predictor: str
     smoke: bool = False
 
     @property
-    def compared(self) -> str:
-        """The precision beside which the rivals are timed: float32 where it is measured."""
+    def baseline_precision(self) -> str:
+        """The precision beside which the baselines are timed: float32 where it is measured."""
         return "float32" if "float32" in self.precisions else self.precisions[0]
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, JSON-ready; equal plans have equal ones, however the options were written."""
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        """Returns the fields, JSON-ready: equal for equal settings, however the options were written."""
+        fields = {name: list(v) if isinstance(v, tuple) else v for name, v in dataclasses.asdict(self).items()}
+        return {"rivals" if name == "baselines" else name: value for name, value in fields.items()}
 
 
-def make_plan(
+def make_config(
     *,
     codes: Iterable[int | str],
     steps: int,
@@ -58,15 +59,15 @@ def make_plan(
     repeats: int,
     predictor: str,
     smoke: bool = False,
-) -> Plan:
-    """Reads the options of the experiment; lists may be separated by spaces or commas.
+) -> LatencyConfig:
+    """Reads the options of search_latency.py; lists may be separated by spaces or commas.
 
     Raises:
-      UsageError: a number below 1, an unknown name, a rival that is not installed, an empty list.
+      UsageError: a number below 1, an unknown name, a baseline that is not installed, an empty list.
     """
     numbers = tuple(_count("--codes", item, "4096") for item in _items("--codes", codes, "4096"))
     precisions = tuple(check_precision(item) for item in _items("--precision", precision, "float32"))
-    asked = {checks.choose("rival", item, RIVALS) for item in _split(against)}
+    asked = {checks.choose("rival", item, AGAINST) for item in _split(against)}
     torch = importlib.util.find_spec("torch") is not None
     wanting = sorted(asked & {*TORCH})
     if wanting and not torch:
@@ -74,14 +75,14 @@ def make_plan(
             expected=f"PyTorch, for --against {wanting[0]}", got="none installed", remedy='pip install ".[torch]"'
         )
     names = TORCH | {"loop": LOOP_TORCH if torch else LOOP_JAX}
-    rivals = tuple(names[name] for name in RIVALS if name in asked)
+    baselines = tuple(names[name] for name in AGAINST if name in asked)
     if smoke:
         numbers, steps, repeats = tuple(dict.fromkeys(min(n, 64) for n in numbers)), min(steps, 3), min(repeats, 2)
-    return Plan(
+    return LatencyConfig(
         codes=tuple(dict.fromkeys(numbers)),
         steps=_count("--steps", steps, "70"),
         precisions=tuple(dict.fromkeys(precisions)),
-        rivals=rivals,
+        baselines=baselines,
         repeats=_count("--repeats", repeats, "7"),
         predictor=checks.choose("predictor", predictor, PREDICTORS),
         smoke=smoke,
@@ -103,9 +104,7 @@ def _items(option: str, items: Iterable[int | str], example: str) -> list[str]:
 
 def _count(option: str, value: int | str, example: str) -> int:
     try:
-        number = int(value)
+        number: object = int(value)
     except ValueError:
-        number = 0
-    if number < 1:
-        raise checks.UsageError(expected=f"{option} >= 1", got=str(value), remedy=f"try {option} {example}")
-    return number
+        number = value
+    return checks.integer(option, number, least=1, remedy=f"try {option} {example}")

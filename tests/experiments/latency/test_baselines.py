@@ -1,4 +1,4 @@
-"""Every rival inverts as the engine does; those in PyTorch where it is installed, it is an optional extra."""
+"""Every baseline inverts as the engine does; those in PyTorch are tested where this optional extra is installed."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from latency.baselines import LoopBaseline, autograd_flops, codes_timed, weight_sizes
+from latency.config import make_config
 from latency.engine import Engine
-from latency.plan import make_plan
-from latency.rivals import LoopRival, autograd_flops, codes_timed, weight_sizes
-from latency.subject import Setup, authors_network, batch_norm_state, load_subject, random_starts
+from latency.inputs import Setup, authors_network, batch_norm_state, load_inputs, random_starts
 
 from ncp_jax.checks import UsageError
 from ncp_jax.spaces import get_space
@@ -30,19 +30,19 @@ def job(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return job | {"precision": "float32", "streamed": False, "started": time.time()}
 
 
-def agreement(job: dict[str, Any], rival: Any, path: Path) -> dict[str, Any]:
-    rival.ends(path=str(path))
+def agreement(job: dict[str, Any], baseline: Any, path: Path) -> dict[str, Any]:
+    baseline.ends(path=str(path))
     return Engine(job).compare(path=str(path))
 
 
 def test_the_loop_in_jax_agrees(job: dict[str, Any], tmp_path: Path) -> None:
-    rival = LoopRival(job | {"engine": "loop-jax"})
-    found = agreement(job, rival, tmp_path / "ends.npy")
+    baseline = LoopBaseline(job | {"engine": "loop-jax"})
+    found = agreement(job, baseline, tmp_path / "ends.npy")
     assert found["codes"] == CODES
     assert found["max_difference"] < 1e-4
     assert found["different_architectures"] == 0.0
-    assert rival.run()["seconds"] > 0
-    assert rival.facts()["codes_timed"] == CODES
+    assert baseline.run()["seconds"] > 0
+    assert baseline.facts()["codes_timed"] == CODES
 
 
 def test_rounding_changes_few_architectures(job: dict[str, Any]) -> None:
@@ -50,8 +50,8 @@ def test_rounding_changes_few_architectures(job: dict[str, Any]) -> None:
     assert 0.0 <= Engine(job | {"precision": "bfloat16"}).changed()["share"] < 0.5
 
 
-def test_codes_move_and_a_wrong_rival_is_found_out(job: dict[str, Any], tmp_path: Path) -> None:
-    arrays = np.load(Path(job["folder"]) / "rival.npz", allow_pickle=False)
+def test_codes_move_and_a_wrong_baseline_is_found_out(job: dict[str, Any], tmp_path: Path) -> None:
+    arrays = np.load(Path(job["folder"]) / "baseline.npz", allow_pickle=False)
     np.save(tmp_path / "stay.npy", arrays["start"][:4])
     found = Engine(job).compare(path=str(tmp_path / "stay.npy"))
     assert found["codes"] == 4
@@ -65,9 +65,9 @@ def test_torch_agrees_or_its_absence_is_told(
     if importlib.util.find_spec("torch") is None:
         options = {"steps": 1, "precision": ("float32",), "repeats": 1, "predictor": "ncp"}
         with pytest.raises(UsageError, match=r'pip install "\.\[torch\]"'):
-            make_plan(codes=(1,), against=("torch",), **options)
+            make_config(codes=(1,), against=("torch",), **options)
         return
-    from latency import torch_rivals
+    from latency import torch_baselines
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils.flop_counter import flop_registry
 
@@ -83,15 +83,15 @@ def test_torch_agrees_or_its_absence_is_told(
             return result
 
     for engine in ("torch-authors", "torch-frozen", "torch-folded", "loop-torch"):
-        rival = torch_rivals.TorchRival(job | {"engine": engine})
-        found = agreement(job, rival, tmp_path / f"{engine}.npy")
+        baseline = torch_baselines.TorchBaseline(job | {"engine": engine})
+        found = agreement(job, baseline, tmp_path / f"{engine}.npy")
         assert found["codes"] == CODES
         assert found["max_difference"] < 1e-4, engine
         assert found["different_architectures"] == 0.0, engine
         with monkeypatch.context() as patch, Operations() as counted:
-            patch.setattr(torch_rivals, "_pool", lambda: SimpleNamespace(map=map))  # the count is of one thread
-            rival.ends(path=str(tmp_path / "counted.npy"))
-        assert counted.total == CODES * STEPS * rival.facts()["flops_per_code_step"], engine
+            patch.setattr(torch_baselines, "_pool", lambda: SimpleNamespace(map=map))  # the count is of one thread
+            baseline.ends(path=str(tmp_path / "counted.npy"))
+        assert counted.total == CODES * STEPS * baseline.facts()["flops_per_code_step"], engine
 
 
 def test_arrays_for_torch_are_those_of_the_network() -> None:
@@ -133,11 +133,11 @@ def test_a_loop_is_timed_on_a_few_codes() -> None:
 
 def test_starts_are_those_of_propagate(job: dict[str, Any]) -> None:
     import jax
-    from latency.subject import authors_objective
+    from latency.inputs import authors_objective
 
     from ncp_jax import propagate
 
-    predictor, starts = load_subject(job["folder"])
+    predictor, starts = load_inputs(job["folder"])
     key = jax.random.key(job["seed"])
     found = propagate(predictor, authors_objective(predictor), codes=CODES, key=key)
     np.testing.assert_array_equal(get_space(predictor.space).encode(found.starts), starts)
