@@ -1,8 +1,8 @@
-"""Makes the project's own benchmark: all TransNAS micro cells trained on five tasks of scikit-learn's digits.
+"""Makes the digits benchmark: trains all TransNAS micro cells on five tasks of scikit-learn's digits.
 
 python experiments/make_benchmark.py --out out/digits                  # all of it, about an hour on two cores
 python experiments/make_benchmark.py --out out/part --limit 64         # 64 architectures
-python experiments/make_benchmark.py --out out/digits --resume         # goes on after an interruption
+python experiments/make_benchmark.py --out out/digits --resume         # continues an interrupted run
 """
 
 from __future__ import annotations

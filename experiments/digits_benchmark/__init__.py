@@ -1,1 +1,1 @@
-"""Makes the benchmark that ships: trains cells, assembles the table, its card and its figures."""
+"""Support of make_benchmark.py: generates the digits benchmark."""

@@ -1,7 +1,9 @@
-"""What the benchmark shows: agreement between seeds, between its tasks, and with TransNAS-Bench-101."""
+"""Measures how well the values of the digits benchmark agree: between seeds, between tasks, with TransNAS-Bench-101."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,50 +15,85 @@ from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, TRANSNAS_TASKS
 from ncp_jax.benchmarks.digits import SPLITS, Digits, class_rows
 from ncp_jax.types import Float
 
+# Rank correlations of each task with other tasks; None where there are too few values.
+Correlations = Mapping[str, Mapping[str, float | None]]
+
 VALIDATION, TEST = SPLITS.index("validation"), SPLITS.index("test")
 
 
 def _spearman(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> float | None:
-    """Rank correlation over what both know; None for fewer than three, or where all values are the same."""
+    """Returns the rank correlation of values known in both; None for fewer than three, or for constant values."""
     both = np.isfinite(a) & np.isfinite(b)
     if both.sum() < 3 or np.ptp(a[both]) == 0 or np.ptp(b[both]) == 0:
         return None
     return round(float(stats.spearmanr(a[both], b[both]).statistic), 4)
 
 
-def between_seeds(digits: Digits) -> dict[str, dict[str, Any]]:
-    """Returns, for each task, how well two trainings of one architecture agree (seeds 0 and 1, last epoch).
+@dataclasses.dataclass(frozen=True)
+class SeedAgreement:
+    """How well two trainings of one architecture on one task agree (seeds 0 and 1, last epoch).
 
-    ``noise`` is the standard deviation of one training around the architecture's own mean, ``spread`` that of the
-    architectures' values at seed 0, ``quartiles`` theirs, all of the validation metric in percent.
+    Values are those of the validation metric, in percent, unless another split is named.
+
+    Attributes:
+      trained: number of architectures with a value at seed 0.
+      diverged: number of architectures whose training at seed 0 diverged.
+      validation_and_test: rank correlation of validation and test values at seed 0; None for too few.
+      quartiles: minimum, quartiles and maximum of the values at seed 0; None without values.
+      spread: standard deviation of the architectures' values at seed 0; None without values.
+      architectures: number of architectures trained from both seeds; None with one seed.
+      spearman: rank correlation between the seeds by split; None with one seed.
+      noise: standard deviation of one training around the architecture's own mean; None without a second value.
     """
-    found: dict[str, dict[str, Any]] = {}
+
+    trained: int
+    diverged: int
+    validation_and_test: float | None
+    quartiles: list[float] | None = None
+    spread: float | None = None
+    architectures: int | None = None
+    spearman: dict[str, float | None] | None = None
+    noise: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields; those that are unknown are left out, but for "validation_and_test"."""
+        fields = dataclasses.asdict(self)
+        return {name: value for name, value in fields.items() if value is not None or name == "validation_and_test"}
+
+
+def seed_agreement(digits: Digits) -> dict[str, SeedAgreement]:
+    """Returns the agreement between seeds 0 and 1 by task."""
+    found: dict[str, SeedAgreement] = {}
     for place, task in enumerate(DIGITS_TASKS):
         first = digits.final[place, 0]
         known = first[np.isfinite(first[:, VALIDATION])]
-        row: dict[str, Any] = {
-            "trained": len(known),
-            "diverged": int((digits.epoch[place, 0] > 0).sum()) - len(known),
-            "validation_and_test": _spearman(first[:, VALIDATION], first[:, TEST]),
-        }
+        row = SeedAgreement(
+            trained=len(known),
+            diverged=int((digits.epoch[place, 0] > 0).sum()) - len(known),
+            validation_and_test=_spearman(first[:, VALIDATION], first[:, TEST]),
+        )
         if len(known):
-            row["quartiles"] = np.round(np.percentile(known[:, VALIDATION], [0, 25, 50, 75, 100]), 2).tolist()
-            row["spread"] = round(float(known[:, VALIDATION].std()), 3)
+            row = dataclasses.replace(
+                row,
+                quartiles=np.round(np.percentile(known[:, VALIDATION], [0, 25, 50, 75, 100]), 2).tolist(),
+                spread=round(float(known[:, VALIDATION].std()), 3),
+            )
         if digits.final.shape[1] > 1:
             second = digits.final[place, 1]
             both = np.isfinite(first[:, VALIDATION]) & np.isfinite(second[:, VALIDATION])
-            row["architectures"] = int(both.sum())
-            row["spearman"] = {
-                SPLITS[split]: _spearman(first[:, split], second[:, split]) for split in (VALIDATION, TEST)
-            }
-            if both.any():
-                row["noise"] = round(float((first - second)[both, VALIDATION].std() / np.sqrt(2)), 3)
+            difference = (first - second)[both, VALIDATION]
+            row = dataclasses.replace(
+                row,
+                architectures=int(both.sum()),
+                spearman={SPLITS[split]: _spearman(first[:, split], second[:, split]) for split in (VALIDATION, TEST)},
+                noise=round(float(difference.std() / np.sqrt(2)), 3) if both.any() else None,
+            )
         found[task] = row
     return found
 
 
-def between_tasks(digits: Digits) -> dict[str, dict[str, float | None]]:
-    """Returns the rank correlations of the tasks' validation values at seed 0, over trained architectures."""
+def task_correlations(digits: Digits) -> Correlations:
+    """Returns the rank correlations between the tasks' validation values at seed 0."""
     values = digits.final[:, 0, :, VALIDATION]
     return {
         task: {other: _spearman(values[i], values[j]) for j, other in enumerate(DIGITS_TASKS)}
@@ -64,10 +101,10 @@ def between_tasks(digits: Digits) -> dict[str, dict[str, float | None]]:
     }
 
 
-def with_transnas(digits: Digits) -> dict[str, dict[str, float | None]] | None:
-    """Returns the rank correlations with TransNAS-Bench-101 micro, over classes; None where its tables are not here.
+def transnas_correlations(digits: Digits) -> Correlations | None:
+    """Returns the rank correlations with TransNAS-Bench-101 micro over isomorphism classes; None without its tables.
 
-    A class has the mean of its codes' published values there, since each of them was trained by itself.
+    A class has the mean of its codes' published values there, since TransNAS-Bench-101 trained each code separately.
     """
     found: dict[str, dict[str, float | None]] = {task: {} for task in DIGITS_TASKS}
     for other in TRANSNAS_TASKS:
@@ -84,13 +121,14 @@ def with_transnas(digits: Digits) -> dict[str, dict[str, float | None]] | None:
     return found
 
 
-def draw(digits: Digits, summary: dict[str, Any], path: Path) -> Path:
-    """Draws the agreement between seeds and the correlations of the summary; a PNG.
+def agreement_figure(digits: Digits, tasks: Correlations, transnas: Correlations | None, path: Path) -> Path:
+    """Draws the values of seed 1 against those of seed 0, and the rank correlations.
 
     Args:
       digits: the benchmark.
-      summary: with ``between_tasks`` as "tasks" and ``with_transnas`` as "transnas".
-      path: the file.
+      tasks: correlations between its tasks.
+      transnas: correlations with TransNAS-Bench-101; None leaves the panel empty.
+      path: PNG file to write.
     """
     from matplotlib.figure import Figure
 
@@ -108,17 +146,17 @@ def draw(digits: Digits, summary: dict[str, Any], path: Path) -> Path:
     panels[0].set_ylabel("seed 1, validation %")
     below = grid[1].subgridspec(1, 2, width_ratios=(len(DIGITS_TASKS), len(TRANSNAS_TASKS)))
     left, right = figure.add_subplot(below[0]), figure.add_subplot(below[1])
-    _heat(left, summary["tasks"], "between the tasks")
-    if summary["transnas"] is None:
+    _draw_correlations(left, tasks, "between the tasks")
+    if transnas is None:
         right.set_axis_off()
     else:
-        _heat(right, summary["transnas"], "with TransNAS-Bench-101 micro")
+        _draw_correlations(right, transnas, "with TransNAS-Bench-101 micro")
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=110)
     return path
 
 
-def _heat(axes: Any, table: dict[str, dict[str, float | None]], title: str) -> None:
+def _draw_correlations(axes: Any, table: Correlations, title: str) -> None:
     numbers = np.array([[np.nan if v is None else v for v in row.values()] for row in table.values()])
     axes.imshow(numbers, vmin=-1, vmax=1, cmap="RdBu_r")
     columns = list(next(iter(table.values())))

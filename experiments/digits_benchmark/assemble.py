@@ -1,4 +1,4 @@
-"""From the records of trainings to the benchmark's file, and what the file says about itself."""
+"""Assembles the digits benchmark and its card from the records of trainings."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from ncp_jax.training.cells.tasks import split_rows
 
 
 def assemble(records: Records, card: dict[str, Any]) -> Digits:
-    """Returns the benchmark of all records; what nobody trained is NaN, and so is what diverged.
+    """Returns the benchmark of all records; values that were not trained or that diverged are NaN.
 
     Raises:
-      UsageError: there is no record.
+      UsageError: there are no records.
     """
     if not len(records):
         raise checks.UsageError(expected="records of trainings", got="none", remedy="run experiments/make_benchmark.py")
@@ -41,14 +41,14 @@ def assemble(records: Records, card: dict[str, Any]) -> Digits:
         best=best,
         epoch=epoch,
         curve=curve,
-        # The median: the first chunk of a process compiles.
+        # The median, because the first chunk of a process compiles.
         seconds=np.array([np.median(paces[task]) if paces[task] else np.nan for task in DIGITS_TASKS], np.float32),
         card=card,
     )
 
 
 def make_card(settings: dict[str, Any], versions: dict[str, Any]) -> dict[str, Any]:
-    """Returns what a reader needs to make the benchmark again: settings, splits, versions."""
+    """Returns the card of the benchmark, with all that is needed to make it again: settings, splits, versions."""
     return {
         "what": "TransNAS-Bench-101 micro cells in small networks, trained on scikit-learn's digits by ncp-jax",
         "settings": settings,

@@ -1,4 +1,4 @@
-"""The trainings of the benchmark: a plan of chunks, each a record on disk as soon as it is finished."""
+"""Trains the architectures of the digits benchmark in chunks, each written to disk as soon as it is finished."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ncp_jax.types import Int
 
 FORMAT = "ncp-jax digits 1"
 ORDER_SEED = 0
+SMOKE_LIMIT = 8  # architectures of a smoke run
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,14 +31,14 @@ class GenerateConfig(ExperimentConfig):
 
     Attributes:
       out: folder for config.json, records.jsonl, digits.npz, card and figures.
-      seeds: seeds of every architecture in ``repeated``; the others have seed 0 alone.
-      repeated: how many architectures are trained from all seeds.
-      limit: only so many architectures (the first of a fixed random order).
-      tasks: which tasks.
-      shard: i/N: only this share of the chunks, counted from 0 (or from 1).
-      chunk: architectures trained in one call.
-      epochs: of every training.
-      speed: train so many architectures one at a time too, and compare.
+      seeds: number of seeds of the first ``repeated`` architectures; the others are trained from seed 0 alone.
+      repeated: number of architectures that are trained from all seeds.
+      limit: number of architectures, the first of a fixed random order; all by default.
+      tasks: tasks to train on; all by default.
+      shard: i/N: train only this share of the chunks, counted from 0 (or from 1).
+      chunk: number of architectures trained in one call.
+      epochs: epochs of every training.
+      speed: number of architectures that are also trained one at a time, to compare the speed.
     """
 
     seeds: int = 2
@@ -52,17 +53,20 @@ class GenerateConfig(ExperimentConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         for name in ("chunk", "epochs", *(("limit",) if self.limit is not None else ())):
-            if getattr(self, name) < 1:
-                raise checks.UsageError(expected=f"--{name} >= 1", got=str(getattr(self, name)), remedy="give another")
+            checks.integer(f"--{name}", getattr(self, name), least=1)
         for name in ("repeated", "speed"):
-            if getattr(self, name) < 0:
-                raise checks.UsageError(expected=f"--{name} >= 0", got=str(getattr(self, name)), remedy="give another")
+            checks.integer(f"--{name}", getattr(self, name), least=0)
         if self.shard:
             read_shard(self.shard)
         object.__setattr__(self, "tasks", tuple(checks.choose("task", task, TASKS) for task in self.tasks))
+        if self.smoke:
+            # The full benchmark takes an hour; a smoke run has a few architectures and seconds.
+            object.__setattr__(self, "limit", min(self.limit or SMOKE_LIMIT, SMOKE_LIMIT))
+            object.__setattr__(self, "repeated", min(self.repeated, SMOKE_LIMIT // 2))
+            object.__setattr__(self, "chunk", min(self.chunk, SMOKE_LIMIT))
 
     def settings(self) -> dict[str, Any]:
-        """What determines the values of a training: neither how many there are nor who makes them."""
+        """Returns what determines the values of a training; the number of trainings and the shard do not."""
         tasks = {
             name: {field: value for field, value in dataclasses.asdict(task).items() if field != "make"}
             for name, task in TASKS.items()
@@ -71,7 +75,7 @@ class GenerateConfig(ExperimentConfig):
 
     @property
     def training(self) -> TrainConfig:
-        """How each architecture is trained."""
+        """Settings of each training."""
         return TrainConfig(epochs=1, steps=2, batch=32) if self.smoke else TrainConfig(epochs=self.epochs)
 
 
@@ -91,12 +95,12 @@ class Chunk(NamedTuple):
     stop: int
 
     def cell(self) -> Record:
-        """The chunk as a record's cell."""
+        """Returns the chunk as the cell of a record."""
         return self._asdict()
 
 
-def plan(config: GenerateConfig) -> list[Chunk]:
-    """Returns the chunks in the order they are trained: all tasks of some architectures, then of the next."""
+def make_chunks(config: GenerateConfig) -> list[Chunk]:
+    """Returns the chunks in the order of training: all tasks of some architectures, then of the next ones."""
     total = len(architectures()) if config.limit is None else min(config.limit, len(architectures()))
     return [
         Chunk(task, seed, start, min(start + config.chunk, count))
@@ -108,19 +112,19 @@ def plan(config: GenerateConfig) -> list[Chunk]:
 
 
 def to_record(scores: Scores, seconds: float) -> Record:
-    """Scores of a chunk as JSON; None for what diverged."""
+    """Returns the scores of a chunk as JSON, with None for trainings that diverged."""
 
-    def plain(array: Any) -> list:
+    def rounded(array: Any) -> list:
         values = np.asarray(array)
-        rounded = np.round(values.astype(np.float64), 4).astype(object)
-        rounded[~np.isfinite(values)] = None
-        return rounded.tolist()
+        numbers = np.round(values.astype(np.float64), 4).astype(object)
+        numbers[~np.isfinite(values)] = None
+        return numbers.tolist()
 
     return {
-        "final": plain(scores.final),
-        "best": plain(scores.best),
+        "final": rounded(scores.final),
+        "best": rounded(scores.best),
         "epoch": scores.epoch.tolist(),
-        "curve": plain(scores.curve),
+        "curve": rounded(scores.curve),
         "seconds": round(seconds / len(scores.epoch), 4),
     }
 
@@ -131,9 +135,9 @@ def generate(
     *,
     progress: Callable[[int, int], object] = lambda done, total: None,
 ) -> None:
-    """Trains the chunks that have no record yet; each is on disk as soon as it is finished."""
+    """Trains the chunks that have no record yet; each is recorded as soon as it is finished."""
     mine, shares = read_shard(config.shard)
-    chunks = [chunk for number, chunk in enumerate(plan(config)) if number % shares == mine]
+    chunks = [chunk for number, chunk in enumerate(make_chunks(config)) if number % shares == mine]
     total = sum(chunk.stop - chunk.start for chunk in chunks)
     done = 0
     for chunk in chunks:

@@ -1,18 +1,26 @@
-"""``experiments/make_benchmark.py``: trains what is missing, then writes the table, its card and its figure."""
+"""Makes the digits benchmark: trains what is missing, then writes the table, its card and its figure."""
 
 from __future__ import annotations
 
 import contextlib
 import os
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
-from digits_benchmark import agreement as meaning
+from digits_benchmark.agreement import (
+    SeedAgreement,
+    agreement_figure,
+    seed_agreement,
+    task_correlations,
+    transnas_correlations,
+)
 from digits_benchmark.assemble import assemble, make_card
 from digits_benchmark.generate import GenerateConfig, architectures, generate
+from digits_benchmark.one_at_a_time import SpeedComparison, compare_speed
 from ncp_jax.benchmarks.digits import FILE, SPLITS, write_digits
 from ncp_jax.console import ProgressBar
 from ncp_jax.records.journal import Records, write_json
@@ -21,15 +29,15 @@ from ncp_jax.training.cells.tasks import TASKS, pools
 
 
 def use_all_cores() -> None:
-    """Makes each CPU core a device of its own; small networks do not fill more than one. Before the first device."""
-    # Not every system says which cores this process may use.
+    """Makes each CPU core a device, because small networks use only one core. Has no effect once a device is in use."""
+    # Not every system has sched_getaffinity, which knows the cores that this process may use.
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with contextlib.suppress(RuntimeError):  # raised where a device is in use already
+    with contextlib.suppress(RuntimeError):  # raised if a device is already in use
         jax.config.update("jax_num_cpu_devices", cores)
 
 
 def make_benchmark(config: GenerateConfig) -> dict[str, Any]:
-    """Runs the experiment, writes its files into ``config.out`` and returns what summary.json holds."""
+    """Runs the experiment, writes its files into ``config.out`` and returns the summary."""
     use_all_cores()
     records = Records(config.out, config.settings(), resume=config.resume)
     if records.dropped:
@@ -44,28 +52,29 @@ def write_benchmark(config: GenerateConfig, records: Records) -> dict[str, Any]:
     card = run_card()
     digits = assemble(records, make_card(config.settings(), card))
     path = write_digits(config.out / FILE, digits)
+    seeds, tasks, transnas = seed_agreement(digits), task_correlations(digits), transnas_correlations(digits)
     summary: dict[str, Any] = {
+        "schema": "make_benchmark/1",
         "architectures": len(digits.codes),
-        "seeds": meaning.between_seeds(digits),
-        "tasks": meaning.between_tasks(digits),
-        "transnas": meaning.with_transnas(digits),
+        "seeds": {task: agreement.to_json() for task, agreement in seeds.items()},
+        "tasks": tasks,
+        "transnas": transnas,
         "seconds_a_training": {
             task: round(float(s), 4) for task, s in zip(TASKS, digits.seconds, strict=True) if np.isfinite(s)
         },
         **card,
     }
-    if config.speed:
-        summary["speed"] = _speed(config)
+    speed = _compare_speed(config) if config.speed else None
+    if speed is not None:
+        summary["speed"] = speed.to_json()
     write_json(config.out / "summary.json", summary)
-    meaning.draw(digits, summary, config.out / "digits.png")
-    print(describe(summary))
+    agreement_figure(digits, tasks, transnas, config.out / "digits.png")
+    print(benchmark_text(seeds, speed))
     print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return summary
 
 
-def _speed(config: GenerateConfig) -> dict[str, Any]:
-    from digits_benchmark.one_at_a_time import compare_speed
-
+def _compare_speed(config: GenerateConfig) -> SpeedComparison:
     task = TASKS[config.tasks[0]]
     return compare_speed(
         architectures()[: config.chunk * 2],
@@ -77,20 +86,19 @@ def _speed(config: GenerateConfig) -> dict[str, Any]:
     )
 
 
-def describe(summary: dict[str, Any]) -> str:
-    """Returns the summary as a few lines of text."""
+def benchmark_text(seeds: Mapping[str, SeedAgreement], speed: SpeedComparison | None) -> str:
+    """Returns the agreement between seeds and the speed as a few lines of text."""
     lines = []
-    for task, row in summary["seeds"].items():
-        text = f"{task}: {row['trained']} architectures"
-        if "quartiles" in row:
-            text += f", {row['quartiles'][0]:g} to {row['quartiles'][-1]:g} %"
-        if row.get("spearman", {}).get(SPLITS[1]) is not None:
-            text += f"; Spearman between seeds {row['spearman'][SPLITS[1]]:.3f} ({row['architectures']} architectures)"
+    for task, row in seeds.items():
+        text = f"{task}: {row.trained} architectures"
+        if row.quartiles is not None:
+            text += f", {row.quartiles[0]:g} to {row.quartiles[-1]:g} %"
+        if row.spearman is not None and row.spearman[SPLITS[1]] is not None:
+            text += f"; Spearman between seeds {row.spearman[SPLITS[1]]:.3f} ({row.architectures} architectures)"
         lines.append(text)
-    if "speed" in summary:
-        speed = summary["speed"]
+    if speed is not None:
         lines.append(
-            f"{speed['trainings_per_s']:g} trainings/s, {speed['ratio']:g} times one at a time "
-            f"({speed['ratio_without_compilation']:g} times without its compilation)"
+            f"{speed.trainings_per_s:g} trainings/s, {speed.ratio:g} times one at a time "
+            f"({speed.ratio_without_compilation:g} times without its compilation)"
         )
     return "\n".join(lines)

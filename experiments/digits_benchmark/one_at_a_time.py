@@ -1,11 +1,12 @@
-"""The rival of the gated program: the same trainings one after the other, each network a program of its own.
+"""Trains architectures one at a time, as a baseline for the gated program that trains many at once.
 
-That is how architectures are trained where a network is built from its code: convolutions where the code has them, a
-jitted step, a loop in Python. It starts from the same weights, sees the same examples, and ends with the same scores.
+Each network is built from its code and compiled separately: convolutions where the code has them, a jitted step, a loop
+in Python. It starts from the same weights, sees the same examples, and ends with the same scores.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import time
 from collections.abc import Mapping
@@ -32,7 +33,7 @@ def _convolve(x: Float[Array, "b h w i"], kernel: Array, side: int, stride: int 
     )
 
 
-def plain_apply(
+def apply_ungated(
     weights: gated.Weights,
     statistics: gated.Statistics,
     code: tuple[int, ...],
@@ -41,7 +42,7 @@ def plain_apply(
     shape: Shape,
     train: bool,
 ) -> tuple[Float[Array, "b outputs"], gated.Statistics]:
-    """``gated.apply`` of one code, written with convolutions of the operations that the code has."""
+    """Computes ``gated.apply`` of one code with ordinary convolutions, only for the operations that the code has."""
     new = {name: (mean, variance) for name, (mean, variance) in statistics.items()}
 
     def normalise(name: str, place: int, x: Array) -> Array:
@@ -81,10 +82,10 @@ def plain_apply(
 def train_alone(
     code: Int[np.ndarray, " 6"], task: Task, pools: Mapping[str, Pool], seed: int, config: TrainConfig
 ) -> tuple[list[float], dict[str, float]]:
-    """Trains one architecture as an ordinary script would.
+    """Trains one architecture as an ordinary script does.
 
     Returns:
-      Final scores on train, validation and test; seconds in all ("seconds") and of compilation ("compile").
+      Final scores on train, validation and test; total seconds ("seconds") and those of compilation ("compile").
     """
     began = time.perf_counter()
     key = jax.random.key(seed)
@@ -92,7 +93,7 @@ def train_alone(
     own = jax.random.fold_in(jax.random.fold_in(key, 1), TRANSNAS_MICRO.index(jnp.asarray(code)))
     weights, statistics = gated.init(own, gated.gates_of(jnp.asarray(code)), task.shape)
     optimizer = make_optimizer(task.rate, config)
-    forward = functools.partial(plain_apply, code=tuple(code.tolist()), shape=task.shape)
+    forward = functools.partial(apply_ungated, code=tuple(code.tolist()), shape=task.shape)
 
     @jax.jit
     def step(weights: Any, statistics: Any, moments: Any, images: Array, targets: Array) -> Any:
@@ -126,16 +127,41 @@ def train_alone(
     return scores, {"seconds": time.perf_counter() - began, "compile": compiled - prepared}
 
 
+@dataclasses.dataclass(frozen=True)
+class SpeedComparison:
+    """The speed of training many architectures at once and one at a time, on the same cells in one run.
+
+    Attributes:
+      task: name of the task.
+      trained_together: number of architectures trained in chunks.
+      trained_alone: number of architectures trained one at a time.
+      trainings_per_s: trainings per second in chunks, in a warm process.
+      alone_per_s: trainings per second one at a time, in which each compiles a program of its own.
+      ratio: trainings_per_s over alone_per_s.
+      ratio_without_compilation: the same ratio without the compilation of the single programs.
+      first_call_s: seconds of compilation of the first chunk.
+      largest_difference: largest difference of a validation score between the two, in percentage points.
+    """
+
+    task: str
+    trained_together: int
+    trained_alone: int
+    trainings_per_s: float
+    alone_per_s: float
+    ratio: float
+    ratio_without_compilation: float
+    first_call_s: float
+    largest_difference: float
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields, as summary.json holds them."""
+        return dataclasses.asdict(self)
+
+
 def compare_speed(
     codes: Int[np.ndarray, "n 6"], task: Task, pools: Mapping[str, Pool], config: TrainConfig, *, alone: int, chunk: int
-) -> dict[str, Any]:
-    """Times both ways on the same cells in one run; the first ``alone`` of ``codes`` go one at a time.
-
-    Returns:
-      Trainings a second of both and their ratio: "ratio" with all that each way costs once its process is warm (a cell
-      trained alone compiles a program of its own), "ratio_without_compilation" with compilation taken off the rival,
-      and the largest difference of a validation score between the ways, in percent points.
-    """
+) -> SpeedComparison:
+    """Trains ``codes`` in chunks and the first ``alone`` of them one at a time, and compares the speed."""
     began = time.perf_counter()
     train_chunk(codes[:chunk], task, pools, 0, config, size=chunk)
     first = time.perf_counter() - began
@@ -146,21 +172,20 @@ def compare_speed(
     pace = (time.perf_counter() - began) / len(codes)
     validation = np.concatenate([np.asarray(scores.final) for scores in together])[:, 1]
     jax.clear_caches()
-    ours, differences, spent = [], [], {"seconds": 0.0, "compile": 0.0}
+    differences, spent = [], {"seconds": 0.0, "compile": 0.0}
     for row, code in enumerate(codes[:alone]):
         scores, times = train_alone(code, task, pools, 0, config)
         spent = {name: spent[name] + times[name] for name in spent}
         differences.append(abs(scores[1] - float(validation[row])))
-        ours.append(scores[1])
-    rival, bare = spent["seconds"] / alone, (spent["seconds"] - spent["compile"]) / alone
-    return {
-        "task": task.name,
-        "trained_together": len(codes),
-        "trained_alone": alone,
-        "trainings_per_s": round(1 / pace, 3),
-        "alone_per_s": round(1 / rival, 3),
-        "ratio": round(rival / pace, 1),
-        "ratio_without_compilation": round(bare / pace, 1),
-        "first_call_s": round(first - pace * chunk, 1),
-        "largest_difference": round(max(differences), 3),
-    }
+    single, compiled = spent["seconds"] / alone, (spent["seconds"] - spent["compile"]) / alone
+    return SpeedComparison(
+        task=task.name,
+        trained_together=len(codes),
+        trained_alone=alone,
+        trainings_per_s=round(1 / pace, 3),
+        alone_per_s=round(1 / single, 3),
+        ratio=round(single / pace, 1),
+        ratio_without_compilation=round(compiled / pace, 1),
+        first_call_s=round(first - pace * chunk, 1),
+        largest_difference=round(max(differences), 3),
+    )

@@ -31,8 +31,7 @@ class ExperimentConfig:
     resume: bool = False
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise checks.UsageError(expected="--seeds >= 1", got=str(self.seeds), remedy="try --seeds 1")
+        checks.integer("--seeds", self.seeds, least=1, remedy="try --seeds 1")
 
     def settings(self) -> dict[str, Any]:
         """Returns the options that determine the results, JSON-ready: all but ``out`` and ``resume``."""

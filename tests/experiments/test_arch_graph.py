@@ -89,7 +89,7 @@ def test_records_are_not_overwritten(smoke: Path, run: Callable) -> None:
         ("--source-budget few", "expected --source-budget all or a number from 2, got 'few'"),
         ("--encoder grap", "got 'grap'; did you mean: graph"),
         ("--tasks jigsw", "got 'jigsw'; did you mean: jigsaw"),
-        ("--seeds 0", "expected --seeds >= 1, got 0"),
+        ("--seeds 0", "expected --seeds to be an integer 1 or more, got 0"),
         ("--batch 0", "expected a larger batch, got 0"),
     ],
 )

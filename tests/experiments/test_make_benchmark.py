@@ -1,4 +1,4 @@
-"""experiments/make_benchmark.py as a user calls it; and that experiments run where nothing was downloaded."""
+"""experiments/make_benchmark.py: a smoke run, its continuation, and its refusals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ def test_a_smoke_run_and_its_continuation(tmp_path: Path, run: Callable[..., tup
     status, out, err = run(*options)
     assert status == 0, err
     assert "class: 5 architectures" in out
-    assert json.loads((tmp_path / "summary.json").read_text())["seeds"]["class"]["architectures"] == 3
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert next(iter(summary.items())) == ("schema", "make_benchmark/1")
+    assert summary["seeds"]["class"]["architectures"] == 3
     status, _, err = run(*options)
     assert status == 2
     assert "add --resume" in err

@@ -160,7 +160,7 @@ def test_records_are_not_overwritten(smoke: dict, run: Callable, name: str) -> N
 def test_wrong_options(run: Callable, name: str, tmp_path: Path) -> None:
     status, _, err = run(name, "--seeds", "0", "--out", tmp_path / "out")
     assert status == 2
-    assert "expected --seeds >= 1, got 0" in err
+    assert "expected --seeds to be an integer 1 or more, got 0" in err
     status, _, err = run(name, "--tasks", "segg", "--smoke", "--out", tmp_path / "out")
     assert status == 2
     assert "got 'nas-bench-mr/segg'; did you mean: nas-bench-mr/seg" in err

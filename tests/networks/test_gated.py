@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from digits_benchmark.one_at_a_time import plain_apply
+from digits_benchmark.one_at_a_time import apply_ungated
 
 from ncp_jax import checks
 from ncp_jax.networks import gated
@@ -39,7 +39,7 @@ def test_it_is_the_network_written_with_convolutions(shape: Shape) -> None:
         statistics = jax.tree.map(lambda s: s + jnp.asarray(rng.uniform(0, 0.3, s.shape), s.dtype), statistics)
         for train in (True, False):
             ours, new = gated_apply(weights, statistics, gates, images, shape=shape, train=train)
-            plain, kept = plain_apply(weights, statistics, code, images, shape=shape, train=train)
+            plain, kept = apply_ungated(weights, statistics, code, images, shape=shape, train=train)
             np.testing.assert_allclose(ours, plain, rtol=2e-4, atol=2e-4)
             dead = not np.asarray(MICRO.canonical(jnp.asarray(code))).any()
             assert dead or float(np.ptp(plain, axis=0).max()) > 1e-3

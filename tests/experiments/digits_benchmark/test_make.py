@@ -1,4 +1,4 @@
-"""Making the digits benchmark: the plan, resumption, what is written, and that the shipped values come out again."""
+"""Making the digits benchmark: chunks, resumption, the files, and that training gives the shipped values again."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from digits_benchmark import agreement as meaning
-from digits_benchmark import make as experiment
-from digits_benchmark.generate import GenerateConfig, architectures, generate, plan, to_record
+from digits_benchmark.agreement import agreement_figure, seed_agreement, task_correlations, transnas_correlations
+from digits_benchmark.generate import GenerateConfig, architectures, generate, make_chunks, to_record
+from digits_benchmark.make import write_benchmark
 from digits_benchmark.one_at_a_time import train_alone
 
 from ncp_jax import checks
@@ -48,12 +48,17 @@ def test_one_of_each_class_in_an_order_that_stays() -> None:
     np.testing.assert_array_equal(codes, read_digits().codes)
 
 
-def test_the_plan_covers_every_training_once() -> None:
-    chunks = plan(GenerateConfig(limit=150, repeated=100))
+def test_the_chunks_cover_every_training_once() -> None:
+    chunks = make_chunks(GenerateConfig(limit=150, repeated=100))
     trained = [(c.task, c.seed, row) for c in chunks for row in range(c.start, c.stop)]
     wanted = [(t, s, r) for t in TASKS for s, n in ((0, 150), (1, 100)) for r in range(n)]
     assert sorted(trained) == sorted(wanted)
     assert {c.task for c in chunks[:5]} == set(TASKS)
+
+
+def test_a_smoke_run_trains_a_few_architectures() -> None:
+    chunks = make_chunks(GenerateConfig(smoke=True))
+    assert sum(c.stop - c.start for c in chunks) == len(TASKS) * (8 + 4)
 
 
 def test_interrupted_in_shares_or_at_once_the_records_are_the_same(tmp_path: Path) -> None:
@@ -75,7 +80,7 @@ def test_interrupted_in_shares_or_at_once_the_records_are_the_same(tmp_path: Pat
         return {json.dumps(x["cell"]): {k: v for k, v in x["results"].items() if k != "seconds"} for x in r}
 
     assert scores(again) == scores(records)
-    summary = experiment.write_benchmark(whole, records)
+    summary = write_benchmark(whole, records)
     assert summary["seeds"]["class"]["architectures"] == 4
     assert {"digits.npz", "digits.png", "summary.json"} <= {p.name for p in whole.out.iterdir()}
     made = read_digits(whole.out / "digits.npz")
@@ -94,9 +99,9 @@ def test_divergence_is_recorded_as_such() -> None:
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"chunk": 0}, "--chunk >= 1"),
-        ({"limit": 0}, "--limit >= 1"),
-        ({"repeated": -1}, "--repeated >= 0"),
+        ({"chunk": 0}, "--chunk to be an integer 1 or more, got 0"),
+        ({"limit": 0}, "--limit to be an integer 1 or more, got 0"),
+        ({"repeated": -1}, "--repeated to be an integer 0 or more, got -1"),
         ({"shard": "3/2"}, "--shard i/N"),
         ({"tasks": ("klass",)}, "did you mean: class"),
     ],
@@ -109,8 +114,8 @@ def test_options_that_make_no_sense(change: dict, text: str) -> None:
 def made_up(seeds: int = 2, noise: float = 1.0) -> Digits:
     """Fifty architectures whose tasks agree exactly and whose seeds differ by noise."""
     rng = np.random.default_rng(0)
-    truth = np.linspace(0, 50, 50)
-    final = np.stack([truth + noise * s * rng.normal(size=50) for s in range(seeds)])
+    values = np.linspace(0, 50, 50)
+    final = np.stack([values + noise * s * rng.normal(size=50) for s in range(seeds)])
     final = np.tile(final[None, :, :, None], (5, 1, 1, 3)).astype(np.float32)
     return Digits(
         codes=architectures()[:50],
@@ -126,16 +131,18 @@ def made_up(seeds: int = 2, noise: float = 1.0) -> Digits:
 def test_agreement_between_seeds_and_tasks() -> None:
     digits = made_up()
     digits.final[0, 1, 30:] = np.nan
-    found = meaning.between_seeds(digits)
-    assert (found["class"]["architectures"], found["edges"]["architectures"]) == (30, 50)
-    assert found["edges"]["noise"] == pytest.approx(1 / np.sqrt(2), rel=0.3)
-    assert found["edges"]["spread"] == pytest.approx(np.linspace(0, 50, 50).std(), rel=1e-3)
-    assert 0.98 < found["edges"]["spearman"]["validation"] < 1
-    assert meaning.between_tasks(digits)["class"]["edges"] == 1
+    found = seed_agreement(digits)
+    assert (found["class"].architectures, found["edges"].architectures) == (30, 50)
+    assert found["edges"].noise == pytest.approx(1 / np.sqrt(2), rel=0.3)
+    assert found["edges"].spread == pytest.approx(np.linspace(0, 50, 50).std(), rel=1e-3)
+    assert 0.98 < (found["edges"].spearman or {})["validation"] < 1
+    assert task_correlations(digits)["class"]["edges"] == 1
 
 
 def test_one_seed_has_no_agreement(tmp_path: Path) -> None:
     digits = made_up(seeds=1)
-    assert "spearman" not in meaning.between_seeds(digits)["class"]
-    summary = {"tasks": meaning.between_tasks(digits), "transnas": meaning.with_transnas(digits)}
-    assert meaning.draw(digits, summary, tmp_path / "figure.png").stat().st_size > 1000
+    agreement = seed_agreement(digits)["class"]
+    assert agreement.spearman is None
+    assert "spearman" not in agreement.to_json()
+    correlations = task_correlations(digits), transnas_correlations(digits)
+    assert agreement_figure(digits, *correlations, tmp_path / "figure.png").stat().st_size > 1000
