@@ -1,4 +1,4 @@
-"""Ablations: every combination of searchers, settings, benchmarks and seeds of a grid file; resumes, shards.
+"""Runs a study: every combination of the searchers, settings, benchmarks and seeds of a grid file.
 
     python experiments/ablation.py grid.toml --out out/ablation
     python experiments/ablation.py grid.toml --out out/ablation --shard 3/8      # one job of an array
@@ -26,7 +26,7 @@ class Config(StudyOptions):
 
     Attributes:
       grid: TOML file with searchers, settings, benchmarks, seeds and budget.
-      seeds: of every cell, in place of the grid's; 0 leaves those.
+      seeds: number of seeds of every cell, in place of the number in the grid; 0 keeps the latter.
     """
 
     grid: Annotated[Path, tyro.conf.Positional] = tyro.MISSING

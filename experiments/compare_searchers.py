@@ -1,10 +1,10 @@
-"""Searchers against each other: the same budget of queries, many seeds, curves, tests, a critical-difference diagram.
+"""Compares searchers with equal budgets of queries over many seeds: curves, tests, a critical-difference diagram.
 
     python experiments/compare_searchers.py --benchmark nas-bench-201 --budget 200 --seeds 100 --out out/compare
     python experiments/compare_searchers.py --benchmark nas-bench-201/cifar100 --searchers evolution --budget 500 \
         --seeds 1000 --against python --out out/speed
 
-A searcher sees codes, and of the table only the values that it queries.
+A searcher sees the codes, and only those values of the table that it queries.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ class Config(StudyOptions):
     """Options.
 
     Attributes:
-      benchmark: tables, or families of them (nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits);
-        without it nas-bench-201, and digits where that is not downloaded.
-      searchers: random, evolution, local-search, bayesian, neural-ensemble, ncp, arch-graph; all without it.
+      seeds: number of runs of each searcher on each table.
+      benchmark: tables, or families of tables (nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits); by
+        default nas-bench-201, or digits where that is not downloaded.
+      searchers: random, evolution, local-search, bayesian, neural-ensemble, ncp, arch-graph; all by default.
       budget: queries of each run.
-      seconds: simulated training seconds of each run, where the table has them.
-      repeats: what asking for a known architecture costs: free, counted or free-isomorphs.
-      first_seed: seeds are this one and those that follow.
-      against: python times plain Python loops of the same searches in the same run.
+      seconds: simulated training seconds of each run, where the table has training times.
+      repeats: cost of querying a known architecture again: free, counted or free-isomorphs.
+      first_seed: seed of the first run; the others have those that follow.
+      against: python also times Python loops of the same searches.
     """
 
     seeds: int = 100

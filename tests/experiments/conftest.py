@@ -1,4 +1,4 @@
-"""The scripts in experiments/, started in this process: a test module names its own one as ``SCRIPT``."""
+"""Fixtures that run a script of experiments/, which a test module names as ``SCRIPT``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FOLDER = Path(__file__).resolve().parent.parent.parent / "experiments"
 
 @pytest.fixture(scope="module")
 def start(request: pytest.FixtureRequest) -> Callable[..., int]:
-    """Runs the module's script in this process; returns its exit status."""
+    """Runs the module's script in this process and returns its exit status."""
     script = FOLDER / request.module.SCRIPT
 
     def call(*arguments: object) -> int:
@@ -40,7 +40,7 @@ def run(
 
 @pytest.fixture(scope="module")
 def launch(request: pytest.FixtureRequest) -> Callable[..., subprocess.Popen[str]]:
-    """Starts the module's script as a user does, a process of its own; keywords are variables of its environment."""
+    """Starts the module's script in a process of its own; keywords are environment variables."""
     script = FOLDER / request.module.SCRIPT
 
     def call(*arguments: object, **environment: str) -> subprocess.Popen[str]:

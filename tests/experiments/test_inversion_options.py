@@ -1,4 +1,4 @@
-"""experiments/inversion_options.py: a smoke run, what it writes, how it continues and how it fails."""
+"""experiments/inversion_options.py: a smoke run, its files, its continuation, its refusals."""
 
 from __future__ import annotations
 

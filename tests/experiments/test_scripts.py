@@ -1,4 +1,4 @@
-"""The scripts in experiments/: a smoke run of each as a user starts it, and what they do with its folder afterwards."""
+"""Scripts of experiments/: a smoke run of each in a process of its own, its files, its continuation, its refusals."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ FILES = {
 
 @pytest.fixture(scope="module")
 def smoke(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> dict[str, tuple[Path, str]]:
-    """Runs both scripts side by side; for each its folder and what it printed."""
+    """Runs both scripts side by side; gives the folder and the output of each."""
     root = tmp_path_factory.mktemp("experiments")
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     running = {}
@@ -76,7 +76,7 @@ def test_train_predictors(smoke: dict) -> None:
         assert f"{recipe}: tau " in out
     records = {record["cell"]["recipe"]["name"]: record["results"] for record in records_of(folder)}
     assert records["ncp"]["tau"] == summary["tau"]["ncp"]
-    # Two folds and two tasks, a network each; the ensemble: two joint members a fold.
+    # Two folds of two tasks, one network each; the ensemble has two joint members per fold.
     assert (records["ncp"]["networks"], records["ncp"]["predictors"]) == (4, 4)
     assert (records["ensemble"]["networks"], records["ensemble"]["predictors"]) == (4, 8)
     assert not list((folder / "checkpoints").glob("*")), "checkpoints of finished trainings are removed"

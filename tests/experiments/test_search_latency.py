@@ -1,4 +1,4 @@
-"""experiments/search_latency.py: a smoke run with real processes, what it writes, how it continues and how it fails."""
+"""experiments/search_latency.py: a smoke run with real processes, its files, its continuation, its refusals."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ def test_wrong_options(run: Callable, options: tuple[str, ...], text: str, tmp_p
     assert not (tmp_path / "out").exists()
 
 
-def test_a_process_that_fails_is_told_in_one_line(
+def test_a_process_that_fails_is_reported_in_one_line(
     run: Callable, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.executable", shutil.which("false"))

@@ -1,4 +1,4 @@
-"""What experiments run on when nobody says."""
+"""Default tables of experiments: the published ones, or digits where nothing is downloaded."""
 
 from __future__ import annotations
 

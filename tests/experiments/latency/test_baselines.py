@@ -59,7 +59,7 @@ def test_codes_move_and_a_wrong_baseline_is_found_out(job: dict[str, Any], tmp_p
     assert found["different_architectures"] > 0.5
 
 
-def test_torch_agrees_or_its_absence_is_told(
+def test_torch_agrees_or_its_absence_is_reported(
     job: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if importlib.util.find_spec("torch") is None:

@@ -162,7 +162,7 @@ def test_ratios_are_of_medians_over_seeds_in_float32() -> None:
     assert speed_ratios(rows) == {"torch-folded": {"8": pytest.approx(15.0)}}
 
 
-def test_a_busy_machine_is_told(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_busy_machine_is_reported(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "caution" not in latency_table(run(config()))
     monkeypatch.setattr(measurement.BackgroundLoad, "busy_cores", lambda _: 1.5)
     rows = run(config())
