@@ -31,9 +31,9 @@ def test_a_process_that_fails_says_why_and_is_gone(tmp_path: Path) -> None:
         with pytest.raises(DataError) as caught:
             process.ask("run")
         text = str(caught.value)
-        assert text.startswith("expected the loop-jax process to answer 'run', got FileNotFoundError: ")
+        assert text.startswith("expected the loop-jax process to answer 'run', got ncp_jax.checks.MissingError: ")
         assert "\n" not in text
-        with pytest.raises(DataError, match="FileNotFoundError"):
+        with pytest.raises(DataError, match="MissingError"):
             process.ask("run")
     assert gone(pid)
 
