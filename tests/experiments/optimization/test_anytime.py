@@ -258,20 +258,21 @@ def test_evolution_forgets_the_oldest(seg: Predictor) -> None:
     assert min(values) < 0, "the best of a generation is not kept"
 
 
-def test_cma_begins_anew(seg: Predictor, score: anytime.Score) -> None:
-    """A search that stands still after one generation keeps to no place."""
-    optimizer = cma_es(seg, score, Cma(population=8, sigma=0.1, patience=0, steps=1))
-    shown: list[np.ndarray] = []
+def test_cma_restarts_without_progress(seg: Predictor) -> None:
+    """A constant score never improves: with no patience, every other generation begins at another random code."""
+    settings = Cma(population=8, sigma=0.1, patience=0, steps=1)
+    optimizer = cma_es(seg, lambda codes: jnp.zeros(len(codes)), settings)
+    reported: list[np.ndarray] = []
 
     class Noting(Recorder):
         def __call__(self, value: float, code: np.ndarray) -> None:
-            shown.append(np.array(code))
+            reported.append(np.array(code))
             super().__call__(value, code)
 
     with pytest.raises(TimeUp):
         optimizer.search(jax.random.key(0), Noting(math.inf, calls=12))
-    apart = [(a != b).sum() for a, b in itertools.pairwise(shown)]
-    assert max(apart) > 20, "another place"
+    apart = [(a != b).sum() for a, b in itertools.pairwise(reported)]
+    assert sum(distance > 15 for distance in apart) >= 5
 
 
 def test_a_benchmark_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
