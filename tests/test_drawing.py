@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 from cross_validation.figure import bar_figure
 from matplotlib.image import imread
-from proposals.figure import margin_figure
 
 from ncp_jax.drawing import new_axes, save_figure
 
@@ -24,12 +23,6 @@ def assert_is_a_drawing(path: Path) -> None:
 def test_bars(tmp_path: Path) -> None:
     values = {"ncp": {"seg": 0.7, "video": 0.6}, "ensemble": {"seg": 0.75, "video": 0.65}}
     assert_is_a_drawing(bar_figure(values, tmp_path / "new" / "tau.png", ylabel="tau"))
-
-
-@pytest.mark.parametrize("limits", [(None, 1.0), (None,), (2.0,), ()])
-def test_margins(tmp_path: Path, limits: tuple) -> None:
-    contests = {"seg": [{"margin_std": 0.5, "limit": limit} for limit in limits], "video": []}
-    assert_is_a_drawing(margin_figure(contests, tmp_path / "margins.png"))
 
 
 def test_a_figure_that_fails_leaves_the_old_one(tmp_path: Path) -> None:

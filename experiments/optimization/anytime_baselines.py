@@ -213,27 +213,32 @@ class AnytimeBenchmark:
 
     Attributes:
       tasks: tasks, each with its default objective: main metric up, exact FLOPs down at half the weight.
-      rivals: names of baselines, some of ``BASELINES``.
+      baselines: names of baselines, some of ``BASELINES``.
       budgets: seconds at which the curves are compared; a run lasts the longest of them.
       seeds: runs per task, with seeds 0, 1, ….
     """
 
     tasks: tuple[str, ...]
-    rivals: tuple[str, ...]
+    baselines: tuple[str, ...]
     budgets: tuple[float, ...]
     seeds: int
 
     def __post_init__(self) -> None:
         for task in self.tasks:
             checks.choose("NAS-Bench-MR task", task, MR_TASKS)
-        for name in self.rivals:
+        for name in self.baselines:
             checks.choose("rival", name, BASELINES)
         for budget in self.budgets:
             checks.positive("a budget of seconds", budget)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, which determine the results."""
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
+        return {
+            "tasks": list(self.tasks),
+            "rivals": list(self.baselines),
+            "budgets": list(self.budgets),
+            "seeds": self.seeds,
+        }
 
     def run(self, records: Records, progress: Progress | None = None) -> list[AnytimeRun]:
         """Runs what is not on record yet. For each task and seed all optimizers run, one after the other.
@@ -264,7 +269,7 @@ class AnytimeBenchmark:
         predictor = for_task(joint, task)
         goal = default_objective(predictor.metrics, limited=False)
         score = score_function(predictor, goal)
-        optimizers = [inversion(predictor, goal, score), *make_baselines(self.rivals, predictor, score)]
+        optimizers = [inversion(predictor, goal, score), *make_baselines(self.baselines, predictor, score)]
         for optimizer in optimizers:
             warm_up(optimizer, jax.random.key(0x3A12))
         return score, optimizers
