@@ -96,7 +96,7 @@ def test_settings_leave_out_where_results_go() -> None:
 
 @pytest.mark.parametrize("seeds", [0, -1])
 def test_seeds_are_positive(seeds: int) -> None:
-    with pytest.raises(UsageError, match=f"expected --seeds >= 1, got {seeds}; try --seeds 1"):
+    with pytest.raises(UsageError, match=f"expected --seeds to be an integer 1 or more, got {seeds}; try --seeds 1"):
         Config(seeds=seeds)
 
 
