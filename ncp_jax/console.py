@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from ncp_jax import checks
@@ -28,8 +33,13 @@ def guarded(action: Callable[[], Any], *, keeps_work: Callable[[], bool] = lambd
     if os.environ.get("NCP_JAX_TRACEBACK") == "1":
         action()
         return 0
+
+    def farewell() -> str:
+        return "ncp-jax: interrupted" + ("; what was finished is kept" if keeps_work() else "")
+
     try:
-        status = _status(action, keeps_work)
+        with _interruptions(farewell) as seen:
+            status = _status(action, farewell, seen)
         # Here, not when the interpreter ends: there a reader that has gone would leave a message.
         sys.stdout.flush()
         sys.stderr.flush()
@@ -39,13 +49,50 @@ def guarded(action: Callable[[], Any], *, keeps_work: Callable[[], bool] = lambd
     return status
 
 
-def _status(action: Callable[[], Any], keeps_work: Callable[[], bool]) -> int:
+@contextlib.contextmanager
+def _interruptions(farewell: Callable[[], str]) -> Iterator[list[int]]:
+    """Makes Ctrl-C end the block wherever it strikes; yields a list of the signals that came.
+
+    Python raises KeyboardInterrupt in whatever code runs. C extensions that are being imported turn it into an
+    ImportError or crash, and finalisers drop it.
+    """
+    seen: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield seen  # signals are somebody else's business, or ignored, as in a shell's background jobs
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, f"{farewell()}\n".encode())
+                os._exit(INTERRUPTED)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    def pass_on(dropped: sys.UnraisableHookArgs) -> None:
+        if issubclass(dropped.exc_type, KeyboardInterrupt):
+            _thread.interrupt_main()
+        else:
+            hook(dropped)
+
+    hook, sys.unraisablehook = sys.unraisablehook, pass_on
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = hook
+
+
+def _status(action: Callable[[], Any], farewell: Callable[[], str], interruptions: Sequence[int]) -> int:
     try:
         action()
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except KeyboardInterrupt:
-        print("ncp-jax: interrupted" + ("; what was finished is kept" if keeps_work() else ""), file=sys.stderr)
+        print(farewell(), file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
         raise
@@ -53,7 +100,11 @@ def _status(action: Callable[[], Any], keeps_work: Callable[[], bool]) -> int:
         return _fail(error, 2)
     except (checks.DataError, OSError, MemoryError) as error:
         return _fail(error, 1)
-    except Exception as error:  # a bug: one line, and how to see more
+    except Exception as error:
+        if interruptions:  # compiled code has made another error of the interruption
+            print(farewell(), file=sys.stderr)
+            return INTERRUPTED
+        # A bug: one line, and how to see more.
         return _fail(
             RuntimeError(
                 f"unexpected {type(error).__name__}: {error}; set NCP_JAX_TRACEBACK=1 to see where, and report it"
