@@ -72,16 +72,21 @@ def _interruptions(farewell: Callable[[], str]) -> Iterator[list[int]]:
         raise KeyboardInterrupt
 
     def pass_on(dropped: sys.UnraisableHookArgs) -> None:
-        if issubclass(dropped.exc_type, KeyboardInterrupt):
-            _thread.interrupt_main()
-        else:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
             hook(dropped)
+            return
+        # A little later: now it would be dropped again.
+        timers.append(threading.Timer(0.05, _thread.interrupt_main))
+        timers[-1].start()
 
+    timers: list[threading.Timer] = []
     hook, sys.unraisablehook = sys.unraisablehook, pass_on
     signal.signal(signal.SIGINT, interrupt)
     try:
         yield seen
     finally:
+        for timer in timers:
+            timer.cancel()
         signal.signal(signal.SIGINT, signal.default_int_handler)
         sys.unraisablehook = hook
 

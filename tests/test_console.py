@@ -56,6 +56,27 @@ def test_an_interruption_promises_only_what_is_kept(capsys: pytest.CaptureFixtur
     assert capsys.readouterr().err == "ncp-jax: interrupted\n"
 
 
+@pytest.mark.parametrize(
+    "action",
+    [
+        "class Late:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\nLate(); time.sleep(60)",
+        "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "except KeyboardInterrupt as error:\n    raise ImportError('initialisation failed') from error",
+    ],
+)
+def test_an_interruption_is_neither_lost_nor_another_error(action: str) -> None:
+    """Finalisers drop exceptions; extension modules make others of them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    script = f"""
+import os, signal, sys, time
+from ncp_jax.console import guarded
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(guarded(lambda: exec({action!r}, globals()), keeps_work=lambda: False))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ncp-jax: interrupted\n")
+
+
 def test_success(capsys: pytest.CaptureFixture) -> None:
     assert guarded(lambda: print("done")) == 0
     assert capsys.readouterr() == ("done\n", "")

@@ -51,9 +51,14 @@ def _plain(value: Any) -> Any:
 
 def run_main(config_type: type[Config], run: Callable[[Config], Any], description: str) -> None:
     """The ``main`` of an experiment: parses options, runs, turns user errors into one line and an exit status."""
-    # A persistent cache of compiled programs makes the second run of an experiment start at once.
-    use_compilation_cache()
-    sys.exit(guarded(lambda: run(_parse(config_type, description))))
+
+    def parse_and_run() -> None:
+        config = _parse(config_type, description)
+        # A persistent cache of compiled programs makes the second run of an experiment start at once.
+        use_compilation_cache()
+        run(config)
+
+    sys.exit(guarded(parse_and_run))
 
 
 def _parse(config_type: type[Config], description: str) -> Config:
