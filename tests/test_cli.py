@@ -82,6 +82,7 @@ def test_search_prints_and_writes(run: Run, folder: Path) -> None:
 
     result = json.loads((folder / "result.json").read_text())
     fields = {"task", "space", "seed", "versions", "device", "hashes", "timing", "best"}
+    assert next(iter(result.items())) == ("schema", "search/1")
     assert fields <= set(result)
     assert (result["task"], result["space"], result["seed"]) == ("nas-bench-mr/seg", "nas-bench-mr", 0)
     assert set(result["timing"]) == {"import_s", "compile_s", "search_s", "code_steps_per_s"}

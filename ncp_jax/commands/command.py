@@ -28,8 +28,10 @@ def as_config(kind: type[Config], config: Config | None, settings: Mapping[str, 
     known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
     for name in settings:
         if name not in known:
-            checks.choose(f"field of {kind.__name__}", name, known)
-            raise checks.UsageError(expected=f"a field of {kind.__name__}", got=repr(name), remedy="mind the case")
+            nearest = checks.choose(f"field of {kind.__name__}", name, known)
+            raise checks.UsageError(
+                expected=f"a field of {kind.__name__}", got=repr(name), remedy=f"did you mean: {nearest}"
+            )
     if config is None:
         return kind(**settings)
     if settings:

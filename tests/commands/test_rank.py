@@ -54,6 +54,7 @@ def test_from_end_to_end(
     assert {"best", "rank", "percentile", "regret", "tau", "asked", "order", "solver", "versions", "hashes"} <= set(
         found
     )
+    assert next(iter(found.items())) == ("schema", "rank/1")
     assert json.loads((tmp_path / "new" / "out" / "rank.json").read_text()) == found
     assert [line.rsplit("/")[-1] for line in err.splitlines()[-2:]] == ["queries.csv", "rank.json"]
 
