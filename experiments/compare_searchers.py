@@ -43,13 +43,13 @@ class Config(StudyOptions):
     against: str | None = None
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Runs the searches, writes records, report and summary.json, returns the summary."""
+def run(config: Config) -> None:
+    """Runs the searches; writes records, report and summary.json; prints the report's main table and the speeds."""
     from harness.tables import or_digits
     from references.speed import measure_speed
 
     from ncp_jax import checks
-    from ncp_jax.commands.study import names, run_grid
+    from ncp_jax.commands.study import run_grid
     from ncp_jax.console import say
     from ncp_jax.searchers.arch_graph.method import methods
     from ncp_jax.studies import Grid
@@ -66,16 +66,22 @@ def run(config: Config) -> dict[str, Any]:
         repeats=config.repeats,
         seconds=config.seconds,
     )
+    speeds: dict[str, Any] = {}
 
     def timing() -> dict[str, Any]:
         say("timing against plain Python")
-        return {"speed": measure_speed(grid, memory_mb=config.memory_mb)}
+        speeds.update(measure_speed(grid, memory_mb=config.memory_mb))
+        return {"speed": speeds}
 
-    summary = run_grid(grid, config, timing if config.against else None)
-    for label, speed in summary.get("speed", {}).items():
+    run_grid(grid, config, timing if config.against else None)
+    for label, speed in speeds.items():
         against = f", {speed['ratio']:.1f} times plain Python" if "ratio" in speed else ""
         print(f"{label}: {speed['queries_per_s']:,.0f} queries/s{against}")
-    return summary
+
+
+def names(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns names that were given with spaces or commas between them."""
+    return tuple(part for value in values for part in value.split(",") if part)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,15 @@
 """Neural architecture search with predictors in JAX.
 
-The public names below are loaded when first used, so that importing the package costs nothing and starts no backend.
+One function for each job; each takes a config or its fields as keywords, or what an earlier one returned:
+
+- ``search``: architectures for a task, from a predictor that ships or is trained from a table;
+- ``rank``: a table's architectures, ranked from few measurements and other tasks (Arch-Graph);
+- ``order``: elements ordered by pairwise weights, with a bound on every order;
+- ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective;
+- ``run_study``: a grid of searches, run and recorded; ``write_report``: its page, tables and figures;
+- ``build``: the network of a code; ``cost``: its parameters and FLOPs.
+
+Public names are loaded when first used, so that importing the package takes no time and starts no backend.
 """
 
 from __future__ import annotations
@@ -11,29 +20,37 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
     from ncp_jax.checks import DataError, UsageError
-    from ncp_jax.commands.search import SearchConfig, run_search
+    from ncp_jax.commands.cost import CostConfig, CostResult, cost
+    from ncp_jax.commands.order import OrderConfig, OrderResult, order
+    from ncp_jax.commands.rank import RankConfig, RankResult, rank
+    from ncp_jax.commands.search import SearchResult, search
+    from ncp_jax.commands.search_config import SearchConfig
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
-    from ncp_jax.reports import write_report
-    from ncp_jax.searchers import Candidates, SearchSession, make_searcher
+    from ncp_jax.reports import Report, write_report
+    from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
-    from ncp_jax.studies import Grid, read_grid, run_study
+    from ncp_jax.studies import Grid, RunnerOptions, read_grid, run_study
     from ncp_jax.training import Recipe, fit, fit_many
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
     "checks": ("DataError", "UsageError"),
+    "commands.cost": ("CostConfig", "CostResult", "cost"),
+    "commands.order": ("OrderConfig", "OrderResult", "order"),
+    "commands.rank": ("RankConfig", "RankResult", "rank"),
+    "commands.search": ("SearchResult", "search"),
+    "commands.search_config": ("SearchConfig",),
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
     "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
-    "searchers": ("Candidates", "SearchSession", "make_searcher"),
+    "reports": ("Report", "write_report"),
+    "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
-    "reports": ("write_report",),
-    "studies": ("Grid", "read_grid", "run_study"),
-    "commands.search": ("SearchConfig", "run_search"),
+    "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
     "training": ("Recipe", "fit", "fit_many"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
@@ -43,6 +60,8 @@ __all__ = [
     "SPACES",
     "Bounds",
     "Candidates",
+    "CostConfig",
+    "CostResult",
     "DataError",
     "Execution",
     "FoldedMLP",
@@ -51,16 +70,25 @@ __all__ = [
     "MetricSpec",
     "Network",
     "Objective",
+    "OrderConfig",
+    "OrderResult",
     "Predictor",
     "PropagationConfig",
+    "RankConfig",
+    "RankResult",
     "Recipe",
+    "Report",
+    "RunnerOptions",
     "SearchConfig",
+    "SearchResult",
     "SearchSession",
+    "Searcher",
     "Space",
     "Table",
     "TrustRegion",
     "UsageError",
     "build",
+    "cost",
     "cost_model",
     "cost_tasks",
     "count_operations",
@@ -74,11 +102,14 @@ __all__ = [
     "load_shipped",
     "load_table",
     "make_searcher",
+    "order",
     "propagate",
+    "rank",
     "read_grid",
-    "run_search",
+    "register",
     "run_study",
     "save_predictor",
+    "search",
     "write_report",
 ]
 

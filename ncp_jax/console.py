@@ -1,38 +1,115 @@
-"""What every script in experiments/ shares: options, errors, progress, records, summary."""
+"""Talks to the user of a command: errors and exit statuses, progress bars, notices, text tables."""
 
 from __future__ import annotations
 
+import _thread
+import contextlib
 import os
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from types import FrameType
 from typing import Any
 
 from ncp_jax import checks
 
+INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT and 128 + SIGPIPE, as shells report them
 
-def guarded(action: Callable[[], Any]) -> int:
-    """Runs ``action`` and returns an exit status; errors become one line on stderr.
 
-    0 for success, 2 where the call was wrong, 1 for the rest, 130 for an interruption. With
-    ``NCP_JAX_TRACEBACK=1`` errors are raised as they are.
+def guarded(action: Callable[[], Any], *, keeps_work: Callable[[], bool] = lambda: True) -> int:
+    """Runs ``action`` and returns an exit status; errors become one line on standard error.
+
+    With ``NCP_JAX_TRACEBACK=1`` errors are raised as they are.
+
+    Args:
+      action: what to run. A ``SystemExit`` that it raises gives its status.
+      keeps_work: whether an interrupted action leaves finished work behind; asked after an interruption.
+
+    Returns:
+      0 for success, 2 for a wrong call, 1 for other errors, 130 for an interruption, 141 where the reader of the
+      output has gone (``| head``).
     """
     if os.environ.get("NCP_JAX_TRACEBACK") == "1":
         action()
         return 0
+
+    def notice() -> str:
+        return "ncp-jax: interrupted" + ("; what was finished is kept" if keeps_work() else "")
+
+    try:
+        with _interruptions(notice) as seen:
+            status = _status(action, notice, seen)
+        # Here, not when the interpreter ends: there a reader that has gone would leave a message.
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        _discard_output()
+        return BROKEN_PIPE
+    return status
+
+
+@contextlib.contextmanager
+def _interruptions(notice: Callable[[], str]) -> Iterator[list[int]]:
+    """Makes Ctrl-C end the block wherever it strikes; yields a list of the signals that came.
+
+    Python raises KeyboardInterrupt in whatever code runs. C extensions that are being imported turn it into an
+    ImportError or crash, and finalisers drop it.
+    """
+    seen: list[int] = []
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield seen  # signals are somebody else's business, or ignored, as in a shell's background jobs
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                os.write(2, f"{notice()}\n".encode())
+                os._exit(INTERRUPTED)
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    def pass_on(dropped: sys.UnraisableHookArgs) -> None:
+        if not issubclass(dropped.exc_type, KeyboardInterrupt):
+            hook(dropped)
+            return
+        # A little later: now it would be dropped again.
+        timers.append(threading.Timer(0.05, _thread.interrupt_main))
+        timers[-1].start()
+
+    timers: list[threading.Timer] = []
+    hook, sys.unraisablehook = sys.unraisablehook, pass_on
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield seen
+    finally:
+        for timer in timers:
+            timer.cancel()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.unraisablehook = hook
+
+
+def _status(action: Callable[[], Any], notice: Callable[[], str], interruptions: Sequence[int]) -> int:
     try:
         action()
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        print(notice(), file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        raise
     except checks.UsageError as error:
         return _fail(error, 2)
-    except KeyboardInterrupt:
-        print("ncp-jax: interrupted; what was finished is kept", file=sys.stderr)
-        return 130
-    except BrokenPipeError:
-        # The reader of our output has gone (``| head``); there is nobody to tell.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except (checks.DataError, OSError, MemoryError) as error:
         return _fail(error, 1)
-    except Exception as error:  # a bug: say so in one line, and how to see more
+    except Exception as error:
+        if interruptions:  # compiled code has made another error of the interruption
+            print(notice(), file=sys.stderr)
+            return INTERRUPTED
+        # A bug: one line, and how to see more.
         return _fail(
             RuntimeError(
                 f"unexpected {type(error).__name__}: {error}; set NCP_JAX_TRACEBACK=1 to see where, and report it"
@@ -46,6 +123,15 @@ def _fail(error: BaseException, status: int) -> int:
     text = " ".join(str(error).split()) or type(error).__name__
     print(f"ncp-jax: error: {text}", file=sys.stderr)
     return status
+
+
+def _discard_output() -> None:
+    """Sends what is left in the buffers of a stream without a reader to nowhere, so that its last flush succeeds."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def use_compilation_cache() -> None:
@@ -62,9 +148,12 @@ def use_compilation_cache() -> None:
 
 
 class ProgressBar:
-    """Progress on stderr as a context manager; call it with (done, total).
+    """Shows progress on standard error; a context manager to call with (done, total).
 
-    A bar with the time left on a terminal; elsewhere a line for every tenth of the work.
+    On a terminal it is a bar with the time left, elsewhere one line for every tenth of the work.
+
+    Args:
+      title: text before the bar.
     """
 
     def __init__(self, title: str) -> None:
@@ -80,7 +169,7 @@ class ProgressBar:
         self._bar.close()
 
     def __call__(self, done: int, total: int) -> None:
-        """Shows that ``done`` of ``total`` is finished."""
+        """Shows that ``done`` of ``total`` units are finished."""
         if self._bar.disable:
             if done * 10 // total > self._tenths:
                 self._tenths = done * 10 // total
@@ -91,7 +180,7 @@ class ProgressBar:
 
 
 def say(text: str) -> None:
-    """One line for the user, beside the results."""
+    """Prints a one-line notice on standard error, apart from the results."""
     print(f"ncp-jax: {text}", file=sys.stderr)
 
 

@@ -82,6 +82,7 @@ def test_search_prints_and_writes(run: Run, folder: Path) -> None:
 
     result = json.loads((folder / "result.json").read_text())
     fields = {"task", "space", "seed", "versions", "device", "hashes", "timing", "best"}
+    assert next(iter(result.items())) == ("schema", "search/1")
     assert fields <= set(result)
     assert (result["task"], result["space"], result["seed"]) == ("nas-bench-mr/seg", "nas-bench-mr", 0)
     assert set(result["timing"]) == {"import_s", "compile_s", "search_s", "code_steps_per_s"}
@@ -223,7 +224,7 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         asked.append((objective, options["codes"], options["config"]))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncp_jax.commands.search.propagate", stop)
+    monkeypatch.setattr("ncp_jax.propagation.propagate", stop)
     goals = ("--maximize", "miou=2", "--minimize", "params=0.25", "--maximize", "aAcc")
     assert run("search", *SMALL, "--strategy", "winner-takes-all", *goals)[0] == 130
     ((objective, codes, config),) = asked
@@ -242,9 +243,9 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (("--maximize", "mIoU", "--minimize", "miou"), "expected each metric once, got 'mIoU'"),
         (("--maximize", "mIoU", "--maximize", "MIOU"), "expected each metric once, got 'mIoU' twice"),
         (("--strategy", "winner"), "expected a known strategy, got 'winner'; did you mean: winner-takes-all"),
-        (("--codes", "0"), "expected --codes >= 1, got 0"),
+        (("--codes", "0"), "expected --codes to be an integer 1 or more, got 0"),
         (("--steps", "-1"), "expected steps to be an integer >= 0, got -1"),
-        (("--seed", "-1"), "expected --seed from 0 to 2**32 - 1, got -1"),
+        (("--seed", "-1"), "expected --seed to be an integer in 0..4294967295, got -1"),
         (("--max-gflops", "0"), "expected --max-gflops to be a number > 0, got 0.0"),
         (("--max-gflops", "nan"), "expected --max-gflops to be a number > 0, got nan"),
         (("--max-gflops", "0.000001"), "expected a GFLOPs limit >= "),
@@ -381,10 +382,10 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("ncp_jax.commands.search.run_search", interrupt)
+    monkeypatch.setattr("ncp_jax.commands.search.search", interrupt)
     status, _, err = run("search", *SMALL)
     assert status == 130
-    assert err == "ncp-jax: interrupted; what was finished is kept\n"
+    assert err == "ncp-jax: interrupted\n"  # a search keeps nothing
 
 
 def test_data_list(run: Run, mirror: Path) -> None:

@@ -32,6 +32,7 @@ def test_summary_line_and_json_agree_with_the_costs(run) -> None:
     status, out, err = run(MICRO, "--task", "jigsaw", "--json")
     assert (status, err) == (0, "")
     result = json.loads(out)
+    assert next(iter(result.items())) == ("schema", "build/1")
     assert result["published"] == exact
     assert (result["space"], result["task"], result["string"]) == ("transnas-micro", "jigsaw", MICRO)
     assert result["code"] == code.tolist()

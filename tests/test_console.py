@@ -38,6 +38,9 @@ def raising(error: BaseException) -> Callable[[], None]:
             "set NCP_JAX_TRACEBACK=1 to see where, and report it\n",
         ),
         (KeyboardInterrupt(), 130, "ncp-jax: interrupted; what was finished is kept\n"),
+        (SystemExit(2), 2, ""),
+        (SystemExit(), 0, ""),
+        (SystemExit("text"), 1, ""),
     ],
 )
 def test_errors_are_one_line_and_a_status(
@@ -46,6 +49,32 @@ def test_errors_are_one_line_and_a_status(
     monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
     assert guarded(raising(error)) == status
     assert capsys.readouterr().err == words
+
+
+def test_an_interruption_promises_only_what_is_kept(capsys: pytest.CaptureFixture) -> None:
+    assert guarded(raising(KeyboardInterrupt()), keeps_work=lambda: False) == 130
+    assert capsys.readouterr().err == "ncp-jax: interrupted\n"
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        "class Late:\n    def __del__(self): os.kill(os.getpid(), signal.SIGINT)\nLate(); time.sleep(60)",
+        "try:\n    os.kill(os.getpid(), signal.SIGINT); time.sleep(60)\n"
+        "except KeyboardInterrupt as error:\n    raise ImportError('initialisation failed') from error",
+    ],
+)
+def test_an_interruption_is_neither_lost_nor_another_error(action: str) -> None:
+    """Finalisers drop exceptions; extension modules make others of them."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    script = f"""
+import os, signal, sys, time
+from ncp_jax.console import guarded
+signal.signal(signal.SIGINT, signal.default_int_handler)
+sys.exit(guarded(lambda: exec({action!r}, globals()), keeps_work=lambda: False))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "ncp-jax: interrupted\n")
 
 
 def test_success(capsys: pytest.CaptureFixture) -> None:
@@ -59,24 +88,38 @@ def test_tracebacks_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
         guarded(raising(DataError("x")))
 
 
-def test_a_reader_that_goes_away_is_no_error_message() -> None:
-    script = """
+@pytest.mark.parametrize("flush", [True, False])
+def test_a_reader_that_goes_away_is_no_error_message(flush: bool) -> None:
+    """Neither while the command prints nor when what is left in the buffer is flushed at the end."""
+    script = f"""
 import sys
 from ncp_jax.console import guarded
 def talk():
-    for i in range(100_000):
-        print("line", i, flush=True)
+    print("line 0", flush=True)
+    sys.stdin.readline()
+    for i in range(100_000 if {flush} else 10):
+        print("line", i, flush={flush})
 sys.exit(guarded(talk))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     command = [sys.executable, "-c", script]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as child:
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    with subprocess.Popen(command, **pipes, text=True, env=environment) as child:
+        assert child.stdin is not None
         assert child.stdout is not None
         assert child.stderr is not None
         assert child.stdout.readline() == "line 0\n"
         child.stdout.close()
+        child.stdin.close()
         assert child.stderr.read() == ""
-        assert child.wait() == 1
+        assert child.wait() == 141
+
+
+def test_a_reader_of_the_errors_that_goes_away_is_none_either() -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    script = f"{sys.executable} -m ncp_jax data verify nowhere 2>&1 | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, env=environment)
+    assert (done.stdout, done.stderr) == ("141\n", "")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -25,6 +25,7 @@ LEVELS = {
     **dict.fromkeys(("studies", "reports"), 5),
     "commands": 6,
     "cli": 7,
+    "__main__": 8,
 }
 EXPERIMENTS = PACKAGE.parent / "experiments"
 SCRIPTS = sorted(path.stem for path in EXPERIMENTS.glob("*.py"))
@@ -151,12 +152,17 @@ def test_only_convert_unpickles() -> None:
 
 
 def test_importing_package_and_command_line_starts_no_jax() -> None:
-    script = "import sys, json, ncp_jax, ncp_jax.cli; print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    script = (
+        "import sys, json, ncp_jax; from ncp_jax.cli import COMMANDS, command_class\n"
+        "list(map(command_class, COMMANDS))\n"
+        "print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     loaded = set(json.loads(done.stdout))
     assert {"ncp_jax", "tyro"} <= loaded
     assert (
-        loaded & {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "scipy", "pooch", "numba", "highspy"}
+        loaded
+        & {"jax", "jaxlib", "flax", "optax", "orbax", "matplotlib", "numpy", "scipy", "pooch", "numba", "highspy"}
         == set()
     )
 

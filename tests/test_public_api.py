@@ -1,11 +1,16 @@
 from __future__ import annotations
 
+import doctest
+import inspect
 import tomllib
 from pathlib import Path
 
 import pytest
 
 import ncp_jax
+from ncp_jax.checks import UsageError
+
+JOBS = ("search", "rank", "order", "fit", "propagate", "run_study", "write_report", "build", "cost")
 
 
 @pytest.mark.parametrize("name", ncp_jax.__all__)
@@ -30,3 +35,24 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert ncp_jax.__version__ == project["version"]
+
+
+@pytest.mark.usefixtures("quick_compilation")
+@pytest.mark.parametrize("name", JOBS)
+def test_every_job_has_an_example_that_runs(name: str) -> None:
+    text = inspect.getdoc(getattr(ncp_jax, name)) or ""
+    test = doctest.DocTestParser().get_doctest(text, {}, name, None, None)
+    lines = sum(example.source.count("\n") + example.want.count("\n") for example in test.examples)
+    assert 2 <= lines <= 8
+    said: list[str] = []
+    assert doctest.DocTestRunner(verbose=False).run(test, out=said.append).failed == 0, "".join(said)
+
+
+@pytest.mark.parametrize("name", ["search", "rank", "cost"])
+def test_a_config_or_its_fields(name: str) -> None:
+    job, config = getattr(ncp_jax, name), {"rank": ncp_jax.RankConfig("x")}.get(name)
+    kind = {"search": ncp_jax.SearchConfig, "rank": ncp_jax.RankConfig, "cost": ncp_jax.CostConfig}[name]
+    with pytest.raises(UsageError, match=f"expected a known field of {kind.__name__}, got 'tsak'"):
+        job(tsak="seg")
+    with pytest.raises(UsageError, match=f"expected a {kind.__name__} or its fields as keywords, got both"):
+        job(config or kind(), space="macro")

@@ -50,9 +50,14 @@ def _to_json(value: Any) -> Any:
 
 def run_main(config_type: type[Config], run: Callable[[Config], Any], description: str) -> None:
     """Runs an experiment as a program: parses the command line, calls ``run``, exits with a status."""
-    # A persistent cache of compiled programs makes the second run of an experiment start at once.
-    use_compilation_cache()
-    sys.exit(guarded(lambda: run(_parse(config_type, description))))
+
+    def parse_and_run() -> None:
+        config = _parse(config_type, description)
+        # A persistent cache of compiled programs makes the second run of an experiment start at once.
+        use_compilation_cache()
+        run(config)
+
+    sys.exit(guarded(parse_and_run))
 
 
 def _parse(config_type: type[Config], description: str) -> Config:

@@ -1,62 +1,118 @@
-"""What ``ncp-jax cost`` does: reads codes, counts their parameters and FLOPs, describes the result."""
+"""Counts parameters and FLOPs of codes (``ncp.cost``, ``ncp-jax cost``)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+from tyro.conf import Positional
 
 from ncp_jax import checks
-from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
+from ncp_jax.commands.command import JsonCommand, as_config
+from ncp_jax.console import format_table
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ncp_jax.types import Int
 
 
 @dataclasses.dataclass(frozen=True)
-class CostResult:
-    """Codes with their costs.
+class CostConfig:
+    """Codes whose parameters and FLOPs are counted.
 
     Attributes:
-      summary: what ``--json`` prints: the space, the task whose network is counted, and for each code its integers,
-        its string, "params" and "flops" as integers.
+      codes: Codes, each as an architecture string or as integers separated by commas.
+      space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
+      task: Task whose head and image size are counted; by default class_scene (TransNAS) and cifar10 (NAS-Bench-201).
     """
 
-    summary: dict[str, Any]
+    codes: Positional[tuple[str, ...]] = ()
+    space: str = "nas-bench-mr"
+    task: str | None = None
 
 
-def run_cost(codes: Sequence[str], *, space: str, task: str | None = None) -> CostResult:
-    """Counts parameters and FLOPs.
+@dataclasses.dataclass(frozen=True, eq=False)
+class CostResult:
+    """Exact costs of some codes, in the convention of the space's published figures.
+
+    Attributes:
+      space: full name of the space.
+      task: task whose network is counted; "" where the space has one network for all tasks.
+      tasks: all tasks whose networks the space can count, the default first.
+      codes: ``[n, d]`` the codes.
+      strings: the n architecture strings.
+      params: ``[n]`` numbers of parameters, exact integers.
+      flops: ``[n]`` numbers of multiply-adds, exact integers.
+    """
+
+    space: str
+    task: str
+    tasks: tuple[str, ...]
+    codes: Int[np.ndarray, "n d"]
+    strings: tuple[str, ...]
+    params: Int[np.ndarray, " n"]
+    flops: Int[np.ndarray, " n"]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of ``ncp-jax cost --json``: one entry per code, counts as integers."""
+        rows = zip(self.codes, self.strings, self.params, self.flops, strict=True)
+        return {
+            "schema": "cost/1",
+            "space": self.space,
+            "task": self.task,
+            "tasks": list(self.tasks),
+            "codes": [
+                {"code": code.tolist(), "string": string, "params": int(params), "flops": int(flops)}
+                for code, string, params, flops in rows
+            ],
+        }
+
+    def __str__(self) -> str:
+        header = ("params", "flops", "architecture")
+        rows = [(str(p), str(f), text) for p, f, text in zip(self.params, self.flops, self.strings, strict=True)]
+        task = f" ({self.task})" if self.task else ""
+        return f"{self.space}{task}\n{format_table([header, *rows], '>><')}"
+
+
+def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
+    """Counts the parameters and FLOPs (multiply-adds) of codes.
+
+    Example:
+      >>> import ncp_jax as ncp
+      >>> found = ncp.cost(codes=("64-41414-1_02_333", "0,0,0,0,0,3"), space="transnas-micro", task="jigsaw")
+      >>> found.flops.shape
+      (2,)
 
     Args:
-      codes: each a code's string, or its integers with commas between them.
-      space: the space's name.
-      task: whose head and image to count; the space's default without it.
+      config: the codes and their space.
+      **settings: fields of ``CostConfig``, in place of ``config``.
 
     Raises:
-      UsageError: no code, a code that is not of the space, an unknown space, a task without a network in it.
+      UsageError: no code, a code that is not in the space, an unknown space, a task without a network in it.
     """
-    known = get_space(space)
-    model = cost_model(known, task)
+    import numpy as np
+
+    from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
+
+    config = as_config(CostConfig, config, settings)
+    space = get_space(config.space)
+    model = cost_model(space, config.task)
     if model is None:
-        raise checks.UsageError(expected="a space with known costs", got=space, remedy="name another --space")
-    if not codes:
-        raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{known.example}'")
-    rows = np.stack([read_code(known, text) for text in codes])
-    exact = model.exact(rows)
-    listed = [
-        {"code": row.tolist(), "string": string, "params": int(params), "flops": int(flops)}
-        for row, string, params, flops in zip(
-            rows, known.to_strings(rows), exact["params"], exact["flops"], strict=True
-        )
-    ]
-    return CostResult({"space": known.name, "task": model.task, "tasks": list(cost_tasks(known)), "codes": listed})
+        raise checks.UsageError(expected="a space with known costs", got=config.space, remedy="name another --space")
+    if not config.codes:
+        raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{space.example}'")
+    codes = np.stack([read_code(space, text) for text in config.codes])
+    exact = model.exact(codes)
+    strings = tuple(space.to_strings(codes))
+    return CostResult(space.name, model.task, cost_tasks(space), codes, strings, exact["params"], exact["flops"])
 
 
-def describe(result: CostResult) -> str:
-    """The result as a person reads it, one line a code."""
-    lines = [("params", "flops", "architecture")]
-    lines += [(str(row["params"]), str(row["flops"]), row["string"]) for row in result.summary["codes"]]
-    widths = [max(len(line[i]) for line in lines) for i in range(2)]
-    task = f" ({result.summary['task']})" if result.summary["task"] else ""
-    table = ["  ".join([line[0].rjust(widths[0]), line[1].rjust(widths[1]), line[2]]) for line in lines]
-    return "\n".join([f"{result.summary['space']}{task}", *table])
+@dataclasses.dataclass(frozen=True)
+class Cost(JsonCommand, CostConfig):
+    """Count the parameters and FLOPs of codes: exact integers, in the convention of the space's published figures."""
+
+    def run(self) -> None:
+        """Prints one line per code."""
+        result = cost(self.config(CostConfig))
+        self.show(result.to_json, lambda: str(result))

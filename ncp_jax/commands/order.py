@@ -1,83 +1,164 @@
-"""What ``ncp-jax order`` does: reads a matrix, orders it, describes the result."""
+"""Orders elements by pairwise weights (``ncp.order``, ``ncp-jax order``)."""
 
 from __future__ import annotations
 
 import dataclasses
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncp_jax.ordering.matrix_files import WeightFile, read_weights
+from tyro.conf import Positional
+
+from ncp_jax import checks
+from ncp_jax.commands.command import JsonCommand, as_config
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ncp_jax.ordering import Ordering
+    from ncp_jax.types import Int
 
 EDGES = 1000
-"""Dropped edges that the JSON lists, the heaviest first; their number is always whole."""
+"""Number of dropped edges that the JSON lists, the heaviest first; ``cycles.dropped_edges`` counts all of them."""
 _SHOWN = 20
 
 
 @dataclasses.dataclass(frozen=True)
-class OrderResult:
-    """An ordered file.
+class OrderConfig:
+    """Settings of the solver.
 
     Attributes:
-      file: what was read.
-      found: the order and its bound.
-      summary: what ``--json`` prints.
+      time_limit: Seconds; 0 gives a first descent only.
+      seed: Random seed of the search.
     """
 
-    file: WeightFile
-    found: Ordering
-    summary: dict[str, Any]
+    time_limit: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        checks.positive("--time-limit", self.time_limit, zero=True)
+        checks.positive("--seed", self.seed, zero=True)
 
 
-def run_order(path: Path, *, time_limit: float = 10.0, seed: int = 0) -> OrderResult:
-    """Reads the matrix of a file and orders it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class OrderResult:
+    """An order of n elements and a bound on the weight of every order.
+
+    Attributes:
+      order: ``[n]`` int32, indices of the elements; ``order[0]`` comes first.
+      names: names of the elements in that order; None where the input has no names.
+      weight: sum of the weights that point forwards, in the unit of the weights; higher is better.
+      bound: upper bound on the weight of every order.
+      gap: ``(bound - weight) / bound``; 0 where the bound is 0.
+      status: "optimal" (proven), "work limit" (the deterministic budget was used up) or "time limit" (the clock ended
+        the search first: another run may differ).
+      file: file of the weights; None where they were given as a matrix.
+      ordering: the solver's own result, with the dropped edges and the statistics of cycles.
+    """
+
+    order: Int[np.ndarray, " n"]
+    names: tuple[str, ...] | None
+    weight: float
+    bound: float
+    gap: float
+    status: str
+    file: str | None
+    ordering: Ordering
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of ``ncp-jax order --json``: the whole order and the heaviest dropped edges."""
+        import numpy as np
+
+        dropped, weights = self.ordering.dropped, self.ordering.dropped_weights
+        heaviest = np.argsort(-weights, kind="stable")[:EDGES]
+        edges = [[int(i), int(j), float(w)] for (i, j), w in zip(dropped[heaviest], weights[heaviest], strict=True)]
+        return {
+            "schema": "order/1",
+            **({} if self.file is None else {"file": self.file}),
+            **self.ordering.to_json(),
+            **({} if self.names is None else {"names": list(self.names)}),
+            "heaviest_dropped": edges,
+            "dropped_listed": len(edges),
+        }
+
+    def __str__(self) -> str:
+        found, cycles = self.ordering, self.ordering.cycles
+        shown = [str(i) for i in self.order[:_SHOWN]] if self.names is None else self.names[:_SHOWN]
+        more = ", …" if len(self.order) > _SHOWN else ""
+        return (
+            f"{len(self.order)} elements: weight {self.weight:.10g}, at most {self.bound:.10g} "
+            f"(gap {self.gap:.4%}; {self.status}, bound from {found.method}) in {found.seconds:.2f} s\n"
+            f"dropped: {cycles.dropped_edges} edges, {cycles.dropped_share:.3%} of the weight; "
+            f"{cycles.reversed_pairs} preferences reversed ({cycles.reversed_share:.3%}); "
+            f"{cycles.triangles} cycles of three; "
+            f"{cycles.components} components, the largest of {cycles.largest_component}\n"
+            f"order: {', '.join(shown)}{more}"
+        )
+
+
+def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> OrderResult:
+    """Orders elements so that as much weight as possible points forwards (the linear ordering problem).
+
+    Example:
+      >>> import ncp_jax as ncp
+      >>> found = ncp.order([[0, 5, 0], [0, 0, 4], [1, 0, 0]], time_limit=1.0)
+      >>> found.order.tolist(), found.weight, found.status
+      ([0, 1, 2], 9.0, 'optimal')
+
+    Args:
+      weights: ``[n, n]`` finite weights >= 0, row i and column j for "i before j": an array, a JAX array, a SciPy
+        sparse matrix; or the path of a file that holds them (see ``ordering.matrix_files.read_weights``). The diagonal
+        is ignored.
+      config: settings of the solver.
+      **settings: fields of ``OrderConfig``, in place of ``config``.
 
     Raises:
-      DataError: the file is none of the formats, or its matrix not square or its weights negative, infinite or NaN.
-      UsageError: a negative time limit or seed.
+      UsageError: a negative time limit or seed; a matrix that is not square or has illegal weights.
+      DataError: a file that is none of the formats, or whose matrix is not square or has illegal weights.
       OSError: the file cannot be read.
     """
-    from ncp_jax import checks
+    config = as_config(OrderConfig, config, settings)
+    if not isinstance(weights, str | os.PathLike):
+        return _solve(weights, None, None, config)
+    from ncp_jax.ordering.matrix_files import read_weights
 
-    checks.positive("--time-limit", time_limit, zero=True)
-    checks.positive("--seed", seed, zero=True)
-    file = read_weights(path)
-    from ncp_jax.ordering import order
-
+    file = read_weights(Path(weights))
     try:
-        found = order(file.weights, time_limit=time_limit, seed=seed)
-    except checks.UsageError as error:  # the arguments are right: it is the weights
-        raise checks.DataError(f"{path}: {error}") from error
-    return OrderResult(file, found, summarise(path, file, found))
+        return _solve(file.weights, file.names, str(weights), config)
+    except checks.UsageError as error:  # the settings were checked before: the weights are wrong
+        raise checks.DataError(f"{weights}: {error}") from error
 
 
-def summarise(path: Path, file: WeightFile, found: Ordering) -> dict[str, Any]:
-    """The result JSON-ready: the order by index, and by name where the file has names."""
-    import numpy as np
+def _solve(weights: Any, names: tuple[str, ...] | None, file: str | None, config: OrderConfig) -> OrderResult:
+    from ncp_jax.ordering import order as solve
 
-    heaviest = np.argsort(-found.dropped_weights, kind="stable")[:EDGES]
-    edges = [
-        [int(i), int(j), float(w)]
-        for (i, j), w in zip(found.dropped[heaviest], found.dropped_weights[heaviest], strict=True)
-    ]
-    names = {} if file.names is None else {"names": [file.names[i] for i in found.order]}
-    return {"file": str(path), **found.to_json(), **names, "heaviest_dropped": edges, "dropped_listed": len(edges)}
-
-
-def describe(result: OrderResult) -> str:
-    """The result as a person reads it."""
-    found, names = result.found, result.file.names
-    cycles = found.cycles
-    shown = [str(i) if names is None else names[i] for i in found.order[:_SHOWN]]
-    more = ", …" if len(found.order) > _SHOWN else ""
-    return (
-        f"{len(found.order)} elements: weight {found.weight:.10g}, at most {found.upper_bound:.10g} "
-        f"(gap {found.gap:.4%}; {found.status}, bound from {found.method}) in {found.seconds:.2f} s\n"
-        f"dropped: {cycles.dropped_edges} edges, {cycles.dropped_share:.3%} of the weight; "
-        f"{cycles.reversed_pairs} preferences reversed ({cycles.reversed_share:.3%}); "
-        f"{cycles.triangles} cycles of three; "
-        f"{cycles.components} components, the largest of {cycles.largest_component}\n"
-        f"order: {', '.join(shown)}{more}"
+    found = solve(weights, time_limit=config.time_limit, seed=config.seed)
+    return OrderResult(
+        order=found.order,
+        names=None if names is None else tuple(names[i] for i in found.order),
+        weight=found.weight,
+        bound=found.upper_bound,
+        gap=found.gap,
+        status=found.status,
+        file=file,
+        ordering=found,
     )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Order(JsonCommand, OrderConfig):
+    """Order elements by pairwise weights: as much weight as possible points forwards, with a bound on every order.
+
+    The weight in row i, column j counts where i comes before j. Weights are >= 0; the diagonal is ignored.
+
+    Attributes:
+      file: LOLIB text (n, then n² numbers), .npy, or .csv (with or without row and column names).
+      json: Print JSON: the whole order, and the heaviest 1000 of the dropped edges.
+    """
+
+    file: Positional[Path]
+
+    def run(self) -> None:
+        """Orders the file's matrix and prints the result."""
+        result = order(self.file, self.config(OrderConfig))
+        self.show(result.to_json, lambda: str(result))

@@ -1,44 +1,44 @@
-"""What ``ncp-jax rank`` does: an Arch-Graph search of one table, with other tasks as sources."""
+"""Ranks a table's architectures with Arch-Graph (``ncp.rank``, ``ncp-jax rank``)."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
-from ncp_jax.analysis.ranks import best_ranks, kendall_tau, percentiles, regret
-from ncp_jax.benchmarks import QueryGuard, Table, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import choose_table
-from ncp_jax.console import ProgressBar
-from ncp_jax.files import atomic_write
-from ncp_jax.metrics import MetricSpec
-from ncp_jax.records.journal import write_json
-from ncp_jax.records.run_card import run_card
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, final_order, run_arch_graph
-from ncp_jax.searchers.arch_graph.sources import full_sources, learn_sources, sampled_values, source_values
-from ncp_jax.spaces import get_space
-from ncp_jax.training.relations import RelationInputs
+from ncp_jax.commands.command import FileCommand, as_config, notify_written
+from ncp_jax.console import ProgressBar, use_compilation_cache
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ncp_jax.benchmarks import Table
+    from ncp_jax.ordering import Ordering
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
+    from ncp_jax.searchers.arch_graph.sources import Sources
+    from ncp_jax.training.relations import RelationInputs
+    from ncp_jax.types import Int
 
 SHOWN = 10
+LISTED = 1000  # architectures of the final order that the JSON lists
 
 
 @dataclasses.dataclass(frozen=True)
 class RankConfig:
-    """What to rank.
+    """What to rank, and from which measurements.
 
     Attributes:
-      table: a benchmark's table, or a CSV file (then ``space`` and one of ``maximize`` and ``minimize`` are needed).
-      sources: tables or CSV files of other tasks; "all" stands for the other tasks of the table's benchmark.
-      source_budget: measurements that are used of each source; all without it.
-      space: the space of CSV files.
-      maximize: the metric of CSV files, higher better.
-      minimize: the metric of CSV files, lower better.
-      budget: queries of the target.
-      seed: of the search.
-      search: how to query and rank.
+      table: Table (transnas-micro/jigsaw, see `ncp-jax data list`) or CSV file of the target task. Each query reads one
+        of its values.
+      sources: Table or CSV file of another task; "all" for the benchmark's other tasks, or "none". May be repeated.
+      source_budget: Number of measurements used of each source; by default all.
+      space: Space of the CSV files.
+      maximize: Metric of the CSV files, higher is better.
+      minimize: Metric of the CSV files, lower is better.
+      budget: Number of architectures measured on the table.
+      seed: Random seed of the search.
     """
 
     table: str
@@ -49,13 +49,10 @@ class RankConfig:
     minimize: str | None = None
     budget: int = 50
     seed: int = 0
-    search: ArchGraphConfig = dataclasses.field(default_factory=ArchGraphConfig)
 
     def __post_init__(self) -> None:
-        if self.budget < 2:
-            raise checks.UsageError(expected="--budget 2 or more", got=str(self.budget), remedy="relations need pairs")
-        if not 0 <= self.seed < 2**32:
-            raise checks.UsageError(expected="--seed from 0 to 2**32 - 1", got=str(self.seed), remedy="try --seed 0")
+        checks.integer("--budget", self.budget, least=2, remedy="relations need pairs")
+        checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")
         if self.source_budget is not None and set(self.sources) <= {"none"}:
             raise checks.UsageError(expected="--sources with --source-budget", got="none", remedy="name some, or all")
         if self.maximize and self.minimize:
@@ -64,48 +61,196 @@ class RankConfig:
             )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class RankResult:
-    """What a search found.
+    """A table's architectures, ranked from few measurements.
 
     Attributes:
-      table: the target.
-      found: the search's run.
-      summary: the JSON-ready result.
+      config: what was ranked.
+      method: settings of Arch-Graph.
+      table: target table of n architectures.
+      sources: names of the source tables.
+      asked: ``[q]`` int32, rows of the table that were measured, in the order of asking.
+      order: ``[n]`` int32, all rows of the table in the final order, best first.
+      rank: rank of the best measured architecture in the table, 1 for the best.
+      percentile: 100 × rank / n; lower is better.
+      regret: difference between the table's best value and the best measured one, in the metric's unit, >= 0.
+      tau: Kendall's tau between the final order and the table; None where it is undefined.
+      ordering: the final acyclic graph's order, with its weight and bound.
+      run_card: versions, device and date.
     """
 
+    config: RankConfig
+    method: ArchGraphConfig
     table: Table
-    found: ArchGraphRuns
-    summary: dict[str, Any]
+    sources: tuple[str, ...]
+    asked: Int[np.ndarray, " q"]
+    order: Int[np.ndarray, " n"]
+    rank: int
+    percentile: float
+    regret: float
+    tau: float | None
+    ordering: Ordering
+    run_card: Mapping[str, Any]
+
+    @property
+    def best(self) -> int:
+        """Row of the best measured architecture."""
+        import numpy as np
+
+        values = np.asarray(self.table.oriented(self.table.main.name))[self.asked]
+        return int(self.asked[np.argmax(values)])
+
+    def _value(self, row: int) -> float:
+        return float(self.table.column(self.table.main.name)[row])
+
+    def _codes(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> Int[np.ndarray, "k d"]:
+        import numpy as np
+
+        return np.asarray(self.table.codes)[np.asarray(rows)]
+
+    def _strings(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> list[str]:
+        from ncp_jax.spaces import get_space
+
+        return get_space(self.table.space).to_strings(self._codes(rows))
+
+    def _described(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> list[dict[str, Any]]:
+        pairs = zip(self._strings(rows), self._codes(rows), strict=True)
+        return [{"architecture": text, "code": code.tolist()} for text, code in pairs]
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of ``rank.json``: queries, final order, scores against the table, provenance."""
+        metric, config, solved = self.table.main, self.config, self.ordering
+        asked = [
+            {**row, "value": self._value(i)} for i, row in zip(self.asked, self._described(self.asked), strict=True)
+        ]
+        return {
+            "schema": "rank/1",
+            "table": self.table.name,
+            "metric": {"name": metric.name, "direction": metric.direction, "unit": metric.unit},
+            "sources": list(self.sources),
+            "source_budget": config.source_budget,
+            "budget": config.budget,
+            "queries": len(self.asked),
+            "seed": config.seed,
+            "best": {**self._described([self.best])[0], "value": self._value(self.best)},
+            "rank": self.rank,
+            "percentile": self.percentile,
+            "regret": self.regret,
+            "tau": self.tau,
+            "asked": asked,
+            "order": self._described(self.order[:LISTED]),
+            "solver": {
+                "weight": float(solved.weight),
+                "upper_bound": float(solved.upper_bound),
+                "gap": float(solved.gap),
+                "status": solved.status,
+            },
+            "search": dataclasses.asdict(self.method),
+            **self.run_card,
+            "hashes": dict(self.table.hashes),
+        }
+
+    def __str__(self) -> str:
+        metric, size = self.table.main, len(self.table)
+        sources = f"sources {', '.join(self.sources)}" if self.sources else "no sources"
+        best, *top = self._strings([self.best, *self.order[:SHOWN]])
+        tau = "" if self.tau is None else f"Kendall tau of the final order {self.tau:.3f}; "
+        lines = [
+            f"{self.table.name}, {metric.name} ({metric.direction}): "
+            f"{len(self.asked)} of {size} architectures measured, {sources}",
+            f"best measured: {best}  {self._value(self.best):.6g}  "
+            f"(rank {self.rank} of {size}, top {self.percentile:.3g} %)",
+            f"{tau}acyclic subgraph within {self.ordering.gap:.2%} of its bound",
+            "top of the final order:",
+            *(f"  {place:2}  {text}" for place, text in enumerate(top, 1)),
+        ]
+        return "\n".join(lines)
+
+    def write(self, folder: Path) -> list[Path]:
+        """Writes ``queries.csv`` and ``rank.json`` (each atomically) and returns their paths."""
+        from ncp_jax.files import write_csv
+        from ncp_jax.records.journal import write_json
+
+        queries = zip(self._strings(self.asked), map(self._value, self.asked), strict=True)
+        rows = [(number, text, value) for number, (text, value) in enumerate(queries, 1)]
+        return [
+            write_csv(folder / "queries.csv", ("query", "architecture", "value"), rows),
+            write_json(folder / "rank.json", self.to_json()),
+        ]
 
 
-def run_rank(config: RankConfig) -> RankResult:
-    """Ranks a table's architectures with ``config.budget`` queries of its metric.
+def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = None, **settings: Any) -> RankResult:
+    """Ranks a table's architectures from ``budget`` queries of its metric, with other tasks as sources (Arch-Graph).
+
+    Example:
+      >>> import ncp_jax as ncp
+      >>> result = ncp.rank(table="digits/class", budget=12, seed=0)
+      >>> len(result.asked), len(result.order) == len(result.table)
+      (12, True)
+
+    Args:
+      config: what to rank.
+      method: settings of Arch-Graph; its defaults if None.
+      **settings: fields of ``RankConfig``, in place of ``config``.
 
     Raises:
       UsageError: an unknown table or metric, a budget beyond the table, a source that is the target.
       DataError: a bad file, or a source that shares no architecture with the target.
-      FileNotFoundError: a file or a table that is not here.
+      FileNotFoundError: a file or a table that is not on this machine.
     """
+    import numpy as np
+
+    from ncp_jax.analysis.ranks import best_ranks, kendall_tau, percentiles, regret
+    from ncp_jax.benchmarks import QueryGuard
+    from ncp_jax.records.run_card import run_card
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, final_order, run_arch_graph
+    from ncp_jax.searchers.arch_graph.sources import source_values
+    from ncp_jax.training.relations import RelationInputs
+
+    config, method = as_config(RankConfig, config, settings), method or ArchGraphConfig()
     table = _load(config.table, config)
     names = _source_names(config, table)
-    values = source_values(table, [_load(name, config) for name in names])
+    measured = source_values(table, [_load(name, config) for name in names])
     guard = QueryGuard(table, table.main.name, budget=config.budget)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
-    sources = None
-    if len(names) and config.source_budget is None:
-        sources = full_sources(inputs, [values], seed=config.seed, recipe=config.search.recipe)
-    elif len(names):
-        rows, sampled = sampled_values(values, config.source_budget or 0, runs=1, seed=config.seed)
-        sources = learn_sources(inputs, rows, sampled, seed=config.seed, recipe=config.search.recipe)
+    sources = _learn(config, method, inputs, measured) if names else None
     with ProgressBar("ncp-jax: queries") as bar:
-        (found,) = run_arch_graph(
-            [guard], inputs, sources=sources, seed=config.seed, config=config.search, progress=bar
-        )
-    return RankResult(table, found, _summary(config, table, names, found))
+        (found,) = run_arch_graph([guard], inputs, sources=sources, seed=config.seed, config=method, progress=bar)
+    order, ordering = final_order(found, trust=method.trust)
+    # The whole table is read only now, to score what the search found.
+    values, asked = np.asarray(table.oriented(table.main.name)), found.trace.asked
+    best = int(best_ranks(asked, values)[0, -1])
+    tau = float(kendall_tau(-np.argsort(order)[None].astype(np.float32), values)[0])
+    return RankResult(
+        config=config,
+        method=method,
+        table=table,
+        sources=tuple(names),
+        asked=asked[0],
+        order=order,
+        rank=best,
+        percentile=float(percentiles(np.array(best), len(table))),
+        regret=float(regret(asked, values)[0, -1]),
+        tau=tau if np.isfinite(tau) else None,
+        ordering=ordering,
+        run_card=run_card(),
+    )
+
+
+def _learn(config: RankConfig, method: ArchGraphConfig, inputs: RelationInputs, values: Any) -> Sources:
+    """Learns the evidence of the sources from all their values, or from a sample of ``source_budget`` of them."""
+    from ncp_jax.searchers.arch_graph.sources import full_sources, learn_sources, sampled_values
+
+    if config.source_budget is None:
+        return full_sources(inputs, [values], seed=config.seed, recipe=method.recipe)
+    rows, sampled = sampled_values(values, config.source_budget, runs=1, seed=config.seed)
+    return learn_sources(inputs, rows, sampled, seed=config.seed, recipe=method.recipe)
 
 
 def _load(name: str, config: RankConfig) -> Table:
+    from ncp_jax.benchmarks import Table, load_table
+
     if not name.lower().endswith(".csv"):
         return load_table(name)
     if config.space is None or not (config.maximize or config.minimize):
@@ -114,12 +259,15 @@ def _load(name: str, config: RankConfig) -> Table:
             got="less",
             remedy="directions are never guessed",
         )
-    up, down = (tuple(x for x in (m,) if x) for m in (config.maximize, config.minimize))
+    up, down = (() if metric is None else (metric,) for metric in (config.maximize, config.minimize))
     return Table.from_csv(Path(name), space=config.space, maximize=up, minimize=down)
 
 
 def _source_names(config: RankConfig, table: Table) -> list[str]:
-    """The sources by name, "all" and "none" resolved, each once."""
+    """Returns the names of the sources, each once, with "all" and "none" resolved."""
+    from ncp_jax.benchmarks import list_tables
+    from ncp_jax.benchmarks.catalogue import choose_table
+
     if "none" in config.sources and len(config.sources) > 1:
         raise checks.UsageError(expected="--sources none alone", got="more of them", remedy="drop none")
     names: list[str] = []
@@ -140,75 +288,26 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
     return [n for n in dict.fromkeys(names) if not n.endswith("-ncp") or n in config.sources]
 
 
-def _summary(config: RankConfig, table: Table, names: list[str], found: ArchGraphRuns) -> dict[str, Any]:
-    values = np.asarray(table.oriented(table.main.name))
-    space, metric = get_space(table.space), table.main
-    ranking, answer = final_order(found, trust=config.search.trust)
-    asked = found.trace.asked[0]
-    best = asked[np.argmax(values[asked])]
-    rank = int(best_ranks(found.trace.asked, values)[0, -1])
-    codes, column = np.asarray(table.codes), np.asarray(table.column(metric.name))
+@dataclasses.dataclass(frozen=True)
+class Rank(FileCommand, RankConfig):
+    """Rank a table's architectures from few measurements, with other tasks as sources (Arch-Graph).
 
-    def row(i: int) -> dict[str, Any]:
-        return {"architecture": space.to_string(codes[i]), "code": codes[i].tolist()}
+    Relations between architectures are learned. The trusted ones become an acyclic graph, whose top is measured next.
 
-    return {
-        "table": table.name,
-        "metric": _describe_metric(metric),
-        "sources": names,
-        "source_budget": config.source_budget,
-        "budget": config.budget,
-        "queries": len(asked),
-        "seed": config.seed,
-        "best": {**row(best), "value": float(column[best])},
-        "rank": rank,
-        "percentile": float(percentiles(np.array(rank), len(table))),
-        "regret": float(regret(found.trace.asked, values)[0, -1]),
-        "tau": _finite(kendall_tau(-np.argsort(ranking)[None].astype(np.float32), values)[0]),
-        "asked": [{**row(i), "value": float(column[i])} for i in asked],
-        "order": [row(i) for i in ranking[:1000]],
-        "solver": {
-            "weight": float(answer.weight),
-            "upper_bound": float(answer.upper_bound),
-            "gap": float(answer.gap),
-            "status": answer.status,
-        },
-        "search": dataclasses.asdict(config.search),
-        **run_card(),
-        "hashes": dict(table.hashes),
-    }
+    Attributes:
+      json: Print rank.json instead of the summary.
+      out: Folder for rank.json and queries.csv.
+    """
 
+    def run(self) -> None:
+        """Runs the search, prints what it found and writes it where asked."""
+        from ncp_jax.files import make_folder
 
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
-
-
-def _describe_metric(metric: MetricSpec) -> dict[str, str]:
-    return {"name": metric.name, "direction": metric.direction, "unit": metric.unit}
-
-
-def describe(result: RankResult) -> str:
-    """The result as a person reads it."""
-    summary = result.summary
-    lines = [
-        f"{summary['table']}, {summary['metric']['name']} ({summary['metric']['direction']}): "
-        f"{summary['queries']} of {len(result.table)} architectures measured, "
-        + (f"sources {', '.join(summary['sources'])}" if summary["sources"] else "no sources"),
-        f"best measured: {summary['best']['architecture']}  {summary['best']['value']:.6g}  "
-        f"(rank {summary['rank']} of {len(result.table)}, top {summary['percentile']:.3g} %)",
-        ("" if summary["tau"] is None else f"Kendall tau of the final order {summary['tau']:.3f}; ")
-        + f"acyclic subgraph within {summary['solver']['gap']:.2%} of its bound",
-        "top of the final order:",
-    ]
-    lines += [f"  {i:2}  {item['architecture']}" for i, item in enumerate(summary["order"][:SHOWN], 1)]
-    return "\n".join(lines)
-
-
-def write_rank(result: RankResult, folder: Path) -> list[Path]:
-    """Writes ``rank.json`` and ``queries.csv`` (each atomically) and returns their paths."""
-    lines = ["query,architecture,value"]
-    lines += [f'{i},"{q["architecture"]}",{q["value"]!r}' for i, q in enumerate(result.summary["asked"], 1)]
-    return [
-        atomic_write(folder / "queries.csv", ("\n".join(lines) + "\n").encode()),
-        write_json(folder / "rank.json", result.summary),
-    ]
+        use_compilation_cache()
+        config = self.config(RankConfig)
+        if self.out is not None:
+            make_folder(self.out)
+        result = rank(config)
+        self.show(result.to_json, lambda: str(result))
+        if self.out is not None:
+            notify_written(result.write(self.out))

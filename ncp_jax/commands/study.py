@@ -1,38 +1,39 @@
-"""What the experiments over grids share: options of the runner, the processes of a job, the summary in the end."""
+"""Runs a grid of searches and reports on it (``ncp-jax study``)."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import jax
+from tyro.conf import Positional
 
 from ncp_jax import checks
-from ncp_jax.console import ProgressBar, say
-from ncp_jax.records.journal import write_json
-from ncp_jax.records.run_card import run_card
-from ncp_jax.records.shards import read_shard
-from ncp_jax.studies.grid import Grid
-from ncp_jax.studies.runner import RunnerOptions, run_study
+from ncp_jax.commands.command import Command
+from ncp_jax.console import ProgressBar, say, use_compilation_cache
 
-LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000  # for the slowest process; that one is alive is watched besides
+if TYPE_CHECKING:
+    from ncp_jax.studies import Grid
+
+# How long a process waits for the slowest one; whether that one is still alive is checked separately.
+LONGEST_WAIT_MS = 7 * 24 * 3600 * 1000
+SMOKE_SEEDS, SMOKE_BUDGET = 2, 12
 
 
 @dataclasses.dataclass(frozen=True)
 class StudyOptions:
-    """Where and how a grid runs.
+    """Where and how a grid runs. None of it changes a result, except ``smoke``.
 
     Attributes:
-      out: folder for the study: study.json, records.jsonl, report, summary.json.
-      resume: continue an interrupted study in ``out``.
-      smoke: a version that ends within seconds; its figures mean nothing.
-      shard: i/N: only this share of the runs; shares may run anywhere at any time, the last one makes the summary.
-      devices: local devices that share the work; all of them without it.
-      memory_mb: device memory that one call may use.
-      coordinator: HOST:PORT of the process of share 0 where the N processes of --shard i/N form one job of
-        jax.distributed, or "auto" on a cluster that JAX knows (then without --shard).
+      out: Folder of the study: study.json, records.jsonl, report, summary.json.
+      resume: Continue an interrupted study in --out.
+      smoke: Run a version that ends within seconds; its figures mean nothing.
+      shard: Share i/N of the runs. Shares may run anywhere and at any time; the last one writes the summary.
+      devices: Number of local devices that share the work; by default all.
+      memory_mb: Device memory that one call may use, in MB.
+      coordinator: HOST:PORT of the process of share 0, where the N processes of --shard i/N form one job of
+        jax.distributed; or "auto" on a cluster that JAX knows (then without --shard).
     """
 
     out: Path = Path("out")
@@ -44,61 +45,98 @@ class StudyOptions:
     coordinator: str | None = None
 
 
-def run_grid(grid: Grid, config: StudyOptions, extra: Callable[[], dict[str, Any]] | None = None) -> dict[str, Any]:
-    """Runs this process's share of a grid; with the last share, reports (files, and a table on standard output).
+def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str, Any]] | None = None) -> None:
+    """Runs this process's share of a grid. With the last share, writes the report and prints its main table.
 
     Args:
       grid: what to run.
-      config: where and how.
-      extra: called where the summary is made; makes what goes into summary.json besides.
-
-    Returns:
-      The summary; empty where other shares are not finished, or where process 0 writes it.
+      options: where and how.
+      extra: called when the summary is made; returns what else goes into summary.json.
     """
-    from ncp_jax.reports import describe, write_report
+    import jax
 
-    grid.methods()  # what is wrong in the grid alone is said before processes wait for each other
-    _join(config)
+    from ncp_jax.records.journal import write_json
+    from ncp_jax.records.run_card import run_card
+    from ncp_jax.reports import describe, write_report
+    from ncp_jax.studies import RunnerOptions, run_study
+
+    grid.methods()  # errors of the grid alone are raised before processes wait for each other
+    _join_processes(options)
     with ProgressBar("runs") as bar:
-        options = RunnerOptions(config.shard, config.devices, config.memory_mb, config.resume, bar, say)
-        finished = run_study(grid, config.out, options)
+        runner = RunnerOptions(options.shard, options.devices, options.memory_mb, options.resume, bar, say)
+        finished = run_study(grid, options.out, runner)
     if jax.process_count() > 1:
         from orbax.checkpoint import multihost
 
         # Shares end hours apart: JAX's own barrier is a computation on all devices, which gives up after 30 s.
         multihost.get_barrier_sync_fn()(key="study", timeout_ms=LONGEST_WAIT_MS)
         if jax.process_index() > 0:
-            return {}
-        finished = run_study(
-            grid, config.out, RunnerOptions(config.shard, config.devices, config.memory_mb, resume=True)
-        )
+            return
+        # All shares are done now: this call runs nothing, it puts their records together.
+        runner = RunnerOptions(options.shard, options.devices, options.memory_mb, resume=True)
+        finished = run_study(grid, options.out, runner)
     if not finished:
-        say(f"this share is done; the summary comes with the last one, in {config.out}")
-        return {}
-    report = write_report(config.out)
-    more = extra() if extra else {}
-    summary = {**report.summary, **more, "config": grid.to_json() | {"smoke": config.smoke}, **run_card()}
-    write_json(config.out / "summary.json", summary)
-    print(describe(report))
-    return summary
-
-
-def names(values: tuple[str, ...]) -> tuple[str, ...]:
-    """Names given with spaces or commas between them."""
-    return tuple(part for value in values for part in value.split(",") if part)
-
-
-def _join(config: StudyOptions) -> None:
-    if config.coordinator is None:
+        say(f"this share is done; the summary comes with the last one, in {options.out}")
         return
-    if config.coordinator == "auto":
+    report = write_report(options.out)
+    more = extra() if extra else {}
+    config = grid.to_json() | {"smoke": options.smoke}
+    # The schema stands first and is the study's own.
+    summary = {"schema": ""} | report.summary | {**more, "config": config, **run_card(), "schema": "study/1"}
+    write_json(options.out / "summary.json", summary)
+    print(describe(report))
+
+
+def _join_processes(options: StudyOptions) -> None:
+    """Joins the job of ``jax.distributed`` that the options describe, if any."""
+    if options.coordinator is None:
+        return
+    import jax
+
+    from ncp_jax.records.shards import read_shard
+
+    if options.coordinator == "auto":
         jax.distributed.initialize()
         return
-    if not config.shard:
+    if not options.shard:
         raise checks.UsageError(
             expected="--shard i/N with --coordinator HOST:PORT",
             got="no --shard",
             remedy="give each process its --shard",
         )
-    index, count = read_shard(config.shard)
-    jax.distributed.initialize(config.coordinator, count, index)
+    index, count = read_shard(options.shard)
+    jax.distributed.initialize(options.coordinator, count, index)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study(Command, StudyOptions):
+    """Run every combination of searchers, settings, benchmarks and seeds of a grid file, and report on them.
+
+    The grid file is explained in docs/studies.md. An interrupted study continues with --resume; --shard i/N runs one
+    share of it, for example one job of an array.
+
+    Attributes:
+      grid: TOML file with searchers, settings, benchmarks, seeds and budget.
+      seeds: Number of seeds of every cell, in place of the grid's; 0 keeps the grid's.
+    """
+
+    grid: Positional[Path]
+    seeds: int = 0
+
+    def keeps_work(self) -> bool:
+        """Returns True: finished runs are recorded at once."""
+        return True
+
+    def run(self) -> None:
+        """Runs the grid and writes records, report and summary.json."""
+        from ncp_jax.studies import read_grid
+
+        use_compilation_cache()
+        checks.integer("--seeds", self.seeds, least=0)
+        grid = read_grid(self.grid)
+        if self.seeds:
+            grid = dataclasses.replace(grid, seeds=self.seeds)
+        if self.smoke:
+            seeds, budget = min(grid.seeds, SMOKE_SEEDS), min(grid.budget, SMOKE_BUDGET)
+            grid = dataclasses.replace(grid, seeds=seeds, budget=budget)
+        run_grid(grid, self)

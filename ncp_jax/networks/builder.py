@@ -87,6 +87,12 @@ def build(
 ) -> Network:
     """Returns the network that a code denotes, with a head for a task: a Flax NNX module in training mode (host-side).
 
+    Example:
+      >>> import ncp_jax as ncp
+      >>> network = ncp.build("transnas-micro", "64-41414-1_02_333", "jigsaw", abstract=True)
+      >>> f"{ncp.count_parameters(network):,}"
+      '27,129,608'
+
     Args:
       space: the code's space, or its name.
       code: one legal code [d], or its architecture string.
@@ -98,7 +104,8 @@ def build(
 
     Returns:
       A module ``network(images) -> outputs``; see ``Network`` for shapes. ``network.eval()`` makes BatchNorm use its
-      running averages.
+      running averages. It is the module itself and no description of it, since it is what one trains;
+      ``networks.summarise(network)`` counts what it holds and computes.
 
     Raises:
       UsageError: an unknown space, a code that is not in it, a task without a head, fewer than two classes, classes

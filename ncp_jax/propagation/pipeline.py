@@ -47,6 +47,15 @@ def propagate(
     A host loop over portions of codes; not jittable. With ``jax.distributed`` every process calls it with the same
     arguments, does its share and returns the same result.
 
+    Example:
+      >>> import jax, ncp_jax as ncp
+      >>> predictor, card = ncp.load_shipped("nas-bench-mr")
+      >>> goal = ncp.Objective(maximize={"seg/mIoU": 1.0}, minimize={"flops": 0.5})
+      >>> found = ncp.propagate(predictor, goal, codes=64, key=jax.random.key(1))
+      >>> print(found.top(5))  # doctest: +SKIP
+      >>> found.codes.shape[1]
+      27
+
     Args:
       predictor: an ensemble (``fit``, ``load_predictor``).
       objective: what to raise, lower, hold; or a function of the predictions, see ``objective.Function``.

@@ -43,6 +43,14 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Report:
     Everything comes from the records: the same records give the same bytes. Earlier reports are overwritten; no other
     file is, nor is a summary.json, which belongs to whoever ran the study.
 
+    Example:
+      >>> import tempfile, ncp_jax as ncp
+      >>> grid = ncp.Grid({"random": [{}]}, benchmarks=("digits/class",), budget=10, seeds=2)
+      >>> folder = tempfile.mkdtemp()
+      >>> result = ncp.run_study(grid, folder)
+      >>> ncp.write_report(folder).paths[0].name
+      'report.html'
+
     Args:
       folder: the study's folder; the study may be unfinished.
       out: where the files go, made if missing; ``folder`` without it.

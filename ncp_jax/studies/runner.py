@@ -56,6 +56,13 @@ class RunnerOptions:
 def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> bool:
     """Runs what is missing of a study (host loop around compiled calls).
 
+    Example:
+      >>> import tempfile, ncp_jax as ncp
+      >>> grid = ncp.Grid({"random": [{}]}, benchmarks=("digits/class",), budget=10, seeds=2)
+      >>> folder = tempfile.mkdtemp()
+      >>> result = ncp.run_study(grid, folder)
+      >>> report = ncp.write_report(folder)
+
     Args:
       grid: what to run.
       folder: where records go, see ``StudyFolder``.

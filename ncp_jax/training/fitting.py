@@ -164,6 +164,14 @@ def fit(
 ) -> Predictor:
     """Fits an ensemble that predicts all metrics of a table from relaxed codes.
 
+    Example:
+      >>> import jax, ncp_jax as ncp
+      >>> table = ncp.load_table("digits/class")
+      >>> recipe = ncp.Recipe("short", widths=(8,), rates=(0.0,), epochs=2, decay_rows=0)  # the default trains longer
+      >>> predictor = ncp.fit(table, recipe=recipe, members=2, key=jax.random.key(0))
+      >>> predictor.members
+      2
+
     Args:
       table: the measured architectures.
       recipe: a recipe or its name ("ensemble", "ncp").

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.commands.cost import describe, run_cost
+from ncp_jax.commands.cost import cost
 from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
 
 
@@ -21,16 +21,19 @@ def test_a_code_reads_in_both_forms(name: str) -> None:
 def test_the_task_picks_the_network(name: str) -> None:
     space = get_space(name)
     default, *others = cost_tasks(space)
-    found = run_cost([space.example], space=name)
-    assert found.summary == run_cost([space.example], space=name, task=default).summary
-    assert found.summary["task"] == default
-    assert found.summary["tasks"] == [default, *others]
-    (row,) = found.summary["codes"]
+    result = cost(codes=(space.example,), space=name)
+    found = result.to_json()
+    assert found == cost(codes=(space.example,), space=name, task=default).to_json()
+    assert list(found) == ["schema", "space", "task", "tasks", "codes"]
+    assert found["schema"] == "cost/1"
+    assert found["task"] == default
+    assert found["tasks"] == [default, *others]
+    (row,) = found["codes"]
     for task in others:
-        (other,) = run_cost([space.example], space=name, task=task.upper()).summary["codes"]
+        (other,) = cost(codes=(space.example,), space=name, task=task.upper()).to_json()["codes"]
         assert other["params"] == int(cost_model(space, task).exact(row["code"])["params"]) != row["params"]
         assert type(other["params"]) is type(other["flops"]) is int
-    title, head, line = describe(found).splitlines()
+    title, head, line = str(result).splitlines()
     assert title == f"{name} ({default})"
     assert head.split() == ["params", "flops", "architecture"]
     assert line.split() == [str(row["params"]), str(row["flops"]), row["string"]]
@@ -54,9 +57,9 @@ def test_the_task_picks_the_network(name: str) -> None:
 )
 def test_wrong_usage(code: str, space: str, task: str | None, words: str) -> None:
     with pytest.raises(UsageError, match=words):
-        run_cost([code], space=space, task=task)
+        cost(codes=(code,), space=space, task=task)
 
 
 def test_no_code() -> None:
     with pytest.raises(UsageError, match="expected at least one code, got none; for example '64-41414-1_02_333'"):
-        run_cost([], space="micro")
+        cost(space="micro")

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ncp_jax.checks import UsageError
 from ncp_jax.commands import order as study
 
 Run = Callable[..., tuple[int, str, str]]
@@ -43,6 +44,7 @@ def test_json_holds_all(run: Run, named: Path) -> None:
     status, out, _ = run(named, "--json", "--seed", 3, "--time-limit", 1)
     found = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
     assert status == 0
+    assert next(iter(found.items())) == ("schema", "order/1")
     assert found["file"] == str(named)
     assert (found["order"], found["names"]) == ([0, 1, 2, 3], ["a", "b", "c", "d"])
     assert (found["n"], found["weight"], found["upper_bound"], found["gap"]) == (4, 11, 11, 0)
@@ -68,6 +70,20 @@ def test_long_orders_are_cut_on_the_screen_and_their_edges_in_json(
     places = np.argsort(found["order"])
     assert listed == sorted(listed, reverse=True)
     assert all(places[i] > places[j] and weights[i, j] == w for i, j, w in found["heaviest_dropped"])
+
+
+def test_a_matrix_gives_what_its_file_gives(named: Path) -> None:
+    of_file = study.order(named, time_limit=1.0)
+    of_matrix = study.order([[0, 5, 0, 0], [0, 0, 4, 0], [1, 0, 0, 2], [0, 0, 0, 0]], time_limit=1.0)
+    assert (of_matrix.file, of_matrix.names) == (None, None)
+    assert of_file.names == ("a", "b", "c", "d")
+    np.testing.assert_array_equal(of_matrix.order, of_file.order)
+    assert (of_matrix.weight, of_matrix.bound, of_matrix.gap, of_matrix.status) == (11.0, 11.0, 0.0, "optimal")
+    assert "file" not in of_matrix.to_json()
+    with pytest.raises(UsageError, match="expected finite weights >= 0"):
+        study.order([[0, -1], [1, 0]])
+    with pytest.raises(UsageError, match="expected a known field of OrderConfig, got 'time'"):
+        study.order([[0, 1], [1, 0]], time=1.0)
 
 
 def test_lolib_text(run: Run, mirror: Path) -> None:

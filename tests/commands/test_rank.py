@@ -54,6 +54,7 @@ def test_from_end_to_end(
     assert {"best", "rank", "percentile", "regret", "tau", "asked", "order", "solver", "versions", "hashes"} <= set(
         found
     )
+    assert next(iter(found.items())) == ("schema", "rank/1")
     assert json.loads((tmp_path / "new" / "out" / "rank.json").read_text()) == found
     assert [line.rsplit("/")[-1] for line in err.splitlines()[-2:]] == ["queries.csv", "rank.json"]
 
@@ -108,8 +109,8 @@ def refusal(result: tuple[int, str, str]) -> tuple[int, str]:
         (2, "--table {target} --sources transnas-micro/jigsw", "did you mean: transnas-micro/jigsaw"),
         (2, "--table {target} --budget 101", "expected budget to be an integer in 1..100, got 101"),
         (2, "--table {target} --source-budget 5", "expected --sources with --source-budget, got none"),
-        (2, "--table {target} --budget 1", "expected --budget 2 or more, got 1; relations need pairs"),
-        (2, "--table {target} --seed -1", "expected --seed from 0 to 2**32 - 1, got -1"),
+        (2, "--table {target} --budget 1", "expected --budget to be an integer 2 or more, got 1; relations need pairs"),
+        (2, "--table {target} --seed -1", "expected --seed to be an integer in 0..4294967295, got -1"),
         (2, "--table {target} --sources {target}", "expected sources other than the target, got target"),
         (2, "--table {target} --sources {same}", "expected sources other than the target, got same"),
         (1, "--table {target} --sources {apart}", "expected architectures of target in apart, got none"),
@@ -152,7 +153,7 @@ def test_a_place_that_cannot_be_written_is_known_before_the_search(
     run: Run, files: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr("ncp_jax.commands.rank.run_rank", lambda config: pytest.fail("searched"))
+    monkeypatch.setattr("ncp_jax.commands.rank.rank", lambda config: pytest.fail("searched"))
     code, line = refusal(run("--table", files["target"], *OPTIONS, "--out", tmp_path / "file" / "out"))
     assert code == 1
     assert "expected to write" in line

@@ -1,0 +1,5 @@
+"""Runs the command line as ``python -m ncp_jax``."""
+
+from ncp_jax.cli import main
+
+main()

@@ -1,0 +1,98 @@
+"""Defines what all commands of the command line share: reading their settings, printing and writing their results."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ncp_jax import checks
+from ncp_jax.console import say
+
+Config = TypeVar("Config")
+
+
+def as_config(kind: type[Config], config: Config | None, settings: Mapping[str, Any]) -> Config:
+    """Returns the config that a caller gave as an object or field by field.
+
+    Args:
+      kind: dataclass of the config.
+      config: the object; None where the caller gave fields.
+      settings: the fields by name.
+
+    Raises:
+      UsageError: both were given, or a name is no field of the config.
+    """
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for name in settings:
+        if name not in known:
+            nearest = checks.choose(f"field of {kind.__name__}", name, known)
+            raise checks.UsageError(
+                expected=f"a field of {kind.__name__}", got=repr(name), remedy=f"did you mean: {nearest}"
+            )
+    if config is None:
+        return kind(**settings)
+    if settings:
+        raise checks.UsageError(
+            expected=f"a {kind.__name__} or its fields as keywords", got="both", remedy="use dataclasses.replace"
+        )
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(abc.ABC):
+    """One subcommand: a dataclass whose fields are its options.
+
+    A command inherits its options from the config of the library function that it runs: ``class Search(FileCommand,
+    SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them.
+    """
+
+    def __post_init__(self) -> None:
+        """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""
+
+    def config(self, kind: type[Config]) -> Config:
+        """Returns the library's config with the values of this command's options; it checks itself."""
+        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+    def keeps_work(self) -> bool:
+        """Returns whether an interruption leaves finished work behind that a second call continues."""
+        return False
+
+    @abc.abstractmethod
+    def run(self) -> None:
+        """Runs the command and prints its result."""
+
+
+@dataclasses.dataclass(frozen=True)
+class JsonCommand(Command):
+    """A command that prints its result as text or as JSON.
+
+    Attributes:
+      json: Print JSON instead of text.
+    """
+
+    json: bool = False
+
+    def show(self, to_json: Callable[[], Any], to_text: Callable[[], str]) -> None:
+        """Prints the result in the form asked for."""
+        print(json.dumps(to_json(), indent=1, allow_nan=False) if self.json else to_text(), flush=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class FileCommand(JsonCommand):
+    """A command that also writes its result to files.
+
+    Attributes:
+      out: Folder for the files of the result; nothing is written without it.
+    """
+
+    out: Path | None = None
+
+
+def notify_written(paths: tuple[Path, ...] | list[Path]) -> None:
+    """Names the files that a command wrote on standard error."""
+    for path in paths:
+        say(f"wrote {path}")

@@ -1,0 +1,134 @@
+"""Holds the settings of a search and checks them."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ncp_jax import checks
+
+if TYPE_CHECKING:
+    from ncp_jax.propagation import Execution, PropagationConfig, TrustRegion
+
+OPTIONS = ("discreteness", "restarts", "polish")  # settings with the same name here and in PropagationConfig
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchConfig:
+    """What to search for, and how.
+
+    Attributes:
+      task: Benchmark task: seg, cls-50-100, nas-bench-201/cifar10, transnas-micro/jigsaw, ... (see `ncp-jax data
+        list`). Ignored where a table is given.
+      table: CSV file of your own: one column of architecture strings, the others metrics. Needs --space and a
+        direction (--maximize or --minimize).
+      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
+      maximize: Metric to raise, NAME or NAME=WEIGHT (weights in standard deviations). May be repeated.
+      minimize: Metric to lower, NAME or NAME=WEIGHT. May be repeated.
+      codes: Number of random starts, moved at once.
+      steps: Number of gradient steps.
+      strategy: continuous (all positions move) or winner-takes-all (only the position with the largest gradient).
+      precision: Precision of the matrix products in the gradient loop: float32, tf32 or bfloat16.
+      max_gflops: Upper limit on the GFLOPs (multiply-adds / 1e9) of an architecture.
+      bound: Narrower limits on positions, POSITION=LOW..HIGH; the wildcards * and ? are allowed:
+        *.num_channels[*]=8..64. May be repeated.
+      confidence: Number of standard deviations of the ensemble between its mean and the bound that codes follow and
+        are ranked by, on the pessimistic side; 0 for the mean.
+      trust: Weight of a trust region around the measured table; 0 for none.
+      discreteness: Where gradients are taken: none (at the relaxed code), straight-through (at the nearest legal
+        code), annealed (from the first to the second).
+      restarts: Rounds in which codes that repeat an architecture start again elsewhere.
+      polish: Number of the best architectures whose single edits are all tried at the end.
+      keep: Maximum number of architectures kept.
+      devices: Number of devices that share the codes; by default all.
+      memory_mb: Device memory that may be used at once, in MB.
+      seed: Random seed of the starts and of any training.
+      members: Number of networks in the ensemble, where one is trained.
+      retrain: Train from the table, even where a predictor ships with the package.
+    """
+
+    task: str = "seg"
+    table: Path | None = None
+    space: str | None = None
+    maximize: tuple[str, ...] = ()
+    minimize: tuple[str, ...] = ()
+    codes: int = 4096
+    steps: int = 70
+    strategy: str = "continuous"
+    precision: str = "float32"
+    max_gflops: float | None = None
+    bound: tuple[str, ...] = ()
+    confidence: float = 0.0
+    trust: float = 0.0
+    discreteness: str = "none"
+    restarts: int = 0
+    polish: int = 0
+    keep: int = 65536
+    devices: int | None = None
+    memory_mb: float | None = None
+    seed: int = 0
+    members: int = 8
+    retrain: bool = False
+
+    def __post_init__(self) -> None:
+        checks.positive("--confidence", self.confidence, zero=True)
+        checks.positive("--trust", self.trust, zero=True)
+        self.propagation(None)
+        self.execution()
+        for name in ("codes", "members"):
+            checks.integer(f"--{name}", getattr(self, name), least=1, remedy=f"give a larger --{name}")
+        checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")
+        if self.max_gflops is not None:
+            checks.positive("--max-gflops", self.max_gflops)
+        if self.table is not None and self.space is None:
+            raise checks.UsageError(
+                expected="--space NAME with --table",
+                got="no --space",
+                remedy="name the space that the architectures belong to",
+            )
+        if self.table is not None and not (self.maximize or self.minimize):
+            raise checks.UsageError(
+                expected="--maximize or --minimize COLUMN with --table",
+                got="neither",
+                remedy="directions are never guessed from a column's name",
+            )
+        if self.table is None and self.space is not None:
+            raise checks.UsageError(
+                expected="--table FILE with --space", got="no --table", remedy="drop --space or add --table"
+            )
+
+    def propagation(self, region: TrustRegion | None) -> PropagationConfig:
+        """Returns the settings of the gradient loop; UsageError for an illegal one."""
+        from ncp_jax.propagation import PropagationConfig
+        from ncp_jax.spaces import parse_bounds
+
+        return PropagationConfig(
+            steps=self.steps,
+            strategy=self.strategy,
+            follow="bound" if self.confidence else "member",
+            confidence=self.confidence,
+            precision=self.precision,
+            region=region,
+            bounds=parse_bounds(self.bound),
+            **{name: getattr(self, name) for name in OPTIONS},
+        )
+
+    def execution(self, progress: Callable[[int, int], None] | None = None) -> Execution:
+        """Returns where the loop runs; UsageError for an illegal setting."""
+        from ncp_jax.propagation import Execution
+
+        return Execution(devices=self.devices, memory_mb=self.memory_mb, keep=self.keep, progress=progress)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the settings of the loop as ``result.json`` lists them."""
+        from ncp_jax.spaces import parse_bounds
+
+        first = ("seed", "codes", "steps", "strategy", "precision", "max_gflops")
+        bounds = {str(key): list(ends) for key, ends in parse_bounds(self.bound).items()}
+        return {
+            **{name: getattr(self, name) for name in first},
+            "bounds": bounds,
+            **{name: getattr(self, name) for name in ("confidence", "trust", *OPTIONS)},
+        }
