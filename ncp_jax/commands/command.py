@@ -50,7 +50,7 @@ class Command(abc.ABC):
     SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them.
     """
 
-    def __post_init__(self) -> None:
+    def __post_init__(self) -> None:  # noqa: B027, replaces the config's own on purpose
         """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""
 
     def config(self, kind: type[Config]) -> Config:
