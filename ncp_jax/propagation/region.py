@@ -151,17 +151,14 @@ class TrustRegion:
         Raises:
           UsageError: codes of another space.
         """
-        return np.sqrt(self._from_rows(codes, space, scale).min(axis=1))
-
-    def log_density(self, codes: Int[np.ndarray, "n d"], space: Space, scale: Scale) -> Float[np.ndarray, " n"]:
-        """Returns the log of the kernel density at each code, per volume in standard units. Runs on the host.
-
-        Raises:
-          UsageError: codes of another space.
-        """
-        squared, h = self._from_rows(codes, space, scale), float(self.bandwidth)
-        constant = self.rows.shape[1] * math.log(h * math.sqrt(2 * math.pi))
-        return -_softened(squared, h, len(self.rows)) / (2 * h * h) - constant
+        if space.features != self.rows.shape[1]:
+            raise checks.UsageError(
+                expected=f"a space with {self.rows.shape[1]} features, as the region has",
+                got=f"{space.name} with {space.features}",
+                remedy="give the space that the region was made in",
+            )
+        relaxed = np.asarray(scale.standard_x(space.encode(jnp.asarray(space.check(codes)))), np.float64)
+        return np.sqrt(_squared_distances(relaxed, np.asarray(self.rows, np.float64)).min(axis=1))
 
     def _reach(self, x: Array) -> tuple[Array, Array]:
         """Returns the (softened) distance to the rows, > 0, and the centre c that it is measured from."""
@@ -180,17 +177,6 @@ class TrustRegion:
         reach = nearest - twice * jnp.log(total / len(self.rows))
         centre = jnp.matmul(kernel, self.rows, precision=jax.lax.Precision.HIGHEST) / total
         return jnp.sqrt(jnp.maximum(reach[..., 0], _TINY)), centre
-
-    def _from_rows(self, codes: Any, space: Space, scale: Scale) -> Float[np.ndarray, "n r"]:
-        """Returns the squared distances of codes to the region's rows."""
-        if space.features != self.rows.shape[1]:
-            raise checks.UsageError(
-                expected=f"a space with {self.rows.shape[1]} features, as the region has",
-                got=f"{space.name} with {space.features}",
-                remedy="give the space that the region was made in",
-            )
-        relaxed = np.asarray(scale.standard_x(space.encode(jnp.asarray(space.check(codes)))), np.float64)
-        return _squared_distances(relaxed, np.asarray(self.rows, np.float64))
 
 
 def _squared_distances(

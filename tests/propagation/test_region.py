@@ -196,16 +196,13 @@ def test_order_and_repeats_do_not_matter() -> None:
         chex.assert_trees_all_equal(one, two)
 
 
-def test_distance_and_density_of_codes() -> None:
+def test_distance_of_codes() -> None:
     rows, scale = rows_of(SPACE), scale_of(SPACE)
     region, codes = make(), rows_of(SPACE, 50, seed=2)
     np.testing.assert_allclose(region.distance(rows, SPACE, scale), 0, atol=1e-5)
     x = np.asarray(scale.standard_x(np.asarray(SPACE.encode(codes))), np.float64)
     squared = ((x[:, None] - np.asarray(region.rows, np.float64)) ** 2).sum(axis=-1)
     np.testing.assert_allclose(region.distance(codes, SPACE, scale), np.sqrt(squared.min(axis=1)), atol=1e-5)
-    h = float(region.bandwidth)
-    density = np.exp(-squared / (2 * h * h)).mean(axis=1) / (2 * math.pi * h * h) ** (x.shape[1] / 2)
-    np.testing.assert_allclose(region.log_density(codes, SPACE, scale), np.log(density), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +232,7 @@ def test_rows_that_are_wrong() -> None:
     with pytest.raises(UsageError, match="row of transnas-micro to be 6 integers"):
         TrustRegion.around(rows_of(other, 5), SPACE, scale)
     region = make()
-    for report in (region.distance, region.log_density):
-        with pytest.raises(UsageError, match=r"a space with 24 features.*got nas-bench-mr with 27"):
-            report(rows_of(other, 5), other, scale)
-        with pytest.raises(UsageError, match="code of transnas-micro to be 6 integers"):
-            report(rows_of(other, 5), SPACE, scale)
+    with pytest.raises(UsageError, match=r"a space with 24 features.*got nas-bench-mr with 27"):
+        region.distance(rows_of(other, 5), other, scale)
+    with pytest.raises(UsageError, match="code of transnas-micro to be 6 integers"):
+        region.distance(rows_of(other, 5), SPACE, scale)
