@@ -12,7 +12,7 @@ from ncp_jax.predictors.dropout import draws_needed, dropout, split_draws
     ("units", "rate", "draws"),
     [(64, 0.5, 2), (65, 0.5, 3), (1, 0.5, 1), (64, 0.25, 16), (65, 0.1, 17), (64, 0.0, 0)],
 )
-def test_words_needed(units: int, rate: float, draws: int) -> None:
+def test_draws_needed(units: int, rate: float, draws: int) -> None:
     assert draws_needed(units, rate) == draws
 
 
