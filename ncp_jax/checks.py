@@ -1,4 +1,4 @@
-"""Argument checks and the errors that users see: what was expected, what was found, what to do."""
+"""Checks arguments, and defines the errors that users see: what was expected, what was found, what to do."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ def message(expected: str, got: str, remedy: str) -> str:
 
 
 def choose(kind: str, name: str, options: Iterable[str]) -> str:
-    """Returns the option that ``name`` means (case does not matter).
+    """Returns the option called ``name``; case does not matter.
 
     Args:
-      kind: what is chosen ("task", "space"), for the error text.
+      kind: kind of the options ("task", "space"), for the error text.
       name: what the user wrote.
-      options: the valid names.
+      options: valid names.
 
     Raises:
-      UsageError: ``name`` is none of the options; the text lists the nearest ones.
+      UsageError: ``name`` is not among the options; the text lists the nearest ones.
     """
     names = list(options)
     by_lower = {option.lower(): option for option in names}
@@ -60,7 +60,7 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raises UsageError unless ``value`` is a finite number above zero (or zero, where allowed)."""
+    """Raises UsageError unless ``value`` is a finite number above zero, or zero if ``zero`` is True."""
     ok = isinstance(value, (int, float)) and value == value and abs(value) != float("inf")
     if not ok or value < 0 or (value == 0 and not zero):
         bound = "a number >= 0" if zero else "a number > 0"
@@ -68,17 +68,17 @@ def positive(name: str, value: float, *, zero: bool = False) -> None:
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None, remedy: str = "") -> int:
-    """Returns ``value`` as an int; NumPy integers count, booleans do not.
+    """Returns ``value`` as an int. NumPy integers are accepted, booleans are not.
 
     Args:
-      name: what the number is called, for the error text ("--budget", "folds").
+      name: name of the number, for the error text ("--budget", "folds").
       value: what the user gave.
       least: smallest legal value.
-      most: largest legal value; None for no limit.
+      most: largest legal value, or None for no limit.
       remedy: what the user can do; by default, to give another value.
 
     Raises:
-      UsageError: ``value`` is no integer, or out of range.
+      UsageError: ``value`` is not an integer, or out of range.
     """
     # numbers.Integral covers NumPy's integers without importing NumPy.
     whole = int(value) if isinstance(value, numbers.Integral) and not isinstance(value, bool) else None

@@ -1,4 +1,4 @@
-"""Files written whole or not at all, lines appended whole or not at all, a lock between processes, shipped data."""
+"""Writes files and appends lines atomically, locks between processes, and finds the package's data and cache."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def describe_os_error(error: OSError, path: str | os.PathLike[str], remedy: str) -> OSError:
-    """Returns an error of the same class whose text says what was found and what to do.
+    """Returns an error of the same class with an explained text.
 
     Args:
-      error: what the operating system raised.
-      path: the file or folder that was to be written.
-      remedy: what the user can do about it.
+      error: error of the operating system.
+      path: file or folder that could not be written.
+      remedy: what the user can do.
 
     Returns:
       A new error with the same ``errno``; raise it ``from error``.
@@ -42,20 +42,20 @@ def describe_os_error(error: OSError, path: str | os.PathLike[str], remedy: str)
         got = str(error)
     kind = type(error) if type(error).__module__ == "builtins" else OSError
     described = kind(checks.message(f"to write {os.fspath(path)}", got, remedy))
-    # errno alone: with strerror set as well, str() would put "[Errno …]" before the sentence.
+    # Set errno alone: with strerror, str() would put "[Errno …]" before the text.
     described.errno = error.errno
     return described
 
 
 def _sync_folder(folder: Path) -> None:
-    """Makes a rename durable where folders can be synced (POSIX); elsewhere the rename is atomic but may be late."""
+    """Syncs a folder so that a rename in it survives a crash. Only POSIX systems can do this."""
     if os.name != "posix":
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # Some network file systems refuse to sync a folder; the file itself was synced before its rename.
+        # Some network file systems cannot sync a folder. The file itself was synced before its rename.
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
             raise
     finally:
@@ -68,30 +68,30 @@ def atomic_write(
     *,
     remedy: str = "free some space or choose another folder",
 ) -> Path:
-    """Writes a file so that at every moment its name means the old content or the whole new one.
+    """Writes a file atomically: at every moment, the path has either the old or the complete new content.
 
-    The content goes to a hidden temporary file in the same folder, is synced to the disk, and takes the name in one
-    ``os.replace``. An exception removes the temporary file; a killed process leaves it (``.NAME.*.tmp``) and the name
-    untouched. Concurrent writers of one name do no harm: the last whole file stays. Missing folders are made.
+    The content is written to a hidden temporary file in the same folder, synced to the disk, and renamed by
+    ``os.replace``. An exception removes the temporary file. A killed process leaves it behind (``.NAME.*.tmp``), and
+    the old content in place. With several writers, the last complete file remains. Missing folders are created.
 
     Args:
       path: the file to write.
-      content: its bytes, or a function that writes them to the binary file (open for reading too) it is given.
-      remedy: the last part of the error text, what the user can do when the place cannot be written.
+      content: bytes, or a function that writes them to a binary file, which is also open for reading.
+      remedy: last part of the error text, what the user can do if the file cannot be written.
 
     Returns:
       ``path``.
 
     Raises:
-      OSError: the disk is full, the folder cannot be written, …: one sentence; ``errno`` is kept.
-      Exception: whatever the function ``content`` raises.
+      OSError: the disk is full, the folder cannot be written, …; an explained text with the original ``errno``.
+      Exception: an exception of the function ``content``.
     """
     path = Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            # Not tempfile: its files are private (0600), while a cache may be shared by a group.
+            # tempfile's files are private (0600), but a group may share a cache.
             with open(temporary, "x+b") as file:
                 if callable(content):
                     content(file)
@@ -110,7 +110,7 @@ def atomic_write(
 
 
 def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
-    """Writes a CSV file atomically: comma-separated, cells quoted where they need it, lines ended by a line feed.
+    """Writes a CSV file atomically, with commas, quotes where needed, and line feeds.
 
     Raises:
       OSError: see ``atomic_write``.
@@ -123,20 +123,20 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
 
 
 def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free some space and try again") -> None:
-    """Appends whole lines to a file, synced to the disk; a write that fails leaves the file as it was.
+    """Appends lines to a file and syncs it to the disk. A failed write leaves the file unchanged.
 
-    A killed process may leave a part of the lines behind: whoever reads the file drops a last line without its end.
+    A killed process may leave some of the lines, so a reader has to drop a last line without its end.
 
     Args:
-      path: made if missing, its folder is not.
-      lines: what to add.
-      remedy: what the user can do when there is no room.
+      path: the file, created if missing; its folder must exist.
+      lines: bytes to append.
+      remedy: what the user can do if the disk is full.
 
     Raises:
-      OSError: the disk is full, …: one sentence; ``errno`` is kept.
+      OSError: the disk is full, …; an explained text with the original ``errno``.
     """
     try:
-        # Unbuffered: a buffer would be written again when the file is closed, after what failed was cut off.
+        # Unbuffered, since closing the file would write a buffer again after a failed write was cut off.
         with open(path, "ab", buffering=0) as file:
             size = file.seek(0, os.SEEK_END)
             try:
@@ -152,10 +152,10 @@ def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free so
 
 
 def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another folder") -> Path:
-    """Makes a folder (and its parents) that can be written to.
+    """Creates a folder and its parents, and checks that it can be written to.
 
     Raises:
-      OSError: it cannot be made, is a file, or cannot be written: one sentence.
+      OSError: it cannot be created, is a file, or cannot be written.
     """
     path = Path(path)
     try:
@@ -169,21 +169,22 @@ def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another f
 
 @contextlib.contextmanager
 def lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
-    """Holds an exclusive lock between processes (and threads) while the block runs; waits until it is free.
+    """Holds an exclusive lock between processes (and threads) while the block runs.
 
-    The lock saves double work; it is not what keeps files whole (``atomic_write`` does). So where it cannot be had
-    (no ``fcntl``, a read-only folder, a file system without locks) the block runs without it. The operating system
-    frees the lock of a process that dies. The lock file stays: removing it would let two processes hold "the" lock.
+    The lock avoids double work; ``atomic_write``, not the lock, keeps files intact. Where locks are not available (no
+    ``fcntl``, a read-only folder, a file system without locks), the block therefore runs without one. The operating
+    system releases the lock of a process that dies. The lock file is never removed, since two processes could then lock
+    two files of one name.
 
     Args:
-      path: the lock file, made if missing; missing folders are made.
-      wait: whether to wait for another holder.
+      path: the lock file, created with its folders if missing.
+      wait: whether to wait until the lock is free.
 
     Yields:
-      Whether the lock is held.
+      True if the lock is held.
 
     Raises:
-      BlockingIOError: another process or thread holds it, and ``wait`` is off.
+      BlockingIOError: another process or thread holds the lock, and ``wait`` is False.
     """
     descriptor = _open_lock(Path(path), wait)
     if descriptor is None:
@@ -196,7 +197,7 @@ def lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
 
 
 def _open_lock(path: Path, wait: bool) -> int | None:
-    """Returns the descriptor of the locked file, or None where locks cannot be had."""
+    """Returns the descriptor of the locked file, or None if locks are not available."""
     if fcntl is None:
         return None
     try:
@@ -216,17 +217,17 @@ def _open_lock(path: Path, wait: bool) -> int | None:
 
 
 def shipped_folder() -> Path:
-    """Folder of the project's own data: inside an installed package, or ``benchmarks_data/`` of a checkout."""
+    """Returns the folder of the project's own data: in the installed package, or ``benchmarks_data/`` of a checkout."""
     package = Path(__file__).resolve().parent
     inside = package / "benchmarks_data"
     return inside if inside.is_dir() else package.parent / "benchmarks_data"
 
 
 def cache_path() -> Path:
-    """Returns the folder of downloaded and converted files: ``NCP_JAX_DATA``, or ncp_jax in the platform's cache."""
+    """Returns the folder of fetched and converted files: ``NCP_JAX_DATA``, or ``ncp_jax`` in the platform's cache."""
     chosen = os.environ.get("NCP_JAX_DATA", "")
     if chosen:
         return Path(os.path.abspath(Path(chosen).expanduser()))
-    import pooch  # here, not above: it takes as long to import as a table to load
+    import pooch  # imported here because importing it takes as long as loading a table
 
     return Path(pooch.os_cache("ncp_jax"))

@@ -1,4 +1,4 @@
-"""What a column of numbers means: task, split, epoch, unit and, above all, direction."""
+"""Specifies metrics: task, split, epoch, unit and direction of a column of numbers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from ncp_jax.types import Direction
 
 @dataclasses.dataclass(frozen=True)
 class MetricSpec:
-    """The meaning of one metric column.
+    """The specification of one metric.
 
     Attributes:
-      name: the column's name, unique in its table ("mIoU", "seg/mIoU").
-      task: the task it was measured on ("seg"), or "" where the metric belongs to none (costs).
-      split: the data split ("train", "validation", "test"), "" for costs.
-      epoch: the training epoch of the value ("final", "best"), "" for costs.
-      unit: the unit ("%", "GMAC", "M").
-      direction: "maximize" or "minimize". It is part of the data; nothing infers it from a sign or a name.
-      kind: "quality" for what is measured by training, "cost" for what the architecture alone determines.
+      name: name of the column, unique in its table ("mIoU", "seg/mIoU").
+      task: task of the measurement ("seg"), or "" for a metric of no task (costs).
+      split: data split ("train", "validation", "test"), or "" for costs.
+      epoch: training epoch of the value ("final", "best"), or "" for costs.
+      unit: unit of the values ("%", "GMAC", "M").
+      direction: "maximize" or "minimize". It is part of the data and never inferred from a sign or a name.
+      kind: "quality" for metrics measured by training, "cost" for those that the architecture alone determines.
     """
 
     name: str
@@ -37,22 +37,22 @@ class MetricSpec:
 
     @property
     def sign(self) -> float:
-        """+1 where higher is better, -1 where lower is better."""
+        """+1 if higher is better, -1 if lower is better."""
         return 1.0 if self.direction == "maximize" else -1.0
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a JSON-ready dictionary; ``MetricSpec(**fields)`` reads it back."""
+        """Returns the fields as a JSON-ready dictionary, for ``MetricSpec(**fields)``."""
         return dataclasses.asdict(self)
 
 
 def find_metric(metrics: tuple[MetricSpec, ...], name: str) -> int:
-    """Returns the position of the metric called ``name``; UsageError with the nearest names otherwise."""
+    """Returns the position of the metric called ``name``; UsageError with the nearest names if there is none."""
     names = [m.name for m in metrics]
     return names.index(checks.choose("metric", name, names))
 
 
 def main_metric(metrics: tuple[MetricSpec, ...]) -> MetricSpec:
-    """Returns the first quality metric, the one that a task is about."""
+    """Returns the main metric, which is the first quality metric; UsageError if all metrics are costs."""
     for metric in metrics:
         if metric.kind == "quality":
             return metric

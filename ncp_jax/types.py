@@ -1,4 +1,4 @@
-"""Names for the arrays that travel between layers."""
+"""Defines the types of arrays and parameters in signatures."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured: tables of architectures and metrics, from upstream files or from a user's own."""
+"""Loads tables of architectures and their metrics, from published benchmarks or a user's own files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A table on the host: float64 values as upstream gives them, checked, joined on the code."""
+"""Holds tables on the host, with float64 values as published; checks and joins them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class TableArrays:
     """The content of a table as NumPy arrays; ``Table.from_host`` puts it on the device.
 
     Attributes:
-      name: the table's name.
-      space: the name of the space the codes belong to.
-      codes: int32 [n, d], no two rows alike.
-      values: float64 [n, m], finite, in the units of ``metrics``.
-      metrics: the meaning of each of the m columns.
-      hashes: the files it was made from, each (name, SHA-256).
+      name: name of the table.
+      space: name of the space of the codes.
+      codes: ``[n, d]`` architectures, int32, all different.
+      values: ``[n, m]`` finite metrics in their own units, float64.
+      metrics: specifications of the m columns.
+      hashes: (name, SHA-256) of each file that the table was made from.
     """
 
     name: str
@@ -33,12 +33,12 @@ class TableArrays:
     hashes: tuple[tuple[str, str], ...] = ()
 
     def column(self, name: str) -> np.ndarray:
-        """Returns one column, float64 [n], in its own unit; UsageError with the nearest names if there is none."""
+        """Returns one column ``[n]`` in its own unit; UsageError with the nearest names if there is none."""
         return self.values[:, find_metric(self.metrics, name)]
 
 
 def as_space(space: str | Space) -> Space:
-    """Returns the space itself, or the one of that name (UsageError with the nearest names)."""
+    """Returns a space, given itself or by name; UsageError with the nearest names if it is unknown."""
     return get_space(space) if isinstance(space, str) else space
 
 
@@ -51,22 +51,7 @@ def check_arrays(
     metrics: Sequence[MetricSpec],
     hashes: Sequence[tuple[str, str]] = (),
 ) -> TableArrays:
-    """Returns a table of these arrays after checking them.
-
-    Rows that repeat an architecture with the same values are dropped; the order of the others is kept.
-
-    Args:
-      name: the table's name.
-      space: the space of the codes, or its name.
-      codes: integers [n, d], legal in the space.
-      values: numbers [n, m], finite.
-      metrics: the meaning of each of the m columns, names all different.
-      hashes: the files it was made from, each (name, SHA-256).
-
-    Raises:
-      UsageError: the shapes do not fit, a code is not legal, two columns have one name.
-      DataError: a value is not finite; an architecture has two rows with different values.
-    """
+    """Checks arrays and returns them as a table; see ``Table.from_arrays`` for arguments and errors."""
     space = as_space(space)
     metrics = tuple(metrics)
     codes = space.check(np.asarray(codes), where=f"code of {name}")
@@ -75,7 +60,7 @@ def check_arrays(
         raise checks.UsageError(
             expected=f"values [{len(codes)}, {len(metrics)}] (rows of codes, metrics), neither zero",
             got=f"{list(values.shape)}",
-            remedy="give one value a code and metric",
+            remedy="give one value per code and metric",
         )
     names = [metric.name for metric in metrics]
     if len(set(names)) < len(names):
@@ -93,16 +78,16 @@ def check_arrays(
 
 
 def _merge_duplicates(name: str, space: Space, codes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Drops the repeats of a code; DataError if a repeat has other values than the first."""
-    _, first, owner = np.unique(codes, axis=0, return_index=True, return_inverse=True)
+    """Drops repeated codes; DataError if a repeat has other values than the first occurrence."""
+    _, first, inverse = np.unique(codes, axis=0, return_index=True, return_inverse=True)
     if len(first) == len(codes):
         return codes, values
-    original = first[owner.reshape(-1)]
+    original = first[inverse.reshape(-1)]
     differ = np.flatnonzero(np.any(values != values[original], axis=1))
     if len(differ):
         row = int(differ[0])
         raise checks.DataError(
-            expected=f"one set of values an architecture in {name}",
+            expected=f"one set of values per architecture in {name}",
             got=f"other values in rows {original[row]} and {row} for {space.to_string(codes[row])}",
             remedy="keep one of them",
         )
@@ -111,19 +96,9 @@ def _merge_duplicates(name: str, space: Space, codes: np.ndarray, values: np.nda
 
 
 def join_arrays(name: str, tables: Sequence[TableArrays]) -> TableArrays:
-    """Returns one table with the columns of all, over the codes that all of them have.
+    """Joins tables into one with the columns of all, over the codes that all have; see ``table.join``.
 
-    Quality columns are renamed to ``TASK/NAME`` (``TABLE/NAME`` where the metric has no task); a cost column that
-    has the same values in all the tables that have it is kept once under its own name. Rows keep the first table's
-    order.
-
-    Args:
-      name: the name of the joint table.
-      tables: the tables, all of one space.
-
-    Raises:
-      UsageError: no table, tables of different spaces, or two columns that would get one name.
-      DataError: no code is shared by all.
+    A quality column without a task is renamed to ``TABLE/NAME``.
     """
     if not tables:
         raise checks.UsageError(expected="at least one table to join", got="none", remedy="give tables")
@@ -159,7 +134,7 @@ def _add_column(
     columns: dict[str, tuple[MetricSpec, np.ndarray]],
     costs: dict[str, tuple[MetricSpec, np.ndarray]],
 ) -> None:
-    """Puts one column where it belongs: a cost known already is not repeated, all else gets its task's name."""
+    """Adds one column: a cost once under its own name, any other column under a name with its task."""
     if metric.kind == "cost":
         known = costs.setdefault(metric.name, (metric, column))
         if known[0] == metric and np.array_equal(known[1], column):

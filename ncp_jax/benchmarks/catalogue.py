@@ -1,4 +1,4 @@
-"""The tables: which file each is made of, how that file is laid out, and what its columns mean."""
+"""Describes the tables: the upstream file of each, that file's layout, and the columns."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ Layout = Literal["ncp-multi-resolution", "ncp-cells", "naslib"]
 
 @dataclasses.dataclass(frozen=True)
 class Column:
-    """One column of a table and the upstream field it is read from.
+    """One column of a table, and the upstream field that it is read from.
 
     Attributes:
-      field: the upstream name.
-      metric: the column's name and meaning here.
-      factor: 1, or -1 where upstream stores the negated value.
+      field: name of the upstream field.
+      metric: specification of the column.
+      factor: 1, or -1 if upstream stores the negated value.
     """
 
     field: str
@@ -38,16 +38,16 @@ class Column:
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """How one table is made.
+    """The description of one table.
 
     Attributes:
-      name: the table's name ("nas-bench-mr/seg").
-      space: the name of its space.
-      file: the key of its upstream file.
-      layout: how that file is laid out; ``convert.py`` has one reader each.
-      rows: how many architectures it must have.
-      columns: its columns.
-      members: layout "naslib": the names of the archive's members that are read, nothing else is.
+      name: name of the table ("nas-bench-mr/seg").
+      space: name of its space.
+      file: key of its upstream file.
+      layout: layout of that file; ``convert.py`` has one reader per layout.
+      rows: expected number of architectures.
+      columns: columns of the table.
+      members: names of the archive's members to read, for layout "naslib"; no other member is read.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Recipe:
 
     @property
     def metrics(self) -> tuple[MetricSpec, ...]:
-        """The meaning of each column."""
+        """Specifications of the columns."""
         return tuple(column.metric for column in self.columns)
 
 
@@ -157,26 +157,26 @@ RECIPES: Mapping[str, Recipe] = _recipes()
 
 @functools.cache
 def bare_names() -> Mapping[str, str]:
-    """Returns the task names that one table alone has, each with that table ("seg" → "nas-bench-mr/seg")."""
-    owners: dict[str, list[str]] = {}
+    """Returns the tasks that only one table has, each with that table ("seg" → "nas-bench-mr/seg")."""
+    tables: dict[str, list[str]] = {}
     for name in (*RECIPES, *SHIPPED):
-        owners.setdefault(name.split("/", 1)[1], []).append(name)
-    return {task: names[0] for task, names in owners.items() if len(names) == 1}
+        tables.setdefault(name.split("/", 1)[1], []).append(name)
+    return {task: names[0] for task, names in tables.items() if len(names) == 1}
 
 
 def list_tables() -> tuple[str, ...]:
-    """Returns the names that ``load_table`` knows, whether or not their data is on this machine."""
+    """Returns the names that ``load_table`` accepts, whether or not their data is on this machine."""
     return (JOINT, *RECIPES, DIGITS, *SHIPPED)
 
 
 def choose_table(name: str) -> str:
-    """Returns the full name of the table that ``name`` means.
+    """Returns the full name of a table.
 
     Args:
-      name: a full name, or the task alone where one table alone has it; case does not matter.
+      name: the full name, or the task if only one table has it; case does not matter.
 
     Raises:
-      UsageError: there is no such table; the text lists the nearest names.
+      UsageError: the table is unknown; the text lists the nearest names.
     """
     chosen = checks.choose("table", name, (*list_tables(), *bare_names()))
     return bare_names().get(chosen, chosen)

@@ -1,8 +1,8 @@
-"""From the bytes of an upstream file to a table on the host. The only place that unpickles.
+"""Converts upstream files to tables on the host. No other module unpickles.
 
-A pickle can name any function of any module and have it called while loading. ``load_pickle`` therefore hands out
-stand-ins for the few names that NumPy arrays need and refuses every other one; the stand-ins check what they are given
-instead of passing it on to NumPy. Before that, the caller has compared the file's hash with ``sources.toml``.
+A pickle can name any function of any module and have it called while it loads. ``load_pickle`` therefore provides
+stand-ins for the few names that NumPy arrays need and refuses all others. The stand-ins check their arguments before
+NumPy gets them. In addition, the caller compares the file's hash with ``sources.toml`` first.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from ncp_jax.benchmarks.arrays import TableArrays, check_arrays
 from ncp_jax.benchmarks.catalogue import Recipe
 from ncp_jax.spaces.cells import from_naslib, from_ncp_onehot
 
-VERSION = 1  # raise it when the same source gives other arrays: every converted file is then made anew
+VERSION = 1  # raise this number when the same source gives other arrays, so that all tables are converted again
 
-_LARGEST = 64 * 2**20  # bytes of a pickle, or of one member of an archive; the real ones have at most 3 MB
-_DEEPEST = 16
+_LARGEST = 64 * 2**20  # maximum bytes of a pickle, or of one member of an archive; the real ones have at most 3 MB
+_DEEPEST = 16  # maximum number of nested containers in a pickle
 _PLAIN = (dict, list, tuple, str, bytes, int, float, bool, type(None))
 _DAMAGED = (
     pickle.UnpicklingError,
@@ -44,18 +44,18 @@ _DAMAGED = (
 
 
 def convert(recipe: Recipe, content: bytes, sha256: str) -> TableArrays:
-    """Returns the table that a recipe makes of an upstream file; rows in ascending order of their codes.
+    """Converts an upstream file to a table, with rows in ascending order of their codes.
 
-    The common order gives the tables of one benchmark the same row numbers.
+    Because of this order, the tables of one benchmark share their row numbers.
 
     Args:
-      recipe: which table.
-      content: the bytes of ``recipe.file``, their hash checked already.
+      recipe: description of the table.
+      content: bytes of ``recipe.file``, whose hash has been checked.
       sha256: that hash, for the record.
 
     Raises:
-      DataError: the file is truncated or damaged, holds anything but plain data, or does not hold what it should:
-        that many rows, legal codes without repeats, finite values.
+      DataError: the file is truncated or damaged, has anything but simple data, or lacks the expected content (number
+        of rows, different legal codes, finite values).
     """
     read = _LAYOUTS[recipe.layout]
     try:
@@ -72,7 +72,7 @@ def convert(recipe: Recipe, content: bytes, sha256: str) -> TableArrays:
             hashes=((recipe.file, sha256),),
         )
     except checks.UsageError as error:
-        # An illegal code in a file is bad data, not a wrong call.
+        # An illegal code in a file is an error of the data, not of the call.
         raise _wrong(recipe, "legal architectures", str(error)) from error
     if len(arrays.codes) != recipe.rows:
         raise _wrong(recipe, f"{recipe.rows} different architectures", f"{len(arrays.codes)}")
@@ -92,7 +92,7 @@ def _number(recipe: Recipe, row: dict[str, Any], field: str) -> float:
 
 
 def _values(recipe: Recipe, rows: list[Any]) -> np.ndarray:
-    """The columns of the table, float64 [n, m]."""
+    """Returns the columns of the table, float64 ``[n, m]``."""
     if not all(isinstance(row, dict) for row in rows):
         raise _wrong(recipe, "a list of dictionaries", "something else")
     columns = recipe.columns
@@ -148,7 +148,7 @@ def _read_naslib(recipe: Recipe, content: bytes) -> tuple[np.ndarray, np.ndarray
 
 
 def _archived_rows(recipe: Recipe, content: bytes) -> list[Any]:
-    """The lists of all expected members of a zip archive, one after the other; no other member is touched."""
+    """Returns the joined lists of all expected members of a zip archive. No other member is read."""
     rows: list[Any] = []
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
@@ -176,15 +176,15 @@ _LAYOUTS: dict[str, Callable[[Recipe, bytes], tuple[np.ndarray, np.ndarray]]] = 
 
 
 def load_pickle(content: bytes, where: str) -> Any:
-    """Unpickles plain data: dictionaries, lists, tuples, numbers, strings, bytes and numeric NumPy arrays and scalars.
+    """Unpickles simple data: dictionaries, lists, tuples, numbers, strings, bytes, numeric NumPy arrays and scalars.
 
     Args:
       content: the pickle.
-      where: what it is, for the error text.
+      where: name of the file, for the error text.
 
     Raises:
-      DataError: it asks for anything else (the text names it, "os.system"), is truncated or damaged, or is larger or
-        deeper than any real file.
+      DataError: the pickle needs anything else (the text names it, "os.system"), is truncated or damaged, or is larger
+        or more deeply nested than any real file.
     """
     if len(content) > _LARGEST:
         raise checks.DataError(_text(where, f"at most {_LARGEST} bytes", f"{len(content)}"))
@@ -205,11 +205,11 @@ def _text(where: str, expected: str, got: str) -> str:
 
 
 class _RefusedError(Exception):
-    """The pickle asks for something that plain data does not need."""
+    """The pickle needs something that simple data does not need."""
 
 
 class _StandIn:
-    """What a pickle gets for an allowed name: callable, without state that the pickle could set."""
+    """Stands in for an allowed name: a callable without state that the pickle could set."""
 
     __slots__ = ("_call", "_name")
 
@@ -224,7 +224,7 @@ class _StandIn:
 
 
 class _DType:
-    """A numeric dtype being unpickled: the type code at once, the byte order with the state."""
+    """A numeric dtype during unpickling. Its type code comes first, its byte order with the state."""
 
     __slots__ = ("_code", "_order")
 
@@ -245,13 +245,13 @@ class _DType:
 
 
 class _PickledArray(np.ndarray):
-    """An array whose state comes from a pickle: NumPy gets it only after its parts have been checked."""
+    """An array whose state comes from a pickle. All parts of the state are checked before NumPy gets it."""
 
     def __setstate__(self, state: Any) -> None:
         if not isinstance(state, tuple) or len(state) != 5:
             raise _RefusedError("an array with an unknown state")
         version, shape, dtype, fortran, raw = state
-        # A list here is how NumPy pickles arrays of Python objects.
+        # NumPy pickles arrays of Python objects with a list instead of bytes.
         if not isinstance(dtype, _DType) or not isinstance(raw, bytes):
             raise _RefusedError("an array of objects")
         if not isinstance(shape, tuple) or not all(type(size) is int and size >= 0 for size in shape):
@@ -259,7 +259,7 @@ class _PickledArray(np.ndarray):
         kind = dtype.numpy()
         if len(raw) != math.prod(shape) * kind.itemsize:
             raise _RefusedError("an array whose bytes do not fill its shape")
-        # NumPy's type stub says numpy.bool here, its code takes Python's alone.
+        # NumPy's type stub wants numpy.bool here, but its code accepts only Python's bool.
         super().__setstate__((version, shape, kind, bool(fortran), raw))  # type: ignore[arg-type]
 
 
@@ -276,7 +276,7 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 
 
 def _encode(text: Any, encoding: Any) -> bytes:
-    # Protocols 0 to 2 have no bytes; Python 3 writes them as a call of _codecs.encode(text, "latin1").
+    # Protocols 0 to 2 have no bytes. Python 3 writes bytes as a call of _codecs.encode(text, "latin1").
     if not isinstance(text, str) or encoding != "latin1":
         raise _RefusedError(f"_codecs.encode to {encoding!r}")
     return text.encode("latin1")
@@ -290,7 +290,7 @@ _ALLOWED: dict[str, Callable[..., Any]] = {
     "numpy.ndarray": _ndarray,
     "numpy.dtype": _DType,
     "_codecs.encode": _encode,
-    # NumPy 1 and 2 write different module names.
+    # NumPy 1 and NumPy 2 write different module names.
     "numpy.core.multiarray._reconstruct": _reconstruct,
     "numpy._core.multiarray._reconstruct": _reconstruct,
     "numpy.core.multiarray.scalar": _scalar,
@@ -299,10 +299,10 @@ _ALLOWED: dict[str, Callable[..., Any]] = {
 
 
 class _PlainUnpickler(pickle.Unpickler):
-    """Resolves the names in ``_ALLOWED`` to stand-ins and refuses all others, without importing anything."""
+    """Maps the names in ``_ALLOWED`` to stand-ins and refuses all others. It imports nothing."""
 
     def find_class(self, module: str, name: str) -> Any:
-        """Returns the stand-in for a name; called by the unpickler for every name in the pickle."""
+        """Returns the stand-in for a name. The unpickler calls this for every name in the pickle."""
         full = f"{module}.{name}"
         if full not in _ALLOWED:
             raise _RefusedError(f"the name {full!r}, which plain data does not need")
@@ -310,7 +310,7 @@ class _PlainUnpickler(pickle.Unpickler):
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Raises DataError if the data, level by level, holds another type or is nested too deeply (each object once)."""
+    """Raises an error if the data has other types or is nested too deeply. It visits each container once."""
     level: list[Any] = [value]
     seen: set[int] = set()
     for _ in range(_DEEPEST):

@@ -1,4 +1,4 @@
-"""A user's own results as a table: a CSV file with a column of architectures and columns of metrics."""
+"""Reads a table from a user's CSV file, with a column of architectures and columns of metrics."""
 
 from __future__ import annotations
 
@@ -34,18 +34,18 @@ def read_csv(
     space = as_space(space)
     content = _content(path)
     header, rows = _cells(path, content)
-    place = 0 if architecture is None else header.index(_column(path, architecture, header))
-    _refuse_headless(path, header, place, space)
-    names = _choose_columns(path, header, place, maximize, minimize)
+    position = 0 if architecture is None else header.index(_column(path, architecture, header))
+    _refuse_headless(path, header, position, space)
+    names = _choose_columns(path, header, position, maximize, minimize)
     codes, values = [], []
     seen: dict[bytes, tuple[int, list[float]]] = {}
     for line, cells in rows:
-        code = _code(path, line, cells[place], space)
+        code = _code(path, line, cells[position], space)
         numbers = [_number(path, line, name, cells[header.index(name)]) for name in names]
         first = seen.setdefault(code.tobytes(), (line, numbers))
         if first[1] != numbers:
             got = f"other values in line {line} for the architecture of line {first[0]}"
-            raise _bad(path, "one set of values an architecture", got, "keep one of the two, or their mean")
+            raise _bad(path, "one set of values per architecture", got, "keep one of the two, or their mean")
         if first[0] == line:
             codes.append(code)
             values.append(numbers)
@@ -66,7 +66,11 @@ def read_csv(
 
 
 def _metrics(task: str, names: Sequence[str], maximize: Sequence[str]) -> list[MetricSpec]:
-    """Quality columns are those to raise; with none to raise, those to lower are (losses), else they are costs."""
+    """Returns the specifications of the columns.
+
+    Columns to maximize are quality metrics. Columns to minimize are costs or, with none to maximize, quality metrics
+    (losses).
+    """
     count = len(maximize)
     found = [MetricSpec(name, task=task, direction="maximize") for name in names[:count]]
     kind = "cost" if count else "quality"
@@ -88,7 +92,7 @@ def _content(path: Path) -> bytes:
 
 
 def _cells(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The header and the rows, each with the line it ends on; blank lines are left out."""
+    """Returns the header and the rows, each with the line on which it ends. Blank lines are skipped."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -103,7 +107,7 @@ def _cells(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, list[
     except csv.Error as error:
         raise _bad(path, "comma-separated values", f"line {reader.line_num}: {error}", "correct that line") from error
     if not rows:
-        raise _bad(path, "a header and rows", "an empty file", "write a header line and one line an architecture")
+        raise _bad(path, "a header and rows", "an empty file", "write a header line and one line per architecture")
     header = rows[0][1]
     if len(header) == 1 and re.search("[;\t]", header[0]):
         raise _bad(path, "cells separated by commas", f"the header {header[0]!r}", "save the file with commas")
@@ -114,18 +118,18 @@ def _cells(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, list[
         if len(cells) != len(header):
             got = f"{len(cells)} in line {line}"
             remedy = 'correct that line; architectures with commas need quotes: "1, 2, 3"'
-            raise _bad(path, f"{len(header)} cells a line", got, remedy)
+            raise _bad(path, f"{len(header)} cells per line", got, remedy)
     return header, rows[1:]
 
 
 def _choose_columns(
-    path: Path, header: list[str], place: int, maximize: Sequence[str], minimize: Sequence[str]
+    path: Path, header: list[str], architectures: int, maximize: Sequence[str], minimize: Sequence[str]
 ) -> list[str]:
-    """The metric columns, those to raise first; ``place`` is the column of architectures."""
+    """Returns the metric columns, those to maximize first; ``architectures`` is the position of the architectures."""
     if isinstance(maximize, str) or isinstance(minimize, str):
         got = repr(maximize if isinstance(maximize, str) else minimize)
         raise checks.UsageError(expected="a list of column names", got=got, remedy=f"write [{got}]")
-    metrics = [name for position, name in enumerate(header) if position != place]
+    metrics = [name for position, name in enumerate(header) if position != architectures]
     if not maximize and not minimize:
         raise checks.UsageError(
             expected="the direction of at least one metric column",
@@ -142,20 +146,22 @@ def _choose_columns(
 
 
 def _column(path: Path, name: str, options: list[str]) -> str:
-    # Exact names first: two columns may differ in case alone.
+    # Exact names first, since the names of two columns may differ only in case.
     return name if name in options else checks.choose(f"column of {path}", name, options)
 
 
-def _refuse_headless(path: Path, header: list[str], place: int, space: Space) -> None:
+def _refuse_headless(path: Path, header: list[str], architectures: int, space: Space) -> None:
+    """Raises DataError if the first line has an architecture where its column's name should be."""
+    first = header[architectures]
     try:
-        _parse(header[place], space)
+        _parse(first, space)
     except checks.UsageError:
-        return  # as it should be: a header holds names
-    raise _bad(path, "a header with column names", f"the architecture {header[place]!r}", "add a first line of names")
+        return  # not an architecture, hence a name
+    raise _bad(path, "a header with column names", f"the architecture {first!r}", "add a first line of names")
 
 
 def _parse(text: str, space: Space) -> np.ndarray:
-    """An architecture string of the space, or the integers of its code."""
+    """Parses an architecture: a string of the space, or the integers of its code."""
     integers = _INTEGERS.fullmatch(text)
     if integers:
         return space.check([int(number[:9]) for number in re.findall(r"\d+", integers[1])])[0]

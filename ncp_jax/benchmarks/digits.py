@@ -1,7 +1,7 @@
-"""The benchmark that ships with the package: TransNAS micro cells trained on five tasks of small digits.
+"""Reads and writes the benchmark that ships with the package: TransNAS micro cells trained on five tasks of digits.
 
-One file holds all of it: every isomorphism class of the cells was trained (1948), some from several seeds. As a table
-all 4096 codes are rows, and a code has the values of its class. See ``benchmarks_data/digits.md``.
+One file has the whole benchmark. One code of each isomorphism class (1948) was trained, some from several seeds. Its
+tables have all 4096 codes as rows, each with the values of its class. See ``benchmarks_data/digits.md``.
 """
 
 from __future__ import annotations
@@ -36,17 +36,17 @@ _ARRAYS = ("codes", "final", "best", "epoch", "curve", "seconds")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Digits:
-    """All trainings of the benchmark, on the host. Scores are NaN where nobody trained or the training diverged.
+    """All trainings of the benchmark, on the host. Scores are NaN where a training diverged or was not done.
 
     Attributes:
-      codes: int32 [n, 6], a canonical code of each class.
-      final: float32 [tasks, seeds, n, 3], the metric on train, validation and test after the last epoch; in percent,
+      codes: ``[n, 6]`` canonical code of each class, int32.
+      final: ``[tasks, seeds, n, 3]`` metric on train, validation and test after the last epoch, float32, in percent;
         higher is better.
-      best: likewise, after the epoch of the best validation value.
-      epoch: int32 [tasks, seeds, n], that epoch, counted from 1; 0 where there is none.
-      curve: float32 [tasks, seeds, n, epochs], the validation metric after each epoch, to three digits.
-      seconds: float32 [tasks], of one training among the many that ran at once.
-      card: how all of it was made.
+      best: ``[tasks, seeds, n, 3]`` the same after the epoch of the best validation value.
+      epoch: ``[tasks, seeds, n]`` number of that epoch, int32, counted from 1; 0 if there is none.
+      curve: ``[tasks, seeds, n, epochs]`` validation metric after each epoch, float32, to three digits.
+      seconds: ``[tasks]`` seconds of one training, float32, when many run at once.
+      card: JSON-ready facts on how the benchmark was made: settings, versions.
     """
 
     codes: Int[np.ndarray, "n 6"]
@@ -59,12 +59,12 @@ class Digits:
 
 
 def digits_path() -> Path:
-    """Where the file is: inside an installed package, or in ``benchmarks_data/`` of a checkout."""
+    """Returns the path of the shipped file, in the installed package or in ``benchmarks_data/`` of a checkout."""
     return files.shipped_folder() / FILE
 
 
 def write_digits(path: str | Path, digits: Digits) -> Path:
-    """Writes the benchmark as one npz file without pickles, atomically; equal content gives equal bytes."""
+    """Writes the benchmark to one npz file without pickles, atomically. Equal content gives equal bytes."""
     arrays: dict[str, Any] = {
         "codes": digits.codes.astype(np.int8),
         "final": digits.final.astype(np.float32),
@@ -78,10 +78,10 @@ def write_digits(path: str | Path, digits: Digits) -> Path:
 
 
 def read_digits(path: str | Path | None = None) -> Digits:
-    """Reads the benchmark; the shipped file without a path. Nothing in the file is executed.
+    """Reads the benchmark, by default the shipped one. Nothing in the file is executed.
 
     Raises:
-      FileNotFoundError: no such file.
+      FileNotFoundError: the file does not exist.
       DataError: the file is truncated, altered, or of another format.
     """
     place = digits_path() if path is None else Path(path)
@@ -121,7 +121,7 @@ def _file_hash() -> str:
 
 
 def digits_metrics(task: str) -> tuple[MetricSpec, ...]:
-    """The columns of a task's table: the validation metric after the last epoch first."""
+    """Returns the columns of a task's table, the validation metric after the last epoch first."""
     name = "r2" if task in ("autoencoder", "edges") else "accuracy"
     measured = [
         MetricSpec(
@@ -143,10 +143,10 @@ def digits_metrics(task: str) -> tuple[MetricSpec, ...]:
 
 
 def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
-    """One task as a table: all 4096 codes in ascending order, each with the values of its class at seed 0.
+    """Returns the table of one task: all 4096 codes in ascending order, with the values of their class at seed 0.
 
-    A class whose training diverged is left out, and so is one that was not trained. Costs are those of the code, dead
-    edges included, as in the published benchmarks.
+    Classes that were not trained, or whose training diverged, are left out. Costs are those of the code, including dead
+    edges, as in the published benchmarks.
 
     Args:
       task: one of ``DIGITS_TASKS``.
@@ -177,14 +177,14 @@ def digits_arrays(task: str, digits: Digits | None = None) -> TableArrays:
 
 
 def class_rows(codes: Int[np.ndarray, "m 6"], digits: Digits) -> Int[np.ndarray, " m"]:
-    """For each code the row of ``digits`` that holds its isomorphism class; -1 where it has none."""
+    """Returns, for each code, the row of its isomorphism class in ``digits``; -1 if there is none."""
     rows = np.full(TRANSNAS_MICRO.size, -1)
     rows[np.asarray(TRANSNAS_MICRO.index(jnp.asarray(digits.codes)))] = np.arange(len(digits.codes))
     return rows[np.asarray(TRANSNAS_MICRO.index(TRANSNAS_MICRO.canonical(jnp.asarray(codes))))]
 
 
 def join_digits() -> TableArrays:
-    """All tasks as one table. Its costs are those of the networks of "class": the others differ by their heads."""
+    """Returns all tasks as one table. Costs are those of the networks of "class"; other tasks have other heads."""
     first, *others = [digits_arrays(task) for task in DIGITS_TASKS]
     whole = _without(first, lambda metric: metric.name == "seconds")
     return join_arrays(DIGITS, [whole, *(_without(table, lambda metric: metric.kind == "cost") for table in others)])

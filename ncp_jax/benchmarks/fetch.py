@@ -1,4 +1,4 @@
-"""Downloads upstream files, or copies them from a local mirror. The only code of the project that uses the network."""
+"""Downloads upstream files or copies them from a local mirror. No other module uses the network."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ncp_jax import checks, files
 from ncp_jax.benchmarks import registry, store
 from ncp_jax.benchmarks.sources import Source, check_hash, select_sources, sha256
 
-_WAITS = (1.0, 4.0)  # seconds before the second and the third try
-_TIMEOUT = 30.0  # seconds without an answer or a byte
+_WAITS = (1.0, 4.0)  # seconds before the second and the third attempt
+_TIMEOUT = 30.0  # seconds to wait for an answer or for data
 _MIRROR_REMEDY = "fetch it where there is a network and name the folder that holds the files: --mirror DIR"
 
 
 @dataclasses.dataclass(frozen=True)
 class Fetched:
-    """What ``fetch_tables`` did for one upstream file.
+    """The result of ``fetch_tables`` for one upstream file.
 
     Attributes:
-      file: its key.
-      action: "present" (the cache had it, hash right), "copied" (from the mirror) or "downloaded".
-      path: where the cache keeps it.
+      file: key of the file.
+      action: "present" (in the cache with the right hash), "copied" (from the mirror) or "downloaded".
+      path: path in the cache.
     """
 
     file: str
@@ -40,27 +40,26 @@ def fetch_tables(
     mirror: str | os.PathLike[str] | None = None,
     progress: bool = True,
 ) -> tuple[Fetched, ...]:
-    """Brings upstream files into the cache, each with the right hash or not at all, and converts their tables.
+    """Fetches upstream files into the cache, checks their hashes, and converts their tables.
 
-    A file that the cache holds already is left alone; an altered one is replaced. Several processes may fetch at once:
-    the first downloads, the others wait and find the file. An interrupted fetch leaves whole files and no others, and
-    the next one goes on from there.
+    A file in the cache stays as it is, unless it is altered; then it is replaced. Several processes may fetch at once:
+    the first one downloads, and the others wait for it. An interruption leaves only complete files, and the next call
+    continues from there.
 
     Args:
       names: tables ("nas-bench-mr/seg", "seg"), families ("nas-bench-mr", "nas-bench-201", "transnas-micro",
         "transnas-macro"), keys of files ("ncp/search_list.txt") or "all".
-      mirror: a folder with copies of the files under their keys, used instead of the network; ``NCP_JAX_MIRROR`` if
-        None.
-      progress: a progress bar a file on standard error, where that is a terminal.
+      mirror: folder with copies of the files under their keys, used instead of the network; ``NCP_JAX_MIRROR`` if None.
+      progress: whether to show a progress bar per file, if standard error is a terminal.
 
     Returns:
-      What was done, one entry a file.
+      One result per file.
 
     Raises:
       UsageError: an unknown name.
-      FileNotFoundError: the mirror lacks a file, or there is no such folder.
+      FileNotFoundError: the mirror does not exist or lacks a file.
       ConnectionError: a download failed three times.
-      DataError: what was downloaded, or the mirror's file, has another hash than ``sources.toml`` says.
+      DataError: the downloaded file, or the mirror's file, has another hash than the one in ``sources.toml``.
       OSError: the cache cannot be written.
     """
     chosen = select_sources(names)
@@ -97,7 +96,7 @@ def _copy(source: Source, mirror: Path) -> bytes:
 
 
 def _download(source: Source, progress: bool) -> bytes:
-    """The content, hash checked, after at most three tries from the start (the files have a few MB at most)."""
+    """Downloads a file in at most three attempts and checks its hash. Files are small, so each attempt starts anew."""
     failure: Exception | None = None
     for wait in (0.0, *_WAITS):
         time.sleep(wait)
@@ -105,9 +104,9 @@ def _download(source: Source, progress: bool) -> bytes:
             content = _request(source, progress)
             check_hash(source, content, source.address, f"the source may have changed; {_MIRROR_REMEDY}")
             return content
-        except OSError as error:  # every failure of the connection, the server or the transfer is one
+        except OSError as error:  # any failure of the connection, the server or the transfer
             failure = error
-        except checks.DataError as error:  # a transfer cut short may look complete
+        except checks.DataError as error:  # a transfer that was cut short may look complete
             failure = error
     assert failure is not None
     if isinstance(failure, checks.DataError):
@@ -120,8 +119,8 @@ def _download(source: Source, progress: bool) -> bytes:
 
 
 def _request(source: Source, progress: bool) -> bytes:
-    """One try. Memory, not a file: nothing half downloaded can ever lie in the cache."""
-    import pooch  # imported late: they take as long to import as a table to load
+    """Downloads a file once, into memory, so that the cache never has a partial file."""
+    import pooch  # imported here because importing it takes as long as loading a table
     from tqdm import tqdm
 
     buffer = io.BytesIO()

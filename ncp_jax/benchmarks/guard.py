@@ -1,4 +1,4 @@
-"""What a search method gets in place of a table: it answers paid queries, counts them and refuses the rest."""
+"""Guards a table from a search method: answers and counts its queries, up to a budget."""
 
 from __future__ import annotations
 
@@ -15,35 +15,37 @@ Ask = Callable[[np.ndarray], np.ndarray]
 
 
 class BudgetExceeded(checks.UsageError):
-    """A run asked for more architectures than its budget pays for. Nothing was revealed, nothing counted."""
+    """A run asked for more architectures than its budget allows. No value was revealed and no query counted."""
 
 
 class QueryGuard:
-    """One metric of a table behind a budget, for several independent runs (seeds) of a search method (host-side).
+    """One metric of a table with a budget, for several independent runs (seeds) of a search method. Runs on the host.
 
-    A query stands for training one architecture on the target task. The method knows the candidates and whether higher
-    or lower is better; it never sees a value it did not pay for, and so neither the metric's range nor its best.
-    A value once paid for is kept by its run: asking again is free. Runs share nothing.
+    A query stands for training one architecture on the target task. The method knows the candidates and the metric's
+    direction. It sees only values that it has paid for, hence neither the metric's range nor its best value. A value
+    stays paid for: asking again is free. Runs share nothing.
 
-    It keeps an honest method honest: values are in no attribute, and a guard is neither pickled nor copied, but nothing
-    in Python stops code that takes the guard apart.
+    The guard prevents accidents, not fraud: no attribute has the values, and a guard cannot be pickled or copied, but
+    Python cannot stop code that takes it apart.
 
     Args:
       table: the measured architectures.
-      metric: the column that is asked for.
-      budget: the most architectures a run may ask for, 1..n.
+      metric: column that queries read.
+      budget: maximum number of different architectures of a run, 1..n.
       runs: number of independent runs.
 
     Raises:
-      UsageError: an unknown metric; a budget that is no integer in 1..n; runs no integer from 1.
+      UsageError: an unknown metric, or a budget or number of runs that is not an integer or out of range.
     """
 
     __slots__ = ("__ask", "__asked", "__budget", "__codes", "__metric", "__name", "__paid", "__sign", "__space")
 
     def __init__(self, table: Table, metric: str, *, budget: int, runs: int = 1) -> None:
         spec = table.metric(metric)
-        self.__budget = _whole("budget", budget, most=len(table), why=f"{table.name} has {len(table)} architectures")
-        shape = (_whole("runs", runs, why="one run is one seed of the method"), self.__budget)
+        why = f"{table.name} has {len(table)} architectures"
+        self.__budget = checks.integer("budget", budget, least=1, most=len(table), remedy=why)
+        runs = checks.integer("runs", runs, least=1, remedy="one run is one seed of the method")
+        shape = (runs, self.__budget)
         self.__name, self.__space, self.__metric, self.__sign = table.name, table.space, spec.name, spec.sign
         self.__codes = np.array(table.codes)
         self.__codes.flags.writeable = False
@@ -53,58 +55,58 @@ class QueryGuard:
 
     @property
     def space(self) -> str:
-        """The name of the space that the codes belong to."""
+        """Name of the space of the codes."""
         return self.__space
 
     @property
     def codes(self) -> Int[np.ndarray, "n d"]:
-        """int32 [n, d], the candidates, read-only; a query is a row number of this array."""
+        """``[n, d]`` candidates, int32, read-only. A query is a row number of this array."""
         return self.__codes
 
     @property
     def metric(self) -> str:
-        """The name of the metric."""
+        """Name of the metric."""
         return self.__metric
 
     @property
     def direction(self) -> str:
-        """The metric's own direction, "maximize" or "minimize"; answers are oriented, higher better, in both cases."""
+        """Direction of the metric, "maximize" or "minimize". Answers are oriented so that higher is better."""
         return "maximize" if self.__sign > 0 else "minimize"
 
     @property
     def budget(self) -> int:
-        """How many different architectures each run may ask for."""
+        """Maximum number of different architectures of each run."""
         return self.__budget
 
     @property
     def remaining(self) -> Int[np.ndarray, " runs"]:
-        """int64 [runs], how many more each run may ask for."""
+        """``[runs]`` number of architectures that each run may still ask for, int64."""
         return (self.__asked < 0).sum(axis=1)
 
     @property
     def asked(self) -> Int[np.ndarray, "runs budget"]:
-        """int32 [runs, budget], the rows each run paid for in the order of asking, then -1. A copy."""
+        """``[runs, budget]`` rows that each run paid for, in order, then -1, int32. A copy."""
         return self.__asked.copy()
 
     @property
     def paid(self) -> Float[np.ndarray, "runs budget"]:
-        """float32 [runs, budget], the oriented values of ``asked``, then NaN. A copy.
+        """``[runs, budget]`` oriented values of ``asked``, then NaN, float32. A copy.
 
         ``np.fmax.accumulate(guard.paid, axis=1)`` is the best value after 1, 2, … queries.
         """
         return self.__paid.copy()
 
     def query(self, rows: Int[np.ndarray, "runs k"]) -> Float[np.ndarray, "runs k"]:
-        """Returns the values of some architectures, in the metric's unit and oriented so that higher is better.
+        """Returns the values of some architectures, in the metric's unit, oriented so that higher is better.
 
-        Within a call, slots count from left to right; a row that stands there twice is paid once. A call either
-        answers all runs or, where one of them would exceed its budget, none.
+        Queries are paid from left to right; a repeated row is paid once. A call answers all runs, or none if one
+        of them would exceed its budget.
 
         Args:
-          rows: integers [runs, k], rows of ``codes`` that each run asks for; -1 for "no query in this slot".
+          rows: ``[runs, k]`` rows of ``codes`` that each run asks for, integers; -1 for no query.
 
         Returns:
-          float32 [runs, k], negated where the metric's direction is "minimize"; NaN where the row is -1.
+          float32 ``[runs, k]``, negated if the metric's direction is "minimize"; NaN where the row is -1.
 
         Raises:
           BudgetExceeded: a run would pay for more than ``budget`` architectures.
@@ -114,7 +116,7 @@ class QueryGuard:
         runs = len(self.__asked)
         if wanted.ndim != 2 or len(wanted) != runs or not np.issubdtype(wanted.dtype, np.integer):
             raise checks.UsageError(
-                expected=f"integer rows [{runs}, k], one line a run",
+                expected=f"integer rows [{runs}, k], one line per run",
                 got=f"{wanted.dtype} {list(wanted.shape)}",
                 remedy="fill lines that ask for less with -1",
             )
@@ -132,7 +134,7 @@ class QueryGuard:
         return f"QueryGuard({self.__name!r}, {self.__metric!r}, budget={self.__budget}, runs={runs}, paid for {count})"
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
-        """Refuses: what a pickle or a copy would need is the values.
+        """Refuses to be pickled or copied, which would reveal the values.
 
         Raises:
           UsageError: always.
@@ -145,17 +147,19 @@ class QueryGuard:
 
 
 def _closed(values: np.ndarray, asked: np.ndarray, paid: np.ndarray) -> Ask:
-    """Returns the only way to ``values``: a function that answers rows [runs, k] and enters them into the two logs."""
+    """Returns a function that answers rows [runs, k] and logs them. No other code can reach ``values``."""
     known = np.zeros((len(asked), len(values)), bool)
     budget = asked.shape[1]
 
     def ask(rows: np.ndarray) -> np.ndarray:
         run, slot = np.nonzero(rows >= 0)
         row = rows[run, slot]
+        # New queries: the first of each (run, row) in this call, and not known from an earlier one.
         first = np.zeros(len(row), bool)
         first[np.unique(run * len(values) + row, return_index=True)[1]] = True
         new = first & ~known[run, row]
         new_run, new_row = run[new], row[new]
+        # Refuse the whole call before anything is logged if it exceeds the budget of a run.
         before, more = (asked >= 0).sum(axis=1), np.bincount(new_run, minlength=len(asked))
         over = np.flatnonzero(before + more > budget)
         if len(over):
@@ -166,7 +170,7 @@ def _closed(values: np.ndarray, asked: np.ndarray, paid: np.ndarray) -> Ask:
                 remedy="see remaining; nothing was counted",
             )
         known[new_run, new_row] = True
-        # np.nonzero goes run by run, so a run's new rows stand together: their places follow on from those before.
+        # np.nonzero goes run by run, so the new rows of a run are contiguous, and follow its rows from earlier calls.
         place = before[new_run] + np.arange(len(new_run)) - (np.cumsum(more) - more)[new_run]
         asked[new_run, place], paid[new_run, place] = new_row, values[new_row]
         answer = np.full(rows.shape, np.nan, np.float32)
@@ -174,12 +178,3 @@ def _closed(values: np.ndarray, asked: np.ndarray, paid: np.ndarray) -> Ask:
         return answer
 
     return ask
-
-
-def _whole(name: str, value: int, *, why: str, most: int | None = None) -> int:
-    """Returns an integer from 1 to ``most``; UsageError otherwise."""
-    whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-    if not whole or value < 1 or (most is not None and value > most):
-        bound = ">= 1" if most is None else f"in 1..{most}"
-        raise checks.UsageError(expected=f"{name} to be an integer {bound}", got=repr(value), remedy=why)
-    return int(value)

@@ -1,4 +1,4 @@
-"""Tables by name. Nothing here uses the network: what is missing is named, with the command that fetches it."""
+"""Loads tables by name. It never uses the network; errors name the command that fetches missing files."""
 
 from __future__ import annotations
 
@@ -16,24 +16,27 @@ from ncp_jax.benchmarks.digits import digits_arrays, join_digits
 from ncp_jax.benchmarks.sources import all_sources
 from ncp_jax.benchmarks.table import Table
 
+# Short names of the benchmarks of cells, with the names that their tables begin with.
+FAMILIES = {"micro": "transnas-micro", "macro": "transnas-macro", "nas-bench-201": "nas-bench-201", "digits": "digits"}
+
 
 def load_table(name: str) -> Table:
     """Loads one table onto the device.
 
-    The first load converts the upstream file (a second or less); later ones read the converted copy in the cache
-    (milliseconds). Upstream files are looked for in ``NCP_JAX_MIRROR`` and in the cache (see ``cache_path``).
+    The first call converts the upstream file (up to a second). Later calls read the converted copy in the cache
+    (milliseconds). Upstream files are searched for in ``NCP_JAX_MIRROR`` and in the cache (see ``cache_path``).
 
     Args:
       name: one of ``list_tables()``, e.g. "nas-bench-mr/seg", "nas-bench-201/cifar10", "transnas-macro/jigsaw", or
-        the task alone where one table alone has it ("seg"). "nas-bench-mr" has the metrics of all its tasks, named
-        like "seg/mIoU", and one "flops" and one "params". "digits/class" and the other tasks of "digits" ship with the
-        package. Case does not matter.
+        the task if only one table has it ("seg"). "nas-bench-mr" has the metrics of all its tasks, named like
+        "seg/mIoU", and "flops" and "params" once. "digits/class" and the other tasks of "digits" ship with the package.
+        Case does not matter.
 
     Returns:
-      The table, rows in ascending order of their codes, so that tables of one benchmark share their row numbers.
+      The table, with rows in ascending order of their codes; tables of one benchmark share their row numbers.
 
     Raises:
-      UsageError: no such table; the text lists the nearest names.
+      UsageError: the table is unknown; the text lists the nearest names.
       FileNotFoundError: its data is not on this machine; the text names the command that fetches it.
       DataError: the upstream file is altered or damaged.
     """
@@ -41,7 +44,7 @@ def load_table(name: str) -> Table:
 
 
 def load_arrays(name: str) -> TableArrays:
-    """Loads one table as NumPy arrays, float64 as upstream publishes it; arguments and errors as ``load_table``."""
+    """Loads one table as NumPy arrays, with values in float64 as published. See ``load_table``."""
     chosen = choose_table(name)
     if chosen == JOINT:
         return join_arrays(JOINT, [_load(RECIPES[f"{JOINT}/{task}"]) for task in MR_TASKS])
@@ -53,21 +56,21 @@ def load_arrays(name: str) -> TableArrays:
 
 
 def _load(recipe: Recipe) -> TableArrays:
-    """The converted table; made first if it is not there, is damaged, or no longer fits its source."""
+    """Returns the converted table. Converts it first if the copy is absent, damaged, or of another source."""
     found = store.read_converted(recipe)
     if found is not None:
         return found
     source = all_sources()[recipe.file]
     npz, _ = store.converted_paths(recipe)
     with files.lock(npz.with_name(f".{npz.name}.lock")):
-        found = store.read_converted(recipe)  # another process may have been faster
+        found = store.read_converted(recipe)  # another process may have converted it meanwhile
         if found is not None:
             return found
         arrays = convert(recipe, store.read_source(source, recipe.name), source.sha256)
         try:
             store.write_converted(recipe, arrays)
         except OSError as error:
-            # The table is at hand; only the next load will be as slow again.
+            # The table is usable; the next load will just be as slow again.
             reason = os.strerror(error.errno) if error.errno else str(error)
             _warn_once(f"{store.cache_path()} cannot be written ({reason})")
     return arrays
@@ -79,15 +82,16 @@ def _warn_once(what: str) -> None:
     warnings.warn(text, RuntimeWarning, stacklevel=2)
 
 
-FAMILIES = {"micro": "transnas-micro", "macro": "transnas-macro", "nas-bench-201": "nas-bench-201", "digits": "digits"}
-
-
 def load_tasks(space: str, tasks: Sequence[str] = ()) -> tuple[Table, ...]:
-    """The tables of a space's tasks; all of them where none is named.
+    """Loads the tables of several tasks of one benchmark of cells.
+
+    Args:
+      space: short name of the benchmark, a key of ``FAMILIES``.
+      tasks: names of the tasks; all tasks of the benchmark if empty.
 
     Raises:
-      UsageError: an unknown space or task.
-      FileNotFoundError: tables that are not here.
+      UsageError: an unknown benchmark or task.
+      FileNotFoundError: the data is not on this machine.
     """
     family = FAMILIES[checks.choose("space", space, FAMILIES)]
     every = [n.partition("/")[2] for n in list_tables() if n.startswith(f"{family}/") and not n.endswith("-ncp")]

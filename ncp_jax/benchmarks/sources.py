@@ -1,4 +1,4 @@
-"""The upstream files: address, hash, size, licence and citation of each, read from ``sources.toml``."""
+"""Lists the upstream files: address, hash, size, licence and citations of each, from ``sources.toml``."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ class Source:
     """One upstream file.
 
     Attributes:
-      key: its path in the cache and in a mirror ("ncp/seg/trainval.pkl").
-      family: the benchmark it belongs to ("nas-bench-mr").
-      what: what it holds, in one line.
-      address: where it is downloaded from; the address names a commit, so the content is fixed.
-      sha256: the hash it must have, hexadecimal.
-      bytes: its size.
-      source: who publishes it.
-      licence: the licence it is published under.
-      citations: the papers to cite.
-      tables: the names of the tables it feeds; empty for files kept for checks and costs.
+      key: path in the cache and in a mirror ("ncp/seg/trainval.pkl").
+      family: benchmark of the file ("nas-bench-mr").
+      what: one-line description.
+      address: URL of the download. It names a commit, so the content is fixed.
+      sha256: expected hash, hexadecimal.
+      bytes: size in bytes.
+      source: publisher.
+      licence: licence of the file.
+      citations: papers to cite.
+      tables: names of the tables made from the file; empty for files used for checks and costs.
     """
 
     key: str
@@ -44,7 +44,7 @@ class Source:
 
 @functools.cache
 def all_sources() -> Mapping[str, Source]:
-    """Returns the files of ``sources.toml`` by key, in the order of that file."""
+    """Returns the files in ``sources.toml`` by key, in the order of that file."""
     text = resources.files("ncp_jax.benchmarks").joinpath("sources.toml").read_text(encoding="utf-8")
     document = tomllib.loads(text)
     papers = document["citations"]
@@ -58,15 +58,15 @@ def all_sources() -> Mapping[str, Source]:
 
 
 def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
-    """Returns the files that a list of names means, each once, in the order of ``sources.toml``.
+    """Returns the files for a list of names, each file once, in the order of ``sources.toml``.
 
     Args:
-      names: each a table ("nas-bench-mr/seg", or "seg" where one table alone has that task), a family
-        ("nas-bench-mr"), the key of a file ("ncp/search_list.txt") or "all". Case does not matter. Tables that ship
-        with the package have no upstream file.
+      names: tables ("nas-bench-mr/seg", or "seg" if only one table has that task), families ("nas-bench-mr"), keys of
+        files ("ncp/search_list.txt") or "all". Case does not matter. Tables that ship with the package have no
+        upstream file.
 
     Raises:
-      UsageError: a name is none of these, or there is no name; the text lists the nearest ones.
+      UsageError: a name is unknown (the text lists the nearest ones), or there is no name.
     """
     if isinstance(names, str):
         names = (names,)
@@ -85,17 +85,17 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
 
 
 def sha256(content: bytes) -> str:
-    """Returns the SHA-256 of some bytes, hexadecimal."""
+    """Returns the SHA-256 of bytes, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
 
 
 def check_hash(source: Source, content: bytes, where: str, remedy: str) -> None:
-    """Raises DataError unless the bytes are the upstream file's, to the bit.
+    """Raises DataError unless the bytes are exactly those of the upstream file.
 
     Args:
-      source: the file they should be.
+      source: the upstream file.
       content: the bytes found.
-      where: where they were found, for the error text.
+      where: their origin, for the error text.
       remedy: what the user can do, for the error text.
     """
     found = sha256(content)

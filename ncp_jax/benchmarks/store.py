@@ -1,8 +1,8 @@
-"""Where the files are on this machine: the cache, a local mirror, and the converted tables in the cache.
+"""Finds files on this machine, and reads and writes converted tables in the cache.
 
-- ``CACHE/raw/KEY``: upstream files, byte for byte;
-- ``CACHE/tables/BENCHMARK/TASK.npz`` and ``.json``: the tables made of them;
-- ``MIRROR/KEY``: the same upstream files, anywhere else.
+- ``CACHE/raw/KEY``: upstream files, unchanged;
+- ``CACHE/tables/BENCHMARK/TASK.npz`` and ``.json``: tables converted from them;
+- ``MIRROR/KEY``: copies of the upstream files in another folder.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ WRITE_REMEDY = "free some space, or set NCP_JAX_DATA to a folder that can be wri
 
 
 def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
-    """Returns the folder that holds copies of the upstream files: the argument, ``NCP_JAX_MIRROR``, or None.
+    """Returns the folder with copies of the upstream files: the argument, ``NCP_JAX_MIRROR``, or None.
 
     Raises:
-      FileNotFoundError: there is no such folder.
+      FileNotFoundError: the folder does not exist.
     """
     chosen = os.fspath(mirror) if mirror is not None else os.environ.get("NCP_JAX_MIRROR", "")
     if not chosen:
@@ -51,12 +51,12 @@ def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
 
 
 def raw_path(source: Source) -> Path:
-    """Returns where the cache keeps an upstream file, whether or not it is there."""
+    """Returns the path of an upstream file in the cache, whether or not it exists."""
     return cache_path() / "raw" / source.key
 
 
 def find_source(source: Source) -> Path | None:
-    """Returns where an upstream file is on this machine, the mirror first, None if nowhere; its hash is not checked."""
+    """Returns the path of an upstream file in the mirror or else in the cache, or None. Does not check its hash."""
     mirror = mirror_path()
     if mirror is not None and (mirror / source.key).is_file():
         return mirror / source.key
@@ -64,15 +64,15 @@ def find_source(source: Source) -> Path | None:
 
 
 def read_source(source: Source, table: str) -> bytes:
-    """Returns the bytes of an upstream file after checking their hash.
+    """Reads an upstream file and checks its hash.
 
     Args:
       source: the file.
-      table: the table that needs it, for the error text.
+      table: name of the table that needs it, for the error text.
 
     Raises:
       FileNotFoundError: it is neither in the mirror nor in the cache; the text names the command that fetches it.
-      DataError: it has another hash than ``sources.toml`` says.
+      DataError: it has another hash than the one in ``sources.toml``.
     """
     path = find_source(source)
     remedy = f"run: ncp-jax data fetch {table}"
@@ -81,8 +81,7 @@ def read_source(source: Source, table: str) -> bytes:
         mirror = mirror_path()
         if mirror is not None:
             places += f" or {mirror / source.key}"
-        text = checks.message(f"the data of {table} at {places}", "no such file", remedy)
-        raise FileNotFoundError(text)
+        raise checks.MissingError(expected=f"the data of {table} at {places}", got="no such file", remedy=remedy)
     content = path.read_bytes()
     if path != raw_path(source):
         remedy = "correct the file in the mirror, or leave out NCP_JAX_MIRROR"
@@ -92,12 +91,12 @@ def read_source(source: Source, table: str) -> bytes:
 
 @dataclasses.dataclass(frozen=True)
 class FileCheck:
-    """What ``verify_files`` found for one upstream file.
+    """The result of ``verify_files`` for one upstream file.
 
     Attributes:
-      file: its key.
-      state: "ok", "missing", or "altered" (another hash than ``sources.toml`` says).
-      path: where it was found, or would be.
+      file: key of the file.
+      state: "ok", "missing", or "altered" (another hash than the one in ``sources.toml``).
+      path: its path, or its path in the cache if it is missing.
     """
 
     file: str
@@ -106,7 +105,7 @@ class FileCheck:
 
 
 def verify_files(names: Sequence[str] = ("all",)) -> tuple[FileCheck, ...]:
-    """Hashes upstream files on this machine (the ones that loading would use: the mirror's first).
+    """Checks the hashes of upstream files on this machine, of those that loading would use.
 
     Args:
       names: tables, families, files or "all", as in ``fetch_tables``.
@@ -130,13 +129,13 @@ class DataRow:
     """One line of ``ncp-jax data list``.
 
     Attributes:
-      name: a table, or the key of a file that feeds no table.
-      what: what the file holds.
-      files: the keys of the upstream files it needs.
-      bytes: their size together.
-      licence: their licence.
-      state: "absent", "downloaded" (in the cache or a mirror, not hashed here), "converted", or "shipped" with the
-        package.
+      name: name of a table, or key of a file that no table is made from.
+      what: one-line description.
+      files: keys of the files that the table is made from.
+      bytes: total size of these files.
+      licence: licence of these files.
+      state: "absent", "downloaded" (in the cache or a mirror; the hash is not checked), "converted", or "shipped" with
+        the package.
     """
 
     name: str
@@ -148,7 +147,7 @@ class DataRow:
 
 
 def list_files() -> tuple[DataRow, ...]:
-    """Returns every table, those that ship first, then every file that feeds no table, with state on this machine."""
+    """Returns all tables, shipped ones first, then the files that no table is made from, with their states."""
     rows = []
     what = "4096 cells of TransNAS micro, small networks trained on handwritten digits by ncp-jax"
     size = digits_path().stat().st_size
@@ -164,18 +163,18 @@ def list_files() -> tuple[DataRow, ...]:
 
 
 def converted_paths(recipe: Recipe) -> tuple[Path, Path]:
-    """Returns where the converted table is kept: the arrays (.npz) and their schema (.json)."""
+    """Returns the paths of a converted table: arrays (.npz) and schema (.json)."""
     base = cache_path() / "tables" / recipe.name
     return base.with_name(base.name + ".npz"), base.with_name(base.name + ".json")
 
 
 def is_converted(recipe: Recipe) -> bool:
-    """Whether the cache has a converted table that fits its source; the arrays are not read."""
+    """Returns whether the cache has a converted table of the present source. Does not read the arrays."""
     return _schema_fits(recipe, _read_schema(recipe))
 
 
 def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
-    """Writes a converted table; the schema last, since it vouches for the arrays.
+    """Writes a converted table, the schema last, since its presence marks the arrays as complete.
 
     Raises:
       OSError: the cache cannot be written.
@@ -205,19 +204,19 @@ def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
 
 
 def _read_schema(recipe: Recipe) -> dict[str, Any] | None:
-    """The schema of the converted table, None if there is none that can be read."""
+    """Returns the schema of a converted table, or None if it cannot be read."""
     npz, side = converted_paths(recipe)
     try:
         if not npz.is_file():
             return None
         schema = json.loads(side.read_bytes())
     except (OSError, ValueError):
-        return None  # the caller makes it anew
+        return None  # the caller converts the table again
     return schema if isinstance(schema, dict) else None
 
 
 def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
-    """Whether the converted table is of this format, this converter, these sources and these columns."""
+    """Returns whether a converted table has the present format, converter, source and columns."""
     return schema is not None and (
         schema.get("format") == FORMAT
         and schema.get("converter") == convert.VERSION
@@ -229,9 +228,9 @@ def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
 
 
 def read_converted(recipe: Recipe) -> TableArrays | None:
-    """Returns the converted table, or None if it is absent, damaged, or made from other sources or by another version.
+    """Reads a converted table. Returns None if it is absent, damaged, or of another source or version.
 
-    The caller then makes it anew from its source, so a damaged file needs no other message.
+    The caller then converts it again from its source, so a damaged file needs no error.
     """
     schema = _read_schema(recipe)
     if schema is None or not _schema_fits(recipe, schema):

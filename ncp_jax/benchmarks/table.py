@@ -1,4 +1,4 @@
-"""A table on the device: what was measured of which architectures, and what each column means."""
+"""Defines the table: architectures and their measured metrics, on the device."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from ncp_jax.types import Array, Float, Int
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """Measured metrics of n architectures: a pytree, usable inside jit and vmap.
+    """The measured metrics of n architectures, a pytree for use inside jit and vmap.
 
-    Make one with ``load_table``, ``from_csv`` or ``from_arrays``: the constructor checks nothing.
+    Create it with ``load_table``, ``from_csv`` or ``from_arrays``; the constructor checks nothing.
 
     Attributes:
-      codes: int32 [n, d], the architectures, no two rows alike.
-      values: float32 [n, m], in the units of ``metrics``; ``load_arrays`` gives upstream's float64.
-      index: finds the row of a code in constant time; see ``rows``.
-      name: the table's name ("nas-bench-mr/seg"). Static, as are the following.
-      space: the name of the space the codes belong to.
-      metrics: the meaning of each of the m columns, direction included.
-      hashes: the files it was made from, each (name, SHA-256).
+      codes: ``[n, d]`` architectures, int32, all different.
+      values: ``[n, m]`` metrics in their own units, float32 (``load_arrays`` returns the published float64).
+      index: hash index from a code to its row, see ``rows``.
+      name: name of the table ("nas-bench-mr/seg"). Static, like all that follows.
+      space: name of the space of the codes.
+      metrics: specifications of the m columns, with their directions.
+      hashes: (name, SHA-256) of each file that the table was made from.
     """
 
     codes: Int[Array, "n d"]
@@ -48,10 +48,10 @@ class Table:
 
     @staticmethod
     def from_host(arrays: TableArrays) -> Table:
-        """Puts a checked table on the device, its values as float32."""
+        """Puts a checked table on the device, with values as float32."""
         codes = np.asarray(arrays.codes, dtype=np.int32)
         return Table(
-            # device_put, not jnp.asarray: that one compiles a program for every new shape.
+            # device_put instead of jnp.asarray, which would compile a program for every new shape.
             codes=jax.device_put(codes),
             values=jax.device_put(arrays.values.astype(np.float32)),
             index=build_index(codes),
@@ -71,21 +71,21 @@ class Table:
         metrics: Sequence[MetricSpec],
         hashes: Sequence[tuple[str, str]] = (),
     ) -> Table:
-        """Returns a table of these arrays after checking them (host-side).
+        """Checks arrays and returns them as a table. Runs on the host.
 
-        Rows that repeat an architecture with the same values are dropped; the order of the others is kept.
+        Rows that repeat an architecture with the same values are dropped; the others keep their order.
 
         Args:
-          name: the table's name.
+          name: name of the table.
           space: the space of the codes, or its name.
-          codes: integers [n, d], legal in the space.
-          values: numbers [n, m], finite.
-          metrics: the meaning of each of the m columns, names all different.
-          hashes: the files it was made from, each (name, SHA-256).
+          codes: ``[n, d]`` integers, legal in the space.
+          values: ``[n, m]`` finite numbers.
+          metrics: specifications of the m columns, with different names.
+          hashes: (name, SHA-256) of each file that the table was made from.
 
         Raises:
-          UsageError: the shapes do not fit, a code is not legal, two columns have one name.
-          DataError: a value is not finite; an architecture has two rows with different values.
+          UsageError: shapes that do not fit, an illegal code, or two columns of one name.
+          DataError: a value that is not finite, or two rows of one architecture with different values.
         """
         host = check_arrays(name, space=space, codes=codes, values=values, metrics=metrics, hashes=hashes)
         return Table.from_host(host)
@@ -99,28 +99,28 @@ class Table:
         minimize: Sequence[str] = (),
         architecture: str | None = None,
     ) -> Table:
-        """Reads a user's own results.
+        """Reads a table from a CSV file.
 
-        The file: UTF-8, comma-separated, a header line, one line an architecture. Architectures are strings of the
-        space (``space.to_string``), or the integers of their codes ("1, 2, 3", in quotes because of the commas).
-        Columns that no direction is given for are ignored; none is ever guessed. Lines that repeat an architecture
-        with the same values are merged. The metrics in ``maximize`` are the table's quality columns, first among them
-        the main one, and those in ``minimize`` its costs; with ``minimize`` alone they are its quality columns.
+        The file is comma-separated UTF-8 text with a header and one line per architecture. Architectures are strings of
+        the space (``space.to_string``) or the integers of their codes ("1, 2, 3", in quotes because of the commas).
+        Columns without a given direction are ignored; a direction is never guessed. Lines that repeat an architecture
+        with the same values are merged. The columns in ``maximize`` are quality metrics, the first of them the main
+        metric, and those in ``minimize`` are costs. With ``minimize`` alone, its columns are the quality metrics.
 
         Args:
           path: the file.
           space: the space of the architectures, or its name.
           maximize: columns where higher is better.
           minimize: columns where lower is better.
-          architecture: the column of architectures; the first one if None.
+          architecture: column of the architectures; the first one if None.
 
         Raises:
-          UsageError: no direction for any column, an unknown column (the text lists the nearest), a column named twice,
-            an unknown space.
-          DataError: in the file: no header, a line of another length, an architecture that is not legal, a value that
-            is not a finite number, a metric that is the same everywhere, an architecture with two sets of values,
-            fewer than two architectures, another encoding. The text names the line.
-          FileNotFoundError: there is no such file.
+          UsageError: no direction for any column, an unknown column (the text lists the nearest names), a column named
+            twice, or an unknown space.
+          DataError: no header, a line of another length, an illegal architecture, a value that is not a finite number,
+            a constant metric, an architecture with two sets of values, fewer than two architectures, or another
+            encoding. The text names the line.
+          FileNotFoundError: the file does not exist.
         """
         return Table.from_host(
             read_csv(path, space=space, maximize=maximize, minimize=minimize, architecture=architecture)
@@ -136,11 +136,11 @@ class Table:
 
     @property
     def main(self) -> MetricSpec:
-        """The first quality column: the metric the table is about."""
+        """The main metric, which is the first quality metric."""
         return main_metric(self.metrics)
 
     def metric(self, name: str) -> MetricSpec:
-        """Returns the meaning of one column; UsageError with the nearest names if there is none."""
+        """Returns the specification of one column; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]
 
     def column(self, name: str) -> Float[Array, " n"]:
@@ -148,20 +148,20 @@ class Table:
         return self.values[..., find_metric(self.metrics, name)]
 
     def oriented(self, name: str) -> Float[Array, " n"]:
-        """Returns one column so that higher is better: negated where the metric's direction is "minimize"."""
+        """Returns one column oriented so that higher is better: negated if its direction is "minimize"."""
         return self.column(name) * np.float32(self.metric(name).sign)
 
     def rows(self, codes: Int[Array, "... d"]) -> Int[Array, "..."]:
-        """Returns the rows of some architectures, in constant time each; works inside jit and vmap.
+        """Returns the row of each architecture, in constant time. Works inside jit and vmap.
 
         Args:
-          codes: integers [..., d].
+          codes: ``[..., d]`` integers.
 
         Returns:
-          int32 [...], -1 for a code that the table does not have.
+          int32 ``[...]``, -1 for a code that is not in the table.
 
         Raises:
-          UsageError: not integers, or of another length.
+          UsageError: the codes are not integers or have another length.
         """
         wanted = codes if isinstance(codes, jax.Array) else np.asarray(codes)
         length = self.codes.shape[-1]
@@ -172,18 +172,18 @@ class Table:
                 remedy=f"see the space {self.space}",
             )
         if isinstance(wanted, np.ndarray):
-            # JAX would let 64-bit integers wrap round to int32, where they could equal a code of the table.
+            # In JAX, 64-bit integers would wrap around to int32, where they could equal a code of the table.
             wanted = jax.device_put(np.clip(wanted, -1, 2**31 - 1).astype(np.int32))
         return self.index.rows(self.codes, wanted)
 
     def select(self, rows: Int[np.ndarray, " k"]) -> Table:
-        """Returns the table of some rows, in the order given (host-side, not jit-able: the index is built anew).
+        """Returns the table of some rows, in the given order. Runs on the host and builds a new index.
 
         Args:
-          rows: row numbers 0..n-1, each at most once, or a boolean mask [n].
+          rows: row numbers 0..n-1, each at most once, or a boolean mask ``[n]``.
 
         Raises:
-          UsageError: no row, a row out of range (-1 means "absent" in ``Table.rows``), or one given twice.
+          UsageError: no row, a row out of range (``Table.rows`` returns -1 for absent codes), or a repeated row.
         """
         chosen = np.asarray(rows)
         if chosen.dtype == bool and chosen.shape == (len(self),):
@@ -200,9 +200,9 @@ class Table:
         return dataclasses.replace(self, codes=jax.device_put(codes), values=jax.device_put(values), index=index)
 
     def content_hash(self) -> str:
-        """Returns the SHA-256 (hexadecimal) of space, columns, codes and float32 values, in row order (host-side).
+        """Returns the SHA-256 (hexadecimal) of space, columns, codes and float32 values. Runs on the host.
 
-        It identifies the data of a record whatever the files it came from; name and ``hashes`` do not enter.
+        It identifies the data of a record independently of their files: the name and ``hashes`` do not count.
         """
         head = {"space": self.space, "metrics": [metric.to_json() for metric in self.metrics], "rows": len(self)}
         digest = hashlib.sha256(json.dumps(head, sort_keys=True).encode())
@@ -212,18 +212,18 @@ class Table:
 
 
 def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
-    """Returns one table with the columns of all, over the architectures that all of them have (host-side).
+    """Joins tables into one with the columns of all, over the architectures that all have. Runs on the host.
 
-    Quality columns are renamed to ``TASK/NAME``; a cost column with the same values in all tables that have it is
-    kept once under its own name. Rows keep the first table's order.
+    Quality columns are renamed to ``TASK/NAME``. A cost column with the same values in all tables that have it is kept
+    once, under its own name. Rows keep the first table's order.
 
     Args:
       tables: tables of one space.
-      name: the name of the result; the tables' names joined by "+" if None.
+      name: name of the result; the tables' names joined by "+" if None.
 
     Raises:
       UsageError: no table, tables of different spaces, or two columns that would get one name.
-      DataError: no architecture is shared by all.
+      DataError: the tables share no architecture.
     """
     hosts = [
         TableArrays(
@@ -235,7 +235,10 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
 
 
 def with_flops(table: Table) -> Table:
-    """Adds the exact GFLOPs of a space with a cost model as a column, so that a limit can steer the search."""
+    """Adds a column of exact FLOPs, so that a predictor learns them and a limit can steer the search.
+
+    The table is returned unchanged if it has such a column or its space has no cost model.
+    """
     model = cost_model_for(get_space(table.space), table.metrics)
     if model is None or "flops" in [m.name for m in table.metrics]:
         return table
@@ -251,10 +254,10 @@ def with_flops(table: Table) -> Table:
 
 
 def main_metrics(table: Table, tasks: Sequence[str]) -> list[MetricSpec]:
-    """The first quality metric of each task."""
+    """Returns the main metric of each task, which is its first quality metric."""
     return [next(m for m in table.metrics if m.kind == "quality" and m.task == task) for task in tasks]
 
 
 def tasks_of(table: Table) -> tuple[str, ...]:
-    """The tasks that a table has a quality metric of, in its order."""
+    """Returns the tasks of a table's quality metrics, in the order of its columns."""
     return tuple(dict.fromkeys(m.task for m in table.metrics if m.kind == "quality"))

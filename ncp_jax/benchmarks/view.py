@@ -1,7 +1,7 @@
-"""A table as a compiled search sees it: one column behind a counter, as pure functions of one run.
+"""Answers and counts the queries of a compiled search on one column of a table, as pure functions of one run.
 
-``QueryGuard`` does the same for methods on the host. Here the caller, who owns the view, hands a searcher nothing but
-the answers: the searcher's functions never get the view.
+``QueryGuard`` does the same for methods on the host. Here the caller keeps the view and passes only the answers to a
+searcher, whose functions never get the view.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ REPEATS = ("counted", "free", "free-isomorphs")
 
 
 class History(NamedTuple):
-    """What one run has paid for, in the order of asking.
+    """The paid queries of one run, in order.
 
     Attributes:
-      rows: int32 [b], rows of the table; -1 in slots not used yet.
-      values: float32 [b], their values, oriented so that higher is better; -inf in slots not used yet.
-      count: int32 [], slots used.
-      asks: int32 [], architectures asked for, repeats that cost nothing included.
-      seconds: float32 [], simulated training seconds spent; 0 where the table has none.
-      over: bool [], the run is over: its queries or its seconds are spent.
+      rows: ``[b]`` rows of the table, int32; -1 in unused slots.
+      values: ``[b]`` values of these rows, float32, oriented so that higher is better; -inf in unused slots.
+      count: number of used slots, int32.
+      asks: number of answered queries, including free repeats, int32.
+      seconds: simulated training seconds spent, float32; 0 if the table has none.
+      over: True once the budget of queries or of seconds is used up.
     """
 
     rows: Int[Array, " b"]
@@ -42,14 +42,13 @@ class History(NamedTuple):
 
 
 class Account(NamedTuple):
-    """The state of a view for one run: its history, and which network was paid for by which row.
+    """The state of a view for one run.
 
     Attributes:
-      history: what the run has paid for.
-      known: where repeats are free, uint32 [n // 32 + 1]: a bit a row, set once it is paid for (a thousand runs in
-        flight then fit a core's cache). Where those of isomorphs are too, int16 or int32 [n + 1]: 1 + the row that
-        a network was first paid for, 0 where it was not; the last entry is for no network. Empty where repeats are
-        counted: nothing needs to be remembered.
+      history: paid queries of the run.
+      known: architectures paid for. With ``repeats`` "free": uint32 ``[n // 32 + 1]``, one bit per row (so that a
+        thousand runs fit a core's cache). With "free-isomorphs": int16 or int32 ``[n + 1]``, for each network 1 + the
+        row that it was first paid for, or 0; the last entry is a dummy. With "counted": empty.
     """
 
     history: History
@@ -59,15 +58,15 @@ class Account(NamedTuple):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QueryView:
-    """One metric of a table behind a budget: a pytree, usable inside jit; make one with ``of``.
+    """One metric of a table with a budget of queries, a pytree for use inside jit. Create it with ``of``.
 
     Attributes:
-      values: float32 [n], oriented so that higher is better.
-      costs: float32 [n], simulated training seconds of each architecture; empty where there are none.
-      classes: int32 [n], the network that a row stands for; empty where every row is its own.
-      limit: float32 [], seconds that a run may spend.
-      budget: queries that a run may pay for. Static, as are the following.
-      repeats: what asking for a known architecture costs, one of ``REPEATS``.
+      values: ``[n]`` metric, float32, oriented so that higher is better.
+      costs: ``[n]`` simulated training seconds of each architecture, float32; empty if there are none.
+      classes: ``[n]`` network that each row denotes, int32; empty if every row is a network of its own.
+      limit: maximum seconds of a run, float32.
+      budget: maximum number of paid queries of a run. Static, like ``repeats``.
+      repeats: rule for repeated queries, one of ``REPEATS``.
     """
 
     values: Float[Array, " n"]
@@ -87,39 +86,37 @@ class QueryView:
         seconds: float | None = None,
         seconds_column: str | None = None,
     ) -> QueryView:
-        """Returns the view of one column (host-side).
+        """Returns the view of one column. Runs on the host.
 
         Args:
           table: the measured architectures.
-          metric: the column that queries read; the main one if None. A column of the split "test" is refused: that one
-            is for judging what a search has found.
-          budget: the most queries a run may pay for.
-          repeats: "counted": asking again costs again, as if nobody remembered; "free": an architecture that the run
-            has paid for costs nothing more; "free-isomorphs": neither does another code of the same network
-            (``Space.canonical``), which is answered with the value already paid for.
-          seconds: simulated training seconds a run may spend; a query that no longer fits is not answered and ends the
-            run. None: no such limit.
-          seconds_column: the column of training seconds; the only one of unit "s" if None.
+          metric: column that queries read; the main metric if None. Columns of the split "test" are refused, since they
+            are for the evaluation of a search's result.
+          budget: maximum number of paid queries of a run.
+          repeats: rule for repeated queries. "counted": they cost like new ones. "free": an architecture that the run
+            has paid for costs nothing. "free-isomorphs": nor does another code of the same network
+            (``Space.canonical``); its answer is the value already paid for.
+          seconds: maximum simulated training seconds of a run, or None. A query that exceeds it is not answered and
+            ends the run.
+          seconds_column: column of training seconds; the only one of unit "s" if None.
 
         Raises:
-          UsageError: an unknown metric or repeats, a column of the test split, a budget below 1 or (unless repeats are
-            counted) beyond the table's architectures, a budget in seconds without a column of seconds.
+          UsageError: an unknown metric or rule, a column of the test split, a budget below 1 or (unless repeats are
+            counted) above the number of architectures, or a budget in seconds without a column of seconds.
         """
         spec = table.metric(metric) if metric else table.main
         if spec.split == "test":
             raise checks.UsageError(
                 expected="a training or validation column to search on",
                 got=f"{spec.name} of the test split",
-                remedy="search on another column, judge by this one",
+                remedy="search on another column, and evaluate on this one",
             )
         repeats = checks.choose("repeats", repeats, REPEATS)
         classes = get_space(table.space).networks(table.codes) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
         most = int(classes.max()) + 1 if len(classes) else len(table)
-        whole = isinstance(budget, int | np.integer) and not isinstance(budget, bool)
-        if not whole or budget < 1 or (repeats != "counted" and budget > most):
-            bound = ">= 1" if repeats == "counted" else f"in 1..{most}"
-            why = f"{table.name} has {most} {'networks' if len(classes) else 'architectures'}"
-            raise checks.UsageError(expected=f"a budget of queries {bound}", got=repr(budget), remedy=why)
+        why = f"{table.name} has {most} {'networks' if len(classes) else 'architectures'}"
+        limit = None if repeats == "counted" else most
+        budget = checks.integer("a budget of queries", budget, least=1, most=limit, remedy=why)
         costs = _seconds(table, seconds, seconds_column)
         if seconds is not None:
             checks.positive("the budget in seconds", seconds)
@@ -128,12 +125,12 @@ class QueryView:
             costs=jax.device_put(costs),
             classes=jax.device_put(classes),
             limit=jnp.float32(np.inf if seconds is None else seconds),
-            budget=int(budget),
+            budget=budget,
             repeats=repeats,
         )
 
     def open(self) -> Account:
-        """The account of a run that has asked for nothing yet."""
+        """Returns the account of a new run."""
         n = len(self.values)
         zero = jnp.zeros((), jnp.int32)
         history = History(
@@ -151,22 +148,24 @@ class QueryView:
         return Account(history, jnp.zeros(n + 1, jnp.int16 if n < np.iinfo(np.int16).max else jnp.int32))
 
     def query(self, account: Account, rows: Int[Array, " k"]) -> tuple[Float[Array, " k"], Account]:
-        """Answers what one run asks for.
+        """Answers the queries of one run.
 
-        Slots count from left to right. Once a query does not fit the budget, neither it nor any later one is answered
-        and the run is over; it is also over when its last query is spent.
+        Queries are paid from left to right. The first one that does not fit the budget ends the run; it and all later
+        ones are not answered. The run also ends when its last query is paid.
 
         Args:
-          account: the run's account.
-          rows: int32 [k], rows of the table; -1 for no query.
+          account: account of the run.
+          rows: ``[k]`` rows of the table, int32; -1 for no query.
 
         Returns:
-          ``(values, account)``: float32 [k], higher is better, NaN where there was no query or no answer.
+          (values, account): float32 ``[k]``, higher is better, NaN for no query or no answer.
         """
         history, known = account
         asked = (rows >= 0) & ~history.over
         row = jnp.maximum(rows, 0)
         value = self.values[row]
+
+        # Find the new architectures: not paid for before, and not repeated from further left.
         new = asked
         if self.repeats != "counted":
             network = self.classes[row] if self.classes.size else row
@@ -181,6 +180,8 @@ class QueryView:
                 word, bit = row >> 5, jnp.uint32(1) << (row & 31).astype(jnp.uint32)
                 remembered = (known[word] & bit) > 0
             new = asked & ~remembered & ~repeated
+
+        # Pay for the new ones from left to right, until one does not fit the budget of queries or seconds.
         place = history.count + jnp.cumsum(new) - 1
         cost = jnp.where(new, self.costs[row], 0.0) if self.costs.size else jnp.zeros(len(rows))
         fits = ~new | ((place < self.budget) & (history.seconds + jnp.cumsum(cost) <= self.limit))
@@ -188,8 +189,10 @@ class QueryView:
         paid = new & answered
         slot = jnp.where(paid, place, self.budget)
         count = history.count + paid.sum(dtype=jnp.int32)
+
+        # Remember them.
         if self.repeats == "free":
-            # A sum sets bits here: what is paid for is new, and no row is new twice.
+            # Adding a bit sets it, since a paid row is new and so its bit is still 0.
             known = known.at[word].add(jnp.where(paid, bit, 0))
         elif self.repeats == "free-isomorphs":
             network = jnp.where(paid, network, len(known) - 1)
@@ -206,7 +209,7 @@ class QueryView:
 
 
 def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndarray:
-    """Training seconds of each row; empty where the table has none and none are needed."""
+    """Returns the training seconds of each row; empty if the table has none and none are needed."""
     names = [column] if column else [m.name for m in table.metrics if m.unit == "s"]
     if len(names) == 1:
         costs = np.asarray(table.column(names[0]), np.float32)

@@ -1,4 +1,4 @@
-"""Vectors that stand for tasks, and how alike they say that two tasks are."""
+"""Embeds tasks as vectors, and compares tasks by their embeddings."""
 
 from __future__ import annotations
 

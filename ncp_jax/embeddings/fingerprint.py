@@ -1,4 +1,4 @@
-"""A task's fingerprint: how it ranks a few architectures that all tasks have measured."""
+"""Embeds a task by its fingerprint: the ranks of a few architectures that all tasks have measured."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from ncp_jax.types import Float, Int, Key
 
 
 def fingerprint(values: Float[np.ndarray, "... k"]) -> Float[np.ndarray, "... k"]:
-    """Returns the embedding of a task by its metric on k common architectures (host-side).
+    """Returns the embedding of tasks by their metrics on k common architectures. Runs on the host.
 
-    Ranks (ties share their average), centred and divided by their norm, so units and scales of metrics do not matter:
-    of two tasks that measured all anchors, the inner product of fingerprints is Spearman's rank correlation.
+    It consists of the ranks (ties get their mean rank), centred and divided by their norm, so it does not depend on the
+    metrics' units and scales. The inner product of the fingerprints of two tasks that measured all architectures is
+    Spearman's rank correlation.
 
     Args:
-      values: [k] of one task or [..., k] of several, higher is better (``Table.oriented``), the same architectures in
-        the same order for all; NaN where one was not measured.
+      values: ``[k]`` metric of one task, or ``[..., k]`` of several, higher is better (``Table.oriented``). The
+        architectures are the same, in the same order, for all tasks; NaN where one was not measured.
 
     Returns:
-      float32 [..., k] of norm 1, in [-1, 1], 0 where nothing was measured (as for an architecture in the middle).
-      All zeros where there is no order: fewer than two measured, or all alike.
+      float32 ``[..., k]`` of norm 1, with entries in [-1, 1]; 0 for architectures that were not measured, as for the
+      middle rank. All zeros if there is no order: fewer than two measured, or all equal.
 
     Raises:
-      UsageError: fewer than two architectures, or no numbers.
+      UsageError: fewer than two architectures, or values that are not numbers.
       DataError: an infinite value.
     """
     metrics = np.asarray(values)
@@ -49,21 +50,21 @@ def fingerprint(values: Float[np.ndarray, "... k"]) -> Float[np.ndarray, "... k"
 
 
 def choose_anchors(codes: Int[np.ndarray, "n d"], k: int, *, key: Key) -> Int[np.ndarray, " k"]:
-    """Returns k architectures spread over all: farthest-point traversal from a random start (host-side).
+    """Chooses k architectures spread over a table, by farthest-point traversal from a random start. Runs on the host.
 
-    Each next one has the largest Hamming distance (number of positions that differ) to the nearest of those chosen
-    (Gonzalez, 1985, within a factor two of the best covering); ties, which are many, go by a random order.
+    Each next architecture has the largest Hamming distance (number of different positions) to the nearest chosen one
+    (Gonzalez, 1985; within a factor of two of the best covering). Ties, of which there are many, are broken at random.
 
     Args:
-      codes: integers [n, d].
-      k: how many, 1..n.
-      key: decides start and ties; the first of two choices with one key are alike, whatever their k.
+      codes: ``[n, d]`` integers.
+      k: number of architectures, 1..n.
+      key: key of start and ties. A larger k with the same key extends the choice.
 
     Returns:
-      int32 [k], rows of ``codes``, all different, in the order of choice.
+      int32 ``[k]`` rows of ``codes``, all different, in the order of choice.
 
     Raises:
-      UsageError: codes of another shape or no integers; k outside 1..n.
+      UsageError: codes of another shape or not integers, or k outside 1..n.
     """
     table = np.asarray(codes)
     if table.ndim != 2 or not np.issubdtype(table.dtype, np.integer):
@@ -72,18 +73,13 @@ def choose_anchors(codes: Int[np.ndarray, "n d"], k: int, *, key: Key) -> Int[np
             got=f"{table.dtype} {list(table.shape)}",
             remedy="give the codes of a table, table.codes",
         )
-    if not isinstance(k, int | np.integer) or not 1 <= k <= len(table):
-        raise checks.UsageError(
-            expected=f"k to be an integer in 1..{len(table)}",
-            got=repr(k),
-            remedy="a fingerprint needs at least two anchors",
-        )
+    k = checks.integer("k", k, least=1, most=len(table), remedy="a fingerprint needs at least two anchors")
     order = np.asarray(jax.random.permutation(key, len(table)))
     shuffled = table[order]
     chosen, distance = [0], np.full(len(table), table.shape[1] + 1)
     while len(chosen) < k:
         distance = np.minimum(distance, (shuffled != shuffled[chosen[-1]]).sum(axis=1))
-        # Below the zero of a code that repeats a chosen one.
+        # Chosen rows get -1, below the distance 0 of a row that repeats a chosen code.
         distance[chosen[-1]] = -1
         chosen.append(int(distance.argmax()))
     return order[chosen].astype(np.int32)

@@ -1,4 +1,4 @@
-"""A probe network: a pure ``apply`` or a Flax NNX module in evaluation mode, and the fit of its head to a task."""
+"""Opens probe networks (Flax NNX modules or pure functions) and fits their heads to tasks."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ Probe: TypeAlias = nnx.Module | tuple[Callable[[Params, Array], Array], Params]
 
 @dataclasses.dataclass(frozen=True)
 class ApplyModule:
-    """A module as a pure function; equal for modules of one structure, so that jit keeps its program."""
+    """A module as a pure function. Modules of the same structure compare equal, so jit reuses the program."""
 
     graph: Any
 
     def __call__(self, params: Params, rest: Params, inputs: Array) -> Array:
-        """Returns the outputs [n, ...] of the inputs [n, ...]."""
+        """Returns the outputs ``[n, ...]`` for inputs ``[n, ...]``."""
         return nnx.merge(self.graph, params, rest)(inputs)
 
 
 @dataclasses.dataclass(frozen=True)
 class ApplyPure:
-    """A pure function of parameters and inputs, with the empty rest of the state that it lacks."""
+    """A pure function of parameters and inputs, with the signature of ``ApplyModule``."""
 
     function: Callable[[Params, Array], Array]
 
     def __call__(self, params: Params, rest: Params, inputs: Array) -> Array:
-        """Returns the outputs [n, ...] of the inputs [n, ...]; ``rest`` is empty."""
+        """Returns the outputs ``[n, ...]`` for inputs ``[n, ...]``. ``rest`` is empty."""
         del rest
         return self.function(params, inputs)
 
 
 def open_probe(probe: Probe) -> tuple[ApplyModule | ApplyPure, Params, Params]:
-    """Returns a pure function, the trainable parameters and the rest of the state of a probe; the probe is left alone.
+    """Splits a probe into a pure function, its trainable parameters and the rest of its state. Does not change it.
 
     Args:
-      probe: a Flax NNX module of ``inputs [n, ...]``, of which a copy in evaluation mode is taken (BatchNorm uses its
+      probe: a Flax NNX module of ``inputs [n, ...]``, which is copied and set to evaluation mode (BatchNorm uses its
         statistics, dropout is off), or ``(apply, params)`` with ``apply(params, inputs [n, ...])``.
 
     Returns:
       ``apply(params, rest, inputs)``, ``params`` (nested dictionaries for a module), ``rest`` (held fixed).
 
     Raises:
-      UsageError: something else.
+      UsageError: the probe is neither.
     """
     if isinstance(probe, nnx.Module):
         copy = nnx.clone(probe)
@@ -80,7 +80,7 @@ def leaf_paths(params: Params) -> list[str]:
 
 
 def choose_leaves(params: Params, keep: Callable[[str], bool] | None) -> tuple[bool, ...]:
-    """Returns which leaves the filter keeps, all without one; UsageError, with the paths, if it is none."""
+    """Returns True for each leaf that the filter keeps (all if None); UsageError with the paths if it keeps none."""
     names = leaf_paths(params)
     kept = tuple(keep is None or bool(keep(name)) for name in names)
     if not any(kept):
@@ -93,7 +93,7 @@ def choose_leaves(params: Params, keep: Callable[[str], bool] | None) -> tuple[b
 
 
 def check_inputs(inputs: Array) -> Array:
-    """Returns the inputs [n, ...] as a device array; UsageError if there are none, DataError if one is not finite."""
+    """Returns inputs ``[n, ...]`` as a device array; UsageError if there are none, DataError if one is not finite."""
     array = jnp.asarray(inputs)
     if array.ndim < 1 or array.size == 0:
         raise checks.UsageError(
@@ -107,7 +107,7 @@ def check_inputs(inputs: Array) -> Array:
 
 
 def check_outputs(apply: ApplyModule | ApplyPure, params: Params, rest: Params, inputs: Array, likelihood: str) -> int:
-    """Returns the number of outputs of an example; UsageError where their shape does not fit the likelihood."""
+    """Returns the number of outputs of an example; UsageError if their shape does not fit the likelihood."""
     shape = jax.eval_shape(apply, params, rest, inputs[:1]).shape
     if shape[:1] != (1,) or (likelihood == "categorical" and (len(shape) != 2 or shape[1] < 2)):
         wanted = "logits [n, classes >= 2]" if likelihood == "categorical" else "outputs [n, ...]"
@@ -130,30 +130,31 @@ def fit_head(
     learning_rate: float = 0.05,
     decay: float = 1e-3,
 ) -> Probe:
-    """Returns the probe with some of its parameters fitted to a task; the others and the probe given stay (host-side).
+    """Fits some parameters of a probe to a task, and returns it as a new probe. Runs on the host.
 
-    Minimises mean negative log-likelihood plus ``decay / 2`` times the squared norm of the fitted parameters (without
-    it the head of a separable task grows without bound, and its Fisher information falls to zero) by full-batch Adam,
-    its step size falling to zero along a cosine. With a last linear layer as head the problem is convex.
+    It minimises the mean negative log-likelihood plus ``decay / 2`` times the squared norm of the fitted parameters, by
+    full-batch Adam with a step size that falls to zero along a cosine. Without the penalty, the head of a separable
+    task would grow without bound, and its Fisher information would fall to zero. If the head is a last linear layer,
+    the problem is convex.
 
     Args:
       probe: as in ``fisher_diagonal``.
-      inputs: the task's data [n, ...].
-      targets: integer labels [n] for "categorical", numbers of the outputs' shape for "gaussian" (unit variance).
-      head: whether to fit the parameter at a path ("layers/2/kernel").
+      inputs: ``[n, ...]`` data of the task.
+      targets: ``[n]`` integer labels for "categorical", or numbers of the outputs' shape for "gaussian" (unit
+        variance).
+      head: filter of paths ("layers/2/kernel"), True for the parameters to fit.
       likelihood: "categorical" or "gaussian".
       steps: number of Adam steps, each over all data.
-      learning_rate: the first step size.
+      learning_rate: initial step size.
       decay: strength of the penalty.
 
     Raises:
-      UsageError: no data, targets that do not fit them, an unknown likelihood, a head that keeps no parameter,
-        a setting out of range.
+      UsageError: no data, targets that do not fit the outputs, an unknown likelihood, a head without parameters, or a
+        setting out of range.
       DataError: an input or target is not finite.
     """
     kind = checks.choose("likelihood", likelihood, LIKELIHOODS)
-    if not isinstance(steps, int) or steps < 1:
-        raise checks.UsageError(expected="steps to be an integer >= 1", got=repr(steps), remedy="300 is usual")
+    steps = checks.integer("steps", steps, least=1, remedy="300 is usual")
     checks.positive("learning_rate", learning_rate)
     checks.positive("decay", decay, zero=True)
     apply, params, rest = open_probe(probe)
@@ -164,7 +165,7 @@ def fit_head(
     chosen = choose_leaves(params, head)
     state = ADAM.init(list(itertools.compress(jax.tree.leaves(params), chosen)))
     fixed = (rest, data, wanted)
-    # A host loop: inside a scan, XLA's convolutions on a CPU are several times slower.
+    # A host loop instead of a scan, in which XLA's convolutions on a CPU are several times slower.
     for number in range(steps):
         rate = learning_rate * (1 + math.cos(math.pi * number / steps)) / 2
         params, state = _step(params, state, fixed, rate, decay, apply=apply, chosen=chosen, likelihood=kind)
@@ -178,7 +179,7 @@ def fit_head(
 
 
 def _check_targets(targets: np.ndarray, outputs: tuple[int, ...], likelihood: str) -> np.ndarray:
-    """Returns the targets after checking that they fit outputs of this shape."""
+    """Returns the targets; UsageError if they do not fit outputs of this shape."""
     if likelihood == "categorical":
         n, classes = outputs
         integers = targets.shape == (n,) and targets.dtype.kind in "iu"

@@ -1,6 +1,6 @@
-"""Task2Vec: a task as the Fisher information of a probe network on its data.
+"""Embeds a task by the Fisher information of a probe network on its data (Task2Vec).
 
-Achille et al., Task2Vec: Task Embedding for Meta-Learning, ICCV 2019, arXiv 1902.03545.
+Source: Achille et al., Task2Vec: Task Embedding for Meta-Learning, ICCV 2019, arXiv 1902.03545.
 """
 
 from __future__ import annotations
@@ -26,43 +26,40 @@ def fisher_diagonal(
     key: Key | None = None,
     chunk: int = 64,
 ) -> Params:
-    """Returns the diagonal of a probe's Fisher information on a data set (host-side: it checks what it gets).
+    """Returns the diagonal of a probe's Fisher information on a data set. Runs on the host.
 
     F_w = mean over x of E_{y ~ p(y | x)} [(d log p(y | x) / dw)^2] (Achille et al., ICCV 2019, section on the Fisher
-    information matrix). y comes from the probe itself, so no labels are needed; the task enters through a head that
-    was fitted to it (``fit_head``) and through the inputs.
+    information matrix). The probe itself gives the distribution of y, so no labels are needed. The task enters through
+    the inputs and through a head that was fitted to it (``fit_head``).
 
-    The expectation over y is exact with ``samples=0``: one backward pass an example for every class or output. With
-    more than some dozens of them, draw y instead: the mean of ``samples`` draws, unbiased, one backward pass each.
+    With ``samples=0``, the expectation over y is exact and takes one backward pass per example and class (or output).
+    With more than a few dozen of these, use the mean over ``samples`` draws of y, which is unbiased and takes one
+    backward pass per draw.
 
-    Deviation: the paper also fits a robust variant, the precision of noise on the weights; this is the plain one.
+    Deviation: the paper also fits a robust variant, the precision of noise on the weights. This is the basic one.
 
     Args:
       probe: a Flax NNX module of inputs [n, ...], used in evaluation mode with its other state (BatchNorm statistics)
         held fixed, or ``(apply, params)`` with a pure ``apply(params, inputs [n, ...])``. Examples must not mix.
-      inputs: the task's data [n, ...].
+      inputs: ``[n, ...]`` data of the task.
       likelihood: "categorical": outputs are logits [n, classes]. "gaussian": outputs [n, ...] of any rank are means
-        with unit variance, so in units of the noise's standard deviation.
-      samples: draws of y an example; 0 for the exact expectation.
-      key: for the draws; example i draws from ``fold_in(key, i)``.
-      chunk: examples at a time, the last ones filled up: one compiled program serves data sets of any size. Memory is
-        about that many times the parameters; the result does not depend on it.
+        with unit variance, hence in units of the noise's standard deviation.
+      samples: number of draws of y per example; 0 for the exact expectation.
+      key: key of the draws; example i draws from ``fold_in(key, i)``.
+      chunk: number of examples processed at a time. The last chunk is padded, so one compiled program serves data sets
+        of any size. Memory is about ``chunk`` times the parameters. The result does not depend on it.
 
     Returns:
       float32 >= 0, a pytree like the parameters (nested dictionaries for a module), in 1 / (unit of the parameter)^2.
 
     Raises:
-      UsageError: no data; an unknown likelihood; outputs that do not fit it; samples without a key; samples < 0 or
-        chunk < 1 or no integers; a probe that is neither module nor pair.
-      DataError: an input is not finite, or the result is not.
+      UsageError: no data, an unknown likelihood, outputs that do not fit it, samples without a key, ``samples`` or
+        ``chunk`` out of range or not integers, or a probe that is neither a module nor a pair.
+      DataError: an input or the result is not finite.
     """
     kind = checks.choose("likelihood", likelihood, probes.LIKELIHOODS)
-    for name, value, least in (("samples", samples, 0), ("chunk", chunk, 1)):
-        if not isinstance(value, int) or value < least:
-            text = checks.message(
-                f"{name} to be an integer >= {least}", repr(value), "samples=0 is exact, chunk=64 usual"
-            )
-            raise checks.UsageError(text)
+    samples = checks.integer("samples", samples, least=0, remedy="samples=0 is exact, chunk=64 usual")
+    chunk = checks.integer("chunk", chunk, least=1, remedy="samples=0 is exact, chunk=64 usual")
     if samples and key is None:
         raise checks.UsageError(expected="a key for the samples", got="none", remedy="give key=jax.random.key(0)")
     apply, params, rest = probes.open_probe(probe)
@@ -93,28 +90,28 @@ def task2vec(
     key: Key | None = None,
     chunk: int = 64,
 ) -> Float[Array, " e"]:
-    """Returns the embedding of a task: the Fisher information of a probe, averaged within each filter (host-side).
+    """Returns the embedding of a task: the Fisher information of a probe, averaged in each filter. Runs on the host.
 
-    As in the paper, all weights of one filter give one entry: the last axis of a kernel numbers the output units
-    (Flax's layout of linear and convolution kernels), and the others are averaged over. A bias or a scale is an array
-    of its own with an entry a unit. Compare embeddings of one probe with ``similarity(..., kind="task2vec")``.
+    As in the paper, all weights of a filter give one entry. The last axis of a kernel numbers the output units (Flax's
+    layout of linear and convolution kernels); the other axes are averaged. A bias or a scale is an array of its own
+    with one entry per unit. Compare embeddings of one probe with ``similarity(..., kind="task2vec")``.
 
     Args:
-      probe: as in ``fisher_diagonal``; its head is fitted to the task.
-      inputs: the task's data [n, ...].
-      keep: whether the parameter at a path ("layers/0/kernel") is part of the embedding; all without it. Leave out the
-        head, as the paper does: its shape depends on the number of classes.
-      likelihood: as in ``fisher_diagonal``, as the following.
-      samples: draws of y an example; 0 for the exact expectation.
-      key: for the draws.
-      chunk: examples at a time.
+      probe: as in ``fisher_diagonal``, with a head that was fitted to the task.
+      inputs: ``[n, ...]`` data of the task.
+      keep: filter of paths ("layers/0/kernel"), True for parameters in the embedding; None for all. Leave out the head,
+        as the paper does, since its shape depends on the number of classes.
+      likelihood: as in ``fisher_diagonal``.
+      samples: as in ``fisher_diagonal``.
+      key: as in ``fisher_diagonal``.
+      chunk: as in ``fisher_diagonal``.
 
     Returns:
-      float32 [e], >= 0: the kept arrays in the order of ``jax.tree.leaves``, each with an entry a unit.
+      float32 ``[e]``, >= 0: the kept arrays in the order of ``jax.tree.leaves``, with one entry per unit each.
 
     Raises:
-      UsageError: ``keep`` keeps nothing (the text lists the paths); what ``fisher_diagonal`` raises.
-      DataError: as ``fisher_diagonal``.
+      UsageError: ``keep`` keeps nothing (the text lists the paths), or an error of ``fisher_diagonal``.
+      DataError: as in ``fisher_diagonal``.
     """
     kept = probes.choose_leaves(probes.open_probe(probe)[1], keep)
     fisher = fisher_diagonal(probe, inputs, likelihood=likelihood, samples=samples, key=key, chunk=chunk)
@@ -125,9 +122,9 @@ def task2vec(
 def scores(outputs: Float[Array, " o"], key: Key, *, likelihood: str, samples: int) -> Float[Array, "q o"]:
     """Returns gradients s_q of log p(y_q) by one example's outputs, scaled so that sum_q s_q s_q^T is their covariance.
 
-    With J the Jacobian of the outputs, the Fisher information is then sum_q (J^T s_q)^2. Exact with ``samples=0``: q
-    runs over the classes (s = sqrt(p_q) (e_q - p)) or the outputs (s = e_q). Else over draws of y, each divided by
-    sqrt(samples).
+    With the Jacobian J of the outputs, the Fisher information is then sum_q (J^T s_q)^2. With ``samples=0`` it is
+    exact: q runs over the classes (s = sqrt(p_q) (e_q - p)) or the outputs (s = e_q). Otherwise, q runs over draws of
+    y, each divided by sqrt(samples).
     """
     values = outputs.astype(jnp.float32)
     if likelihood == "gaussian":
@@ -141,7 +138,7 @@ def scores(outputs: Float[Array, " o"], key: Key, *, likelihood: str, samples: i
 
 
 def _chunks(data: np.ndarray, chunk: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields ``chunk`` examples at a time with their numbers; the last ones are filled up, with the number -1."""
+    """Yields ``chunk`` examples at a time with their numbers. The last chunk is padded, with the number -1."""
     for start in range(0, len(data), chunk):
         numbers = np.arange(start, start + chunk, dtype=np.int32)
         yield data[np.minimum(numbers, len(data) - 1)], np.where(numbers < len(data), numbers, -1)

@@ -1,4 +1,4 @@
-"""Orders from weights between pairs: the linear ordering problem, solved on the host."""
+"""Orders elements by weights between pairs: solves the linear ordering problem, on the host."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    # The compiler of the solver takes a quarter of a second to import: whoever only builds relations does not wait.
+    # Names load when first used: Numba takes a quarter of a second to import, and relations do not need it.
     if name not in _WHERE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value = getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

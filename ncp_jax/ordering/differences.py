@@ -1,4 +1,4 @@
-"""Weights checked and reduced to what an order can change: the differences ``w - w.T``, as int32."""
+"""Checks weights and reduces them to the differences ``w - w.T`` as int32, the part that an order can change."""
 
 from __future__ import annotations
 
@@ -13,16 +13,19 @@ from numba.types import Tuple  # type: ignore[attr-defined]
 
 from ncp_jax import checks
 
-_LARGEST = 2**30
-_TILE = 64
-_SHARES = 16
+_LARGEST = 2**30  # largest scaled difference
+_TILE = 64  # rows and columns of a tile
+_SHARES = 16  # number of parts that the rows are divided into, for any number of threads
 
 
 @njit(Tuple((boolean, boolean, float64, float64, float64))(float64[:, ::1], int64, int64), nogil=True, cache=True)
 def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
-    """(all finite and >= 0, all integers, largest difference, sums of the larger and of all entries of the pairs).
+    """Surveys the pairs whose smaller index is in ``begin`` … ``end - 1``.
 
-    Of the pairs whose smaller index is in ``begin`` … ``end``; tiles, because half of the entries are read by columns.
+    It works in tiles, since half of the entries are read by columns.
+
+    Returns:
+      (all finite and >= 0, all integers, largest difference, sum of each pair's larger entry, sum of all entries).
     """
     n = weights.shape[0]
     valid, whole, largest, ceiling, total = True, True, 0.0, 0.0, 0.0
@@ -47,6 +50,7 @@ def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
 
 @njit(void(float64[:, ::1], float64, int32[:, ::1], int64, int64), nogil=True, cache=True)
 def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
+    """Writes the scaled, rounded differences of the pairs whose smaller index is in ``begin`` … ``end - 1``."""
     n = weights.shape[0]
     for row in range(begin, end, _TILE):
         for column in range(row, n, _TILE):
@@ -55,7 +59,7 @@ def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
                     d = weights[i, j] - weights[j, i]
                     scaled = np.int32(abs(d) * scale + 0.5)
                     if d != 0.0 and scaled == 0:
-                        scaled = np.int32(1)
+                        scaled = np.int32(1)  # a preference stays one, however weak it is
                     if d < 0.0:
                         scaled = -scaled
                     out[i, j] = scaled
@@ -77,7 +81,7 @@ def forward_weight(weights, order):  # type: ignore[no-untyped-def]
 
 @njit(Tuple((int64, int64, int64))(int32[:, ::1], int32[::1]), nogil=True, cache=True)
 def backward_sum(differences, order):  # type: ignore[no-untyped-def]
-    """(sum, number, number of pairs that differ) of the preferences that ``order`` goes against."""
+    """Returns (sum, number) of the preferences that ``order`` goes against, and the number of all preferences."""
     total, count, pairs = int64(0), int64(0), int64(0)
     for i in range(order.size):
         row = differences[order[i]]
@@ -93,15 +97,15 @@ def backward_sum(differences, order):  # type: ignore[no-untyped-def]
 
 @dataclasses.dataclass(frozen=True)
 class Differences:
-    """What an order can change of a weight matrix.
+    """The differences of a weight matrix.
 
     Attributes:
-      weights: ``[n, n]`` float64, the diagonal as given (it is never read).
-      matrix: ``[n, n]`` int32, ``(w - w.T) * scale`` rounded, antisymmetric; 0 only where the weights are equal.
-      scale: entries a unit of weight.
-      exact: whether nothing was rounded (integer weights).
-      ceiling: the sum over pairs of the larger weight, which no order exceeds.
-      total: the sum of all weights off the diagonal.
+      weights: ``[n, n]`` weights, float64. The diagonal is never read.
+      matrix: ``[n, n]`` rounded ``(w - w.T) * scale``, int32, antisymmetric; 0 only where the weights are equal.
+      scale: factor between weights and entries of ``matrix``.
+      exact: True if nothing was rounded (integer weights).
+      ceiling: sum of the larger weight of each pair, which no order exceeds.
+      total: sum of all weights off the diagonal.
     """
 
     weights: np.ndarray
@@ -113,21 +117,22 @@ class Differences:
 
 
 def differences(weights: np.ndarray, each: Callable[..., list[Any]]) -> Differences:
-    """Returns the differences of weights ``[n, n]`` float64 in rows.
+    """Returns the differences of weights.
 
-    Integer weights with differences up to 2**30 are kept exactly. Others are scaled so that the largest difference is
-    2**30 and rounded; one that is not zero stays so. Orders are compared by these integers, while weights and bounds
-    that a caller sees are sums of the weights themselves.
+    Integer weights with differences up to 2**30 are kept exactly. Others are scaled to a largest difference of 2**30
+    and rounded; a difference that is not zero stays so. Orders are compared by these integers. The weights and bounds
+    that a caller gets are sums of the weights themselves.
 
     Args:
-      weights: the weights.
-      each: ``map`` that returns a list; one that uses threads makes it faster.
+      weights: ``[n, n]`` weights, float64, contiguous by rows.
+      each: a ``map`` that returns a list; with threads, it is faster.
 
     Raises:
       UsageError: negative, infinite or NaN weights off the diagonal.
     """
     n = len(weights)
-    # Always the same shares, so that the sums do not depend on the threads; the first rows have the most pairs.
+    # Parts with about equal numbers of pairs (the first rows have the most). They do not depend on the number of
+    # threads, and so neither do the sums.
     cuts = [int(n * (1 - (1 - k / _SHARES) ** 0.5)) // _TILE * _TILE for k in range(_SHARES)] + [n]
     spans = [(begin, end) for begin, end in itertools.pairwise(cuts) if end > begin]
     parts = each(lambda span: _survey(weights, *span), spans)

@@ -1,4 +1,4 @@
-"""From an acyclic subgraph to one order: the topological order that keeps to a preferred sequence where it may."""
+"""Extends the forward edges of an order to a topological order with a defined place for every free element."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from ncp_jax.types import Float, Int
 
 
 def topological_order(weights: Float[np.ndarray, "n n"], order: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """Topological order of the edges that point forwards in ``order``, lowest index first among the free ones.
+    """Returns the topological order of the edges that point forwards in ``order``, lowest index first.
 
-    Elements that no kept edge orders stand anywhere in a solver's answer; here they stand as rows of ``weights`` do.
-    The kept edges, and with them the weight, stay.
+    A solver may put elements anywhere if no kept edge involves them. Here, the element of the lowest index comes first
+    among those that may come next. The kept edges stay the same, and so does the weight.
 
     Args:
-      weights: ``[n, n]``, an edge wherever > 0.
+      weights: ``[n, n]`` weights; an edge wherever > 0.
       order: a permutation, first element first.
 
     Returns:
-      int32 ``[n]``.
+      int32 ``[n]``, first element first.
     """
     n = len(order)
     place = np.empty(n, np.int64)

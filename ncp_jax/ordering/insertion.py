@@ -1,9 +1,9 @@
-"""Insertion local search on the differences of a weight matrix, in compiled code.
+"""Improves orders by insertion local search, in compiled code.
 
-A difference matrix ``D = w - w.T`` is int32 and antisymmetric: turning a pair round to ``x`` before ``y`` gains
-``D[x, y]`` of weight. Integers make every comparison exact and the sums fast; `ncp_jax.ordering.differences` scales
-real weights to them. The kernels release the interpreter's lock; all draws come from a generator of their own, so that
-a seed means the same orders under every version of the compiler. Work is counted in matrix entries read.
+The search works on a difference matrix ``D = w - w.T``, which is int32 and antisymmetric: moving ``x`` before ``y``
+gains the weight ``D[x, y]``. Integers make comparisons exact and sums fast; `ncp_jax.ordering.differences` scales real
+weights to integers. The compiled functions release the interpreter's lock. They have their own random generator, so
+that a seed gives the same order under every version of the compiler. Work is counted in matrix entries read.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ MATRIX, ORDER, FLAGS, STATE, SIGNAL = int32[:, ::1], int32[::1], boolean[::1], u
 
 @njit(uint64(STATE), inline="always")
 def _draw(state):  # type: ignore[no-untyped-def]
-    # xorshift64 (Marsaglia 2003): three shifts, no table.
+    """Returns 64 random bits by xorshift64 (Marsaglia 2003)."""
     x = state[0]
     x ^= x << uint64(13)
     x ^= x >> uint64(7)
@@ -28,18 +28,20 @@ def _draw(state):  # type: ignore[no-untyped-def]
 
 @njit(int64(STATE, int64), inline="always")
 def _below(state, n):  # type: ignore[no-untyped-def]
+    """Returns a random integer in 0..n-1."""
     return int64(((_draw(state) >> uint64(32)) * uint64(n)) >> uint64(32))
 
 
 @njit(Tuple((int64, int64))(MATRIX, ORDER, int64), nogil=True, cache=True)
 def best_insertion(differences, order, place):  # type: ignore[no-untyped-def]
-    """Returns (gain, new place) of the best insertion of the element at ``place``; gain 0 where it stays.
+    """Returns (gain, new place) of the best insertion of the element at ``place``; the gain is 0 if it stays.
 
-    Both directions are scanned in one loop: their running sums do not wait for each other.
+    One loop scans both directions, since their running sums do not depend on each other.
     """
     n = order.size
     row = differences[order[place]]
     best, where = int64(0), int64(place)
+    # Gains of moving the element to the left and to the right, past one more element in each step.
     left, right = int64(0), int64(0)
     both = min(place, n - 1 - place)
     for step in range(1, both + 1):
@@ -74,23 +76,24 @@ def insert(order, places, source, target):  # type: ignore[no-untyped-def]
 
 @njit(void(ORDER, FLAGS, int64, int64), nogil=True, cache=True)
 def _wake(order, awake, a, b):  # type: ignore[no-untyped-def]
+    """Marks the elements at places a..b, and one more on each side, to be tried again."""
     for k in range(max(0, min(a, b) - 1), min(order.size, max(a, b) + 2)):
         awake[order[k]] = True
 
 
 @njit(Tuple((int64, int64))(MATRIX, ORDER, ORDER, FLAGS, int64, SIGNAL), nogil=True, cache=True)
 def descend(differences, order, places, awake, limit, stop):  # type: ignore[no-untyped-def]
-    """Moves elements to their best places until none that is awake gains; changes ``order`` in place.
+    """Moves elements to their best places until no element that is awake gains. Changes ``order`` in place.
 
-    A move wakes what it passed and the two neighbours: for the others most sums stay what they were.
+    A move wakes the elements that it passes and their two neighbours. For all others, most sums are unchanged.
 
     Args:
       differences: ``[n, n]`` int32, antisymmetric.
       order: ``[n]`` int32, the elements, first to last.
       places: ``[n]`` int32, the inverse of ``order``.
-      awake: ``[n]`` whether an element is to be tried.
-      limit: matrix entries after which it ends.
-      stop: ``[1]``; non-zero ends it.
+      awake: ``[n]`` True for elements to try.
+      limit: maximum number of matrix entries to read.
+      stop: ``[1]`` flag; a non-zero value ends the search.
 
     Returns:
       (gain, entries read).
@@ -116,7 +119,7 @@ def descend(differences, order, places, awake, limit, stop):  # type: ignore[no-
 
 @njit(int64(MATRIX, ORDER), nogil=True, cache=True)
 def earned(differences, order):  # type: ignore[no-untyped-def]
-    """Returns the sum of ``differences`` over all pairs in their order; it changes by twice the weight gained."""
+    """Returns the sum of ``differences`` over all pairs in order. A gain in weight raises it by twice the gain."""
     total = int64(0)
     for i in range(order.size):
         row = differences[order[i]]
@@ -127,7 +130,7 @@ def earned(differences, order):  # type: ignore[no-untyped-def]
 
 @njit(int64(MATRIX, ORDER, ORDER, FLAGS, STATE, int64, int64), nogil=True, cache=True)
 def _kick(differences, order, places, awake, state, moves, reach):  # type: ignore[no-untyped-def]
-    """Inserts random elements at random places within ``reach``; returns the weight gained (mostly below 0)."""
+    """Moves random elements to random places within ``reach``. Returns the weight gained, which is mostly negative."""
     n = order.size
     gain = int64(0)
     for _ in range(moves):
@@ -146,26 +149,27 @@ def _kick(differences, order, places, awake, state, moves, reach):  # type: igno
 
 @njit(Tuple((int64, int64))(MATRIX, ORDER, uint64, int64, int64, int64, int64, SIGNAL), nogil=True, cache=True)
 def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # type: ignore[no-untyped-def]
-    """Iterated local search: a kick of random insertions, a descent, and on from there unless it lost too much.
+    """Iterated local search: repeats a kick of random insertions and a descent, and undoes them if they lose too much.
 
-    Schiavinotto & Stützle, "The linear ordering problem: instances, search space analysis and algorithms" (2004),
-    section 4.3. Deviations: the kick is of insertions rather than interchanges, only elements near it are tried again,
-    and a loss up to ``tolerance`` is accepted.
+    Source: Schiavinotto & Stützle, "The linear ordering problem: instances, search space analysis and algorithms"
+    (2004), section 4.3. Deviations: kicks are insertions instead of interchanges, only elements near a kick are tried
+    again, and a loss of up to ``tolerance`` is accepted.
 
     Args:
       differences: ``[n, n]`` int32, antisymmetric, n >= 1.
-      order: ``[n]`` int32; starts the search, and becomes the best order found.
-      seed: of the draws.
-      limit: matrix entries after which it ends.
-      moves: insertions of a kick.
-      reach: how far a kick moves an element.
-      tolerance: loss of a step that is still accepted.
-      stop: ``[1]``; non-zero ends it.
+      order: ``[n]`` int32, start of the search; receives the best order found.
+      seed: random seed.
+      limit: maximum number of matrix entries to read.
+      moves: number of insertions per kick.
+      reach: maximum distance by which a kick moves an element.
+      tolerance: maximum loss of an accepted step.
+      stop: ``[1]`` flag; a non-zero value ends the search.
 
     Returns:
       (weight gained from the first order to the best, entries read).
     """
     n = order.size
+    # Spread the seed over all bits; xorshift needs a state other than 0 and some steps to mix it.
     state = np.empty(1, np.uint64)
     state[0] = seed * uint64(0x9E3779B97F4A7C15) + uint64(0x2545F4914F6CDD1D)
     if state[0] == 0:
@@ -175,6 +179,7 @@ def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # 
     places, awake = np.empty(n, np.int32), np.ones(n, np.bool_)
     for k in range(n):
         places[order[k]] = k
+    # ``work_order`` is the order of the current step, ``current`` the last accepted one, ``order`` the best.
     work_order = order.copy()
     value, work = descend(differences, work_order, places, awake, limit, stop)
     best = value

@@ -1,7 +1,7 @@
-"""Exact orders: the linear program with 3-cycle inequalities added as they are violated, and branch and bound on it.
+"""Finds exact orders by branch and cut: a linear program with violated 3-cycle inequalities added, and branching.
 
-Grötschel, Jünger & Reinelt, "A cutting plane algorithm for the linear ordering problem" (1984), with 3-cycle
-inequalities alone. HiGHS keeps its model and its basis from one solve to the next.
+Source: Grötschel, Jünger & Reinelt, "A cutting plane algorithm for the linear ordering problem" (1984), here with
+3-cycle inequalities only. HiGHS keeps its model and its basis from one solve to the next.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from ncp_jax.ordering.insertion import descend
 from ncp_jax.ordering.triangles import violated_cycles
 
-_ROWS_A_ROUND = 1500
-_TOLERANCE = 1e-6
-_ITERATION = 15  # matrix entries that are read while a simplex iteration treats one row or column of the model
+_ROWS_PER_ROUND = 1500  # maximum number of inequalities added at once
+_TOLERANCE = 1e-6  # smallest violation or slack that counts
+_ITERATION = 15  # work of a simplex iteration on one row or column of the model, in matrix entries read
 
 
 def _silent_model() -> highspy.Highs:
-    """A model whose constructor does not write to standard output, where results go.
+    """Returns an empty model without HiGHS's banner on standard output, where results go.
 
-    HiGHS 1.16 prints its name there before any option can be set, through the C library.
+    HiGHS 1.16 prints the banner through the C library, before any option can be set.
     """
     sys.stdout.flush()
     library, kept, nowhere = ctypes.CDLL(None), os.dup(1), os.open(os.devnull, os.O_WRONLY)
@@ -44,17 +44,22 @@ def _silent_model() -> highspy.Highs:
 
 @dataclasses.dataclass
 class _Best:
-    """The best order so far, as places in the incumbent's numbering, and what it earns."""
+    """The best order so far.
+
+    Attributes:
+      order: ``[n]`` elements, numbered by their places in the start order.
+      value: sum of the differences over all pairs in order.
+    """
 
     order: np.ndarray
     value: float
 
 
 class _Program:
-    """The linear program in the numbering of a start order: variable (i, j), i < j, is 1 where i stays before j.
+    """The linear program, in the numbering of a start order. Variable (i, j) with i < j is 1 if i stays before j.
 
-    Costs are scaled to at most 1. A bound is computed from the row duals, whatever the solver's tolerances: any
-    multipliers >= 0 give one.
+    Costs are scaled to at most 1. The bound is computed from the row duals, as any multipliers >= 0 give a valid bound;
+    it does not depend on the solver's tolerances.
     """
 
     def __init__(self, differences: np.ndarray) -> None:
@@ -81,11 +86,11 @@ class _Program:
         self._every = every
 
     def solve(self, effort: float, deadline: float) -> tuple[np.ndarray, np.ndarray, float]:
-        """Solves it as it stands, as far as effort and time go.
+        """Solves the program with its present inequalities, within the limits on effort and time.
 
-        Returns (solution, reduced costs, upper bound on what an order earns).
-
-        The bound is -inf where the variables' bounds leave no order.
+        Returns:
+          (solution, reduced costs, upper bound on the value of an order). The bound is -inf if the variables' bounds
+          exclude every order.
         """
         left = max(0.0, deadline - time.monotonic())
         self._model.setOptionValue("time_limit", self._model.getRunTime() + left)
@@ -95,6 +100,7 @@ class _Program:
         self._model.run()
         info, solution = self._model.getInfo(), self._model.getSolution()
         self.effort += _ITERATION * max(1, info.simplex_iteration_count) * size
+        # Lagrangian bound: price the inequalities by their duals, and choose each variable by its reduced cost.
         prices = np.maximum(0.0, -np.array(solution.row_dual)) * self.unit
         reduced = self.costs.copy()
         np.subtract.at(reduced, self.columns, prices[:, None] * self.signs)
@@ -105,16 +111,17 @@ class _Program:
         return np.clip(solution.col_value, 0.0, 1.0), reduced, bound
 
     def relation(self, values: np.ndarray) -> np.ndarray:
-        """The matrix ``[n, n]`` of how far i is before j."""
+        """Returns the matrix ``[n, n]`` of the degrees to which i is before j."""
         self._relation[self.rows_at, self.columns_at] = values
         self._relation[self.columns_at, self.rows_at] = 1.0 - values
         return self._relation
 
     def cut(self, relation: np.ndarray) -> bool:
-        """Adds the most violated 3-cycle inequalities; whether there were any."""
+        """Adds the most violated 3-cycle inequalities. Returns whether there were any."""
         count = violated_cycles(relation, _TOLERANCE, self._cycles, self._amounts)
-        worst = np.argsort(-self._amounts[:count], kind="stable")[:_ROWS_A_ROUND]
+        worst = np.argsort(-self._amounts[:count], kind="stable")[:_ROWS_PER_ROUND]
         cycles = self._cycles[worst]
+        # x(i, j) + x(j, k) + x(k, i) <= 2, where x(b, a) with b > a is written as 1 - x(a, b).
         after = np.roll(cycles, -1, axis=1)
         columns, signs = self.index[cycles, after], np.where(cycles < after, 1.0, -1.0)
         limits = 2.0 - (signs < 0).sum(axis=1)
@@ -131,7 +138,7 @@ class _Program:
         self.limits = np.concatenate([self.limits, limits])
 
     def drop_slack(self) -> None:
-        """Removes the inequalities that the last solve left slack."""
+        """Removes the inequalities that were slack in the last solution."""
         slack = np.nonzero(self._slack)[0]
         if len(slack):
             self._model.deleteRows(len(slack), slack.astype(np.int32))
@@ -145,7 +152,7 @@ class _Program:
 
 
 class _Search:
-    """Branch and bound, depth first, on one program. Values are what an order earns above the diagonal."""
+    """Depth-first branch and bound on one program. An order's value is its sum of differences above the diagonal."""
 
     def __init__(self, differences: np.ndarray, matrix: np.ndarray, step: float, effort: float, deadline: float):
         n = len(differences)
@@ -157,15 +164,15 @@ class _Search:
         self.lower, self.upper = np.zeros(self.program.size), np.ones(self.program.size)
 
     def closed(self, bound: float) -> bool:
-        """Whether no order under ``bound`` is better than the best one."""
+        """Returns True if an upper bound excludes orders better than the best one."""
         return bound < self.best.value + max(self.step, 2 * self.tolerance) - self.tolerance
 
     def spent(self) -> bool:
-        """Whether the effort or the time is used up."""
+        """Returns True if the effort or the time is used up."""
         return self.program.effort >= self.effort or time.monotonic() >= self.deadline
 
     def _round(self, relation: np.ndarray) -> None:
-        """An order from a fractional relation: by how much each element precedes, then improved."""
+        """Rounds a fractional relation to an order by row sums, improves it, and keeps it if it is the best."""
         n = len(relation)
         score = relation.sum(axis=1)
         order = np.argsort(-score, kind="stable").astype(np.int32)
@@ -178,7 +185,11 @@ class _Search:
             self.best = _Best(order, value)
 
     def node(self, lower: np.ndarray, upper: np.ndarray, bound: float) -> tuple[float, np.ndarray | None]:
-        """Solves a node with cuts: (bound, values where it must branch), or None where it is closed or time is up."""
+        """Solves a node, adding cuts while they are violated.
+
+        Returns:
+          (upper bound, solution to branch on). The solution is None if the node is closed or a limit is reached.
+        """
         program, dropped = self.program, np.inf
         program.confine(lower, upper)
         while True:
@@ -189,13 +200,14 @@ class _Search:
             if self.closed(bound):
                 return bound, None
             if program.lower is self.lower:
-                # At the root: a variable whose change costs more than the gap is fixed for good.
+                # At the root, fix every variable whose change would cost more than the gap (reduced cost fixing).
                 margin = self.best.value + max(self.step, self.tolerance) - self.tolerance
                 self.lower[new - reduced < margin] = 1.0
                 self.upper[new + reduced < margin] = 0.0
                 program.confine(self.lower, self.upper)
             if self.spent():
                 return bound, None
+            # Slack inequalities may go only when the bound has fallen, or they could return for ever.
             if bound < dropped - self.tolerance:
                 program.drop_slack()
                 dropped = bound
@@ -203,7 +215,7 @@ class _Search:
                 return bound, values
 
     def run(self) -> float:
-        """Returns the upper bound; the best order is in ``best``."""
+        """Returns the upper bound on all orders; ``best`` has the best order."""
         open_nodes = [(np.inf, self.lower, self.upper)]
         while open_nodes:
             bound, lower, upper = open_nodes.pop()
@@ -215,10 +227,11 @@ class _Search:
             if values is None:
                 open_nodes.append((bound, lower, upper))
                 break
+            # Branch on the most fractional variable, preferring large costs; the likelier value is searched first.
             distance = np.abs(values - 0.5) - 1e-4 * np.abs(self.program.costs) / self.program.unit
             pair = int(np.argmin(distance))
             if min(values[pair], 1 - values[pair]) < _TOLERANCE:
-                break  # integral and without violated cycles: an order, which rounding has found
+                break  # an integral solution without violated cycles is an order, which rounding has found
             first = values[pair] >= 0.5
             for up in (not first, first):
                 low, high = lower.copy(), upper.copy()
@@ -230,18 +243,17 @@ class _Search:
 def branch_and_cut(
     differences: np.ndarray, matrix: np.ndarray, *, whole: bool, effort: float, deadline: float
 ) -> tuple[np.ndarray, float, bool]:
-    """Improves the identity order and bounds all orders, to optimality where the effort suffices.
+    """Improves the identity order and bounds all orders; proves optimality if the effort suffices.
 
     Args:
       differences: ``[n, n]`` float64, antisymmetric, in the numbering of a good order, not all zero.
-      matrix: ``[n, n]`` int32, the same scaled, for the local search.
-      whole: whether the differences are integers: a gap below 1 is then none.
-      effort: limit on the work of the simplex iterations, in matrix entries read (nominally, as everywhere in the
-        solver); counted, not measured.
-      deadline: of ``time.monotonic()``, at which everything ends.
+      matrix: ``[n, n]`` int32, the scaled differences, for the local search.
+      whole: whether the differences are integers; a gap below 1 then closes a node.
+      effort: limit on the work of the simplex iterations, in nominal matrix entries read. It is counted, not timed.
+      deadline: end, as a value of ``time.monotonic()``.
 
     Returns:
-      (best order found ``[n]``, lower bound on the sum of the preferences that any order goes against, proven).
+      (best order found ``[n]``, lower bound on the loss of every order, proven).
     """
     search = _Search(differences, matrix, 1.0 if whole else 0.0, effort, deadline)
     bound = search.run()

@@ -1,4 +1,4 @@
-"""Weight matrices from files: LOLIB text, ``.npy``, CSV."""
+"""Reads weight matrices from files: LOLIB text, ``.npy``, CSV."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ncp_jax import checks
 
 @dataclasses.dataclass(frozen=True)
 class WeightFile:
-    """A matrix read from a file.
+    """A weight matrix read from a file.
 
     Attributes:
-      weights: ``[n, n]``, as stored.
-      names: of the rows, where the file has them.
+      weights: ``[n, n]`` weights as stored.
+      names: names of the rows, or None if the file has none.
     """
 
     weights: np.ndarray
@@ -26,14 +26,15 @@ class WeightFile:
 
 
 def read_weights(path: str | Path) -> WeightFile:
-    """Reads a weight matrix; the ending says how: ``.npy``, ``.csv``, anything else is LOLIB text.
+    """Reads a weight matrix. The suffix gives the format: ``.npy``, ``.csv``, or else LOLIB text.
 
-    LOLIB text is n and then n² numbers, row by row, between any white space; lines of words before n (some collections
-    put a name there) are skipped. A CSV may have a header and a first column of names.
+    LOLIB text consists of n and n² numbers, row by row, separated by white space. Lines of other text before n are
+    skipped, since some collections have a name there. A CSV may have a header and a first column of names.
 
     Raises:
-      DataError: not such a file: truncated, words for numbers, a wrong count, pickled objects, not a square matrix.
-      OSError: it cannot be read.
+      DataError: the file is truncated, has text or pickled objects in place of numbers, a wrong number of entries, or a
+        matrix that is not square.
+      OSError: the file cannot be read.
     """
     path = Path(path)
     content = path.read_bytes()
@@ -74,9 +75,9 @@ def _text(path: Path, content: bytes) -> str:
     return text
 
 
-def _numeric(word: str) -> bool:
+def _numeric(token: str) -> bool:
     try:
-        float(word)
+        float(token)
     except ValueError:
         return False
     return True
@@ -86,30 +87,31 @@ def _lolib(path: Path, content: bytes) -> WeightFile:
     lines = _text(path, content).splitlines()
     while lines and not all(map(_numeric, lines[0].split())):
         lines.pop(0)
-    words = " ".join(lines).split()
-    if not words:
+    tokens = " ".join(lines).split()
+    if not tokens:
         raise _bad(path, "n and n² numbers (LOLIB text)", "no line of numbers", "other formats end in .csv or .npy")
-    for place, word in enumerate(words):
-        if not _numeric(word):
-            raise _bad(path, "numbers", f"{word[:40]!r} as number {place + 1}")
-    n = float(words[0])
+    for place, token in enumerate(tokens):
+        if not _numeric(token):
+            raise _bad(path, "numbers", f"{token[:40]!r} as number {place + 1}")
+    n = float(tokens[0])
     if n != int(n if np.isfinite(n) else -1) or n < 1:
-        raise _bad(path, "a size n >= 1 first (LOLIB text)", words[0], "other formats end in .csv or .npy")
-    if len(words) - 1 != int(n) ** 2:
-        raise _bad(path, f"{int(n)}² = {int(n) ** 2} numbers after the size {int(n)}", f"{len(words) - 1} numbers")
-    return WeightFile(np.array(words[1:], np.float64).reshape(int(n), int(n)))
+        raise _bad(path, "a size n >= 1 first (LOLIB text)", tokens[0], "other formats end in .csv or .npy")
+    if len(tokens) - 1 != int(n) ** 2:
+        raise _bad(path, f"{int(n)}² = {int(n) ** 2} numbers after the size {int(n)}", f"{len(tokens) - 1} numbers")
+    return WeightFile(np.array(tokens[1:], np.float64).reshape(int(n), int(n)))
 
 
 def _csv(path: Path, content: bytes) -> WeightFile:
     rows = [row for row in csv.reader(io.StringIO(_text(path, content))) if any(cell.strip() for cell in row)]
     if not rows:
         raise _bad(path, "rows of numbers", "none")
-    # A first row with words is a header, unless the only word may be its own name and the rows are as many as numbers.
+    # A first row with text is a header, except where its first cell alone is text, which may be the row's own name,
+    # and there are as many rows as numbers in a row.
     lone = all(_numeric(cell) for cell in rows[0][1:]) and len(rows) == len(rows[0]) - 1
     header = not lone and not all(_numeric(cell) for cell in rows[0])
     body = rows[1:] if header else rows
     named = bool(body) and not all(_numeric(row[0]) for row in body)
-    # Names that are numbers: one column more than rows says that the first one is of names.
+    # Names may be numbers: with a header and one column more than rows, the first column has names.
     named = named or (header and bool(body) and len(body[0]) == len(body) + 1)
     first = 1 if named else 0
     width = len(body[0]) if body else 0

@@ -1,4 +1,4 @@
-"""Predicted scores as relations between pairs: who is better with which probability, and how far to trust it."""
+"""Turns predicted utilities into relations between pairs, and measures how reliable their probabilities are."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from ncp_jax.types import Array, Float, Int
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """How often what was predicted came true, by the predicted probability.
+    """A reliability diagram: predicted probabilities against the frequencies of outcomes.
 
     Attributes:
-      confidence: mean predicted probability of each bin [bins], float64; NaN where the bin is empty.
-      frequency: mean outcome of each bin [bins], float64; NaN where the bin is empty.
-      counts: predictions in each bin [bins], int64.
+      confidence: ``[bins]`` mean predicted probability of each bin, float64; NaN for an empty bin.
+      frequency: ``[bins]`` mean outcome of each bin, float64; NaN for an empty bin.
+      counts: ``[bins]`` number of predictions in each bin, int64.
       error: expected calibration error, the mean of |confidence - frequency| over predictions; 0 is best.
-      brier: Brier score, the mean squared difference of probability and outcome; 0 is best, 0.25 what 0.5 always gets.
+      brier: Brier score, the mean squared difference of probability and outcome; 0 is best, a constant 0.5 gets 0.25.
     """
 
     confidence: Float[np.ndarray, " bins"]
@@ -33,7 +33,7 @@ class Reliability:
     brier: float
 
     def to_json(self) -> dict[str, Any]:
-        """The fields as a JSON-ready dictionary; None stands for NaN."""
+        """Returns the fields as a JSON-ready dictionary, with None for NaN."""
         means = {"confidence": self.confidence, "frequency": self.frequency}
         return {
             **{name: [None if np.isnan(x) else float(x) for x in values] for name, values in means.items()},
@@ -44,14 +44,17 @@ class Reliability:
 
     @classmethod
     def from_json(cls, content: dict[str, Any]) -> Reliability:
-        """The inverse of ``to_json``."""
+        """Reads the fields that ``to_json`` wrote."""
         means = {name: np.array(content[name], float) for name in ("confidence", "frequency")}
         return cls(**means, counts=np.array(content["counts"]), error=content["error"], brier=content["brier"])
 
 
 @jax.jit
 def _block(rows: Array, columns: Array) -> Array:
-    """Mean over members of sigmoid(rows[m, a] - columns[m, b]), [a, b]; one member at a time stays in the cache."""
+    """Returns the mean over members of sigmoid(rows[m, a] - columns[m, b]), [a, b].
+
+    It adds one member at a time, so that the block stays in the cache.
+    """
 
     def add(total: Array, pair: tuple[Array, Array]) -> tuple[Array, None]:
         return total + jax.nn.sigmoid(pair[0][:, None] - pair[1]), None
@@ -61,33 +64,33 @@ def _block(rows: Array, columns: Array) -> Array:
 
 
 def relation_matrix(utilities: Float[ArrayLike, "m n"], *, tile: int = 512) -> Float[np.ndarray, "n n"]:
-    """The probability that one is better than the other, for all pairs (Bradley-Terry model, mean of the members).
+    """Returns the probability that one is better than the other, for all pairs.
 
-    ``P[a, b] = mean over members of sigmoid(utilities[m, a] - utilities[m, b])``. In float32 ``P + P.T`` is exactly 1,
-    and the diagonal exactly 0.5.
+    By the Bradley-Terry model, ``P[a, b]`` is the mean over members of ``sigmoid(utilities[m, a] - utilities[m, b])``.
+    In float32, ``P + P.T`` is exactly 1 and the diagonal exactly 0.5.
 
     Args:
-      utilities: log odds, higher is better, one row for each member of an ensemble. Those further than 1e38 from the
-        middle of their member's range count as that far.
-      tile: rows and columns computed at a time; what is needed beside the result is a few ``tile * tile`` float32. The
-        result does not depend on it beyond rounding.
+      utilities: ``[m, n]`` log odds, higher is better, one row per member of an ensemble. They are clipped to 1e38 from
+        the middle of the member's range.
+      tile: number of rows and columns computed at a time. Besides the result, this needs memory for a few
+        ``tile * tile`` float32. The result depends on it by rounding only.
 
     Returns:
-      float32 [n, n] on the host; [[0.5]] for one architecture.
+      float32 ``[n, n]`` on the host; [[0.5]] for one architecture.
 
     Raises:
-      UsageError: not [m, n] real numbers with m, n >= 1; or ``tile`` is not a positive integer.
+      UsageError: utilities that are not real numbers [m, n] with m, n >= 1, or a tile that is not a positive integer.
       DataError: a utility is NaN or infinite.
     """
     centred = _centred(utilities)
-    if isinstance(tile, bool) or not isinstance(tile, int | np.integer) or tile < 1:
-        raise checks.UsageError(expected="tile to be an integer >= 1", got=repr(tile), remedy="512 suits most machines")
+    tile = checks.integer("tile", tile, least=1, remedy="512 suits most machines")
     n = centred.shape[1]
-    tile = min(int(tile), 1 << (n - 1).bit_length())  # few sizes, so few programs, and little padding for small n
+    tile = min(tile, 1 << (n - 1).bit_length())  # powers of two: few programs to compile, little padding for small n
     starts = range(0, n, tile)
     padded = np.pad(centred, ((0, 0), (0, -n % tile)))
     parts = [jnp.asarray(padded[:, start : start + tile]) for start in starts]
     result = np.empty((n, n), np.float32)
+    # Compute the tiles on and above the diagonal; the others follow from P + P.T = 1.
     for i, top in enumerate(starts):
         for j, left in enumerate(starts[i:], start=i):
             block = np.asarray(_block(parts[i], parts[j]))[: n - top, : n - left]
@@ -102,17 +105,17 @@ def relation_matrix(utilities: Float[ArrayLike, "m n"], *, tile: int = 512) -> F
 
 
 def trusted_weights(probability: Float[ArrayLike, "n n"], threshold: float = 0.6) -> Float[np.ndarray, "n n"]:
-    """Weights of the preferences to keep: ``2 P - 1`` where ``P >= threshold`` and ``P > 0.5``, else 0.
+    """Returns weights of the confident preferences: ``2 P - 1`` where ``P >= threshold`` and ``P > 0.5``, else 0.
 
     Args:
-      probability: P[a, b] that a is better than b. The diagonal does not count.
-      threshold: how sure a preference has to be, in [0.5, 1).
+      probability: ``[n, n]`` probability P[a, b] that a is better than b. The diagonal does not count.
+      threshold: smallest probability of a preference to keep, in [0.5, 1).
 
     Returns:
-      float32 [n, n] in [0, 1], 0 on the diagonal: what ``ncp_jax.ordering.order`` takes.
+      float32 ``[n, n]`` in [0, 1], 0 on the diagonal, for ``ncp_jax.ordering.order``.
 
     Raises:
-      UsageError: not a square matrix, n >= 1; or the threshold is outside [0.5, 1).
+      UsageError: a matrix that is not square or is empty, or a threshold outside [0.5, 1).
       DataError: an entry is NaN or outside [0, 1].
     """
     matrix = _square(probability)
@@ -126,16 +129,16 @@ def trusted_weights(probability: Float[ArrayLike, "n n"], threshold: float = 0.6
 
 
 def borda(probability: Float[ArrayLike, "n n"]) -> Float[np.ndarray, " n"]:
-    """The mean probability to be better than another one; a higher score is better.
+    """Returns each architecture's mean probability to be better than another one (Borda score); higher is better.
 
     Args:
-      probability: P[a, b] that a is better than b. The diagonal does not count.
+      probability: ``[n, n]`` probability P[a, b] that a is better than b. The diagonal does not count.
 
     Returns:
-      float32 [n] in [0, 1]: means of the rows without the diagonal; 0.5 where there is no other (n = 1).
+      float32 ``[n]`` in [0, 1], means of the rows without the diagonal; 0.5 for n = 1.
 
     Raises:
-      UsageError: not a square matrix, n >= 1.
+      UsageError: a matrix that is not square or is empty.
       DataError: an entry is NaN or outside [0, 1].
     """
     matrix = _square(probability)
@@ -148,17 +151,17 @@ def borda(probability: Float[ArrayLike, "n n"]) -> Float[np.ndarray, " n"]:
 def reliability(probability: Float[ArrayLike, " k"], outcome: Float[ArrayLike, " k"], *, bins: int = 10) -> Reliability:
     """Compares predicted probabilities with outcomes, in bins of equal width.
 
-    Bin i holds the probabilities in [i / bins, (i + 1) / bins), the last one also 1. Errors are as in Naeini, Cooper &
-    Hauskrecht (AAAI 2015), for the probability of "better" instead of the top class's.
+    Bin i holds the probabilities in [i / bins, (i + 1) / bins), and the last bin also 1. The calibration error is that
+    of Naeini, Cooper & Hauskrecht (AAAI 2015), for the probability of "better" instead of the top class's.
 
     Args:
-      probability: predicted, that the first of a pair is better; k >= 1 pairs.
-      outcome: 1 where it was, 0 where it was worse, 0.5 for a tie.
-      bins: how many bins.
+      probability: ``[k]`` predicted probability that the first of a pair is better, k >= 1.
+      outcome: ``[k]`` 1 if it was better, 0 if it was worse, 0.5 for a tie.
+      bins: number of bins.
 
     Raises:
-      UsageError: not two vectors of one length k >= 1; or ``bins`` is not a positive integer.
-      DataError: a probability is NaN or outside [0, 1], an outcome none of 0, 0.5 and 1.
+      UsageError: not two vectors of one length k >= 1, or ``bins`` is not a positive integer.
+      DataError: a probability is NaN or outside [0, 1], or an outcome is not 0, 0.5 or 1.
     """
     predicted, observed = _numbers("probability", probability), _numbers("outcome", outcome)
     if predicted.ndim != 1 or predicted.shape != observed.shape or not len(predicted):
@@ -167,8 +170,7 @@ def reliability(probability: Float[ArrayLike, " k"], outcome: Float[ArrayLike, "
             got=f"shapes {predicted.shape} and {observed.shape}",
             remedy="give both",
         )
-    if isinstance(bins, bool) or not isinstance(bins, int | np.integer) or bins < 1:
-        raise checks.UsageError(expected="bins to be an integer >= 1", got=repr(bins), remedy="10 is usual")
+    bins = checks.integer("bins", bins, least=1, remedy="10 is usual")
     _in_unit_interval(predicted)
     wrong = ~np.isin(observed, (0.0, 0.5, 1.0))
     if wrong.any():
@@ -199,7 +201,7 @@ def _numbers(name: str, values: Any) -> np.ndarray:
 
 
 def _centred(utilities: Any) -> np.ndarray:
-    """Utilities, float32 [m, n], moved so that each member's range is centred at 0: a large offset costs no digits."""
+    """Returns float32 utilities [m, n], each member's range centred at 0: a large offset must not cost digits."""
     found = _numbers("utilities", utilities)
     if found.ndim != 2 or not found.size:
         raise checks.UsageError(
@@ -216,7 +218,7 @@ def _centred(utilities: Any) -> np.ndarray:
             remedy="look at the predictor that made them",
         )
     middle = wide.min(axis=1, keepdims=True) / 2 + wide.max(axis=1, keepdims=True) / 2
-    # Beyond, a difference would overflow float32.
+    # Beyond these limits, a difference would overflow float32.
     return np.clip(wide - middle, -1e38, 1e38).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""What the solver returns: the order, how good it is for certain, and the cycles that stand in the way."""
+"""Holds the solver's results: the order, its certificate, and statistics of the cycles."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ class Cycles:
     """Statistics of the cycles among the preferences (i before j where ``w[i, j] > w[j, i]``).
 
     Attributes:
-      components: strongly connected components; n of them means that there is no cycle.
-      largest_component: elements in the largest of them.
-      triangles: directed cycles of three.
-      reversed_pairs: pairs whose preference the order goes against.
-      reversed_share: their number in all pairs that have a preference.
-      dropped_edges: edges with weight > 0 that point backwards, ties and the weaker sides of pairs included.
-      dropped_share: their weight in the weight of all edges.
+      components: number of strongly connected components; n if there is no cycle.
+      largest_component: number of elements in the largest component.
+      triangles: number of directed cycles of three.
+      reversed_pairs: number of pairs whose preference the order goes against.
+      reversed_share: share of these among all pairs with a preference.
+      dropped_edges: number of edges with weight > 0 that point backwards, including ties and the weaker sides of pairs.
+      dropped_share: share of their weight in the weight of all edges.
     """
 
     components: int
@@ -34,18 +34,18 @@ class Cycles:
 
 @dataclasses.dataclass(frozen=True)
 class Ordering:
-    """An order of n elements, its weight, and a bound that no order exceeds.
+    """An order of n elements, its weight, and an upper bound on the weight of every order.
 
     Attributes:
-      order: ``[n]`` int32; ``order[0]`` comes first.
+      order: ``[n]`` elements, int32; ``order[0]`` comes first.
       weight: sum of ``w[i, j]`` over all i before j, in the weights' units.
-      upper_bound: no order weighs more.
-      status: "optimal" (proven), "work limit" (the deterministic budget was used up) or "time limit" (the clock
-        ended it first: another run may differ).
-      method: what the bound rests on: "acyclic", "exact", "linear program", "dual ascent", "cycle packing" or "pairs"
-        (of components with several methods, the largest one's).
-      seconds: what it took.
-      component_sizes: sizes of the strongly connected components, in order.
+      upper_bound: upper bound on the weight of every order, same units.
+      status: "optimal" (proven), "work limit" (the deterministic budget was used up) or "time limit" (the clock ended
+        the search first, so another run may differ).
+      method: method of the bound: "acyclic", "exact", "linear program", "dual ascent", "cycle packing" or "pairs"; that
+        of the largest component if there are several.
+      seconds: time of the solution.
+      component_sizes: sizes of the strongly connected components, in the order of the components.
     """
 
     order: np.ndarray
@@ -61,12 +61,12 @@ class Ordering:
 
     @property
     def gap(self) -> float:
-        """``(upper_bound - weight) / upper_bound``; 0 where the bound is 0."""
+        """``(upper_bound - weight) / upper_bound``; 0 if the bound is 0."""
         return (self.upper_bound - self.weight) / self.upper_bound if self.upper_bound > 0 else 0.0
 
     @functools.cached_property
     def dropped(self) -> np.ndarray:
-        """``[k, 2]`` int32: the edges (i, j) with ``w[i, j] > 0`` although j comes before i. Without them: no cycle."""
+        """``[k, 2]`` edges (i, j) with ``w[i, j] > 0`` and j before i, int32. Without them there is no cycle."""
         n = len(self.order)
         places = np.empty(n, np.int32)
         places[self.order] = np.arange(n, dtype=np.int32)
@@ -76,12 +76,12 @@ class Ordering:
 
     @functools.cached_property
     def dropped_weights(self) -> np.ndarray:
-        """``[k]`` float64: their weights."""
+        """``[k]`` weights of the dropped edges, float64."""
         return self._weights[self.dropped[:, 0], self.dropped[:, 1]]
 
     @functools.cached_property
     def cycles(self) -> Cycles:
-        """Statistics of the cycles; counted when first asked for."""
+        """Statistics of the cycles, computed on first use."""
         from ncp_jax.ordering.differences import backward_sum
 
         _, count, pairs = backward_sum(self._matrix, self.order)
@@ -97,7 +97,7 @@ class Ordering:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """All but the edges, JSON-ready."""
+        """Returns everything but the edges as JSON-ready values."""
         return {
             "n": len(self.order),
             "weight": self.weight,
@@ -114,8 +114,8 @@ class Ordering:
 def count_triangles(matrix: np.ndarray) -> int:
     """Returns the number of directed cycles of three in the digraph of positive entries.
 
-    Where every pair has a preference, from the out-degrees alone (Kendall & Babington Smith 1940); otherwise a third
-    of the trace of the adjacency matrix's cube, whose entries float32 holds exactly below 2**24.
+    If every pair has a preference, the out-degrees determine it (Kendall & Babington Smith 1940). Otherwise it is a
+    third of the trace of the adjacency matrix's cube. float32 holds the products' entries exactly, below 2**24.
 
     Args:
       matrix: ``[n, n]``, antisymmetric.

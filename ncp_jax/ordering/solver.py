@@ -1,4 +1,4 @@
-"""The linear ordering problem (maximum weighted acyclic subgraph): an order, and a bound on all orders."""
+"""Solves the linear ordering problem (maximum weighted acyclic subgraph), with an upper bound on all orders."""
 
 from __future__ import annotations
 
@@ -18,19 +18,27 @@ from ncp_jax.ordering.search import Clock, Team, first_order, improve, settle, t
 from ncp_jax.ordering.subsets import LARGEST, best_order
 from ncp_jax.ordering.triangles import dual_ascent, pack_cycles
 
-RATE = 3.5e8  # matrix entries that a core is assumed to read in a second
-_CORES = 2  # cores that the budget assumes: more of them end sooner, with the same result
-_PREPARATION = 20  # entries read for each of the matrix before and after the search
-_ENTRIES_A_TRIPLE = 1.2  # an update of the dual ascent, in entries read
-_SWEEPS, _THETA = 1000, 0.03
-_BOUND_BUDGET = 5e8  # entries from which the bound gets its whole share
-DUAL = 400  # longest component whose triples are all visited
-EXACT = 100  # longest component that branch and cut tries
+RATE = 3.5e8  # nominal number of matrix entries that a core reads per second
+_CORES = 2  # number of cores that the budget assumes; with more cores, a search ends sooner with the same result
+_PREPARATION = 20  # work before and after the search, in reads of each matrix entry
+_ENTRIES_PER_TRIPLE = 1.2  # work of one update of the dual ascent, in entries read
+_SWEEPS = 1000  # maximum number of sweeps of the dual ascent
+_THETA = 0.03  # step of the dual ascent, see ``triangles.dual_ascent``
+_BOUND_BUDGET = 5e8  # budget, in entries, from which the bound gets its full share
+DUAL = 400  # largest component for the dual ascent, which visits all triples
+EXACT = 100  # largest component for branch and cut
 
 
 @dataclasses.dataclass(frozen=True)
 class _Solved:
-    """One component: its order, a lower bound on what any order of it loses, and how the bound was found."""
+    """The solution of one component.
+
+    Attributes:
+      order: elements of the component, first to last.
+      least_loss: lower bound on the loss of any order of the component.
+      proven: True if the order is optimal.
+      method: method that found the bound.
+    """
 
     order: np.ndarray
     least_loss: float
@@ -41,36 +49,36 @@ class _Solved:
 def order(
     weights: Any, *, mask: Any = None, time_limit: float = 10.0, seed: int = 0, workers: int | None = None
 ) -> Ordering:
-    """Orders n elements so that the weight of the edges that point forwards is as large as it can be made.
+    """Orders n elements so that the total weight of the forward edges is as large as possible.
 
-    The weight of an order is the sum of ``weights[i, j]`` over all i before j; the edges left out are the lightest
-    that were found whose removal breaks all cycles. The answer carries an upper bound on every order's weight.
+    The weight of an order is the sum of ``weights[i, j]`` over all i before j. Dropping the other edges breaks all
+    cycles at the smallest loss found. The result has an upper bound on the weight of every order.
 
-    Each strongly connected component of the preferences is solved alone: up to 12 elements by dynamic programming, up
-    to 100 by branch and cut, all above by iterated local search, with a bound from the 3-cycles. The budget of work
-    follows from ``time_limit`` at a nominal speed of two cores, so that the same seed gives the same order on any
-    machine that is fast enough; on a slower one the clock ends the search.
+    Each strongly connected component of the preferences is solved on its own: up to 12 elements by dynamic programming,
+    up to 100 by branch and cut, larger ones by iterated local search, with a bound from the 3-cycles. The budget
+    follows from ``time_limit`` at the nominal speed of two cores. The same seed therefore gives the same order on every
+    machine that is fast enough. On a slower machine, the clock ends the search.
 
     Args:
-      weights: ``[n, n]``, >= 0 and finite, n >= 1: an array, a JAX array, or a SciPy sparse matrix. The diagonal is
-        ignored. The solver works on dense copies, 12 bytes an entry.
-      mask: ``[n, n]`` booleans, dense or sparse: False drops an edge (its weight counts as 0).
-      time_limit: seconds. 0 gives a first descent and the bound that comes with it.
-      seed: of the search.
-      workers: threads; one a core without it. The result does not depend on them.
+      weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array or a SciPy sparse matrix. The
+        diagonal is ignored. The solver makes dense copies of 12 bytes per entry.
+      mask: ``[n, n]`` booleans, dense or sparse; False drops an edge (its weight counts as 0).
+      time_limit: seconds; 0 for a first descent and its bound.
+      seed: random seed of the search.
+      workers: number of threads; by default one per core. It does not change the result.
 
     Returns:
-      The order, its weight, the bound, and the edges dropped. Equals stand lowest index first.
+      The order, its weight, the bound, and the dropped edges. Equal elements are in the order of their indices.
 
     Raises:
-      UsageError: not square, empty, not numbers, negative or infinite or NaN weights, a negative time limit.
+      UsageError: weights that are not square, empty, not numbers, negative, infinite or NaN; a negative time limit or
+        seed; fewer than one worker.
     """
     began = time.monotonic()
     checks.positive("time_limit", time_limit, zero=True)
-    if seed < 0:
-        raise checks.UsageError(expected="seed >= 0", got=str(seed), remedy="give another seed")
-    if workers is not None and workers < 1:
-        raise checks.UsageError(expected="workers >= 1", got=str(workers), remedy="leave it out to use every core")
+    seed = checks.integer("seed", seed, least=0)
+    if workers is not None:
+        workers = checks.integer("workers", workers, least=1, remedy="leave it out to use every core")
     dense = dense_weights(weights, mask)
     n = len(dense)
     with ThreadPoolExecutor(workers or threads()) as pool:
@@ -87,10 +95,10 @@ def order(
 
 
 def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
-    """Returns the weights as float64 ``[n, n]`` in rows, the masked ones 0.
+    """Returns the weights as a float64 array ``[n, n]``, contiguous by rows, with masked weights 0.
 
     Raises:
-      UsageError: not square, empty, not numbers, or a mask of another shape.
+      UsageError: weights that are not square, empty or not numbers, or a mask of another shape.
     """
     import scipy.sparse
 
@@ -116,7 +124,7 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
             raise checks.UsageError(
                 expected=f"a mask of the weights' shape {result.shape}",
                 got=str(kept.shape),
-                remedy="give one flag a weight",
+                remedy="give one flag per weight",
             )
         result = np.where(kept.astype(bool), result, 0.0)
     return result
@@ -125,7 +133,7 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
 def _solve_parts(
     problem: Differences, parts: Sequence[np.ndarray], budget: float, seed: int, team: Team, deadline: float
 ) -> list[_Solved]:
-    """Solves the components one after the other, the budget shared by their numbers of pairs."""
+    """Solves the components one after the other. Each large one gets a share of the budget by its number of pairs."""
     large = sum(len(part) ** 2 for part in parts if len(part) > LARGEST)
     solved = []
     for part in parts:
@@ -133,6 +141,7 @@ def _solve_parts(
             solved.append(_Solved(part, 0.0, True, "acyclic"))
             continue
         if len(part) <= LARGEST:
+            # Dynamic programming; the loss is the sum of the preferences against the optimal order.
             block = _real_differences(problem, part)
             local = best_order(block)
             loss = float(np.maximum(-np.triu(block[np.ix_(local, local)], 1), 0.0).sum())
@@ -159,15 +168,18 @@ def _solve_part(
     # One core works here, while the budget is of all.
     budget = max(0.0, budget - _CORES * settle(matrix, local, 20 * n * n))
     if n <= EXACT:
+        # Branch and cut from a good order. Without a proof, the rest of the budget goes into another local search.
         local = improve(matrix, local, work=int(min(0.2 * budget, 500 * n * n)), seed=seed, team=team)
         solved = _cut(problem, part, matrix, local, 0.25 * budget, deadline)
         if solved.proven:
             return solved
+        # The order found, as positions in ``part``.
         inverse = np.argsort(part)
         local = inverse[np.searchsorted(part[inverse], solved.order)].astype(np.int32)
         better = improve(matrix, local, work=int(0.5 * budget), seed=seed + 1, team=team)
         return dataclasses.replace(solved, order=part[better])
-    # A short search needs its cores for the order: the bound comes into its share as the budget grows.
+    # The bound is computed beside the search. In a short search, the order needs the cores more than the bound does, so
+    # the bound's share grows with the budget.
     bounding = _start_bound(problem, part, matrix, local, 0.2 * budget * min(1.0, budget / _BOUND_BUDGET), team)
     local = improve(matrix, local, work=int(0.8 * budget), seed=seed, team=team)
     least, method = bounding.result()
@@ -191,7 +203,7 @@ def _start_bound(
     """Starts the computation of (lower bound on the loss, method)."""
     n = len(local)
     triples = n * (n - 1) * (n - 2) / 6
-    sweeps = int(min(_SWEEPS, budget / (_ENTRIES_A_TRIPLE * triples)))
+    sweeps = int(min(_SWEEPS, budget / (_ENTRIES_PER_TRIPLE * triples)))
 
     def bound() -> tuple[float, str]:
         if n <= DUAL and sweeps:
@@ -207,11 +219,12 @@ def _start_bound(
 def _join(
     problem: Differences, parts: Sequence[np.ndarray], solved: Sequence[_Solved], cut: bool, seconds: float
 ) -> Ordering:
+    """Joins the orders of the components into one, and their bounds into a bound on the weight."""
     joined = np.concatenate([one.order for one in solved]).astype(np.int32)
     weight = float(forward_weight(problem.weights, joined))
     bound = problem.ceiling - sum(one.least_loss for one in solved)
     if problem.exact:
-        bound = float(np.floor(bound + 1e-6))
+        bound = float(np.floor(bound + 1e-6))  # integer weights have an integer sum
     proven = all(one.proven for one in solved) or bound - weight <= 1e-12 * problem.ceiling
     method = max(zip(map(len, parts), (one.method for one in solved), strict=True), key=lambda pair: pair[0])[1]
     return Ordering(

@@ -1,8 +1,9 @@
-"""Lower bounds on what every order must lose, from cycles of three: compiled code.
+"""Bounds the loss of every order from below by cycles of three, in compiled code.
 
-An order goes against at least one preference of every cycle. So cycles that share no more of a preference than its
-size, each counted with the smallest share, bound the loss from below; the best such packing is the dual of the linear
-program with 3-cycle inequalities (Grötschel, Jünger & Reinelt, Operations Research 32, 1984).
+The loss of an order is the sum of the preferences that it goes against: at least one of every cycle. Pack cycles so
+that they use no more of any preference than its size. The sum of their amounts is then a lower bound on the loss. The
+best packing is the dual of the linear program with 3-cycle inequalities (Grötschel, Jünger & Reinelt, Operations
+Research 32, 1984).
 """
 
 from __future__ import annotations
@@ -12,25 +13,29 @@ from numba import float64, int32, int64, njit, uint8, void
 from numba.types import Tuple  # type: ignore[attr-defined]
 
 SIGNAL = uint8[::1]
-_BAND = 32
+_BAND = 32  # lengths of preferences packed together, so that a row read from memory serves several of them
 
 
 @njit(void(float64[::1], float64[::1], float64[::1], float64[::1], float64), nogil=True, cache=True)
 def _strip(first, between, last, multipliers, theta):  # type: ignore[no-untyped-def]
-    """Improves the multipliers of triples that share no cost, all at once.
+    """Sets the multipliers of several triples to an optimum of each. The triples share no cost.
 
-    A triple's optimum is an interval from the middle one of its three costs to 0, or to the nearest of the other two
-    where 0 is not between them. ``theta`` says where in it: 0 takes no more than it must. A positive multiplier is of
-    the cycle i, j, k, a negative one of k, j, i. Comparisons instead of ``min``: those become vector instructions.
+    The optima of a triple are an interval, from the middle one of its three costs to 0, or to the closest of the other
+    two costs if 0 is not between these. ``theta`` chooses a value in it: 0 takes the end of the smallest multiplier. A
+    positive multiplier belongs to the cycle i, j, k, a negative one to k, j, i. Comparisons are used instead of ``min``
+    because they compile to vector instructions.
     """
     for q in range(multipliers.size):
+        # The three costs without this triple's multiplier.
         old = multipliers[q]
         a, b, c = first[q] + old, between[q] + old, old - last[q]
+        # Sort them: low <= middle <= high.
         less, more = (a, b) if a < b else (b, a)
         low = less if less < c else c
         high = more if more > c else c
         under = more if more < c else c
         middle = less if less > under else under
+        # The end of the interval next to 0, and the new multiplier between it and the middle cost.
         end = high if high < 0.0 else 0.0
         end = low if low > end else end
         new = end + theta * (middle - end)
@@ -42,9 +47,9 @@ def _strip(first, between, last, multipliers, theta):  # type: ignore[no-untyped
 
 @njit(void(float64[:, ::1], float64[::1], float64), nogil=True, cache=True)
 def _sweep(diagonals, multipliers, theta):  # type: ignore[no-untyped-def]
-    """Improves the multiplier of each triple i, j, j + d; ``diagonals[d, j]`` is the cost of (j, j + d).
+    """Improves the multiplier of each triple i, j, j + d once. ``diagonals[d, j]`` is the cost of (j, j + d).
 
-    Strips of at most d triples share no cost.
+    The triples of a strip of at most d consecutive j share no cost, so they can be improved together.
     """
     n = diagonals.shape[0]
     row = np.empty(n)
@@ -64,17 +69,17 @@ def _sweep(diagonals, multipliers, theta):  # type: ignore[no-untyped-def]
 
 @njit(Tuple((float64, int64))(float64[:, ::1], int64, float64, SIGNAL), nogil=True, cache=True)
 def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-def]
-    """Coordinate ascent on the dual of the 3-cycle linear program.
+    """Returns a lower bound on the loss by coordinate ascent on the dual of the 3-cycle linear program.
 
     Args:
       differences: ``[n, n]`` float64, antisymmetric; only the entries above the diagonal are read.
-      sweeps: how often each triple is visited; n³/6 steps each. The last two take no more than they must.
-      theta: in [0, 1), how much more than it must the multiplier of a triple takes in the other sweeps. Greedy ones
-        (0) are good at once and then stand still; the smaller it is otherwise, the sooner it nears the linear program.
-      stop: ``[1]``; non-zero ends it.
+      sweeps: number of visits of each triple; a sweep takes n³/6 steps. The last two sweeps use a theta of 0.
+      theta: choice among the optima of a triple, in [0, 1), see ``_strip``. 0 is good at once and then makes no
+        progress; a value above 0 approaches the optimum of the linear program, the faster the smaller it is.
+      stop: ``[1]`` flag; a non-zero value ends the ascent.
 
     Returns:
-      (lower bound on the sum of the preferences that an order goes against, sweeps made).
+      (lower bound on the loss of every order, sweeps made).
     """
     n = differences.shape[0]
     multipliers = np.zeros(n * (n - 1) * (n - 2) // 6)
@@ -88,7 +93,7 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
     while made < sweeps and stop[0] == 0:
         _sweep(costs, multipliers, 0.0 if made >= sweeps - 2 else theta)
         made += 1
-    # The costs anew from the multipliers: the sweeps' rounding errors must not loosen the bound.
+    # Compute the costs anew from the multipliers, so that rounding errors of the sweeps do not affect the bound.
     costs[:] = differences
     z, used = 0, 0.0
     for i in range(n - 2):
@@ -109,20 +114,20 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
 
 @njit(Tuple((int64, int64))(int32[:, ::1], int32[::1], int32, int64, SIGNAL), nogil=True, cache=True)
 def pack_cycles(differences, order, slack, limit, stop):  # type: ignore[no-untyped-def]
-    """Packs cycles of three greedily: a preference against ``order`` and two with it between its ends.
+    """Returns a lower bound on the loss by packing cycles of three greedily.
 
-    The shortest of the former first (in bands, so that a row is read for several of them), for they have the fewest
-    partners.
+    Each cycle has one preference against ``order`` and two along it, between the ends of the first. The shortest
+    preferences against the order come first (in bands), since they have the fewest partners.
 
     Args:
       differences: ``[n, n]`` int32, antisymmetric.
       order: ``[n]`` int32; the better it is, the better the bound.
-      slack: taken off every preference: 1 where the entries were rounded, else 0.
-      limit: entries read after which it ends; the bound holds whenever it ends.
-      stop: ``[1]``; non-zero ends it after n² entries.
+      slack: amount subtracted from every preference: 1 if the entries were rounded, else 0.
+      limit: maximum number of entries to read. The bound is valid wherever the packing ends.
+      stop: ``[1]`` flag; a non-zero value ends the packing after n² entries.
 
     Returns:
-      (lower bound on the sum of the preferences that any order goes against, entries read).
+      (lower bound on the loss of every order, entries read).
     """
     n = order.size
     rest = np.empty((n, n), np.int32)
@@ -164,13 +169,13 @@ def violated_cycles(relation, tolerance, cycles, amounts):  # type: ignore[no-un
     """Finds cycles i, j, k with ``relation[i, j] + relation[j, k] + relation[k, i] > 2 + tolerance``.
 
     Args:
-      relation: ``[n, n]``, how far i is before j, in [0, 1]; ``relation + relation.T`` is 1 off the diagonal.
-      tolerance: what counts as violated.
+      relation: ``[n, n]`` degree in [0, 1] to which i is before j; ``relation + relation.T`` is 1 off the diagonal.
+      tolerance: smallest violation that counts.
       cycles: ``[m, 3]`` int32; receives the cycles found, at most m.
       amounts: ``[m]``; receives their violations.
 
     Returns:
-      How many were found.
+      Number of cycles found.
     """
     n = relation.shape[0]
     count = 0

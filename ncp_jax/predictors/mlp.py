@@ -1,4 +1,4 @@
-"""A plain joint predictor as a Flax module: features → (Linear → swish → dropout)* → Linear, all metrics at once."""
+"""Defines the MLP predictor as a Flax module: features → (Linear → swish → dropout)* → Linear, for all metrics."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ import itertools
 
 from flax import nnx
 
-from ncp_jax.predictors.dropout import dropout, share_words, words_needed
+from ncp_jax.predictors.dropout import draws_needed, dropout, split_draws
 from ncp_jax.predictors.ncp import dot_general, weights
 from ncp_jax.types import Array, Float, Params, UInt
 
 
 class MLPPredictor(nnx.Module):
-    """Multi-layer perceptron without BatchNorm; meant for strong decoupled weight decay.
+    """Multi-layer perceptron without BatchNorm, to be trained with strong decoupled weight decay.
 
     Args:
-      features: length of the standard input (the relaxed code, perhaps with its logarithms behind it).
+      features: length of the input: the relaxed code in standard units, with or without its logarithms appended.
       outputs: m, number of metrics.
       widths: units of the hidden layers.
-      rate: dropout rate behind each hidden layer.
-      precision: of the matrix products, see ``products.matmul``.
-      rngs: for the initial weights.
+      rate: dropout rate after each hidden layer.
+      precision: precision of the matrix products, see ``products.matmul``.
+      rngs: random streams of the initial weights.
     """
 
     def __init__(
@@ -41,29 +41,29 @@ class MLPPredictor(nnx.Module):
         self.out = linear(sizes[-1], outputs)
 
     @property
-    def words(self) -> tuple[int, ...]:
-        """Random words a row that each layer needs for dropout."""
-        return tuple(words_needed(layer.out_features, self.rate) for layer in self.layers)
+    def draws_needed(self) -> tuple[int, ...]:
+        """Random integers per row that each layer needs for dropout."""
+        return tuple(draws_needed(layer.out_features, self.rate) for layer in self.layers)
 
     def __call__(
-        self, x: Float[Array, "n f"], *, train: bool = False, words: UInt[Array, "n w"] | None = None
+        self, x: Float[Array, "n f"], *, train: bool = False, draws: UInt[Array, "n w"] | None = None
     ) -> Float[Array, "n m"]:
-        """Predicts the standard metrics of n codes.
+        """Predicts the metrics of n codes, in standard units.
 
         Args:
-          x: standard inputs.
-          train: whether this is a training step; without BatchNorm it changes nothing.
-          words: ``sum(self.words)`` random words a row, for dropout; none is applied without them.
+          x: inputs in standard units.
+          train: whether this is a training step; has no effect without BatchNorm.
+          draws: ``sum(self.draws_needed)`` random 32-bit integers per row for dropout, or None for no dropout.
         """
         del train
         hidden = x
-        for layer, part in zip(self.layers, share_words(words, self.words), strict=True):
+        for layer, part in zip(self.layers, split_draws(draws, self.draws_needed), strict=True):
             hidden = dropout(nnx.swish(layer(hidden)), self.rate, part)
         return self.out(hidden)
 
 
 def fold(model: MLPPredictor) -> Params:
-    """Returns the parameters of the FoldedMLP that equals ``model`` at inference."""
+    """Returns the parameters of the FoldedMLP that is equal to ``model`` at inference."""
     layers = [*model.layers, model.out]
     pairs = [weights(layer) for layer in layers]
     return {"w": tuple(w for w, _ in pairs), "b": tuple(b for _, b in pairs)}

@@ -1,18 +1,21 @@
-"""The predictor: a pure function from a relaxed code to metrics, with an ensemble axis on its parameters."""
+"""Defines the predictor: a pure function from a relaxed code to metrics, and the parameters of an ensemble of it."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric
+from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.types import Array, Float, Params
 
-# Codes that all members see at once on CPU, where the activations of more leave the caches: half the rate.
+# Codes that all members process at once on CPU. The activations of more codes do not fit the caches, which halves the
+# rate.
 BLOCK = 512
 
 Apply = Callable[[Params, Float[Array, " f"]], Float[Array, " m"]]
@@ -21,13 +24,13 @@ Apply = Callable[[Params, Float[Array, " f"]], Float[Array, " m"]]
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Standardisation:
-    """Affine maps between the units of the user and the unit variance that the networks see.
+    """Affine maps between raw units and the standard units (mean 0, variance 1) that the networks use.
 
     Attributes:
       x_mean: ``[f]`` mean of each feature of the relaxed code.
-      x_std: ``[f]`` its standard deviation, > 0.
+      x_std: ``[f]`` standard deviation of each feature, > 0.
       y_mean: ``[m]`` mean of each metric, in its own unit.
-      y_std: ``[m]`` its standard deviation, > 0.
+      y_std: ``[m]`` standard deviation of each metric, > 0.
     """
 
     x_mean: Float[Array, " f"]
@@ -36,19 +39,19 @@ class Standardisation:
     y_std: Float[Array, " m"]
 
     def standard_x(self, relaxed: Float[Array, "*n f"]) -> Float[Array, "*n f"]:
-        """Relaxed codes in raw units → standard units."""
+        """Converts relaxed codes from raw to standard units."""
         return (relaxed - self.x_mean) / self.x_std
 
     def raw_x(self, standard: Float[Array, "*n f"]) -> Float[Array, "*n f"]:
-        """Relaxed codes in standard units → raw units."""
+        """Converts relaxed codes from standard to raw units."""
         return standard * self.x_std + self.x_mean
 
     def standard_y(self, values: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
-        """Metrics in their own units → standard units."""
+        """Converts metrics from their own to standard units."""
         return (values - self.y_mean) / self.y_std
 
     def raw_y(self, standard: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
-        """Metrics in standard units → their own units."""
+        """Converts metrics from standard to their own units."""
         return standard * self.y_std + self.y_mean
 
 
@@ -58,11 +61,11 @@ class Predictor:
     """An ensemble of networks that predict metrics from a relaxed code.
 
     Attributes:
-      params: pytree whose leaves have the leading axis ``[members]``.
-      scale: the standardisation shared by all members.
-      apply: pure ``(params of one member, standard code [f]) -> standard metrics [m]``.
-      metrics: what each of the m outputs means.
-      space: name of the space that the codes come from.
+      params: parameters, a pytree whose leaves have the leading axis ``[members]``.
+      scale: standardisation, shared by all members.
+      apply: pure function ``(params of one member, standard code [f]) -> standard metrics [m]``.
+      metrics: specifications of the m outputs.
+      space: name of the space of the codes.
     """
 
     params: Params
@@ -81,16 +84,26 @@ class Predictor:
         """The first quality metric."""
         return main_metric(self.metrics)
 
+    def to_json(self) -> dict[str, Any]:
+        """Returns a JSON-ready description: space, members, network and metrics, without the parameters."""
+        settings = dataclasses.asdict(self.apply) if isinstance(self.apply, FoldedMLP) else {}
+        return {
+            "space": self.space,
+            "members": self.members,
+            "apply": {"kind": type(self.apply).__name__, **settings},
+            "metrics": [m.to_json() for m in self.metrics],
+        }
+
     def metric(self, name: str) -> MetricSpec:
-        """The metric called ``name``; UsageError with the nearest names otherwise."""
+        """Returns the metric called ``name``; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]
 
     def member_values(self, relaxed: Float[Array, "n f"]) -> Float[Array, "k n m"]:
-        """Returns what each of the k members predicts for each relaxed code, in the metrics' own units."""
+        """Returns each member's predictions for each relaxed code, in the metrics' own units."""
         return _member_values(self, relaxed)
 
     def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-        """Returns mean and spread (standard deviation over members) of the predictions, in the metrics' own units.
+        """Predicts metrics: mean and spread (standard deviation) over the members, in the metrics' own units.
 
         Args:
           relaxed: relaxed codes in raw units, ``[n, f]``.
@@ -99,16 +112,16 @@ class Predictor:
         return values.mean(axis=0), values.std(axis=0)
 
     def select(self, names: tuple[str, ...]) -> Predictor:
-        """Returns the predictor restricted to some of its metrics, in the order given.
+        """Returns the predictor restricted to some of its metrics, in the given order.
 
-        An ``apply`` with a method ``select(params, columns)`` drops what the others alone needed from the
-        parameters (see FoldedMLP); any other computes all outputs and keeps these.
+        An ``apply`` with a method ``select(params, columns)`` drops the parameters that only the other metrics need
+        (see FoldedMLP). Any other ``apply`` computes all outputs and drops the others.
 
         Raises:
           UsageError: a name is not among the metrics.
         """
         columns = tuple(find_metric(self.metrics, n) for n in names)
-        # NumPy, not device arrays: every new shape indexed on the device is a small program to compile.
+        # In NumPy: on the device, JAX would compile a small program for every new shape.
         y_mean, y_std = (np.asarray(a)[list(columns)] for a in (self.scale.y_mean, self.scale.y_std))
         scale = dataclasses.replace(self.scale, y_mean=jax.device_put(y_mean), y_std=jax.device_put(y_std))
         metrics = tuple(self.metrics[c] for c in columns)
@@ -121,7 +134,7 @@ class Predictor:
 
 @dataclasses.dataclass(frozen=True)
 class _Restricted:
-    """``apply`` of which only some outputs are wanted; equal restrictions are equal, so jit caches them."""
+    """An ``apply`` restricted to some outputs. As a dataclass, equal restrictions compare equal, so jit caches them."""
 
     apply: Apply
     columns: tuple[int, ...]
@@ -142,13 +155,15 @@ def _member_values(predictor: Predictor, relaxed: Float[Array, "n f"]) -> Float[
 
 
 def for_task(predictor: Predictor, task: str) -> Predictor:
-    """Returns a joint predictor restricted to one task's metrics and the costs; "seg/mIoU" becomes "mIoU".
+    """Restricts a joint predictor to one task's metrics and the costs, and shortens "seg/mIoU" to "mIoU".
 
-    A predictor of one task alone, or no task named (""), stays as it is.
+    Args:
+      predictor: a predictor of one or several tasks. One of a single task is returned unchanged.
+      task: the task, or "" for all, which returns the predictor unchanged.
     """
     if not task or len({m.task for m in predictor.metrics if m.kind == "quality"}) == 1:
         return predictor
-    wanted = tuple(m.name for m in predictor.metrics if m.task == task or m.kind == "cost")
-    chosen = predictor.select(wanted)
-    metrics = tuple(dataclasses.replace(m, name=m.name.removeprefix(f"{task}/")) for m in chosen.metrics)
-    return dataclasses.replace(chosen, metrics=metrics)
+    names = tuple(m.name for m in predictor.metrics if m.task == task or m.kind == "cost")
+    restricted = predictor.select(names)
+    metrics = tuple(dataclasses.replace(m, name=m.name.removeprefix(f"{task}/")) for m in restricted.metrics)
+    return dataclasses.replace(restricted, metrics=metrics)

@@ -1,4 +1,4 @@
-"""Matrix products whose operands may be rounded to fewer bits while sums stay in float32."""
+"""Multiplies matrices at a chosen precision of the operands, with sums in float32."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 def check_precision(precision: str) -> str:
-    """Returns the canonical name of a precision; UsageError for an unknown one."""
+    """Returns the canonical name of a precision; UsageError if it is unknown."""
     return checks.choose("precision", precision, PRECISIONS)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def matmul(x: Float[Array, "*n k"], w: Float[Array, "k m"], precision: str = "float32") -> Float[Array, "*n m"]:
-    """Returns ``x @ w`` in float32, differentiable; see ``product`` for what the precisions mean.
+    """Returns ``x @ w`` in float32, with a derivative; see ``product`` for the precisions.
 
-    The forward and both backward products run at the given precision. JAX's own transpose would multiply a float32
-    cotangent with a bfloat16 operand, which has no fast path.
+    The forward product and both backward products run at the given precision. JAX's own transpose rule would multiply a
+    float32 cotangent with a bfloat16 operand, which has no fast path.
     """
     return product(x, w, precision)
 
@@ -34,9 +34,9 @@ def product(x: Float[Array, "*n k"], w: Float[Array, "*n k m"], precision: str =
     Args:
       x: left operand.
       w: right operand; leading dimensions broadcast as in ``jnp.matmul``.
-      precision: "float32"; "tf32", operands of 10 mantissa bits where the device has such units (three bfloat16
-        passes on TPU, float32 on CPU); or "bfloat16", both operands rounded to bfloat16 and their products summed in
-        float32, which processors with matrix units run several times faster.
+      precision: precision of the operands: "float32"; "tf32", 10 mantissa bits on devices with such units (three
+        bfloat16 passes on TPU, float32 on CPU); or "bfloat16", which processors with matrix units run several times
+        faster. Products are summed in float32.
     """
     if precision == "bfloat16":
         return jnp.matmul(x.astype(jnp.bfloat16), w.astype(jnp.bfloat16), preferred_element_type=jnp.float32)

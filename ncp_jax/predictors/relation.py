@@ -1,4 +1,4 @@
-"""Which of two architectures is better on a task: a relation predictor, antisymmetric by construction."""
+"""Defines the relation predictor: which of two architectures is better on a task, antisymmetric by construction."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from ncp_jax import checks
 from ncp_jax.types import Array, Float
 
 ENCODERS = ("graph", "code")
-EVIDENCE_SCALE = 2.0  # of the sources' utilities against the architecture's own features
+EVIDENCE_SCALE = 2.0  # scale of the evidence from source tasks against the architecture's own features
 
 
 class GraphEncoder(nnx.Module):
-    """Message passing along the edges of an architecture, both ways, then the sum over its live operations.
+    """Encodes an architecture by message passing along its edges, both ways, and a sum over its live operations.
 
     Args:
-      features: f, of each operation.
-      attributes: g, of the whole graph, in standard units.
-      operations: v, of a graph; it does not matter here.
+      features: f, number of features of an operation.
+      attributes: g, number of attributes of the graph.
+      operations: v, number of operations of a graph; unused here.
       width: units of every layer.
-      rounds: of message passing.
-      rngs: for the initial weights.
+      rounds: rounds of message passing.
+      rngs: random streams of the initial weights.
     """
 
     def __init__(
@@ -51,24 +51,25 @@ class GraphEncoder(nnx.Module):
 
         Args:
           nodes: features of each operation.
-          live: 1 where the operation counts, 0 where it does not.
-          links: ``links[i, j]`` is 1 where operation i feeds operation j.
-          attributes: of the whole graph, in standard units.
+          live: 1 for operations that count, 0 for others.
+          links: 1 at ``[i, j]`` if operation i feeds operation j.
+          attributes: attributes of each graph, in standard units.
         """
         mask = live[..., None]
         hidden = nnx.swish(self.enter(nodes)) * mask
         for stay, ahead, back in zip(self.stay, self.ahead, self.back, strict=True):
-            received = jnp.einsum("ij,niw->njw", links, ahead(hidden))
-            answered = jnp.einsum("ij,njw->niw", links, back(hidden))
-            hidden = hidden + nnx.swish(stay(hidden) + received + answered) * mask
+            # Messages from the operations before and after each one, added to a residual connection.
+            from_inputs = jnp.einsum("ij,niw->njw", links, ahead(hidden))
+            from_outputs = jnp.einsum("ij,njw->niw", links, back(hidden))
+            hidden = hidden + nnx.swish(stay(hidden) + from_inputs + from_outputs) * mask
         pooled = hidden.sum(axis=-2) / np.sqrt(nodes.shape[-2])
         return nnx.swish(self.leave(jnp.concatenate([pooled, attributes], axis=-1)))
 
 
 class CodeEncoder(nnx.Module):
-    """The simple rival: two dense layers on the code's one-hot features and the graph's attributes.
+    """Encodes an architecture by two dense layers on its one-hot features and attributes, as a simple baseline.
 
-    Arguments and call as ``GraphEncoder``; ``rounds`` and ``links`` do not matter.
+    Arguments and call are those of ``GraphEncoder``; ``rounds``, ``live`` and ``links`` are unused.
     """
 
     def __init__(
@@ -93,31 +94,31 @@ class CodeEncoder(nnx.Module):
 
 
 class RelationPredictor(nnx.Module):
-    """Utilities u_t(a) of architectures on tasks; P(a better than b on t) = sigmoid((u_t(a) − u_t(b)) · slope).
+    """Predicts utilities u_t(a) of architectures a on tasks t: P(a better than b) = sigmoid((u_t(a) − u_t(b)) · slope).
 
-    The difference makes the relation antisymmetric: P(a, b) + P(b, a) = 1. Each architecture is encoded once and all
-    pairs follow from the utilities. A task is a learned vector τ_t that weights the encoder's features, and a vector
-    σ_t that weights the evidence of other tasks:
+    The difference makes the relation antisymmetric: P(a, b) + P(b, a) = 1. Each architecture is encoded once; all pairs
+    follow from the utilities. A task has a learned vector τ_t, which weights the encoder's features, and a learned
+    vector σ_t, which weights the evidence of source tasks:
 
         u_t(a) = τ_t · [encoder(a), mix(encoder(a), e(a))] + σ_t · e(a),
 
-    with e(a) the utilities of the architecture on s source tasks (none: s = 0). The start of σ_t trusts all sources
-    alike.
+    where e(a) are the utilities of the architecture on s source tasks (s = 0 for none). σ_t starts with equal weights
+    of all sources.
 
-    Source: Arch-Graph (Huang et al., CVPR 2022), section 3. Deviations: there a network sees both architectures and a
-    given task embedding; here utilities of one architecture each, because the measured relation of a task is an
-    order, and the embedding of the task is fitted with the network.
+    Source: Arch-Graph (Huang et al., CVPR 2022), section 3. Deviations: the paper's network reads both architectures
+    and a given task embedding. Here the network reads one architecture and returns its utility, because the measured
+    relation of a task is an order; and the task's embedding is fitted along with the network.
 
     Args:
-      features: f of each operation.
-      attributes: g of each graph.
-      operations: v of each graph.
-      sources: s, source tasks whose utilities come as evidence.
-      tasks: t, tasks that are learned together.
+      features: f, number of features of an operation.
+      attributes: g, number of attributes of a graph.
+      operations: v, number of operations of a graph.
+      sources: s, number of source tasks whose utilities serve as evidence.
+      tasks: t, number of tasks learned together.
       encoder: "graph" or "code".
       width: units of every layer.
-      rounds: of message passing.
-      rngs: for the initial weights.
+      rounds: rounds of message passing.
+      rngs: random streams of the initial weights.
     """
 
     def __init__(
@@ -147,13 +148,13 @@ class RelationPredictor(nnx.Module):
         attributes: Float[Array, "n g"],
         evidence: Float[Array, "n s"],
     ) -> Float[Array, "n t"]:
-        """Returns the utility of each architecture on each task, higher better, in units of the relation's slope.
+        """Returns the utility of each architecture on each task; higher is better, in units of the relation's slope.
 
         Args:
           nodes: features of each operation.
-          live: 1 where the operation counts.
-          links: which operation feeds which.
-          attributes: of each graph, in standard units.
+          live: 1 for operations that count, 0 for others.
+          links: 1 at ``[i, j]`` if operation i feeds operation j.
+          attributes: attributes of each graph, in standard units.
           evidence: utilities on the source tasks, in standard units; ``[n, 0]`` without sources.
         """
         own = self.encoder(nodes, live, links, attributes)
@@ -165,13 +166,13 @@ class RelationPredictor(nnx.Module):
 def pair_loss(
     utilities: Float[Array, " b"], preference: Float[Array, "b b"], mask: Float[Array, " b"], slope: Float[Array, ""]
 ) -> Float[Array, ""]:
-    """Cross-entropy of all pairs at once: mean of −p log P − (1 − p) log(1 − P) with P = sigmoid(slope · (u_a − u_b)).
+    """Returns the mean of −p log P − (1 − p) log(1 − P) over all pairs, with P = sigmoid(slope · (u_a − u_b)).
 
     Args:
-      utilities: of b architectures on one task.
-      preference: p of each ordered pair, in 0..1, ``p + p.T == 1``.
-      mask: 1 where the architecture takes part.
-      slope: turns a difference of utilities into log-odds.
+      utilities: utilities of b architectures on one task.
+      preference: p of each ordered pair, in 0..1, with ``p + p.T == 1``.
+      mask: 1 for architectures that count, 0 for others.
+      slope: factor between a difference of utilities and log-odds.
     """
     logits = slope * (utilities[:, None] - utilities)
     each = jax.nn.softplus(-logits) + (1 - preference) * logits
@@ -185,7 +186,7 @@ def _forward(
 
 
 def _backward(saved: tuple[Array, Array, Array, Array], g: Array) -> tuple[Array, None, None, None]:
-    # Both orders of a pair pull alike: one sum over rows is enough.
+    # Both orders of a pair contribute equally to the gradient, so one sum over rows, doubled, is enough.
     utilities, preference, mask, slope = saved
     pull = (jax.nn.sigmoid(slope * (utilities[:, None] - utilities)) - preference) * mask[:, None] * mask
     return g * 2 * slope * pull.sum(axis=1) / jnp.maximum(mask.sum() ** 2, 1.0), None, None, None

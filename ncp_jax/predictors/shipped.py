@@ -1,4 +1,4 @@
-"""The predictors that come with the package: trained by this project from the real tables."""
+"""Loads the predictors that ship with the package, trained by this project on the published tables."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SHIPPED = {"nas-bench-mr": "predictors/nas-bench-mr.npz"}
 
 
 def load_shipped(family: str) -> tuple[Predictor, dict[str, Any]] | None:
-    """Returns the shipped predictor of a family of tables ("nas-bench-mr") and its card; None where none ships."""
+    """Returns the shipped predictor of a family of tables ("nas-bench-mr") and its card, or None if there is none."""
     if family not in SHIPPED:
         return None
     return load_predictor(shipped_folder() / SHIPPED[family])

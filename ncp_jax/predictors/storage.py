@@ -1,8 +1,7 @@
-"""Predictors as single npz files: weights, standardisation, and a JSON header that says what they are."""
+"""Saves and loads predictors as single npz files: weights, standardisation, and a JSON header."""
 
 from __future__ import annotations
 
-import dataclasses
 import io
 import json
 import zipfile
@@ -29,25 +28,20 @@ def save_predictor(
 
     Args:
       path: the file.
-      predictor: its ``apply`` must be a FoldedMLP.
-      card: JSON-ready facts to keep with it: recipe, data hashes, seeds, measured quality.
-      half: store the weights as float16 (relative rounding 5e-4); they are float32 again when loaded.
+      predictor: the predictor; its ``apply`` must be a FoldedMLP.
+      card: JSON-ready facts to store with it, of the caller's choice: recipe, data hashes, seeds, measured quality.
+      half: whether to store the weights as float16 (relative rounding 5e-4). Loading converts them to float32.
 
     Raises:
-      UsageError: another kind of predictor.
+      UsageError: the predictor is of another kind.
       OSError: the file cannot be written.
     """
     if not isinstance(predictor.apply, FoldedMLP):
         raise checks.UsageError(
             expected="a predictor of folded layers", got=type(predictor.apply).__name__, remedy="fold it before saving"
         )
-    header = {
-        "format": FORMAT,
-        "apply": {"kind": "FoldedMLP", **dataclasses.asdict(predictor.apply)},
-        "metrics": [m.to_json() for m in predictor.metrics],
-        "space": predictor.space,
-        "card": card or {},
-    }
+    header = {"format": FORMAT, **predictor.to_json(), "card": card or {}}
+    del header["members"]  # the shape of the weights has it
     number = np.float16 if half else np.float32
     arrays = {f"w{i}": np.asarray(w, number) for i, w in enumerate(predictor.params["w"])}
     arrays |= {f"b{i}": np.asarray(b, number) for i, b in enumerate(predictor.params["b"])}
@@ -64,7 +58,7 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
     """Reads a predictor and its card. Nothing in the file is executed.
 
     Raises:
-      FileNotFoundError: no such file.
+      FileNotFoundError: the file does not exist.
       DataError: the file is truncated, altered, or of another format.
     """
     try:

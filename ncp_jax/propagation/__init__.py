@@ -1,4 +1,4 @@
-"""Inversion of predictors: objectives, the gradient loop on codes, and what it finds."""
+"""Inverts predictors: an objective, gradient steps on relaxed codes, and the architectures that result."""
 
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import invert, tile_shape

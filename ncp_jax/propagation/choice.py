@@ -1,4 +1,4 @@
-"""The quickest of several ways to compute the same thing, found by running them."""
+"""Chooses the fastest of several implementations by timing them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ def fastest(
     repeats: int = 3,
     clock: Callable[[], float] = time.perf_counter,
 ) -> str:
-    """Returns the name of the candidate that takes the least time; the same key is answered from memory.
+    """Returns the name of the fastest candidate, and remembers it by ``key``.
 
-    Each candidate runs once to compile and warm up, then ``repeats`` times, of which the shortest counts. One that
-    raises is slower than all others, and a warning says why.
+    Each candidate runs once to compile and warm up, then ``repeats`` times, of which the shortest counts. A candidate
+    that raises is left out, with a warning that says why.
 
     Args:
-      candidates: functions that return when their work is done, so with ``block_until_ready``.
-      key: what the answer depends on, such as device, shapes and settings.
-      repeats: measured runs of each.
-      clock: seconds, from any origin.
+      candidates: functions that return when their work is done, hence with ``block_until_ready``.
+      key: everything that the answer depends on, such as device, shapes and settings.
+      repeats: number of timed runs per candidate.
+      clock: function that returns seconds, from any origin.
 
     Raises:
-      UsageError: no candidate, or no measured run.
-      Exception: what the last candidate raised, where all of them failed.
+      UsageError: there is no candidate or no timed run.
+      Exception: all candidates failed; this is the last one's exception.
     """
     if not candidates or repeats < 1:
         raise checks.UsageError(
@@ -46,7 +46,7 @@ def fastest(
     for name, run in candidates.items():
         try:
             seconds[name] = _shortest(run, repeats, clock)
-        except Exception as error:  # whatever a compiler or a device may raise
+        except Exception as error:  # compilers and devices raise exceptions of many types
             failure = error
             warnings.warn(f"{name} failed and is not used: {type(error).__name__}: {error}", stacklevel=2)
     if not seconds and failure is not None:

@@ -1,4 +1,4 @@
-"""Settings of an inversion: how the codes move, and where and in which portions it runs."""
+"""Configures an inversion: the settings of the gradient loop and of its execution."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ PRECISIONS = ("float32", "tf32", "bfloat16")
 KERNELS = ("auto", "xla", "pallas")
 
 
-STATIC = {"static": True}  # settings that shape the compiled program; the others are numbers, which a vmap may sweep
-# Bounds as a hashable tuple: (position or pattern, lowest, highest).
+# Marks settings that shape the compiled program. The others are numbers, which a vmap may sweep.
+STATIC = {"static": True}
+# Bounds as a hashable tuple of (position or pattern, lowest, highest): static settings must be hashable.
 BoundsItems = tuple[tuple[Any, int | None, int | None], ...]
 
 
@@ -35,38 +36,38 @@ class Transform(Protocol):
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PropagationConfig:
-    """Settings of the gradient loop. The numbers may be arrays, for a vmap over them.
+    """Settings of the gradient loop. Numeric settings may be arrays, so that a vmap can sweep them.
 
-    ``PropagationConfig.authors()`` has the authors' settings. The default differs in the step size alone, and in
-    ``follow`` for ensembles: this project's networks are flatter, and 70 steps of 3 stop half-way (docs/search.md).
-    What the options against exploited predictors bring is measured in docs/inversion.md.
+    ``PropagationConfig.authors()`` returns the authors' settings. The default differs from them in the step size and,
+    for ensembles, in ``follow``: this project's networks are flatter, and 70 steps of size 3 stop half-way
+    (docs/search.md). docs/inversion.md measures the options against exploiting a predictor's errors.
 
     Attributes:
-      steps: iterations.
-      learning_rate: step size on the code, in standard units. A ``transform`` has its own instead.
-      delta: how far, in standard units, each iteration asks a metric of weight 1 to move.
-      strategy: "continuous" moves all positions, "winner-takes-all" only the one with the largest gradient.
-      ceiling_weight: weight of the push down on a metric above its ceiling.
-      follow: whose gradient a code follows. "member": code i that of network i modulo the ensemble's size, which costs
-        what one network costs and brings variety; "mean": all follow the ensemble's mean; "bound": all follow, and
-        are ranked by, the ensemble's lower confidence bound, mean - ``confidence`` x spread of what is to rise (mean +
-        ``confidence`` x spread of what is to fall). With "member" and "mean" the ensemble's mean ranks.
-      confidence: spreads between mean and bound, >= 0; used where ``follow`` is "bound".
-      exact_costs: follow the exact relaxed costs of the space, where it has a cost model, instead of their prediction.
-        Best scores gain about 0.01 standard deviations for a fifth more time and some seconds of compilation
-        (docs/search.md). Ranking, limits and reports are exact either way.
-      precision: of the matrix products in the loop: "float32", "tf32" or "bfloat16" (codes and sums stay in float32;
-        ranking is in float32). Other predictors than FoldedMLP see it as JAX's default matmul precision.
-      transform: an optax transformation that makes updates of gradients, in place of the plain step; each code has a
-        state of its own. None for the authors' step, which needs no state.
-      region: a trust region around the data, None for none (see ``TrustRegion.around``).
-      discreteness: where the gradient is taken. "none": at the relaxed code; "straight-through": at the legal code
-        nearest to it; "annealed": between the two, from the one to the other over the iterations.
+      steps: number of iterations.
+      learning_rate: step size on the code, in standard units. Unused with a ``transform``, which has its own.
+      delta: distance that each iteration asks a metric of weight 1 to move, in standard units.
+      strategy: "continuous" moves all positions; "winner-takes-all" moves only the one with the largest gradient.
+      ceiling_weight: weight of the downward push on a metric above its ceiling.
+      follow: the gradient that a code follows. "member": code i follows network i modulo the ensemble's size, which
+        costs as much as one network and adds variety. "mean": every code follows the ensemble's mean. "bound": every
+        code follows the ensemble's lower confidence bound, and is ranked by it: mean - ``confidence`` x spread of a
+        metric to raise, mean + ``confidence`` x spread of a metric to lower. "member" and "mean" rank by the mean.
+      confidence: number of spreads between mean and bound, >= 0. Used where ``follow`` is "bound".
+      exact_costs: whether codes follow the exact relaxed costs of a space with a cost model instead of predicted costs.
+        This raises the best scores by about 0.01 standard deviations, takes a fifth more time, and adds some seconds
+        of compilation (docs/search.md). Ranking, limits and reports use exact costs either way.
+      precision: precision of the matrix products in the loop: "float32", "tf32" or "bfloat16". Codes, sums and ranking
+        stay in float32. Predictors other than FoldedMLP see it as JAX's default matmul precision.
+      transform: optax transformation that turns gradients into updates, with a separate state for each code. None for
+        the authors' step, which has no state.
+      region: trust region around the data (see ``TrustRegion.around``), or None.
+      discreteness: point at which the gradient is taken. "none": the relaxed code; "straight-through": the nearest
+        legal code; "annealed": a point between the two that moves from the first to the second over the iterations.
       bounds: narrower limits on positions, ``{"stage1.num_blocks": (1, 2), "*.num_channels[*]": (8, 64)}``, as
-        ``spaces.Bounds`` reads them. Starts, codes and what is found stay inside.
-      restarts: how many times codes whose architecture another one has reached already begin anew elsewhere. Where they
-        begin, and so what they find, then depends on the other codes.
-      polish: of how many of the best codes all single edits are tried in the end, until none is better.
+        ``spaces.Bounds`` reads them. Starts, moving codes and results stay inside.
+      restarts: number of times that a code restarts elsewhere because another code has reached the same architecture.
+        Results then depend on the other codes.
+      polish: number of best codes to improve by single edits until no edit helps.
     """
 
     steps: int = dataclasses.field(default=70, metadata=STATIC)
@@ -90,11 +91,8 @@ class PropagationConfig:
         for name, options in choices.items():
             object.__setattr__(self, name, checks.choose(name, getattr(self, name), options))
         for name, example in (("steps", 70), ("restarts", 1), ("polish", 8)):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 0:
-                raise checks.UsageError(
-                    expected=f"{name} to be an integer >= 0", got=repr(value), remedy=f"try {name}={example}"
-                )
+            value = checks.integer(name, getattr(self, name), least=0, remedy=f"try {name}={example}")
+            object.__setattr__(self, name, value)
         for name in ("learning_rate", "delta", "ceiling_weight", "confidence"):
             value = getattr(self, name)
             if isinstance(value, (int, float)):  # inside jit and vmap the numbers are arrays
@@ -115,19 +113,19 @@ class PropagationConfig:
 
     @property
     def bounds_map(self) -> dict[Any, tuple[int | None, int | None]]:
-        """The bounds as a mapping of position or pattern to (lowest, highest)."""
+        """Bounds as a mapping of position or pattern to (lowest, highest)."""
         return {key: (low, high) for key, low, high in self.bounds}
 
     @classmethod
     def authors(cls, **changes: Any) -> PropagationConfig:
-        """The recipe of Ding et al. (ICLR 2022, released code), with some settings changed."""
+        """Returns the recipe of Ding et al. (ICLR 2022, released code), with ``changes`` to its settings."""
         return dataclasses.replace(cls(learning_rate=3.0, follow="mean"), **changes)
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as JSON-ready values; ``from_json`` reads them back.
+        """Returns the settings as JSON-ready values, for ``from_json`` to read.
 
         Raises:
-          UsageError: a transform or a region, which are functions and data, not settings.
+          UsageError: there is a transform or a region; these are functions and data, which JSON cannot hold.
         """
         for name in ("transform", "region"):
             if getattr(self, name) is not None:
@@ -136,16 +134,20 @@ class PropagationConfig:
                     got=f"a {name}",
                     remedy=f"record how the {name} is made instead",
                 )
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["bounds"] = {key: list(pair) for key, pair in self.bounds_map.items()}
-        return {name: value for name, value in plain.items() if name not in ("transform", "region")}
+        settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        settings["bounds"] = {key: list(pair) for key, pair in self.bounds_map.items()}
+        return {name: value for name, value in settings.items() if name not in ("transform", "region")}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PropagationConfig:
-        """The settings that ``to_json`` wrote; UsageError for a field that is none."""
+        """Reads the settings that ``to_json`` wrote.
+
+        Raises:
+          UsageError: a field is not a setting.
+        """
         known = [f.name for f in dataclasses.fields(cls)]
         settings = {checks.choose("setting", name, known): value for name, value in fields.items()}
-        # JSON writes the numbers of positions as text.
+        # JSON turns position numbers, which are keys here, into text.
         limits = {int(key) if str(key).isdecimal() else key: v for key, v in settings.pop("bounds", {}).items()}
         return cls(bounds=limits, **settings)
 
@@ -162,18 +164,18 @@ def _pair(key: Any, value: Any) -> tuple[Any, Any]:
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """Where an inversion runs and in which portions. None of it changes what is found.
+    """Settings of where an inversion runs and how its work is divided. None of them changes the results.
 
     Attributes:
-      devices: how many of this process's devices share the codes; all of them without it.
-      platform: "cpu", "gpu" or "tpu"; JAX's default without it.
-      memory_mb: MB (1e6 bytes) of a device's memory that may be used at once; without it half of what is free on an
-        accelerator, a few hundred MB on a CPU, where more brings nothing.
-      kernel: "xla", "pallas" (one fused kernel, for folded networks on GPU and TPU), or "auto": the faster of the two,
-        timed once on the device.
-      keep: how many of the best architectures are kept. The memory of a search grows with this number and not with
-        that of the codes.
-      progress: called with (codes done, codes in all) of this process after each portion.
+      devices: number of this process's devices that share the codes, or None for all of them.
+      platform: "cpu", "gpu" or "tpu", or None for JAX's default.
+      memory_mb: memory of one device that may be used at once, in MB (1e6 bytes). None for half of the free memory of
+        an accelerator, or for 400 MB on a CPU, where more does not help.
+      kernel: "xla", "pallas" (one fused kernel, for folded networks on GPU and TPU), or "auto" for the faster of the
+        two, timed once on the device.
+      keep: maximum number of architectures kept, the best ones. The memory of a search grows with this number and not
+        with the number of codes.
+      progress: callback after each portion, called with (codes done, all codes) of this process.
     """
 
     devices: int | None = None
@@ -189,9 +191,7 @@ class Execution:
             object.__setattr__(self, "platform", checks.choose("platform", self.platform, ("cpu", "gpu", "tpu")))
         if self.memory_mb is not None:
             checks.positive("memory_mb", self.memory_mb)
-        for name in ("devices", "keep"):
-            value = getattr(self, name)
-            if (value is not None or name == "keep") and (not isinstance(value, int) or value < 1):
-                raise checks.UsageError(
-                    expected=f"{name} to be an integer >= 1", got=repr(value), remedy=f"try {name}=1"
-                )
+        object.__setattr__(self, "keep", checks.integer("keep", self.keep, least=1, remedy="try keep=1"))
+        if self.devices is not None:
+            devices = checks.integer("devices", self.devices, least=1, remedy="try devices=1")
+            object.__setattr__(self, "devices", devices)

@@ -1,14 +1,14 @@
-"""Inversion of a predictor: gradient steps on thousands of relaxed codes, in tiles of one shape.
+"""Inverts a predictor: takes gradient steps on thousands of relaxed codes, in tiles of one shape.
 
-Method: Network Coding Propagation (Ding et al., ICLR 2022, section 3.3) with the authors' released recipe. Each
+The method is Network Coding Propagation (Ding et al., ICLR 2022, section 3.3) with the authors' released recipe. Each
 iteration asks the prediction to move by ``delta`` in the wanted directions and takes one gradient step of a smooth
-L1 loss on the code. Within its quadratic zone the gradient of that loss is ``delta`` itself, so the step follows
-a fixed cotangent through the predictor: no target, no optimizer state.
+L1 loss on the code. Within the loss's quadratic zone its gradient is ``delta`` itself, so the step follows a fixed
+cotangent through the predictor, without a target or an optimizer state.
 
-Codes move in tiles: rows that follow the same networks through all steps. A tile is the same program on the same shapes
-however a number of codes is cut into portions and spread over devices and processes, so none of that changes a bit of a
-result; and its activations stay near a core. More codes that follow one network make larger tiles (``tile_shape``), in
-which the products sum in the same order.
+Codes move in tiles. The rows of a tile follow the same networks through all steps. A tile is the same program on the
+same shapes for every number of codes, portions, devices and processes, so none of these changes a bit of the result.
+Its activations also stay near a core. The more codes follow one network, the larger the tiles are (``tile_shape``);
+products sum in the same order at every size.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,15 +31,16 @@ from ncp_jax.types import Array, Float, Int, Params
 Box = tuple[Float[Array, " f"], Float[Array, " f"]]
 AXIS = "codes"  # the mesh axis that tiles are spread over
 
-# Rows of the smallest tile: on CPU what products still sum row by row alike, elsewhere what fills the device.
+# Rows of the smallest tile. On CPU, products of fewer rows would sum in another order; elsewhere, a tile fills the
+# device.
 TILE = {"cpu": 32}
 TILE_ELSEWHERE = 32768
-# How many times larger a tile becomes where there are codes enough: on CPU threads then meet less often. Less so for
-# tiles that follow several networks: in still larger ones their batched products sum in another order.
+# Growth of a tile where there are enough codes: in larger tiles, CPU threads synchronise less often. Tiles that follow
+# several networks grow less, since their batched products would sum in another order.
 GROWTH = {"cpu": 64}
 GROWTH_OF_SEVERAL = {"cpu": 16}
-# Tiles in flight: on CPU XLA runs independent chains of one loop body side by side, and one chain of products alone
-# keeps a second core waiting much of the time.
+# Tiles in flight. On CPU, XLA runs independent chains of one loop body in parallel; a single chain of products leaves
+# a second core idle much of the time.
 LANES = {"cpu": 2}
 
 # On CPU, float32 products of these shapes run faster in Eigen than in XLA's default library (docs/performance.md).
@@ -46,13 +48,13 @@ CPU_OPTIONS = {"xla_cpu_experimental_ynn_fusion_type": "", "xla_cpu_prefer_vecto
 
 
 class Shape(NamedTuple):
-    """The static shape of the work.
+    """The static shape of the compiled program.
 
     Attributes:
-      tile: codes in a tile.
-      lanes: tiles in flight.
+      tile: number of codes in a tile.
+      lanes: number of tiles in flight.
       kernel: "xla" or "pallas".
-      mesh: the devices that share the tiles; None for one.
+      mesh: devices that share the tiles, or None for a single device.
     """
 
     tile: int
@@ -64,13 +66,13 @@ class Shape(NamedTuple):
 def tile_shape(rows: int, shares: int = 1, networks: int = 1, platform: str | None = None) -> tuple[int, int]:
     """Returns (codes in a tile, tiles in flight).
 
-    Tiles grow as long as they are filled and no lane stands idle.
+    Tiles grow as long as all of them are full and no lane is idle.
 
     Args:
-      rows: how many codes follow the same networks, all portions together.
-      shares: how many such shares of the codes there are.
-      networks: how many networks each code follows.
-      platform: where; JAX's default without it.
+      rows: number of codes that follow the same networks, in all portions together.
+      shares: number of such groups of codes.
+      networks: number of networks that each code follows.
+      platform: "cpu", "gpu", …; JAX's default if None.
     """
     platform = platform or jax.default_backend()
     tile, lanes = TILE.get(platform, TILE_ELSEWHERE), LANES.get(platform, 1)
@@ -81,13 +83,13 @@ def tile_shape(rows: int, shares: int = 1, networks: int = 1, platform: str | No
 
 
 def shape_for(predictor: Invertible, config: PropagationConfig, n: int, platform: str | None = None) -> tuple[int, int]:
-    """``tile_shape`` for the inversion of n codes."""
+    """Returns ``tile_shape`` for the inversion of n codes."""
     each = followers(predictor, config)
     return tile_shape(n // each, each, members_of(predictor) // each, platform)
 
 
 def followers(predictor: Invertible, config: PropagationConfig) -> int:
-    """How many networks share the codes out among themselves: 1 where every code follows the same."""
+    """Returns the number of networks among which the codes are divided; 1 if every code follows the same networks."""
     return members_of(predictor) if config.follow == "member" else 1
 
 
@@ -99,18 +101,18 @@ def invert(
     config: PropagationConfig,
     model: CostModel | None = None,
 ) -> Float[Array, "n f"]:
-    """Inverts n relaxed codes at once; row i depends on row i of ``start`` and, with ``follow="member"``, on i alone.
+    """Inverts n relaxed codes. Row i depends on row i of ``start`` alone and, with ``follow="member"``, on i.
 
     Args:
       predictor: the ensemble.
       weights: the objective.
       start: relaxed codes in raw units.
-      box: lower and upper corner, raw units.
+      box: lower and upper corner of the legal relaxed codes, in raw units.
       config: settings of the loop.
-      model: exact costs of the space; where given, cost metrics follow it instead of their prediction.
+      model: cost model of the space, if codes are to follow exact costs instead of predicted ones.
 
     Returns:
-      Relaxed codes in raw units.
+      Relaxed codes ``[n, f]`` in raw units.
     """
     return run(predictor, weights, start, box, config, model, len(start))
 
@@ -125,12 +127,12 @@ def run(
     count: int,
     shape: Shape | None = None,
 ) -> Float[Array, "n f"]:
-    """``invert`` of the first ``count`` rows, on chosen devices. What comes back behind them is of no use.
+    """Inverts the first ``count`` rows, on chosen devices; see ``invert``. Ignore the rows after these.
 
-    The number may change from call to call without a new compilation.
+    A new ``count`` does not recompile the program.
     """
     shape = shape or Shape(*shape_for(predictor, config, len(start)))
-    # JAX takes options at the outermost jit only; inside one, even a constant is traced.
+    # JAX accepts compiler options at the outermost jit only. Inside another jit, even a constant is traced.
     traced = isinstance(jnp.zeros(()), jax.core.Tracer)
     options = () if traced else _usable_options(shape, config)
     return _compiled(options)(predictor, weights, start, box, config, model, np.int32(count), shape)
@@ -150,7 +152,7 @@ def _usable_options(shape: Shape, config: PropagationConfig) -> tuple[tuple[str,
 
 @functools.cache
 def cpu_options() -> tuple[tuple[str, Any], ...]:
-    """The options for CPU; none where this version of XLA does not know them."""
+    """Returns XLA's compiler options for CPU; none if this version of XLA does not know them."""
     try:
         jax.jit(lambda: np.float32(0), compiler_options=CPU_OPTIONS).lower().compile()
     except jax.errors.JaxRuntimeError:
@@ -168,9 +170,12 @@ def _run(
     count: Int[Array, ""],
     shape: Shape,
 ) -> Float[Array, "n f"]:
+    chex.assert_rank([start, count], [2, 0])
+    chex.assert_shape([*box], (start.shape[1],))
+    chex.assert_shape([weights.push, weights.hold, weights.ceiling], (len(predictor.metrics),))
     scale, each = predictor.scale, followers(predictor, config)
     standard_box = (scale.standard_x(box[0]), scale.standard_x(box[1]))
-    # Networks that a tile can follow: [groups, members of the group, …].
+    # The networks that a tile follows together: [groups, members of a group, …].
     groups = jax.tree.map(lambda a: a[:, None] if each > 1 else a[None], predictor.params)
     devices = 1 if shape.mesh is None else shape.mesh.size
     tiles = into_tiles(scale.standard_x(start), shape.tile, each, shape.lanes * devices)
@@ -184,6 +189,7 @@ def _run(
     if shape.mesh is None:
         moved = local(groups, standard_box, tiles, member, needed[None])
     else:
+        # Each device holds a contiguous share of the tiles, and moves those of them that are needed.
         own = len(tiles) // devices
         shares = jnp.clip(needed - own * jnp.arange(devices, dtype=jnp.int32), 0, own)
         spread, everywhere = PartitionSpec(AXIS), PartitionSpec()
@@ -198,9 +204,10 @@ def _run(
 
 
 def into_tiles(x: Float[Array, "n f"], tile: int, members: int, multiple: int) -> Float[Array, "p t f"]:
-    """Cuts rows into tiles whose rows follow the same member: row i belongs to member i modulo their number.
+    """Divides rows into tiles of one member each: row i belongs to member i modulo ``members``.
 
-    The last rows are repeated to fill the tiles, and tiles to make their number a multiple of ``multiple``.
+    The last row is repeated to fill the tiles. The last tile is repeated to make their number a multiple of
+    ``multiple``.
     """
     unit = tile * members
     units = -(-len(x) // unit)
@@ -210,7 +217,7 @@ def into_tiles(x: Float[Array, "n f"], tile: int, members: int, multiple: int) -
 
 
 def from_tiles(tiles: Float[Array, "p t f"], n: int, members: int) -> Float[Array, "n f"]:
-    """The first n rows that ``into_tiles`` cut up."""
+    """Returns the first n rows, in the order that they had before ``into_tiles``."""
     _, tile, f = tiles.shape
     units = -(-n // (tile * members))
     rows = tiles[: units * members].reshape(units, members, tile, f).swapaxes(1, 2)
@@ -218,7 +225,8 @@ def from_tiles(tiles: Float[Array, "p t f"], n: int, members: int) -> Float[Arra
 
 
 def tiles_needed(count: Int[Array, ""], tile: int, members: int) -> Int[Array, ""]:
-    """How many tiles hold the first ``count`` rows: a member's tile in the last unit only if it has a row there."""
+    """Returns how many tiles hold the first ``count`` rows."""
+    # A full unit needs one tile per member; a partial one only the tiles of members that have a row in it.
     unit = tile * members
     return count // unit * members + jnp.minimum(count % unit, members)
 
@@ -235,7 +243,7 @@ def _looped(
     member: Int[Array, " p"],
     needed: Int[Array, " 1"],
 ) -> Float[Array, "p t f"]:
-    """One tile after the other, or ``lanes`` side by side, as far as they are needed."""
+    """Moves the needed tiles one after the other, ``lanes`` of them at a time."""
     gradient = tile_gradient(predictor, weights, config, model)
 
     def move(i: Array, tiles: Array) -> Array:
@@ -256,25 +264,32 @@ def _move_lanes(
     params: list[Params],
     xs: list[Float[Array, "t f"]],
 ) -> tuple[Float[Array, "t f"], ...]:
-    """All steps of some tiles, independent of each other, in one loop."""
+    """Takes all steps of some tiles in one loop. The tiles are independent of each other."""
     starts = [_start_values(predictor, weights, p, x) for p, x in zip(params, xs, strict=True)]
     states = [() if config.transform is None else jax.vmap(config.transform.init)(x) for x in xs]
 
-    def one(x: Array, state: Any, params: Params, z_start: Array, done: Array) -> tuple[Array, Any]:
-        point = x if config.discreteness == "none" else _snapped(predictor, config, x, done)
-        slope = gradient(params, point, z_start)
+    def step(x: Array, state: Any, params: Params, z_start: Array, done: Array) -> tuple[Array, Any]:
+        # The gradient of the loss, at the relaxed codes or at (or towards) the legal codes nearest to them.
+        at = x if config.discreteness == "none" else _snapped(predictor, config, x, done)
+        slope = gradient(params, at, z_start)
+
+        # The trust region adds a push back to the measured architectures.
         if config.region is not None:
-            slope = slope + config.region.gradient(point)
+            slope = slope + config.region.gradient(at)
+
+        # Winner-takes-all (the paper's second strategy) moves each code along its steepest feature alone.
         if config.strategy == "winner-takes-all":
             largest = jnp.argmax(jnp.abs(slope), axis=-1, keepdims=True)
             slope = jnp.where(jnp.arange(x.shape[-1]) == largest, slope, 0.0)
+
+        # One step, by the authors' plain rule or by an optax transformation; codes stay inside the box.
         if config.transform is None:
             return jnp.clip(x - config.learning_rate * slope, *box), state
         update, state = jax.vmap(config.transform.update)(slope, state, x)
         return jnp.clip(x + update, *box), state
 
     def iteration(carry: list[tuple[Array, Any]], done: Array) -> tuple[list[tuple[Array, Any]], None]:
-        return [one(x, s, p, z, done) for (x, s), p, z in zip(carry, params, starts, strict=True)], None
+        return [step(x, s, p, z, done) for (x, s), p, z in zip(carry, params, starts, strict=True)], None
 
     carry = list(zip(xs, states, strict=True))
     moved, _ = jax.lax.scan(iteration, carry, jnp.arange(config.steps, dtype=jnp.float32))
@@ -284,7 +299,7 @@ def _move_lanes(
 def _start_values(
     predictor: Invertible, weights: ObjectiveWeights, params: Params, x: Float[Array, "t f"]
 ) -> Float[Array, "t m"]:
-    """What is predicted where the codes begin, for metrics to hold; zeros where nothing asks for it."""
+    """Returns the predictions at the start, for metrics to hold; zeros if the objective does not need them."""
     if weights.fixed:
         return jnp.zeros((len(x), len(predictor.metrics)), x.dtype)
     over_codes = jax.vmap(predictor.apply, in_axes=(None, 0))
@@ -292,7 +307,7 @@ def _start_values(
 
 
 def _snapped(predictor: Invertible, config: PropagationConfig, x: Float[Array, "t f"], done: Array) -> Array:
-    """Where the gradient is taken: at the nearest legal codes, or on the way to them after ``done`` iterations."""
+    """Returns the nearest legal codes or, if annealed, points that approach them as iterations are ``done``."""
     space = get_space(predictor.space)
     codes = Bounds.of(space, config.bounds_map).project(predictor.scale.raw_x(x))
     nearest = predictor.scale.standard_x(space.encode(codes))
@@ -303,11 +318,15 @@ def _snapped(predictor: Invertible, config: PropagationConfig, x: Float[Array, "
 def can_fuse(
     predictor: Invertible, weights: ObjectiveWeights, config: PropagationConfig, model: CostModel | None, platform: str
 ) -> bool:
-    """Whether the fused kernel does this inversion: folded networks that fit the chip, fixed slopes, plain steps."""
+    """Returns whether the fused kernel can do this inversion.
+
+    It needs a folded network that fits on the chip, one for each code, slopes that are the same for every code, and the
+    authors' step without options.
+    """
     one_network = config.follow == "member" or members_of(predictor) == 1
-    plain = config.transform is None and config.region is None and config.discreteness == "none" and model is None
+    no_options = config.transform is None and config.region is None and config.discreteness == "none" and model is None
     fixed = weights.fixed and config.follow != "bound"
-    if platform == "cpu" or not (one_network and plain and fixed and hasattr(predictor.apply, "gradient")):
+    if platform == "cpu" or not (one_network and no_options and fixed and hasattr(predictor.apply, "gradient")):
         return False
     from ncp_jax.propagation import kernels
 
@@ -315,7 +334,7 @@ def can_fuse(
 
 
 def _hidden_layers(params: Params) -> Params:
-    """The parameters without the output layer."""
+    """Returns the parameters without the output layer."""
     return params | {"w": params["w"][:-1], "b": params["b"][:-1]}
 
 
@@ -330,17 +349,18 @@ def _fused(
     member: Int[Array, " p"],
     needed: Int[Array, " 1"],
 ) -> Float[Array, "p t f"]:
-    """The fused kernel on the tiles of each member; all of them are moved, needed or not."""
-    from ncp_jax.propagation import kernels  # Pallas takes a while to import, and a CPU does without
+    """Runs the fused kernel on the tiles of each member. It moves all tiles, needed or not."""
+    from ncp_jax.propagation import kernels  # importing Pallas takes a while, and a CPU does not need it
 
     del member, needed
-    pull = fixed_slopes(weights, config, 1)
-    assert pull is not None
+    slopes = fixed_slopes(weights, config, 1)
+    assert slopes is not None
     params = jax.tree.map(lambda a: a[:, 0], groups)
     hidden, last = _hidden_layers(params), params["w"][-1]
-    form = jnp.einsum("kum,m->ku", last, pull[0], precision=jax.lax.Precision.HIGHEST)
+    # With fixed slopes, the loss is a linear form of the last hidden layer.
+    form = jnp.einsum("kum,m->ku", last, slopes[0], precision=jax.lax.Precision.HIGHEST)
     members = len(last)
-    # Tiles follow each other member by member; behind the last whole round they are padding.
+    # Tile i belongs to member i modulo their number. Group them by member, and fill up the last round.
     rounds = -(-len(tiles) // members)
     padded = jnp.pad(tiles, ((0, rounds * members - len(tiles)), (0, 0), (0, 0)), mode="edge")
     x = padded.reshape(rounds, members, shape.tile, -1).swapaxes(0, 1).reshape(members, rounds * shape.tile, -1)

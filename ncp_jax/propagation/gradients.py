@@ -1,8 +1,8 @@
-"""The gradient that codes follow: slopes of the objective on the predictions, pulled back through the networks.
+"""Computes the gradient that codes follow: the loss's slopes on the predictions, pulled back through the networks.
 
-Two ways lead through a network, and they give the same: an ``apply`` with a method ``gradient`` (see
-``predictors.FoldedMLP``) does whole tiles of codes and all members in one product a layer; any other is written for one
-code and differentiated by JAX.
+There are two ways through a network, with equal results. An ``apply`` with a method ``gradient`` (see
+``predictors.FoldedMLP``) handles whole tiles of codes and all members in one product per layer. Any other ``apply`` is
+written for one code and differentiated by JAX.
 """
 
 from __future__ import annotations
@@ -20,70 +20,82 @@ from ncp_jax.propagation.objective import ObjectiveWeights
 from ncp_jax.spaces import CostModel
 from ncp_jax.types import Array, Float, Params
 
-# JAX's names of the precisions, for networks that state none of their own.
+# JAX's names of the precisions, for networks without a precision setting of their own.
 _MATMUL = {"float32": "highest", "tf32": "tensorfloat32", "bfloat16": "bfloat16"}
 Gradient = Callable[[Params, Float[Array, "t f"], Float[Array, "t m"]], Float[Array, "t f"]]
 
 
 class Invertible(Protocol):
-    """What inversion needs of a predictor (see ``predictors.Predictor``)."""
+    """The part of a predictor that inversion needs (see ``predictors.Predictor``)."""
 
     @property
     def params(self) -> Params:
-        """Pytree with a leading axis of members."""
+        """Parameters, a pytree with a leading axis of members."""
 
     @property
     def scale(self) -> Any:
-        """The standardisation, see ``predictors.Standardisation``."""
+        """Standardisation (see ``predictors.Standardisation``)."""
 
     @property
     def apply(self) -> Callable[..., Any]:
-        """``(params of one member, standard code) -> standard metrics``."""
+        """Function of (parameters of one member, relaxed code ``[f]``) to metrics ``[m]``, all in standard units."""
 
     @property
     def metrics(self) -> tuple[MetricSpec, ...]:
-        """The meaning of the outputs."""
+        """Specifications of the m outputs."""
 
     @property
     def space(self) -> str:
         """Name of the space of the codes."""
 
     def select(self, names: tuple[str, ...]) -> Invertible:
-        """The same restricted to some of its metrics."""
+        """Returns the same predictor restricted to some of its metrics."""
 
     def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-        """Mean and spread over the members, own units."""
+        """Returns mean and spread over the members, in the metrics' own units."""
 
 
 def members_of(predictor: Invertible) -> int:
-    """Number of networks in a predictor."""
+    """Returns the number of networks in a predictor."""
     return int(jax.tree.leaves(predictor.params)[0].shape[0])
 
 
 def smooth_l1_slope(error: Float[Array, "*n"]) -> Float[Array, "*n"]:
-    """Derivative of the smooth L1 loss with threshold 1."""
+    """Returns the derivative of the smooth L1 loss with threshold 1."""
     return jnp.clip(error, -1.0, 1.0)
 
 
 def cotangent(
     weights: ObjectiveWeights, config: PropagationConfig, z: Float[Array, " m"], z_start: Float[Array, " m"]
 ) -> Float[Array, " m"]:
-    """Gradient of the loss with respect to the standard predictions ``z``; descending it does what is wanted."""
+    """Returns the gradient of the loss with respect to the predictions ``z``, for the codes to descend.
+
+    The loss is a sum of smooth L1 losses between ``z`` and moving targets (Ding et al., section 3.3).
+
+    Args:
+      weights: the objective.
+      config: settings of the loop.
+      z: predictions in standard units.
+      z_start: predictions where the codes started, in standard units.
+    """
+    # The target of a metric to push always lies ``delta`` ahead of its prediction, so the error is ``delta`` itself.
     push = -weights.push * smooth_l1_slope(jnp.full_like(z, config.delta))
+    # The target of a metric to hold is the prediction at the start.
     hold = weights.hold * smooth_l1_slope(z - z_start)
+    # A metric above its ceiling is pushed down until it is below.
     over = jnp.where(z > weights.ceiling, config.ceiling_weight * config.delta, 0.0)
     return push + hold + over
 
 
 def moments(z: Float[Array, "k m"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:
-    """Mean and spread over the members; the spread's slope stays finite where they agree."""
+    """Returns mean and spread over the members. The spread's slope stays finite where all members agree."""
     return z.mean(axis=0), jnp.sqrt(z.var(axis=0) + 1e-12)
 
 
 def slopes(
     weights: ObjectiveWeights, config: PropagationConfig, z: Float[Array, "k m"], z_start: Float[Array, " m"]
 ) -> Float[Array, "k m"]:
-    """Gradient of the loss with respect to what each member predicts for one code, standard units."""
+    """Returns the gradient of the loss with respect to each member's predictions for one code, in standard units."""
     if len(z) == 1 and weights.function is None:
         return cotangent(weights, config, z[0], z_start)[None]
     (mean, spread), pull_back = jax.vjp(moments, z)
@@ -91,8 +103,10 @@ def slopes(
     on_spread = jnp.zeros_like(spread)
     rate = smooth_l1_slope(jnp.asarray(config.delta))
     if config.follow == "bound":
+        # The bound is mean - confidence x spread of a metric to raise, + of one to lower: the spread always falls.
         on_spread = jnp.abs(weights.push) * config.confidence * rate
     if weights.function is not None:
+        # A function of the predictions is raised at the same rate as a metric of weight 1.
         rise_mean, rise_spread = jax.grad(weights.function, argnums=(0, 1))(mean, spread)
         on_mean, on_spread = on_mean - rate * rise_mean, on_spread - rate * rise_spread
     return pull_back((on_mean, on_spread))[0]
@@ -101,9 +115,9 @@ def slopes(
 def tile_gradient(
     predictor: Invertible, weights: ObjectiveWeights, config: PropagationConfig, model: CostModel | None
 ) -> Gradient:
-    """Returns the function that makes a tile's gradients: ``(params [k, …], x [t, f], z_start [t, m]) -> [t, f]``.
+    """Returns a function that computes a tile's gradients: ``(params [k, …], x [t, f], z_start [t, m]) -> [t, f]``.
 
-    The params are those of the networks that the tile follows, one or all of them.
+    Its parameters are those of the k networks that the tile follows, one or all.
     """
     if model is None and hasattr(predictor.apply, "gradient"):
         return functools.partial(_batched_gradient, predictor.apply, weights, config)
@@ -132,17 +146,18 @@ def _batched_gradient(
 
 
 def fixed_slopes(weights: ObjectiveWeights, config: PropagationConfig, members: int) -> Float[Array, "k m"] | None:
-    """The slopes on each member's predictions where they are the same for every code; None where they are not."""
+    """Returns the slopes on each member's predictions if they are the same for every code, else None."""
     if not weights.fixed or config.follow == "bound":
         return None
-    nowhere = jnp.zeros_like(weights.push)
-    return jnp.tile(cotangent(weights, config, nowhere, nowhere) / members, (members, 1))
+    # Without hold, ceiling and function the cotangent does not depend on the predictions: any will do.
+    unused = jnp.zeros_like(weights.push)
+    return jnp.tile(cotangent(weights, config, unused, unused) / members, (members, 1))
 
 
 def _with_exact_costs(
     predictor: Invertible, model: CostModel, params: Params, x: Float[Array, " f"]
 ) -> Float[Array, " m"]:
-    """A member's standard predictions, the costs among them replaced by the relaxed exact ones."""
+    """Returns one member's predictions in standard units, with costs replaced by the exact relaxed ones."""
     z = predictor.apply(params, x)
     known = exact_columns(predictor.metrics, model)
     if not known:
@@ -154,7 +169,7 @@ def _with_exact_costs(
 
 
 def exact_columns(metrics: Sequence[MetricSpec], model: CostModel | None) -> dict[int, str]:
-    """The columns that a cost model knows exactly (same name, same unit), each with the cost's name."""
+    """Returns the columns that a cost model computes exactly (same name and unit), each with the cost's name."""
     if model is None:
         return {}
     return {i: m.name for i, m in enumerate(metrics) if model.units.get(m.name) == m.unit}

@@ -1,17 +1,17 @@
-"""Inversion in one fused kernel: a tile of codes stays on chip through all steps, the weights are read once.
+"""Inverts folded networks in one fused Pallas kernel: a tile of codes stays on chip through all steps.
 
-``engine.invert`` writes every activation to memory at every step; on an accelerator that traffic costs more than the
+``engine.invert`` writes every activation to memory at every step. On an accelerator that traffic costs more than the
 products. Here a tile of codes and the weights of one network are loaded once, all steps run on them, and the tile is
-written back. The steps are those of ``engine.invert`` for a fixed cotangent ``c`` of the predictions: one linear form
-``w_out @ c`` of the last hidden layer is then descended all the way, so the output layer is not needed.
+written back. The steps are those of ``engine.invert`` for a fixed cotangent ``c`` of the predictions. The codes then
+descend one linear form ``w_out @ c`` of the last hidden layer, so the output layer is not needed.
 
-Three rearrangements, none of which changes a result beyond rounding:
+Three rearrangements speed this up. None of them changes a result beyond rounding:
 
-- ``2 sigmoid(2 a) = 1 + tanh(a)``: weights and biases are halved beforehand, the slopes of swish come out doubled, and
-  the halved weights of the backward products take that back. Powers of two are exact.
-- The form and the learning rate multiply the columns of the last layer's weights of the backward product.
-- On CUDA a bias is a product too, of ones with three rows of bfloat16 that add up to it: matrix units are idle
-  meanwhile, registers are not.
+- ``2 sigmoid(2 a) = 1 + tanh(a)``. Weights and biases are halved beforehand. The slopes of swish then come out doubled,
+  and the halved weights of the backward products compensate for that. Powers of two are exact.
+- The form and the learning rate are multiplied into the last layer's weights of the backward product.
+- On CUDA a bias is a product too, of ones with three rows of bfloat16 that add up to it. The matrix units are idle at
+  this time, whereas registers are scarce.
 """
 
 from __future__ import annotations
@@ -34,25 +34,26 @@ from ncp_jax.types import Array, Float, Params
 
 STRATEGIES = ("continuous", "winner-takes-all")
 PRECISIONS = ("float32", "tf32", "bfloat16")
-# A product needs 16 rows and columns on the matrix units; Triton's arrays have powers of two.
+# Matrix units need 16 rows and columns per product; the sizes of Triton's arrays are powers of two.
 SMALLEST = 16
-# Bytes of shared memory a block may have on an H100, and of a TPU core's vector memory that weights and tile may take.
-SHARED_BYTES = 227 * 1024
-VECTOR_BYTES = 12 * 1024 * 1024
-# Hidden units of all layers whose slopes the registers of a tile hold with few spills (compiler's report, sm_90).
+SHARED_BYTES = 227 * 1024  # shared memory of a block on an H100
+VECTOR_BYTES = 12 * 1024 * 1024  # part of a TPU core's vector memory for weights and a tile
+# Maximum number of hidden units, all layers together, whose slopes fit in registers with few spills (compiler's report
+# for sm_90).
 CUDA_UNITS = 512
-# In float32 Triton unrolls every multiplication: more weights than this compile for half a minute.
+# Maximum number of weights in float32. Triton unrolls every multiplication there, and more would take half a minute to
+# compile.
 CUDA_FLOAT32_WEIGHTS = 16 * 1024
 
 
 @dataclasses.dataclass(frozen=True)
 class _Arithmetic:
-    """Elementwise functions of a chip, and how it adds a bias.
+    """Elementwise functions of a chip, and its way to add a bias.
 
     Attributes:
       tanh, log2, reciprocal: functions of float32 arrays.
-      rounded: ``(array, dtype) -> array of dtype``.
-      bias_as_product: whether a bias is a product with ones, see the module.
+      rounded: conversion ``(array, dtype) -> array of dtype``.
+      bias_as_product: whether biases are added as products with ones, see the module's docstring.
     """
 
     tanh: Callable[[Array], Array] = jnp.tanh
@@ -71,7 +72,7 @@ def _ptx(line: str, constraints: str, a: Array, dtype: Any = jnp.float32, pack: 
 
 
 def _round_pairs(a: Array, dtype: Any) -> Array:
-    """To bfloat16, two numbers a register and instruction; the compiler by itself rounds one at a time, slowly."""
+    """Rounds to bfloat16, two numbers per instruction. The compiler's own code rounds one at a time, slowly."""
     if dtype != jnp.bfloat16:
         return a.astype(dtype)
     return _ptx("cvt.rn.bf16x2.f32 $0, $2, $1;", "=r,r,r", a, jnp.bfloat16, pack=2)
@@ -79,7 +80,7 @@ def _round_pairs(a: Array, dtype: Any) -> Array:
 
 PORTABLE = _Arithmetic()
 CUDA_EXACT = _Arithmetic(bias_as_product=True)
-# Hardware approximations, errors at most 2^-11: no more than the rounding of the products' operands.
+# Hardware approximations with errors of at most 2^-11, no larger than the rounding of the products' operands.
 CUDA_QUICK = _Arithmetic(
     tanh=functools.partial(_ptx, "tanh.approx.f32 $0, $1;", "=f,f"),
     log2=functools.partial(_ptx, "lg2.approx.f32 $0, $1;", "=f,f"),
@@ -90,15 +91,15 @@ CUDA_QUICK = _Arithmetic(
 
 
 def padded(size: int) -> int:
-    """The size that an axis of this many features or units has on chip: a power of two, at least 16."""
+    """Returns the on-chip size of an axis of features or units: the next power of two, at least 16."""
     return max(SMALLEST, 1 << (size - 1).bit_length())
 
 
 def default_rows(platform: str, params: Params, precision: str = "bfloat16") -> int:
-    """Codes of one tile for many codes: what the registers hold on CUDA, what feeds the matrix units on a TPU.
+    """Returns the number of codes per tile: as many as registers hold on CUDA, or keep the matrix units of a TPU busy.
 
-    On CUDA with fewer tiles than multiprocessors, half as many codes a tile keep more of these busy; with more tiles,
-    two groups of warps of a full one overlap products and elementwise work.
+    On CUDA with fewer tiles than multiprocessors, tiles of half the size would keep more multiprocessors busy. With
+    more tiles, two groups of warps of a full tile overlap products and elementwise work.
 
     Args:
       platform: "cuda", "gpu" or "tpu".
@@ -111,11 +112,11 @@ def default_rows(platform: str, params: Params, precision: str = "bfloat16") -> 
 
 
 def supported(platform: str, params: Params, precision: str) -> bool:
-    """Whether the weights and a tile of codes fit on the chip; never on a CPU.
+    """Returns whether the weights and a tile of codes fit on the chip. A CPU is never supported.
 
     Args:
       platform: "cuda", "tpu", …; "gpu" means CUDA.
-      params: as for ``fused_invert``; shapes suffice.
+      params: as for ``fused_invert``; only the shapes are used.
       precision: as for ``fused_invert``.
     """
     checks.choose("precision", precision, PRECISIONS)
@@ -128,12 +129,12 @@ def supported(platform: str, params: Params, precision: str) -> bool:
     sizes = [i * o for i, o in zip(inputs, units, strict=True)]
     rows, size = default_rows(platform, params, precision), 2 if precision == "bfloat16" else 4
     if platform == "tpu":
-        # Two buffers a block; the activations and slopes of all layers, and what a product has between.
+        # Two buffers per block; the activations and slopes of all layers, and the intermediates of a product.
         weights = 2 * size * (sum(sizes) + sizes[-1])
         return precision != "tf32" and weights + 4 * rows * 3 * (sum(units) + features) <= VECTOR_BYTES
-    # The matrix units read transposed weights in place only where they have two bytes.
+    # The matrix units read transposed weights in place only if these have two bytes.
     weights = 2 * sum(sizes) if precision == "tf32" else sum(sizes) + sizes[-1]
-    # Beside the weights: the tile on its way to the registers; without matrix units each product's left side.
+    # Besides the weights: the tile on its way to registers or, without matrix units, the left side of each product.
     staged = max(features, *units) if precision == "float32" else features
     shared = size * (weights + SMALLEST * sum(units)) + 4 * rows * staged
     few = precision != "float32" or sum(sizes) <= CUDA_FLOAT32_WEIGHTS
@@ -155,32 +156,33 @@ def fused_invert(
     rows: int = 128,
     interpret: bool = False,
 ) -> Float[Array, "k n f"]:
-    """Takes all gradient steps on relaxed codes, each group of codes along the gradients of its own network.
+    """Takes all gradient steps on relaxed codes. Each group of codes follows the gradients of its own network.
 
-    Runs on CUDA and TPU (see ``supported``). All codes are in standard units. A code's result depends on its own row
-    and network alone, up to the rounding of the products.
+    Runs on CUDA and TPU (see ``supported``). All codes are in standard units. The result for a code depends on its row
+    and network alone, up to the rounding of the products. Shapes: k networks, n codes each, f features, u units of the
+    last hidden layer.
 
     Args:
       params: ``{"w": (w_1, …), "b": (b_1, …)}`` of the hidden layers, ``w_i`` of shape [k, inputs, outputs] and ``b_i``
         of shape [k, outputs], without the output layer; with ``log`` also ``x_mean`` and ``x_std``, [k, f].
-      form: what is descended, a linear form of the last hidden layer: output weights times the cotangent.
-      x: where the codes stand, grouped by network.
+      form: loss to descend, a linear form of the last hidden layer: output weights times the cotangent.
+      x: start of the codes, grouped by network.
       box: lower and upper corner that the codes are clipped to.
-      steps: iterations.
-      learning_rate: step size on the code, above 0; may be traced.
+      steps: number of iterations.
+      learning_rate: step size on the code, > 0; may be traced.
       strategy: as in ``PropagationConfig``.
-      log: whether the first layer also reads ``log2(max(x * x_std + x_mean, 1/2))``, behind the features.
-      precision: of the products' operands, "float32", "tf32" (CUDA alone) or "bfloat16"; sums and codes are float32.
-        Below "float32", CUDA's own approximations of tanh, log2 and 1/x serve, and with "bfloat16" slopes are
+      log: whether the first layer also reads ``log2(max(x * x_std + x_mean, 1/2))``, after the features.
+      precision: precision of the products' operands, "float32", "tf32" (CUDA only) or "bfloat16"; sums and codes are
+        float32. Below "float32", CUDA's approximations of tanh, log2 and 1/x are used. With "bfloat16", slopes are
         rounded, too.
-      rows: codes of a tile, a power of two that divides n and is at least 16.
-      interpret: run on any platform, slowly, for tests.
+      rows: number of codes per tile, a power of two >= 16 that divides n.
+      interpret: whether to interpret the kernel, slowly, on any platform (for tests).
 
     Returns:
-      Where the codes end, standard units.
+      End of the codes ``[k, n, f]``, standard units.
 
     Raises:
-      UsageError: an unknown precision or strategy, shapes that do not fit each other, or ``rows`` that do not fit n.
+      UsageError: an unknown precision or strategy, shapes that do not fit each other, or ``rows`` that do not divide n.
     """
     strategy = checks.choose("strategy", strategy, STRATEGIES)
     precision = checks.choose("precision", precision, PRECISIONS)
@@ -213,10 +215,10 @@ def _run(
     precision: str,
     rows: int,
 ) -> Float[Array, "k n f"]:
-    """The kernel's call for one kind of chip: operands padded and laid out, a grid of networks by tiles."""
+    """Calls the kernel for one kind of chip, on padded operands and a grid of networks by tiles."""
     k, n, f = x.shape
     width = padded(f)
-    # Padded columns of the box are 0, and so stay the padded columns of the codes.
+    # Padded columns of the box are 0, so the padded columns of the codes stay 0.
     corners = tuple(_pad(corner[None], (1, width)) for corner in box)
     constants = _layers(params, form, f, precision, arithmetic.bias_as_product)
     shared, tiles = functools.partial(_block, member=False), pl.BlockSpec((None, rows, width), lambda m, t: (m, t, 0))
@@ -234,20 +236,20 @@ def _run(
 
 
 def _block(a: Array, member: bool = True) -> pl.BlockSpec:
-    """One network's part of an array with a leading axis of networks, or the whole of an array that all share."""
+    """Returns the block of one network in an array with a leading axis of networks, or all of a shared array."""
     if member:
         return pl.BlockSpec((None, *a.shape[1:]), lambda m, t: (m, *(0 for _ in a.shape[1:])))
     return pl.BlockSpec(a.shape, lambda m, t: tuple(0 for _ in a.shape))
 
 
 def _layers(params: Params, form: Float[Array, "k u"], f: int, precision: str, bias_as_product: bool) -> dict[str, Any]:
-    """What the kernel reads of the networks, padded with zeros and rounded to the operands' precision.
+    """Returns the kernel's constants, padded with zeros and rounded to the operands' precision.
 
     Returns:
-      ``forward``: for each layer its halved weights, [k, inputs, outputs]; those of the first in one part for the
-      features and, with logarithms, one for these. ``back``: the last layer's parts times the form. ``bias``: for each
-      layer [k, 1, outputs], or [k, 16, outputs] with rows that add up to it. With logarithms ``log``: mean, deviation,
-      and deviation over ln 2, [k, 1, f].
+      ``forward``: halved weights of each layer, [k, inputs, outputs]; the first layer has one part for the features
+      and, with logarithms, another for these. ``back``: parts of the last layer times the form. ``bias``: bias of each
+      layer, [k, 1, outputs], or [k, 16, outputs] with rows that add up to it. With logarithms ``log``: mean, standard
+      deviation, and standard deviation over ln 2, [k, 1, f].
     """
     dtype = jnp.bfloat16 if precision == "bfloat16" else jnp.float32
     split = [params["w"][0][:, i : i + f] for i in range(0, params["w"][0].shape[1], f)]
@@ -268,16 +270,16 @@ def _layers(params: Params, form: Float[Array, "k u"], f: int, precision: str, b
     if len(split) > 1:
         mean, std = params["x_mean"][:, None], params["x_std"][:, None]
         to = (mean.shape[0], 1, padded(f))
-        # A padded feature is 1 in raw units: its logarithm is 0, and the slope of that, too.
+        # A padded feature is 1 in raw units, so its logarithm and that logarithm's slope are 0.
         constants["log"] = (_pad(mean, to, value=1.0), _pad(std, to), _pad(std / math.log(2), to))
     return constants
 
 
 def _rows_that_add_up(b: Float[Array, "k u"]) -> Float[Array, "k 16 u"]:
-    """Splits each number into three that bfloat16 holds, the first three rows of 16."""
+    """Splits each number into a sum of three bfloat16 numbers, which fill the first three of 16 rows."""
     rows = []
     for _ in range(3):
-        # A conversion to bfloat16 and back would be optimised away.
+        # XLA would optimise a conversion to bfloat16 and back away.
         rows.append(lax.reduce_precision(b, exponent_bits=8, mantissa_bits=7))
         b = b - rows[-1]
     return _pad(jnp.stack(rows, axis=1), (b.shape[0], SMALLEST, b.shape[1]))
@@ -290,7 +292,7 @@ def _pad(a: Array, shape: Sequence[int], value: float = 0.0) -> Array:
 def _tile(
     constants: Any, box: Any, start: Any, end: Any, *, arithmetic: _Arithmetic, steps: int, winner: bool, precision: str
 ) -> None:
-    """The kernel: all steps of one tile, ``start`` [rows, f] to ``end``."""
+    """Takes all steps of one tile, from ``start`` [rows, f] to ``end``. This is the kernel's body."""
     lower, upper = box[0][...], box[1][...]
     constants = jax.tree.map(lambda ref: ref[...], constants)
 
@@ -306,7 +308,7 @@ def _tile(
 def _gradient(
     constants: dict[str, Any], x: Float[Array, "r f"], arithmetic: _Arithmetic, precision: str
 ) -> Float[Array, "r f"]:
-    """Learning rate times the gradient of the form, at each code of the tile."""
+    """Returns the learning rate times the gradient of the form, at each code of the tile."""
     forward = constants["forward"]
     backward = [*forward[:-1], constants["back"]]
     dtype = forward[0][0].dtype
@@ -317,6 +319,8 @@ def _gradient(
         mean, std, std_over_ln2 = constants["log"]
         raw = x * std + mean
         inputs.append(arithmetic.log2(jnp.maximum(raw, 0.5)))
+    # Forward: with a = half the preactivation, swish(2 a) = a (1 + tanh a) = a gate. Its slope, doubled, is
+    # swish (2 - gate) + gate.
     slopes = []
     for weights, bias in zip(forward, constants["bias"], strict=True):
         a = product(ones, bias) if arithmetic.bias_as_product else bias
@@ -328,18 +332,20 @@ def _gradient(
         inputs = [hidden]
         if len(slopes) < len(forward):
             slopes[-1] = arithmetic.rounded(slopes[-1], dtype)
+    # Backward, from the last hidden layer (whose weights hold the form and the learning rate) to the features.
     g = slopes[-1]
     for (w,), slope in zip(backward[:0:-1], slopes[-2::-1], strict=True):
         g = product(g, w, transposed=True) * slope.astype(jnp.float32)
     gradient = product(g, backward[0][0], transposed=True)
     if "log" in constants:
+        # Chain rule through log2(max(x * std + mean, 1/2)).
         chain = jnp.where(raw >= 0.5, std_over_ln2 * arithmetic.reciprocal(raw), 0.0)
         gradient = product(g, backward[0][1], transposed=True) * chain + gradient
     return gradient
 
 
 def _product(a: Array, w: Array, precision: str, transposed: bool = False) -> Float[Array, "r o"]:
-    """``a @ w``, or ``a @ w.T``, of rounded operands with float32 sums."""
+    """Returns ``a @ w`` or ``a @ w.T``, with rounded operands and float32 sums."""
     exact = {"float32": lax.Precision.HIGHEST, "tf32": lax.Precision.HIGH, "bfloat16": None}[precision]
     return lax.dot_general(
         a.astype(w.dtype),
@@ -351,7 +357,7 @@ def _product(a: Array, w: Array, precision: str, transposed: bool = False) -> Fl
 
 
 def _largest_alone(a: Float[Array, "r f"]) -> Float[Array, "r f"]:
-    """Keeps of each row the entry of largest magnitude, the first of equals, as ``argmax`` would choose."""
+    """Keeps the entry of largest magnitude in each row, the first of equals (as ``argmax`` does); zeros the others."""
     size, column = jnp.abs(a), lax.broadcasted_iota(jnp.int32, a.shape, 1)
     is_largest = size == jnp.max(size, axis=1, keepdims=True)
     first = jnp.min(jnp.where(is_largest, column, a.shape[1]), axis=1, keepdims=True)
@@ -367,7 +373,7 @@ def _check_rows(rows: int, n: int) -> None:
 
 
 def _check_shapes(params: Params, form: Array, x: Array, box: tuple[Array, Array], log: bool) -> None:
-    """Raises UsageError unless the layers follow each other, and form, codes and box fit them."""
+    """Raises UsageError unless the shapes of layers, form, codes and box fit each other."""
     if x.ndim != 3 or not params["w"]:
         wanted = "codes of shape [networks, codes, features] and at least one hidden layer"
         raise checks.UsageError(expected=wanted, got=f"{x.shape} and {len(params['w'])}", remedy="see fused_invert")

@@ -1,4 +1,4 @@
-"""An upper limit on GFLOPs: how to steer below it, how to get below it, how to check it."""
+"""Enforces an upper limit on GFLOPs: steers codes below it, pulls them below it, and checks results."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.propagation.found import Found, in_calls
+from ncp_jax.propagation.found import Found, in_batches
 from ncp_jax.propagation.gradients import Invertible
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for
 from ncp_jax.spaces.base import CategoricalSpace
@@ -17,15 +17,15 @@ from ncp_jax.types import Bool, Float, Int
 
 @dataclasses.dataclass(frozen=True)
 class Limit:
-    """A limit on the GFLOPs of what is found.
+    """An upper limit on the GFLOPs of the architectures found.
 
     Attributes:
       gflops: the limit, multiply-adds / 1e9.
-      bounds: the codes that may be found.
-      model: exact costs of the space, None where they are not known.
-      unit: GFLOPs in a unit of the predicted metric "flops".
-      ceiling: the limit on that metric in standard units, by name; empty where it is not predicted.
-      cheapest: the relaxed code [f] within the bounds that costs least, as far as costs are known.
+      bounds: bounds of the legal codes.
+      model: cost model of the space, or None if its costs are unknown.
+      unit: GFLOPs per unit of the predicted metric "flops".
+      ceiling: limit on that metric in standard units, by name; empty if it is not predicted.
+      cheapest: ``[f]`` relaxed code of the lowest cost within the bounds; the lower corner if costs are unknown.
     """
 
     gflops: float
@@ -37,10 +37,11 @@ class Limit:
 
     @classmethod
     def make(cls, bounds: Bounds, predictor: Invertible, gflops: float) -> Limit:
-        """Returns the limit.
+        """Returns the limit for codes within ``bounds``.
 
         Raises:
-          UsageError: not a number above zero, FLOPs are neither known nor predicted, no code of the bounds is within.
+          UsageError: the limit is not a number above zero, FLOPs are neither known nor predicted, or no code satisfies
+            both limit and bounds.
         """
         checks.positive("max_gflops", gflops)
         model, unit, ceiling = cost_model_for(bounds.space, predictor.metrics), 1.0, {}
@@ -67,24 +68,25 @@ class Limit:
         return cls(gflops, bounds, model, unit, ceiling, cheapest)
 
     def pull_back(self, relaxed: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
-        """Moves each code over the limit straight towards the cheapest one until it fits.
+        """Moves each code over the limit along the straight line to the cheapest code until it fits.
 
-        Along that line the cost of the projected code falls where each position adds costs of its own, and bisection
-        finds the last point that fits; elsewhere (TransNAS macro) it finds one that does.
+        If every position adds a cost of its own, the cost of the projected code falls along that line, and bisection
+        finds the last code that fits. Otherwise (TransNAS macro) it finds some code that fits.
         """
         if self.model is None:
             return relaxed
         low = self.cheapest
 
-        def fits(points: np.ndarray) -> np.ndarray:
+        def fits(candidates: np.ndarray) -> np.ndarray:
             assert self.model is not None
-            # In calls of one shape: JAX would compile for each number of codes over the limit.
-            (codes,) = in_calls(lambda rows: self.bounds.project(jnp.asarray(rows)), points)
+            # In batches of one shape: JAX would compile for each number of codes over the limit.
+            (codes,) = in_batches(lambda rows: self.bounds.project(jnp.asarray(rows)), candidates)
             return self.model.in_units(codes)["flops"] <= self.gflops
 
         over = np.flatnonzero(~fits(relaxed))
         if len(over) == 0:
             return relaxed
+        # Bisect the share of the way from the cheapest code: ``inside`` fits, ``outside`` does not.
         inside, outside = np.zeros((len(over), 1), np.float32), np.ones((len(over), 1), np.float32)
         for _ in range(12):
             middle = (inside + outside) / 2
@@ -95,19 +97,19 @@ class Limit:
         return pulled
 
     def within(self, found: Found) -> Bool[np.ndarray, " k"]:
-        """True where an architecture found is within the limit."""
+        """Returns True for each architecture found that is within the limit."""
         return self._gflops(found) <= self.gflops
 
     def known(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"] | None:
-        """The same for codes, without a prediction; None where the space's costs are not known."""
+        """Returns True for each code within the limit by exact costs; None if the space has no cost model."""
         return None if self.model is None else self.model.in_units(codes)["flops"] <= self.gflops
 
     def least(self, found: Found) -> float:
-        """GFLOPs of the cheapest architecture found."""
+        """Returns the GFLOPs of the cheapest architecture found."""
         return float(self._gflops(found).min())
 
-    def nothing_left(self, least: float) -> checks.UsageError:
-        """The error for a search whose architectures are all over the limit, the cheapest with ``least`` GFLOPs."""
+    def none_within(self, least: float) -> checks.UsageError:
+        """Returns the error for a search that found nothing within the limit, ``least`` GFLOPs being its smallest."""
         return checks.UsageError(
             expected=f"architectures of at most {self.gflops:g} GFLOPs",
             got=f"none (the smallest found has {least:.4g})",

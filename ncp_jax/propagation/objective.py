@@ -1,4 +1,4 @@
-"""What to raise, what to lower, what to hold: an objective on the metrics of a predictor."""
+"""Defines objectives: which metrics of a predictor to raise, lower or hold, and with which weights."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec, find_metric
-from ncp_jax.propagation.found import in_calls
+from ncp_jax.propagation.found import in_batches
 from ncp_jax.types import Array, Float
 
-COST_WEIGHT = 0.5  # of the flops term against the main metric, as in the NCP authors' recipe
+COST_WEIGHT = 0.5  # weight of FLOPs against the main metric, as in the NCP authors' recipe
 
 Weights = Mapping[str, float]
-# What a function that serves as an objective gets and gives: mean [m] and spread [m] over the ensemble, in standard
-# units, to one number, higher better. JAX differentiates it. Where codes follow single members the spread is 0 while
-# they move; in the ranking it is the ensemble's.
+# A function that serves as an objective: mean [m] and spread [m] over the ensemble, in standard units, to one number;
+# higher is better. JAX differentiates it. Where codes follow single members, the spread is 0 in the gradient loop; in
+# the ranking it is the ensemble's spread.
 Function = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]]
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
-    """An objective as arrays over the m metrics of a predictor; a sweep over them is a vmap.
+    """An objective as arrays over the m metrics of a predictor. A vmap can sweep them.
 
     Attributes:
-      push: ``[m]``, > 0 raises the metric, < 0 lowers it, 0 leaves it free.
-      hold: ``[m]``, >= 0, how hard the metric is kept at its starting prediction.
-      ceiling: ``[m]`` standard units, the metric is pushed down while above it; +inf where there is none.
-      function: added to what is pushed, see ``Function``.
-      fixed: promises that there is neither hold, nor ceiling, nor function: the slopes of the loss are then the same
-        for every code, and networks need not compute their last layer.
+      push: ``[m]`` weights; > 0 raises the metric, < 0 lowers it, 0 leaves it free.
+      hold: ``[m]`` weights >= 0 that keep the metric at the value predicted for the start.
+      ceiling: ``[m]`` upper limits in standard units, above which the metric is pushed down; +inf for no limit.
+      function: objective added to the weighted metrics (see ``Function``), or None.
+      fixed: True promises that there is no hold, ceiling or function. The slopes of the loss are then the same for
+        every code, and networks need not compute their last layer.
     """
 
     push: Float[Array, " m"]
@@ -49,19 +49,19 @@ class ObjectiveWeights:
     def score(
         self, mean: Float[np.ndarray, "n m"], spread: Float[np.ndarray, "n m"], confidence: float = 0.0
     ) -> Float[np.ndarray, " n"]:
-        """The objective of n predictions in standard units, on the host; higher is better.
+        """Returns the objective of n predictions, on the host; higher is better.
 
         Args:
-          mean: ensemble means.
-          spread: standard deviations over the ensemble.
-          confidence: how many spreads the bound lies on the bad side of the mean.
+          mean: ensemble means in standard units.
+          spread: standard deviations over the ensemble in standard units.
+          confidence: number of spreads between the mean and the bound on its bad side.
         """
         push = np.asarray(self.push)
         score = mean @ push - confidence * (spread @ np.abs(push))
         if self.function is not None:
-            # In calls of one shape: how many are scored differs, and JAX would compile for each number.
+            # In batches of one shape: n varies, and JAX would compile for each value of it.
             both = np.concatenate([mean, spread], axis=1)
-            (values,) = in_calls(lambda rows: _batched(self.function)(*np.split(rows, 2, axis=1)), both)
+            (values,) = in_batches(lambda rows: _batched(self.function)(*np.split(rows, 2, axis=1)), both)
             score = score + values
         return score
 
@@ -74,10 +74,10 @@ def _batched(function: Function) -> Callable[..., Array]:
 def weights_of(
     objective: Objective | Function, metrics: Iterable[MetricSpec], ceiling: Mapping[str, float] | None = None
 ) -> ObjectiveWeights:
-    """Returns an objective, or a function that serves as one, as arrays over ``metrics``.
+    """Converts an objective, or a function that serves as one, to arrays over ``metrics``.
 
     Raises:
-      UsageError: a metric that is not there; a function that does not make one real number of mean and spread.
+      UsageError: a metric is unknown, or the function does not map mean and spread to one real number.
     """
     specs = tuple(metrics)
     if isinstance(objective, Objective):
@@ -88,39 +88,37 @@ def weights_of(
         )
     row = jax.ShapeDtypeStruct((len(specs),), jnp.float32)
     try:
-        made: Any = jax.eval_shape(objective, row, row)
+        result: Any = jax.eval_shape(objective, row, row)
     except TypeError as error:
         raise checks.UsageError(
             expected="an objective that takes mean [m] and spread [m]", got=str(error), remedy="see Objective"
         ) from error
-    if getattr(made, "shape", None) != () or not jnp.issubdtype(made.dtype, jnp.floating):
+    if getattr(result, "shape", None) != () or not jnp.issubdtype(result.dtype, jnp.floating):
         raise checks.UsageError(
-            expected="an objective that returns one real number", got=repr(made), remedy="sum over the metrics"
+            expected="an objective that returns one real number", got=repr(result), remedy="sum over the metrics"
         )
-    nothing = np.zeros(len(specs), np.float32)
-    return dataclasses.replace(_arrays(nothing, nothing, _ceilings(specs, ceiling)), function=objective, fixed=False)
+    zeros = np.zeros(len(specs), np.float32)
+    return dataclasses.replace(_make_weights(specs, zeros, zeros, ceiling), function=objective, fixed=False)
 
 
-def _ceilings(specs: tuple[MetricSpec, ...], ceiling: Mapping[str, float] | None) -> np.ndarray:
-    top = np.full(len(specs), np.inf, np.float32)
+def _make_weights(
+    specs: tuple[MetricSpec, ...], push: np.ndarray, hold: np.ndarray, ceiling: Mapping[str, float] | None
+) -> ObjectiveWeights:
+    limits = np.full(len(specs), np.inf, np.float32)
     for name, limit in (ceiling or {}).items():
-        top[find_metric(specs, name)] = limit
-    return top
-
-
-def _arrays(push: np.ndarray, hold: np.ndarray, top: np.ndarray) -> ObjectiveWeights:
-    fixed = not hold.any() and not np.isfinite(top).any()
-    return ObjectiveWeights(jnp.asarray(push), jnp.asarray(hold), jnp.asarray(top), fixed=fixed)
+        limits[find_metric(specs, name)] = limit
+    fixed = not hold.any() and not np.isfinite(limits).any()
+    return ObjectiveWeights(jnp.asarray(push), jnp.asarray(hold), jnp.asarray(limits), fixed=fixed)
 
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Weights by metric name. The unit of a weight is one standard deviation of the metric over the table.
+    """Weights of metrics to raise, lower or hold. They apply to metrics in standard deviations over the table.
 
     Attributes:
-      maximize: metrics to raise, each with its weight > 0.
-      minimize: metrics to lower, each with its weight > 0.
-      hold: metrics to keep at the value predicted for the start, each with its weight > 0.
+      maximize: weights > 0 of the metrics to raise, by name.
+      minimize: weights > 0 of the metrics to lower, by name.
+      hold: weights > 0 of the metrics to keep at the value predicted for the start, by name.
     """
 
     maximize: Weights = dataclasses.field(default_factory=dict)
@@ -161,18 +159,18 @@ class Objective:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The metrics that the objective speaks of: maximized, minimized, held."""
+        """Names of the metrics in the objective: maximized, minimized, held."""
         return (*self.maximize, *self.minimize, *self.hold)
 
     def weights(self, metrics: Iterable[MetricSpec], ceiling: Mapping[str, float] | None = None) -> ObjectiveWeights:
-        """Returns the objective as arrays over ``metrics``.
+        """Converts the objective to arrays over ``metrics``.
 
         Args:
           metrics: the predictor's metrics.
-          ceiling: upper limits by metric name, in standard units.
+          ceiling: upper limits in standard units, by metric name.
 
         Raises:
-          UsageError: the objective names a metric that is not there.
+          UsageError: the objective or the ceiling names an unknown metric.
         """
         specs = tuple(metrics)
         push, hold = np.zeros(len(specs), np.float32), np.zeros(len(specs), np.float32)
@@ -181,26 +179,33 @@ class Objective:
                 push[find_metric(specs, name)] = sign * weight
         for name, weight in self.hold.items():
             hold[find_metric(specs, name)] = weight
-        return _arrays(push, hold, _ceilings(specs, ceiling))
+        return _make_weights(specs, push, hold, ceiling)
 
 
 def default_objective(metrics: Sequence[MetricSpec], *, limited: bool) -> Objective:
-    """Each task's main metric in its good direction; FLOPs down at half the weight, unless they are limited anyway.
+    """Returns the objective used where the user names none: each task's main metric, and fewer FLOPs at half weight.
 
-    Several tasks share the weight 1: one architecture for all of them (the paper's inter-task search).
+    Several tasks share a weight of 1 equally; the search is then for one architecture for all of them (the paper's
+    inter-task search).
+
+    Args:
+      metrics: a predictor's metrics; the first quality metric of a task is its main metric.
+      limited: whether FLOPs have a hard limit, which makes their weight unnecessary.
+
+    Raises:
+      UsageError: all metrics are costs.
     """
-    first: dict[str, MetricSpec] = {}
+    main: dict[str, MetricSpec] = {}
     for metric in metrics:
         if metric.kind == "quality":
-            first.setdefault(metric.task, metric)
-    if not first:
+            main.setdefault(metric.task, metric)
+    if not main:
         raise checks.UsageError(
             expected="a metric to search for", got="costs alone", remedy="name one with --maximize or --minimize"
         )
-    weight = 1.0 / len(first)
-    sides: dict[str, dict[str, float]] = {"maximize": {}, "minimize": {}}
-    for metric in first.values():
-        sides[metric.direction][metric.name] = weight
+    weights: dict[str, dict[str, float]] = {"maximize": {}, "minimize": {}}
+    for metric in main.values():
+        weights[metric.direction][metric.name] = 1.0 / len(main)
     if not limited and any(m.name == "flops" for m in metrics):
-        sides["minimize"]["flops"] = COST_WEIGHT
-    return Objective(maximize=sides["maximize"], minimize=sides["minimize"])
+        weights["minimize"]["flops"] = COST_WEIGHT
+    return Objective(**weights)

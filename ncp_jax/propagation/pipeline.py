@@ -1,7 +1,7 @@
-"""From a predictor and an objective to architectures: start, invert, project, drop repeats, rank.
+"""Runs an inversion from start to ranking: draw codes, invert, project, drop repeats, rank, polish.
 
-Everything goes in portions (see ``execution.Plan``): a portion is drawn, inverted, projected, ranked and put together
-with the best so far, so that memory grows with what is kept and not with the number of codes.
+Codes are processed in portions (see ``execution.Plan``). Each portion is drawn, inverted, projected, ranked and merged
+with the best so far, so memory grows with the number of architectures kept and not with the number of codes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ncp_jax import checks
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
-from ncp_jax.propagation.found import STARTS, Found, first_of_each, in_calls, merge
+from ncp_jax.propagation.found import STARTS, Found, first_of_each, in_batches, merge
 from ncp_jax.propagation.gradients import Invertible, exact_columns
 from ncp_jax.propagation.limit import Limit
 from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
@@ -28,7 +28,7 @@ from ncp_jax.propagation.processes import gather, smallest
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
 from ncp_jax.types import Bool, Float, Int, Key
 
-RESTART = 2**31  # keys of restarts: fold_in(key, RESTART + round), out of the way of the codes' own numbers
+RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
 def propagate(
@@ -42,10 +42,10 @@ def propagate(
     max_gflops: float | None = None,
     execution: Execution | None = None,
 ) -> Found:
-    """Inverts a predictor: moves codes along the gradient of their predicted metrics to where the objective is high.
+    """Inverts a predictor: moves codes along the gradient of their predicted metrics until the objective is high.
 
-    A host loop over portions of codes; not jittable. With ``jax.distributed`` every process calls it with the same
-    arguments, does its share and returns the same result.
+    This is a host loop over portions of codes; it is not jittable. With ``jax.distributed``, every process calls it
+    with the same arguments, does its share of the work and returns the same result.
 
     Example:
       >>> import jax, ncp_jax as ncp
@@ -57,22 +57,22 @@ def propagate(
       27
 
     Args:
-      predictor: an ensemble (``fit``, ``load_predictor``).
-      objective: what to raise, lower, hold; or a function of the predictions, see ``objective.Function``.
-      codes: how many random starts, where ``start`` is not given.
-      start: codes to begin with, ``[n, d]``.
-      key: for the random starts; code i draws from ``fold_in(key, i)``.
-      config: settings of the gradient loop; the authors' recipe with larger steps by default.
-      max_gflops: only architectures of at most so many GFLOPs (multiply-adds / 1e9). Exact where the space has a
-        cost model, by the predicted metric "flops" elsewhere.
-      execution: devices, memory, kernel, and how many architectures are kept. It changes nothing that is found.
+      predictor: ensemble of networks (from ``fit`` or ``load_predictor``).
+      objective: metrics to raise, lower or hold; or a function of the predictions, see ``objective.Function``.
+      codes: number of random starts. Unused with ``start``.
+      start: ``[n, d]`` codes to start from.
+      key: key of the random starts; code i draws from ``fold_in(key, i)``.
+      config: settings of the gradient loop; by default the authors' recipe with larger steps.
+      max_gflops: upper limit on the GFLOPs (multiply-adds / 1e9) of the results. It is exact where the space has a
+        cost model; elsewhere it applies to the predicted metric "flops".
+      execution: devices, memory, kernel, and number of architectures kept. It does not change the results.
 
     Returns:
       The distinct architectures reached, best first.
 
     Raises:
-      UsageError: unknown metric, illegal start, zero codes, neither key nor start, a limit or bounds that nothing
-        satisfies, devices that are not there, too little memory.
+      UsageError: an unknown metric, an illegal start, zero codes, neither key nor start, a limit or bounds that nothing
+        satisfies, devices that do not exist, or too little memory.
     """
     config, execution = config or PropagationConfig(), execution or Execution()
     if config.follow == "bound" and not isinstance(objective, Objective):
@@ -88,7 +88,7 @@ def propagate(
         raise checks.UsageError(expected="a key with restarts", got="none", remedy="try key=jax.random.key(0)")
     limit = None if max_gflops is None else Limit.make(bounds, predictor, max_gflops)
     search = _Search.make(predictor, objective, config, bounds, limit)
-    plan = make_plan(execution, search.followed, search.slim, config, search.model, starts.n)
+    plan = make_plan(execution, search.followed, search.followed_weights, config, search.followed_costs, starts.n)
     with jax.default_device(plan.device):
         return search.run(starts, key, plan, execution)
 
@@ -107,8 +107,7 @@ def _starts(bounds: Bounds, codes: int, start: Any, key: Key | None) -> Starts:
                 remedy="change it or widen the bounds",
             )
         return Starts(bounds.space, len(checked), checked, None)
-    if not isinstance(codes, int) or codes < 1:
-        raise checks.UsageError(expected="codes to be an integer >= 1", got=repr(codes), remedy="try codes=4096")
+    codes = checks.integer("codes", codes, least=1, remedy="try codes=4096")
     if key is None:
         raise checks.UsageError(expected="a key or starts", got="neither", remedy="try key=jax.random.key(0)")
     return Starts(bounds.space, codes, None, lambda n, first: np.asarray(bounds.sample(key, n, first)))
@@ -116,29 +115,29 @@ def _starts(bounds: Bounds, codes: int, start: Any, key: Key | None) -> Starts:
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-    """One inversion: what judges, what is followed, and what may be found.
+    """One inversion.
 
     Attributes:
-      judge: the whole predictor, which ranks.
-      followed: its metrics that the objective speaks of: what is not sought is not computed in the loop.
-      weights: the objective over the judge's metrics.
-      slim: the same over the followed ones.
+      predictor: the whole predictor, which ranks architectures.
+      followed: the predictor restricted to the objective's metrics, so that the loop does not compute the others.
+      weights: the objective over all metrics.
+      followed_weights: the objective over the metrics of ``followed``.
       config: settings of the loop.
-      bounds: what may be found.
-      limit: the limit on GFLOPs.
-      known: exact costs of the space, None where they are not known.
-      model: the same where they are to be followed, else None.
+      bounds: bounds of the legal codes.
+      limit: limit on GFLOPs, or None.
+      costs: cost model of the space, or None if its costs are unknown.
+      followed_costs: the same if codes are to follow exact costs, else None.
     """
 
-    judge: Invertible
+    predictor: Invertible
     followed: Invertible
     weights: ObjectiveWeights
-    slim: ObjectiveWeights
+    followed_weights: ObjectiveWeights
     config: PropagationConfig
     bounds: Bounds
     limit: Limit | None
-    known: CostModel | None
-    model: CostModel | None
+    costs: CostModel | None
+    followed_costs: CostModel | None
 
     @classmethod
     def make(
@@ -151,21 +150,21 @@ class _Search:
     ) -> _Search:
         ceiling = {} if limit is None else limit.ceiling
         weights = weights_of(objective, predictor.metrics, ceiling)
-        followed, slim = predictor, weights
+        followed, followed_weights = predictor, weights
         if isinstance(objective, Objective):
             followed = predictor.select(tuple(dict.fromkeys((*objective.names, *ceiling))))
-            slim = weights_of(objective, followed.metrics, ceiling)
-        known = cost_model_for(bounds.space, predictor.metrics)
-        model = known if config.exact_costs else None
-        return cls(predictor, followed, weights, slim, config, bounds, limit, known, model)
+            followed_weights = weights_of(objective, followed.metrics, ceiling)
+        costs = cost_model_for(bounds.space, predictor.metrics)
+        followed_costs = costs if config.exact_costs else None
+        return cls(predictor, followed, weights, followed_weights, config, bounds, limit, costs, followed_costs)
 
     def run(self, starts: Starts, key: Key | None, plan: Plan, execution: Execution) -> Found:
-        """Compiles, then moves and ranks portion after portion, then polishes what came out best."""
+        """Compiles, then moves and ranks portion after portion, then polishes the best architectures."""
         began = time.perf_counter()
         plan = self._compile(starts, plan)
         compiled = time.perf_counter()
         best: Found | None = None
-        keep = max(execution.keep, self.config.polish)  # what is polished does not depend on what is kept
+        keep = max(execution.keep, self.config.polish)  # ``keep`` must not change which codes are polished
         moved, least = 0, math.inf
         portions = plan.portions(starts.n)
         for first, n in portions:
@@ -177,18 +176,18 @@ class _Search:
             best = merge([allowed] if best is None else [best, allowed], keep)
             if execution.progress is not None:
                 execution.progress(first + n - portions[0][0], sum(n for _, n in portions))
-        if best is None:
+        if best is None:  # this process has no share of the codes
             best = self._ranked(starts.codes(0, 1)).take(slice(0, 0))
         best = self._polished(gather(best, keep), keep).take(slice(0, execution.keep))
         if len(best) == 0:
             assert self.limit is not None
-            raise self.limit.nothing_left(smallest(least))
+            raise self.limit.none_within(smallest(least))
         seconds = time.perf_counter() - compiled
         timing = {"compile": compiled - began, "search": seconds, "code_steps_per_s": moved / seconds}
         return dataclasses.replace(best, starts=starts.codes(0, min(starts.n, STARTS)), timing=timing)
 
     def _compile(self, starts: Starts, plan: Plan) -> Plan:
-        """Runs all programs once without work, so that compilation is timed apart; decides on the kernel."""
+        """Compiles all programs by a run without work, so that their compile time is known; chooses the kernel."""
         relaxed = starts.relaxed(0, plan.portion)
         plan = plan.with_kernel(
             lambda plan: self._invert(relaxed, plan.portion, plan), (relaxed.shape, self.config.steps)
@@ -199,20 +198,24 @@ class _Search:
 
     def _invert(self, relaxed: Float[jax.Array, "n f"], count: int, plan: Plan) -> Float[jax.Array, "n f"]:
         box: Box = (jnp.asarray(self.bounds.lower), jnp.asarray(self.bounds.upper))
-        return run(self.followed, self.slim, relaxed, box, self.config, self.model, count, plan.shape)
+        weights, costs = self.followed_weights, self.followed_costs
+        return run(self.followed, weights, relaxed, box, self.config, costs, count, plan.shape)
 
     def _reach(
         self, starts: Starts, key: Key | None, plan: Plan, first: int, n: int
     ) -> tuple[Int[np.ndarray, "k d"], int]:
-        """The distinct codes that a portion reaches, and how many code-steps that took."""
+        """Returns the distinct codes that a portion reaches, and the number of code-steps."""
         reached = self._projected(self._invert(starts.relaxed(first, plan.portion), n, plan), n)
-        moved, last = n, np.arange(n)  # which codes moved last: their results are the last rows reached
+        # ``last`` has the codes that moved in the last round; their results are the last rows of ``reached``.
+        moved, last = n, np.arange(n)
         for again in range(self.config.restarts):
+            # Codes restart if an earlier row denotes the same network.
             last = last[self._repeats(reached)[len(reached) - len(last) :]]
             if len(last) == 0:
                 break
             assert key is not None
             fresh = self.bounds.sample(jax.random.fold_in(key, RESTART + again), plan.portion, first)
+            # The portion keeps its shape: it is filled up with repeats, which are not moved.
             relaxed = self.bounds.space.encode(fresh[jnp.asarray(np.resize(last, plan.portion))])
             ends = self._projected(self._invert(relaxed, len(last), plan), len(last))
             reached = np.concatenate([reached, ends])
@@ -220,8 +223,8 @@ class _Search:
         return reached[first_of_each(reached)], moved * self.config.steps
 
     def _repeats(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
-        """True where an earlier row denotes the same network."""
-        (canonical,) = in_calls(lambda rows: self.bounds.space.canonical(jnp.asarray(rows)), codes)
+        """Returns True for each row whose network an earlier row denotes already."""
+        (canonical,) = in_batches(lambda rows: self.bounds.space.canonical(jnp.asarray(rows)), codes)
         repeats = np.ones(len(codes), bool)
         repeats[first_of_each(canonical)] = False
         return repeats
@@ -232,24 +235,33 @@ class _Search:
         return np.asarray(self.bounds.project(relaxed))[:n]
 
     def _ranked(self, codes: Int[np.ndarray, "k d"], rows: int | None = None) -> Found:
-        """Scores distinct codes, so many in a call; the order is left to ``merge``."""
+        """Predicts and scores distinct codes, in batches of ``rows``. Does not sort them; ``merge`` does."""
         space = self.bounds.space
-        mean, spread = in_calls(lambda some: self.judge(space.encode(jnp.asarray(some))), codes, rows)
-        exact = self.known.in_units(codes) if self.known else {}
-        for column, name in exact_columns(self.judge.metrics, self.known).items():
-            # What is known exactly is not predicted.
+        mean, spread = in_batches(lambda some: self.predictor(space.encode(jnp.asarray(some))), codes, rows)
+        # Exact costs replace predicted ones.
+        exact = self.costs.in_units(codes) if self.costs else {}
+        for column, name in exact_columns(self.predictor.metrics, self.costs).items():
             mean[:, column], spread[:, column] = exact[name], 0.0
-        # In NumPy: how many were found differs from call to call, and JAX would compile for each number.
-        deviation = np.asarray(self.judge.scale.y_std)
-        standard = (mean - np.asarray(self.judge.scale.y_mean)) / deviation
+        # The scores in NumPy: the number of codes differs from call to call, and JAX would compile for each of them.
+        deviation = np.asarray(self.predictor.scale.y_std)
+        standard = (mean - np.asarray(self.predictor.scale.y_mean)) / deviation
         confidence = float(self.config.confidence) if self.config.follow == "bound" else 0.0
         score = self.weights.score(standard, spread / deviation, confidence)
-        nothing = np.zeros((0, space.length), np.int32)
-        metrics = tuple(self.judge.metrics)
-        return Found(codes, mean, spread, score, exact, nothing, metrics, space.name, {}, len(codes))
+        return Found(
+            codes=codes,
+            mean=mean,
+            spread=spread,
+            score=score,
+            costs=exact,
+            starts=np.zeros((0, space.length), np.int32),
+            metrics=tuple(self.predictor.metrics),
+            space=space.name,
+            timing={},
+            scored=len(codes),
+        )
 
     def _polished(self, found: Found, keep: int) -> Found:
-        """Tries the single edits of the best, and goes on from those that are better."""
+        """Improves the best architectures by edits (see ``polish``)."""
         if not self.config.polish or len(found) == 0:
             return found
 

@@ -1,4 +1,4 @@
-"""Several processes under ``jax.distributed``: each finds its share, and all get to know what the others found."""
+"""Gathers the results of several processes under ``jax.distributed``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ncp_jax.propagation.found import Found, merge
 
 
 def gather(found: Found, keep: int) -> Found:
-    """Puts the portions of all processes together; every process returns the same. Alone, a process returns its own."""
+    """Merges the results of all processes into the best ``keep`` architectures. Every process returns the same."""
     if jax.process_count() == 1:
         return found
     names = ("codes", "mean", "spread", "score")
@@ -32,14 +32,14 @@ def gather(found: Found, keep: int) -> Found:
 
 
 def smallest(number: float) -> float:
-    """The smallest of the processes' numbers."""
+    """Returns the smallest of the processes' numbers."""
     if jax.process_count() == 1:
         return number
     return float(np.concatenate(_all_rows(np.array([number]), np.ones(jax.process_count(), int))).min())
 
 
 def _all_rows(array: np.ndarray, counts: np.ndarray) -> list[np.ndarray]:
-    """The array of each process; as bytes, so that 64-bit numbers travel whole."""
+    """Returns the array of each process. They are sent as bytes, since JAX would cut 64-bit numbers to 32 bits."""
     widest = int(counts.max())
     padded = np.zeros((widest, *array.shape[1:]), array.dtype)
     padded[: len(array)] = array

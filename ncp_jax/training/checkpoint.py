@@ -1,4 +1,4 @@
-"""Training states on disk (Orbax), so that a killed training continues to the same result."""
+"""Saves training states with Orbax, so that an interrupted training continues to the same result."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ncp_jax.files import atomic_write, describe_os_error
 
 
 class Checkpoints:
-    """Checkpoints of one training, a folder for each chunk of runs, the newest state of each is kept.
+    """The checkpoints of one training: one folder per chunk of runs, with its newest state.
 
     Args:
-      folder: made if missing.
-      signature: JSON-ready facts that the result depends on; a folder with another signature is refused.
+      folder: folder of the checkpoints, created if missing.
+      signature: JSON-ready facts that the result depends on. A folder with another signature is refused.
 
     Raises:
-      UsageError: the folder belongs to another training; the differences are shown.
-      DataError: the description of the training in the folder is damaged.
+      UsageError: the folder belongs to another training; the text shows the differences.
+      DataError: the folder's description of the training is damaged.
       OSError: the folder cannot be written.
     """
 
@@ -50,7 +50,15 @@ class Checkpoints:
         return ocp.CheckpointManager(self.folder / f"chunk-{chunk:04d}", options=options)
 
     def load(self, chunk: int, like: Any) -> tuple[int, Any] | None:
-        """Returns (segments done, state) of a chunk, or None where there is none; ``like`` gives the structure."""
+        """Returns (segments done, state) of a chunk, or None if it has no state.
+
+        Args:
+          chunk: number of the chunk.
+          like: a state of the same structure, shapes and dtypes.
+
+        Raises:
+          DataError: the saved state is damaged.
+        """
         import orbax.checkpoint as ocp
 
         with self._manager(chunk) as manager:
@@ -61,7 +69,7 @@ class Checkpoints:
             abstract = {str(i): jax.ShapeDtypeStruct(a.shape, a.dtype) for i, a in enumerate(leaves)}
             try:
                 found = manager.restore(segment, args=ocp.args.StandardRestore(abstract))
-            except Exception as error:  # Orbax raises what its many readers raise
+            except Exception as error:  # Orbax's readers raise exceptions of many types
                 raise checks.DataError(
                     expected=f"a whole training state in {self.folder / f'chunk-{chunk:04d}'}",
                     got=f"a damaged one ({type(error).__name__})",
@@ -70,7 +78,7 @@ class Checkpoints:
             return segment, jax.tree.unflatten(structure, [found[str(i)] for i in range(len(leaves))])
 
     def save(self, chunk: int, segment: int, state: Any) -> None:
-        """Writes a state; a kill in the middle leaves the one before."""
+        """Saves the state of a chunk after ``segment`` segments. An interruption leaves the previous state intact."""
         import orbax.checkpoint as ocp
 
         content = {str(i): np.asarray(a) for i, a in enumerate(jax.tree.leaves(state))}

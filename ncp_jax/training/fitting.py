@@ -1,4 +1,4 @@
-"""Fitting predictors: one ensemble, or many runs (seeds × tasks × folds) in one vmapped program."""
+"""Fits predictors: one ensemble, or many runs (seeds × tasks × folds) in one vmapped program."""
 
 from __future__ import annotations
 
@@ -25,20 +25,21 @@ from ncp_jax.types import Array, Bool, Float, Int, Key, Params
 
 Progress = Callable[[int, int], None]
 
-# Runs trained at once. On CPU more only spill the caches; accelerators are filled by thousands.
+# Runs trained at once. On CPU, more runs do not fit the caches; an accelerator needs thousands to be busy.
 CHUNK = {"cpu": 16}
 CHUNK_ELSEWHERE = 1024
-DECAY_FOLDS, DECAY_FACTORS = 3, (1.0, 2.0, 5.0, 12.0, 30.0)
+DECAY_FOLDS = 3  # folds of the cross-validation that chooses the weight decay
+DECAY_FACTORS = (1.0, 2.0, 5.0, 12.0, 30.0)  # candidate strengths, as multiples of the recipe's
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns:
-    """Which metrics each run learns, grouped as the networks want them.
+    """The metrics that each run learns, in groups that correspond to the network's heads.
 
     Attributes:
-      indices: ``[r, m]`` columns of the table, main metrics first, then other qualities, then costs. A shorter group
-        is padded by repeating its columns, so that all runs have one shape.
-      heads: number of columns in the three groups.
+      indices: ``[r, m]`` columns of the table: main metrics, then other quality metrics, then costs. A shorter group
+        repeats its columns, so that all runs have one shape.
+      heads: number of columns in each of the three groups.
     """
 
     indices: Int[np.ndarray, "r m"]
@@ -46,17 +47,17 @@ class Columns:
 
     @classmethod
     def whole(cls, metrics: Sequence[MetricSpec], runs: int) -> Columns:
-        """Every run learns all metrics of the table; of one with a validation split not those of training and test."""
+        """Makes every run learn all metrics of the table; with a validation split, only its quality metrics."""
         groups = _groups(metrics)
         row = np.concatenate([np.asarray(g, np.int32) for g in groups])
         return cls(np.tile(row, (runs, 1)).astype(np.int32), tuple(map(len, groups)))  # type: ignore[arg-type]
 
     @classmethod
     def by_task(cls, metrics: Sequence[MetricSpec], tasks: Sequence[str]) -> Columns:
-        """Run i learns the metrics of ``tasks[i]`` and the costs."""
+        """Makes run i learn the metrics of ``tasks[i]`` and the costs."""
         each = [_groups(metrics, task) for task in tasks]
         heads = tuple(max(len(groups[k]) for groups in each) for k in range(3))
-        # A task without a group that others have repeats its main metric there: never another task's column.
+        # Where a task lacks a group that others have, it repeats its main metric, never another task's column.
         rows = [
             np.concatenate([np.resize(group or groups[0], n) for group, n in zip(groups, heads, strict=True)])
             for groups in each
@@ -65,6 +66,7 @@ class Columns:
 
 
 def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[list[int], list[int], list[int]]:
+    """Returns the columns of main metrics, other quality metrics and costs, of one task or all."""
     main: list[int] = []
     others: list[int] = []
     costs: list[int] = []
@@ -72,7 +74,7 @@ def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[lis
     validated = any(m.split == "validation" and m.kind == "quality" for m in metrics)
     for i, metric in enumerate(metrics):
         if metric.split in ("train", "test") and validated:
-            continue  # a search may not see the test split, and what was measured in training tells another story
+            continue  # a search must not see the test split, and training metrics do not measure generalisation
         if metric.kind == "cost":
             costs.append(i)
         elif task is None or metric.task == task:
@@ -93,10 +95,11 @@ class Fitted:
 
     Attributes:
       params: folded layers, leaves ``[r, …]``, in the standard units of each run's own ``scales``.
-      scales: means and deviations of each run, leaves ``[r, …]``.
-      columns: what each run learned.
+      scales: means and standard deviations of each run, leaves ``[r, …]``.
+      columns: metrics that each run learned.
       program: recipe and shapes.
-      table: metrics and space of the data.
+      metrics: specifications of the table's metrics.
+      space: name of the table's space.
     """
 
     params: Params
@@ -107,10 +110,10 @@ class Fitted:
     space: str
 
     def predictor(self, runs: Sequence[int]) -> Predictor:
-        """Returns the ensemble of some runs that learned the same columns, under one standardisation.
+        """Returns the ensemble of some runs that learned the same columns, with one standardisation.
 
         Raises:
-          UsageError: no runs, or runs that learned different columns.
+          UsageError: there are no runs, or they learned different columns.
         """
         chosen = np.asarray(runs, int)
         rows = self.columns.indices[chosen]
@@ -118,9 +121,11 @@ class Fitted:
             raise checks.UsageError(
                 expected="runs that learned the same columns",
                 got=f"runs {list(runs)}",
-                remedy="make one ensemble a task",
+                remedy="make one ensemble per task",
             )
         params, scales = jax.tree.map(lambda a: a[jnp.asarray(chosen)], (self.params, self.scales))
+
+        # Each run standardised by its own training rows; the ensemble uses the mean of their standardisations.
         f = self.program.features
         shared = Standardisation(
             scales.x_mean[:, :f].mean(axis=0),
@@ -129,7 +134,8 @@ class Fitted:
             scales.y_std.mean(axis=0),
         )
         rescaled = jax.vmap(functools.partial(_rescale, f, self.program.recipe.log, shared))(params, scales)
-        # A column that stands twice was padding: each metric keeps its first place.
+
+        # A repeated column was padding: keep the first output of each metric.
         first = [int(np.flatnonzero(rows[0] == c)[0]) for c in dict.fromkeys(rows[0].tolist())]
         apply = FoldedMLP(log=self.program.recipe.log)
         metrics = tuple(self.metrics[c] for c in rows[0][first])
@@ -139,13 +145,17 @@ class Fitted:
 
 
 def _rescale(features: int, log: bool, to: Standardisation, params: Params, own: Moments) -> Params:
-    """Rewrites first and last layer so that they read and give the units of ``to`` instead of the run's own."""
+    """Rewrites the first and last layer to use the standard units of ``to`` instead of the run's own."""
     (w1, *w, w_last), (b1, *b, b_last) = params["w"], params["b"]
-    linear, rest = w1[:features], w1[features:]
-    x_std, rest_std = own.x_std[:features], own.x_std[features:]
+
+    # The features arrive in the units of ``to``; their logarithms, if any, arrive unstandardised.
+    linear, logs = w1[:features], w1[features:]
+    x_std, logs_std = own.x_std[:features], own.x_std[features:]
     b1 = b1 + ((to.x_mean - own.x_mean[:features]) / x_std) @ linear
-    b1 = b1 - (own.x_mean[features:] / rest_std) @ rest
-    w1 = jnp.concatenate([linear * (to.x_std / x_std)[:, None], rest / rest_std[:, None]])
+    b1 = b1 - (own.x_mean[features:] / logs_std) @ logs
+    w1 = jnp.concatenate([linear * (to.x_std / x_std)[:, None], logs / logs_std[:, None]])
+
+    # The metrics leave in the units of ``to``.
     w_last = w_last * (own.y_std / to.y_std)
     b_last = (b_last * own.y_std + own.y_mean - to.y_mean) / to.y_std
     extra = {"x_mean": to.x_mean, "x_std": to.x_std} if log else {}
@@ -175,20 +185,19 @@ def fit(
     Args:
       table: the measured architectures.
       recipe: a recipe or its name ("ensemble", "ncp").
-      members: how many networks; member i draws from ``fold_in(key, i)``.
-      key: for initial weights, batches, dropout.
-      rows: which rows to learn from; all without it.
-      checkpoint: folder for the state of an unfinished training; a killed call continues from there.
-      progress: called with (epochs done, epochs in all).
+      members: number of networks; member i draws from ``fold_in(key, i)``.
+      key: key of initial weights, batches and dropout.
+      rows: ``[n]`` True for the rows to learn from, or None for all.
+      checkpoint: folder for the state of an unfinished training, from which an interrupted call continues.
+      progress: callback, called with (epochs done, all epochs).
 
     Returns:
-      The ensemble, in the metrics' own units.
+      The ensemble, which predicts in the metrics' own units.
 
     Raises:
-      UsageError: unknown recipe, fewer than one member, too few rows.
+      UsageError: an unknown recipe, fewer than one member, or too few rows.
     """
-    if not isinstance(members, int) or members < 1:
-        raise checks.UsageError(expected="members to be an integer >= 1", got=repr(members), remedy="try members=8")
+    members = checks.integer("members", members, least=1, remedy="try members=8")
     mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
     recipe = get_recipe(recipe)
     if DECAY_FOLDS * 2 <= mask.sum() < recipe.decay_rows:
@@ -202,21 +211,22 @@ def fit(
 
 
 def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key) -> float:
-    """Returns the weight decay that predicts best inside the given rows: folds × strengths in one vmapped program.
+    """Chooses the weight decay by cross-validation: folds × strengths in one vmapped program.
 
-    A small table can be a smooth function or mostly noise; no one strength serves both (on 400 rows of NAS-Bench-MR
-    five times the recipe's is best by far, on 100 rows without noise the recipe's own).
+    A small table can be a smooth function or mostly noise, and no single strength suits both. On 400 rows of
+    NAS-Bench-MR, five times the recipe's strength is best by far; on 100 rows without noise, the recipe's own is.
 
     Args:
       table: the measured architectures.
-      rows: which of them may be looked at.
-      recipe: its ``weight_decay`` is the smallest candidate.
-      key: for folds and networks.
+      rows: ``[n]`` True for the rows to use.
+      recipe: recipe whose ``weight_decay`` is the smallest candidate.
+      key: key of folds and networks.
 
     Returns:
-      The candidate with the least mean squared error on unseen folds, over the quality metrics in standard units.
+      The candidate with the smallest mean squared error on unseen folds, over the quality metrics in standard units.
     """
     candidates = recipe.weight_decay * np.asarray(DECAY_FACTORS)
+    # Every fold holds out a random third of the rows, and is trained once with each candidate.
     order = np.asarray(jax.random.permutation(key, np.flatnonzero(rows)))
     train = np.tile(rows, (DECAY_FOLDS, 1))
     for fold in range(DECAY_FOLDS):
@@ -231,10 +241,11 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
     for run, (fold, decay) in enumerate(layout):
         predictor = fitted.predictor([run])
         quality = [i for i, m in enumerate(predictor.metrics) if m.kind == "quality"]
-        truth = np.stack([np.asarray(table.column(m.name)) for m in predictor.metrics], axis=1)
+        measured = np.stack([np.asarray(table.column(m.name)) for m in predictor.metrics], axis=1)
         unseen = rows & ~train[fold]
-        miss = (np.asarray(predictor(relaxed)[0]) - truth)[unseen][:, quality] / np.std(truth[rows][:, quality], axis=0)
-        errors.setdefault(float(decay), []).append(float(np.mean(miss**2)))
+        error = (np.asarray(predictor(relaxed)[0]) - measured)[unseen][:, quality]
+        error = error / np.std(measured[rows][:, quality], axis=0)
+        errors.setdefault(float(decay), []).append(float(np.mean(error**2)))
     return min(errors, key=lambda decay: float(np.mean(errors[decay])))
 
 
@@ -249,23 +260,23 @@ def fit_many(
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Fitted:
-    """Trains r networks under one vmapped, jitted program: seeds × tasks × folds in any combination.
+    """Trains r networks in one vmapped, jitted program: seeds × tasks × folds in any combination.
 
-    A host loop over chunks of runs and segments of epochs; not jittable itself.
+    This is a host loop over chunks of runs and segments of epochs; it is not jittable.
 
     Args:
       table: the measured architectures.
-      train: which rows each run may see; the counts differ by less than one batch (each epoch of a run with more rows
-        leaves some out at random).
-      keys: ``[r]``, one a run.
+      train: True for the training rows of each run. Their numbers must differ by less than one batch; in every epoch, a
+        run with more rows leaves some out at random.
+      keys: ``[r]`` one key per run.
       recipe: a recipe or its name.
-      columns: what each run learns; all metrics without it.
-      decays: strength of each run's weight decay; the recipe's without it.
+      columns: metrics that each run learns; all of them by default.
+      decays: strength of each run's weight decay; the recipe's by default.
       checkpoint: folder for the states of an unfinished training.
-      progress: called with (epochs done, epochs in all), over all chunks.
+      progress: callback, called with (epochs done, all epochs) over all chunks.
 
     Raises:
-      UsageError: shapes that do not fit, fewer than two training rows, a checkpoint of another training.
+      UsageError: shapes that do not fit, fewer than two training rows, or a checkpoint of another training.
     """
     settings = get_recipe(recipe)
     train = np.asarray(train, bool)
@@ -273,13 +284,13 @@ def fit_many(
     columns = columns or Columns.whole(table.metrics, len(train))
     if len(keys) != len(train) or len(columns.indices) != len(train):
         raise checks.UsageError(
-            expected=f"{len(train)} keys and columns, one a run",
+            expected=f"{len(train)} keys and columns, one per run",
             got=f"{len(keys)} and {len(columns.indices)}",
             remedy="match them",
         )
     space = get_space(table.space)
     if settings.log and min(map(min, space.values)) < 1:
-        settings = dataclasses.replace(settings, log=False)
+        settings = dataclasses.replace(settings, log=False)  # zero has no logarithm
     program = Program(settings, space.features, columns.heads, rows)
     x = program.inputs(space.encode(table.codes))
     strengths = np.full(len(train), settings.weight_decay) if decays is None else np.asarray(decays)
@@ -291,7 +302,7 @@ def fit_many(
     size = -(-len(train) // chunks)
     pieces, total = [], chunks * program.epochs
     for chunk in range(chunks):
-        # The last chunk is padded with its last run: one shape, one compilation.
+        # The last chunk repeats the last run: all chunks have one shape and compile once.
         picked = jnp.minimum(jnp.arange(chunk * size, (chunk + 1) * size), len(train) - 1)
         part = jax.tree.map(lambda a, picked=picked: a[picked], runs)
         report = None if progress is None else functools.partial(_report, progress, chunk * program.epochs, total)
@@ -306,11 +317,12 @@ def _report(progress: Progress, before: int, total: int, done: int) -> None:
 
 
 def _check_masks(train: np.ndarray, n: int, recipe: Recipe) -> int:
+    """Returns the smallest number of training rows of a run; UsageError if the masks do not fit."""
     if train.ndim != 2 or train.shape[1] != n or len(train) == 0:
         raise checks.UsageError(
             expected=f"train as booleans [runs, {n}]",
             got=f"shape {list(train.shape)}",
-            remedy="give one row of flags a run",
+            remedy="give one row of flags per run",
         )
     counts = train.sum(axis=1)
     if counts.min() < 2:
@@ -321,12 +333,13 @@ def _check_masks(train: np.ndarray, n: int, recipe: Recipe) -> int:
         raise checks.UsageError(
             expected=f"runs whose training rows differ by less than a batch ({recipe.batch})",
             got=f"{int(counts.min())} to {int(counts.max())}",
-            remedy="call once for each size",
+            remedy="call once per size",
         )
     return int(counts.min())
 
 
 def _signature(table: Table, train: np.ndarray, keys: Key, recipe: Recipe, columns: Columns) -> dict[str, Any]:
+    """Returns the facts that a result depends on, by which a checkpoint is recognised."""
     runs = hashlib.sha256(np.packbits(train).tobytes())
     runs.update(np.asarray(jax.random.key_data(keys)).tobytes())
     runs.update(columns.indices.tobytes())

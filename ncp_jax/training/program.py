@@ -1,7 +1,7 @@
-"""The training program of one run: pure functions over arrays, vmapped over runs by the caller.
+"""Trains one network: pure functions over arrays, which the caller vmaps over runs.
 
-A run is one network: its training rows, its columns, its key. Scan inside: the caller's host loop advances all runs
-of a chunk by a segment of epochs at a time, so that progress can be shown and the state saved in between.
+A run is one network with its training rows, columns and key. Epochs and steps are scans. The caller's host loop
+advances all runs of a chunk by one segment of epochs at a time; in between it can report progress and save the state.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -27,10 +28,10 @@ class Run:
     """The data of one run.
 
     Attributes:
-      key: for initial weights, batches and dropout.
-      train: ``[n]`` which rows of the table it may see.
-      columns: ``[m]`` which metrics it learns (a metric may stand twice, where groups are padded to one shape).
-      decay: strength of its weight decay.
+      key: key of initial weights, batches and dropout.
+      train: ``[n]`` True for the training rows of the table.
+      columns: ``[m]`` columns of the metrics to learn; repeated columns pad groups to one shape.
+      decay: strength of the weight decay.
     """
 
     key: Key
@@ -42,7 +43,14 @@ class Run:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
-    """The state of one run between steps: parameters, BatchNorm statistics, optimizer state, step count."""
+    """The state of one run between steps.
+
+    Attributes:
+      params: parameters of the network.
+      statistics: statistics of its BatchNorm layers.
+      optimizer: state of the optimizer.
+      step: number of steps taken.
+    """
 
     params: Params
     statistics: Params
@@ -53,7 +61,12 @@ class State:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Moments:
-    """Mean and standard deviation over the training rows: of the inputs ``[i]`` and of the targets ``[m]``."""
+    """Means and standard deviations over the training rows.
+
+    Attributes:
+      x_mean, x_std: ``[i]`` of the network's inputs, raw units.
+      y_mean, y_std: ``[m]`` of the targets, own units.
+    """
 
     x_mean: Float[Array, " i"]
     x_std: Float[Array, " i"]
@@ -63,13 +76,13 @@ class Moments:
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-    """What is static in training: recipe, shapes, number of epochs. Hashable, so jit caches by it.
+    """The static part of a training: recipe and shapes. It is hashable, so jit can cache by it.
 
     Attributes:
-      recipe: the settings.
+      recipe: settings of network and training.
       features: f, length of the relaxed code.
-      heads: number of metrics in each group: main, other qualities, costs; some may be 0.
-      rows: training rows of each run.
+      heads: number of metrics in each group: main metrics, other quality metrics, costs; some may be 0.
+      rows: number of training rows of each run.
     """
 
     recipe: Recipe
@@ -79,16 +92,16 @@ class Program:
 
     @property
     def epochs(self) -> int:
-        """Epochs of the whole training."""
+        """Number of epochs of the whole training."""
         return self.recipe.epochs_for(self.rows)
 
     @property
     def segment(self) -> int:
-        """Epochs that one call of ``advance`` trains: the largest divisor of ``epochs`` up to 20."""
+        """Number of epochs per call of ``advance``: the largest divisor of ``epochs`` up to 20."""
         return max(d for d in range(1, 21) if self.epochs % d == 0)
 
     def network(self, rngs: nnx.Rngs) -> nnx.Module:
-        """A fresh network."""
+        """Returns a new network."""
         recipe = self.recipe
         if recipe.network == "ncp":
             width, head_width = recipe.widths
@@ -112,46 +125,48 @@ class Program:
             rngs=rngs,
         )
 
-    def network_words(self) -> tuple[int, ...]:
-        """Random words a row that the network's layers need for dropout."""
-        return nnx.eval_shape(lambda: self.network(nnx.Rngs(0))).words  # type: ignore[attr-defined]
+    def draws_needed(self) -> int:
+        """Returns the number of random 32-bit integers per row that the network needs for dropout."""
+        return sum(nnx.eval_shape(lambda: self.network(nnx.Rngs(0))).draws_needed)  # type: ignore[attr-defined]
 
     def inputs(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n i"]:
-        """What the network reads of a relaxed code, before standardisation."""
+        """Returns the network's inputs for relaxed codes, before standardisation."""
         return jnp.concatenate([relaxed, log_features(relaxed)], axis=-1) if self.recipe.log else relaxed
 
     def weights(self) -> Float[np.ndarray, " m"]:
-        """Loss weight of each column: every group counts as one, shared evenly by its metrics."""
+        """Returns the loss weight of each column. Each group has weight 1, divided equally among its metrics."""
         return np.concatenate([np.full(n, 1.0 / n, np.float32) for n in self.heads if n])
 
 
 def one_cycle(recipe: Recipe, steps: int) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """Returns learning rate and first-moment decay at each step.
+    """Returns learning rate and first-moment decay at each step of the cosine one-cycle policy.
 
-    Cosine one-cycle policy (Smith & Topin, arXiv 1708.07120) with PyTorch's conventions: the rate rises from
-    1/10 of its peak for the first ``warm`` share, then falls to 1e-5 of the peak; the momentum mirrors it.
+    Source: Smith & Topin (arXiv 1708.07120), with PyTorch's conventions. The rate rises from 1/10 of its peak during
+    the first ``warm`` share of the steps, then falls to 1e-5 of the peak. The momentum moves the opposite way.
     """
-    t = np.arange(steps, dtype=np.float64)
-    peak = max(recipe.warm * steps - 1, 1e-9)
-    rise, fall = np.clip(t / peak, 0, 1), np.clip((t - peak) / max(steps - 1 - peak, 1e-9), 0, 1)
 
-    def between(start: float, end: float, share: np.ndarray) -> np.ndarray:
+    def cosine(start: float, end: float, share: np.ndarray) -> np.ndarray:
         return end + (start - end) * (1 + np.cos(np.pi * share)) / 2
 
-    low, high = recipe.momentum
+    # The share of each of the two phases that is over at each step; the peak of the rate lies between them.
+    t = np.arange(steps, dtype=np.float64)
+    peak = max(recipe.warm * steps - 1, 1e-9)
+    warm_up = np.clip(t / peak, 0, 1)
+    anneal = np.clip((t - peak) / max(steps - 1 - peak, 1e-9), 0, 1)
+
     top = recipe.learning_rate
-    warming = t <= peak
-    rate = np.where(warming, between(top / 10, top, rise), between(top, top / 1e5, fall))
-    momentum = np.where(warming, between(high, low, rise), between(low, high, fall))
+    low, high = recipe.momentum
+    rate = np.where(t <= peak, cosine(top / 10, top, warm_up), cosine(top, top / 1e5, anneal))
+    momentum = np.where(t <= peak, cosine(high, low, warm_up), cosine(low, high, anneal))
     return rate.astype(np.float32), momentum.astype(np.float32)
 
 
 def optimizer(
     recipe: Recipe, strength: Float[Array, ""], rate: Float[Array, ""], momentum: Float[Array, ""]
 ) -> optax.GradientTransformation:
-    """Adam with decay at one point of the schedule; made anew each step, its state carries over.
+    """Returns Adam with weight decay at one point of the schedule. It is made anew each step; its state is kept.
 
-    Like PyTorch's, the bias correction uses the momentum of the current step.
+    As in PyTorch, the bias correction uses the momentum of the current step.
     """
     adam = optax.scale_by_adam(b1=momentum, b2=0.999, eps=1e-8)
     decay = optax.add_decayed_weights(strength, mask=_kernels if recipe.decay == "decoupled" else None)
@@ -160,34 +175,34 @@ def optimizer(
 
 
 def _kernels(params: Params) -> Params:
-    """True for weight matrices: decoupled decay leaves biases alone."""
+    """Returns True for weight matrices, so that decoupled decay leaves biases unchanged."""
     return jax.tree_util.tree_map_with_path(lambda path, _: path[-1].key == "kernel", params)
 
 
 def moments(program: Program, run: Run, x: Float[Array, "n i"], y: Float[Array, "n c"]) -> Moments:
-    """Means and deviations over the run's own training rows: nothing of the held-out rows enters."""
+    """Returns means and standard deviations over the run's own training rows; held-out rows do not count."""
     share = run.train / run.train.sum()
 
     def of(values: Array) -> tuple[Array, Array]:
         mean = share @ values
         std = jnp.sqrt(share @ (values - mean) ** 2)
-        # A feature that never varies tells nothing; dividing by one leaves it at zero.
+        # A feature that never varies is 0 after subtracting its mean; dividing it by 1 keeps it 0.
         return mean, jnp.where(std > 1e-6 * (1 + jnp.abs(mean)), std, 1.0)
 
     return Moments(*of(x), *of(y[:, run.columns]))
 
 
 def _abstract(program: Program) -> tuple[nnx.GraphDef, nnx.State, nnx.State]:
-    """The network's structure, its parameters and its other state, as shapes."""
+    """Returns the network's structure, and the shapes of its parameters and of its other state."""
     graph, params, rest = nnx.split(nnx.eval_shape(lambda: program.network(nnx.Rngs(0))), nnx.Param, ...)  # type: ignore[misc]
     return graph, params, rest
 
 
 def start(program: Program, run: Run) -> State:
-    """The state before the first step.
+    """Returns the state before the first step.
 
-    Kernels are uniform within 1/sqrt(inputs), PyTorch's default that the authors' recipe was tuned with; biases and
-    shifts are 0, scales and variances 1. All kernels are cut from one draw: every further draw would add a good
+    Kernels are uniform within ±1/sqrt(inputs), PyTorch's default, for which the authors tuned their recipe. Biases and
+    shifts are 0, scales and variances 1. All kernels come from a single draw, since each further draw would add a good
     fraction of a second of compilation.
     """
     _, params, statistics = _abstract(program)
@@ -211,7 +226,7 @@ def start(program: Program, run: Run) -> State:
 
 
 def module(program: Program, params: Params, statistics: Params) -> nnx.Module:
-    """The network with these parameters and statistics."""
+    """Returns the network with the given parameters and statistics."""
     graph, p, s = _abstract(program)
     nnx.replace_by_pure_dict(p, params)
     nnx.replace_by_pure_dict(s, statistics)
@@ -223,39 +238,44 @@ def advance(program: Program, run: Run, state: State, x: Float[Array, "n i"], y:
 
     Args:
       program: the static part.
-      run: rows, columns, key.
-      state: where the run stands.
+      run: rows, columns and key of the run.
+      state: state before the segment.
       x: network inputs of all rows of the table, raw units.
       y: all metrics of all rows, own units.
 
     Returns:
-      The state after the segment. Epoch e draws its batches from ``fold_in(key, 1 + e)``, so where segments begin
-      and whether the run was interrupted changes nothing.
+      The state after the segment. Epoch e draws its batches from ``fold_in(key, 1 + e)``, so the result depends neither
+      on the length of segments nor on interruptions.
     """
+    chex.assert_rank([x, y, state.step], [2, 2, 0])
+    chex.assert_shape(run.train, (len(x),))
+    chex.assert_equal_shape_prefix([x, y], 1)
+    chex.assert_shape(run.columns, (sum(program.heads),))
     scale = moments(program, run, x, y)
     x = (x - scale.x_mean) / scale.x_std
     y = (y[:, run.columns] - scale.y_mean) / scale.y_std
     steps, batch = program.recipe.batches(program.rows)
     rates, momenta = (jnp.asarray(a) for a in one_cycle(program.recipe, steps * program.epochs))
 
-    words = sum(program.network_words())
+    per_row = program.draws_needed()
 
     def epoch(state: State, _: None) -> tuple[State, None]:
+        # One draw gives the order of the rows and the dropout of all steps.
         key = jax.random.fold_in(run.key, 1 + state.step // steps)
-        bits = jax.random.bits(key, (len(x) + steps * batch * words,), "uint32")
-        # A random order in which held-out rows stand behind all training rows.
+        bits = jax.random.bits(key, (len(x) + steps * batch * per_row,), "uint32")
+        # Sort the rows by random numbers whose highest bit is set for held-out rows: these come after all others.
         held_out = jnp.where(run.train, 0, jnp.uint32(2**31))
         order = jnp.argsort(bits[: len(x)] >> 1 | held_out)
         rows = order[: steps * batch].reshape(steps, batch)
-        masks = bits[len(x) :].reshape(steps, batch, words) if words else None
+        draws = bits[len(x) :].reshape(steps, batch, per_row) if per_row else None
 
         def step(state: State, item: tuple[Array, Array | None]) -> tuple[State, None]:
-            chosen, mask = item
+            chosen, step_draws = item
             rate, momentum = rates[state.step], momenta[state.step]
-            change = optimizer(program.recipe, run.decay, rate, momentum)
-            return _step(program, state, x[chosen], y[chosen], mask, change), None
+            transform = optimizer(program.recipe, run.decay, rate, momentum)
+            return _step(program, state, x[chosen], y[chosen], step_draws, transform), None
 
-        return jax.lax.scan(step, state, (rows, masks))
+        return jax.lax.scan(step, state, (rows, draws))
 
     return jax.lax.scan(epoch, state, None, length=program.segment)[0]
 
@@ -265,17 +285,18 @@ def _step(
     state: State,
     x: Array,
     y: Array,
-    words: UInt[Array, "b w"] | None,
-    change: optax.GradientTransformation,
+    draws: UInt[Array, "b w"] | None,
+    transform: optax.GradientTransformation,
 ) -> State:
+    """Takes one gradient step on the smooth L1 loss of a batch, divided by its threshold."""
     recipe, weights = program.recipe, jnp.asarray(program.weights())
 
     def loss(params: Params) -> tuple[Float[Array, ""], Params]:
         model = module(program, params, state.statistics)
-        error = model(x, train=True, words=words) - y
+        error = model(x, train=True, draws=draws) - y
         statistics = nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))
         return optax.huber_loss(error, delta=recipe.huber).mean(axis=0) @ weights / recipe.huber, statistics
 
     gradient, statistics = jax.grad(loss, has_aux=True)(state.params)
-    updates, optimizer_state = change.update(gradient, state.optimizer, state.params)
+    updates, optimizer_state = transform.update(gradient, state.optimizer, state.params)
     return State(optax.apply_updates(state.params, updates), statistics, optimizer_state, state.step + 1)

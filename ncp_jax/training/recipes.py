@@ -1,4 +1,4 @@
-"""How a predictor is trained: recipes as data."""
+"""Defines recipes: all settings of a predictor's network and training, as data."""
 
 from __future__ import annotations
 
@@ -12,27 +12,28 @@ from ncp_jax.predictors.products import check_precision
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-    """All settings of a predictor's network and training. JSON round trip: ``to_json``, ``Recipe(**fields)``.
+    """Settings of a predictor's network and training. ``Recipe(**recipe.to_json())`` is the same recipe.
 
     Attributes:
-      name: what records call it.
-      network: "ncp" (BatchNorm trunk and heads) or "mlp" (plain, for strong weight decay).
-      widths: hidden units: trunk and head for "ncp", the layers for "mlp".
-      rates: dropout: trunk and each head for "ncp", one for all layers of "mlp".
-      log: feed logarithms of the features too, where all values of the space are positive.
-      epochs: passes over the training rows, before ``min_steps`` and ``max_steps`` apply.
-      min_steps: lower bound on gradient steps, for small tables.
-      max_steps: upper bound, for large ones.
-      batch: rows a step, at most.
-      learning_rate: the peak of the one-cycle schedule.
-      weight_decay: strength of the decay.
-      decay_rows: with fewer training rows than this, ``fit`` chooses the strength by cross-validation inside them (see
-        ``choose_decay``). 0 switches that off.
-      decay: "l2" adds it to the gradient before Adam; "decoupled" subtracts rate x weight_decay x kernel after it.
-      warm: share of the steps that the rate rises.
-      momentum: lowest and highest first moment, cycled against the rate.
+      name: name in records.
+      network: "ncp" (trunk and heads with BatchNorm) or "mlp" (no BatchNorm, for strong weight decay).
+      widths: hidden units: of trunk and heads for "ncp", of each layer for "mlp".
+      rates: dropout rates: of the trunk and of each head for "ncp", one for all layers of "mlp".
+      log: whether the network also reads logarithms of the features, if all values of the space are positive.
+      epochs: number of passes over the training rows, before ``min_steps`` and ``max_steps`` apply.
+      min_steps: minimum number of gradient steps, for small tables.
+      max_steps: maximum number of gradient steps, for large tables.
+      batch: maximum number of rows per step.
+      learning_rate: peak of the one-cycle schedule.
+      weight_decay: strength of the weight decay.
+      decay_rows: number of training rows below which ``fit`` chooses the strength by cross-validation (see
+        ``choose_decay``); 0 for never.
+      decay: kind of weight decay. "l2" adds it to the gradient before Adam; "decoupled" subtracts rate x weight_decay x
+        kernel after Adam.
+      warm: share of the steps during which the learning rate rises.
+      momentum: lowest and highest first-moment decay, cycled against the learning rate.
       huber: threshold of the smooth L1 loss, in standard units.
-      precision: of the matrix products, "float32" or "bfloat16" operands with float32 sums.
+      precision: precision of the matrix products: "float32", or "bfloat16" operands with float32 sums.
     """
 
     name: str
@@ -66,16 +67,16 @@ class Recipe:
             object.__setattr__(self, name, tuple(getattr(self, name)))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings as a JSON-ready dictionary."""
+        """Returns the settings as a JSON-ready dictionary."""
         return dataclasses.asdict(self)
 
     def batches(self, rows: int) -> tuple[int, int]:
-        """Returns (steps an epoch, rows a step) for ``rows`` training rows; a remainder is left out of each epoch."""
+        """Returns (steps per epoch, rows per step) for ``rows`` training rows. Each epoch leaves out a remainder."""
         steps = max(1, math.ceil(rows / self.batch))
         return steps, rows // steps
 
     def epochs_for(self, rows: int) -> int:
-        """Returns how many epochs to train on ``rows`` rows within the bounds on steps."""
+        """Returns the number of epochs for ``rows`` training rows, within the bounds on steps."""
         steps, _ = self.batches(rows)
         wanted = min(max(self.epochs * steps, self.min_steps), self.max_steps)
         return max(1, round(wanted / steps))
@@ -93,14 +94,14 @@ NCP = Recipe(
     decay_rows=0,
     decay="l2",
 )
-"""The authors' recipe (Ding et al., ICLR 2022, released code); the last epoch is kept."""
+"""The authors' recipe (Ding et al., ICLR 2022, released code). Training keeps the last epoch."""
 
 ENSEMBLE = Recipe(name="ensemble", min_steps=800, max_steps=2500, huber=0.3)
-"""This project's: a small joint network under strong decoupled weight decay; meant in ensembles of eight."""
+"""This project's recipe: a small joint network with strong decoupled weight decay, for ensembles of eight."""
 
 RECIPES = {recipe.name: recipe for recipe in (NCP, ENSEMBLE)}
 
 
 def get_recipe(recipe: str | Recipe) -> Recipe:
-    """Returns the recipe of that name (or the recipe given); UsageError with the known names otherwise."""
+    """Returns the recipe of that name, or the given recipe; UsageError with the known names if there is none."""
     return recipe if isinstance(recipe, Recipe) else RECIPES[checks.choose("recipe", recipe, RECIPES)]

@@ -1,4 +1,4 @@
-"""Fitting relation predictors: seeds × targets × budgets × members in one vmapped program."""
+"""Fits relation predictors: seeds × targets × budgets × members in one vmapped program."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import functools
 from typing import Any, NamedTuple
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,24 +20,24 @@ from ncp_jax.spaces import Space
 from ncp_jax.spaces.graphs import architecture_graphs
 from ncp_jax.types import Array, Float, Int, Params
 
-PROBIT = 1.702  # the logistic curve of this slope is nearest to the normal distribution's
-EDGE = 1e-3  # quantiles are kept so far from 0 and 1
+PROBIT = 1.702  # slope of the logistic function that is closest to the standard normal distribution function
+EDGE = 1e-3  # minimum distance of the quantiles from 0 and 1
 
 
 @dataclasses.dataclass(frozen=True)
 class RelationRecipe:
-    """How a relation predictor is built and trained; ``RelationRecipe(**dataclasses.asdict(recipe))`` is the same.
+    """Settings of a relation predictor. ``RelationRecipe(**dataclasses.asdict(recipe))`` is the same recipe.
 
     Attributes:
       encoder: "graph" or "code", see ``RelationPredictor``.
       width: units of every layer.
-      rounds: of message passing.
-      members: networks in the ensemble.
+      rounds: rounds of message passing.
+      members: number of networks in the ensemble.
       steps: gradient steps of a fit.
-      learning_rate: of Adam, decayed to zero along a cosine.
-      weight_decay: decoupled.
-      noise: standard deviation of the difference between two measurements, in normal scores: how far apart two
-        architectures must be until the label of their pair is certain.
+      learning_rate: initial learning rate of Adam, decayed to zero along a cosine.
+      weight_decay: strength of the decoupled weight decay.
+      noise: standard deviation of the difference between two measurements, in normal scores. The larger it is, the
+        farther apart two architectures must be for the label of their pair to be certain.
     """
 
     encoder: str = "code"
@@ -56,7 +57,14 @@ class RelationRecipe:
 
 
 class RelationInputs(NamedTuple):
-    """What the network sees of n candidates, see ``RelationPredictor``; attributes in standard units."""
+    """The network's inputs for n candidates, see ``RelationPredictor``.
+
+    Attributes:
+      nodes: features of each operation.
+      live: 1 for operations that count, 0 for others.
+      links: 1 at ``[i, j]`` if operation i feeds operation j.
+      attributes: attributes of each graph, in standard units.
+    """
 
     nodes: Float[Array, "n v f"]
     live: Float[Array, "n v"]
@@ -65,7 +73,7 @@ class RelationInputs(NamedTuple):
 
     @classmethod
     def of(cls, space: Space | str, codes: Int[Array | np.ndarray, "n d"]) -> RelationInputs:
-        """The graphs of some codes; attributes are standardised over them, constant ones become 0."""
+        """Returns the inputs for codes. Attributes are standardised over the codes; constant ones become 0."""
         graphs = architecture_graphs(space, codes)
         attributes = np.asarray(graphs.attributes)
         spread = attributes.std(axis=0)
@@ -74,16 +82,16 @@ class RelationInputs(NamedTuple):
         return cls(*(jnp.asarray(a, jnp.float32) for a in arrays))
 
     def take(self, rows: Int[Array, " b"]) -> tuple[Array, Array, Array, Array]:
-        """The arguments of the network for some of the candidates."""
+        """Returns the network's arguments for some of the candidates."""
         return self.nodes[rows], self.live[rows], self.links, self.attributes[rows]
 
 
 class Fits(NamedTuple):
-    """Fitted ensembles of r runs.
+    """The fitted ensembles of r runs.
 
     Attributes:
-      params: leaves ``[r, members, …]``.
-      utilities: ``[r, members, n, t]`` of all candidates, in normal scores of the run's own measurements.
+      params: weights, leaves ``[r, members, …]``.
+      utilities: ``[r, members, n, t]`` utilities of all candidates, in normal scores of the run's own measurements.
     """
 
     params: Params
@@ -91,7 +99,7 @@ class Fits(NamedTuple):
 
 
 def preferences(scores: Float[Array, "*r b"], noise: float) -> Float[Array, "*r b b"]:
-    """P(a truly better than b) from two noisy scores: Φ((s_a − s_b) / noise), soft labels for all pairs."""
+    """Returns soft labels for all pairs: P(a better than b) = Φ((s_a − s_b) / noise), from two noisy scores."""
     return jax.scipy.stats.norm.cdf((scores[..., :, None] - scores[..., None, :]) / noise)
 
 
@@ -108,21 +116,23 @@ def fit_relations(
 ) -> Fits:
     """Trains r × members relation predictors at once, each on all pairs of its run's measurements.
 
+    The result of a run does not depend on the other runs.
+
     Args:
-      inputs: of the n candidates.
+      inputs: inputs of the n candidates.
       rows: candidates measured in each run; -1 in unused slots.
-      values: their metrics on t tasks, higher better; NaN where not measured.
-      seeds: of the weights, one row of non-negative integers a run; a run's result does not depend on the others.
-      recipe: network and training.
-      evidence: utilities of all candidates on s sources, in standard units, e variants of them; None for no sources.
-      which: the variant that each run sees; 0 without it.
-      encoder: weights of a pre-trained encoder, leaves ``[e, members, …]``, to start from; fresh ones without it.
+      values: metrics of these on t tasks, higher is better; NaN where not measured.
+      seeds: seeds of the weights, one row of non-negative integers per run.
+      recipe: settings of network and training.
+      evidence: utilities of all candidates on s source tasks, in standard units, in e variants; None for no sources.
+      which: variant of the evidence for each run; 0 by default.
+      encoder: weights of a pre-trained encoder to start from, leaves ``[e, members, …]``; by default new weights.
 
     Returns:
-      Parameters, and utilities of all candidates.
+      Weights, and utilities of all candidates.
 
     Raises:
-      UsageError: shapes that do not fit, or a run with fewer than two measurements of a task.
+      UsageError: shapes do not fit, or a run has fewer than two measurements of a task.
     """
     n, runs, tasks = inputs.nodes.shape[0], rows.shape[0], values.shape[-1]
     if rows.ndim != 2 or values.shape[:2] != rows.shape or rows.max(initial=-1) >= n:
@@ -156,7 +166,7 @@ def fit_relations(
 
 
 class _Shape(NamedTuple):
-    """Sizes that decide the network's shape: see ``RelationPredictor``."""
+    """The sizes that determine the network's shape, see ``RelationPredictor``."""
 
     operations: int
     features: int
@@ -167,7 +177,7 @@ class _Shape(NamedTuple):
 
 @functools.lru_cache(maxsize=64)
 def _skeleton(recipe: RelationRecipe, shape: _Shape) -> tuple[Any, Any]:
-    """The network's graph and the shapes of its weights, nothing computed."""
+    """Returns the network's structure and the shapes of its weights, without computing anything."""
 
     def build() -> RelationPredictor:
         return RelationPredictor(
@@ -186,9 +196,9 @@ def _skeleton(recipe: RelationRecipe, shape: _Shape) -> tuple[Any, Any]:
 
 
 def _weights(recipe: RelationRecipe, shape: _Shape, seeds: Int[np.ndarray, "r k"]) -> Params:
-    """Fresh weights ``[r, members, …]``, normal with the variances of the module's own, drawn on the host.
+    """Returns new weights ``[r, members, …]``, normal with the variances of the module's initialisers.
 
-    Compiling JAX's generator for every layer would take longer than a search.
+    They are drawn on the host: compiling JAX's generator for every layer would take longer than a search.
     """
     leaves, tree = jax.tree_util.tree_flatten_with_path(_skeleton(recipe, shape)[1])
     generators = [[np.random.default_rng([*seed, member]) for member in range(recipe.members)] for seed in seeds]
@@ -209,7 +219,7 @@ def _weights(recipe: RelationRecipe, shape: _Shape, seeds: Int[np.ndarray, "r k"
 
 @functools.lru_cache(maxsize=32)
 def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
-    """The jitted program of one recipe; the cache keeps it, so equal shapes never compile twice."""
+    """Returns the jitted program of one recipe and shape. It is cached, so equal shapes compile once."""
     schedule = optax.cosine_decay_schedule(recipe.learning_rate, recipe.steps)
     optimiser = optax.adamw(schedule, b2=0.99, weight_decay=recipe.weight_decay)
     slope = jnp.float32(PROBIT / recipe.noise)
@@ -224,6 +234,10 @@ def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
         known: Array,
         start: Params,
     ) -> tuple[Params, Array]:
+        chex.assert_rank([slots, values, known, evidence], [2, 3, 3, 3])
+        chex.assert_equal_shape([values, known])
+        chex.assert_equal_shape_prefix([slots, values], 2)
+
         def apply(params: Params, arguments: tuple[Array, ...]) -> Array:
             return nnx.merge(graphdef, params)(*arguments)
 
@@ -248,16 +262,16 @@ def _program(recipe: RelationRecipe, shape: _Shape) -> Any:
 
         params = jax.vmap(run)(slots, values, known, variant, start)
 
-        def judge(item: tuple[Params, Array, Array, Array, Array]) -> Array:
+        def predict(item: tuple[Params, Array, Array, Array, Array]) -> Array:
             params, slots, values, known, variant = item
             scores = normal_scores(values.T, known.T, edge=EDGE).T
             arguments = (*inputs, evidence[variant])
             utilities = jax.vmap(lambda p: apply(p, arguments))(params)
-            # Relations leave the origin of utilities open: the measured ones fix it.
+            # Relations do not determine the origin of utilities; the mean of the measured scores does.
             gap = ((scores - utilities[:, slots]) * known).sum(axis=1) / known.sum(axis=0)
             return utilities + gap[:, None]
 
-        # One run after another: the hidden units of all candidates in all runs would not fit.
-        return params, jax.lax.map(judge, (params, slots, values, known, variant))
+        # One run after another: the hidden units of all candidates in all runs would not fit in memory.
+        return params, jax.lax.map(predict, (params, slots, values, known, variant))
 
     return jax.jit(program)

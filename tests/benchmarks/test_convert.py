@@ -240,7 +240,7 @@ def changed(**fields: Any) -> list[dict[str, Any]]:
         ([1, 2, 3, 4], "a list of dictionaries"),
         (mr_rows(3), "expected 4 architectures in .*, got 3"),
         ([*mr_rows(3), mr_rows()[0]], "expected 4 different architectures .* got 3"),
-        ([*mr_rows(3), {**mr_rows()[0], "mIoU": 1.0}], "one set of values an architecture .* got other values"),
+        ([*mr_rows(3), {**mr_rows()[0], "mIoU": 1.0}], "one set of values per architecture .* got other values"),
         (changed(mIoU=float("nan")), "a finite number as 'mIoU' of every architecture .* got nan"),
         (changed(mIoU=float("-inf")), "a finite number as 'mIoU'"),
         (changed(mIoU=10**400), "a finite number as 'mIoU'"),

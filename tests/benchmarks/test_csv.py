@@ -128,7 +128,7 @@ def test_wrong_calls(csv: Path, changes: dict, words: str) -> None:
         (f"arch,acc,latency\n{A},1,2\n{A},1,2\n", "expected two architectures or more in .*, got 1"),
         (f"{A},1,2\n{B},2,3\n", "expected a header with column names in .*, got the architecture"),
         (f"arch,acc,acc\n{A},1,2\n", "got 'acc' more than once"),
-        (f"arch,acc,latency\n{A},1,2\n{B},2\n", "expected 3 cells a line in .*, got 2 in line 3"),
+        (f"arch,acc,latency\n{A},1,2\n{B},2\n", "expected 3 cells per line in .*, got 2 in line 3"),
         (f"arch,acc,latency\n1,0,2,3,3,3,1,2\n{B},2,3\n", "got 8 in line 2; .* need quotes"),
         (f"arch,acc,latency\n{A},nan,2\n{B},2,3\n", "a finite number in line 2, column 'acc' in .*, got 'nan'"),
         (f"arch,acc,latency\n{A},1,2\n{B},2,-inf\n", "a finite number in line 3, column 'latency' in .*, got '-inf'"),

@@ -161,8 +161,8 @@ def test_logs_are_copies_and_codes_read_only() -> None:
         ({"budget": 13}, r"expected budget to be an integer in 1\.\.12, got 13"),
         ({"budget": 2.0}, r"expected budget to be an integer in 1\.\.12, got 2\.0"),
         ({"budget": True}, "got True"),
-        ({"runs": 0}, "expected runs to be an integer >= 1, got 0; one run is one seed"),
-        ({"runs": "2"}, "expected runs to be an integer >= 1, got '2'"),
+        ({"runs": 0}, "expected runs to be an integer 1 or more, got 0; one run is one seed"),
+        ({"runs": "2"}, "expected runs to be an integer 1 or more, got '2'"),
     ],
 )
 def test_wrong_guards(changes: dict[str, Any], text: str) -> None:
@@ -173,7 +173,7 @@ def test_wrong_guards(changes: dict[str, Any], text: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([1, 2], r"expected integer rows \[2, k\], one line a run, got int64 \[2\]; fill lines"),
+        ([1, 2], r"expected integer rows \[2, k\], one line per run, got int64 \[2\]; fill lines"),
         ([[1], [2], [3]], r"got int64 \[3, 1\]"),
         ([[1.0], [2.0]], r"got float64 \[2, 1\]"),
         ([[True], [False]], r"got bool \[2, 1\]"),

@@ -89,7 +89,7 @@ def test_a_module_keeps_all_but_its_head_and_the_one_given_is_left_alone() -> No
         ),
         ({"inputs": X[:0]}, UsageError, "expected inputs"),
         ({"likelihood": "poisson"}, UsageError, "expected a known likelihood, got 'poisson'"),
-        ({"steps": 0}, UsageError, "expected steps to be an integer >= 1, got 0; 300 is usual"),
+        ({"steps": 0}, UsageError, "expected steps to be an integer 1 or more, got 0; 300 is usual"),
         ({"steps": 2.5}, UsageError, "got 2.5"),
         ({"learning_rate": -1.0}, UsageError, "expected learning_rate"),
         ({"decay": -1.0}, UsageError, "expected decay to be a number >= 0"),

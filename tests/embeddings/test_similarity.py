@@ -100,7 +100,7 @@ def test_fingerprints_of_50_architectures_know_which_tasks_of_transnas_are_alike
         (
             lambda: similarity([1.0, 2.0]),
             UsageError,
-            r"expected embeddings to be numbers, one line a task, got float64 \[2",
+            r"expected embeddings to be numbers, one row per task, got float64 \[2",
         ),
         (lambda: similarity(np.zeros((0, 3))), UsageError, r"got float64 \[0, 3\]; stack the tasks' vectors"),
         (lambda: similarity([[True]]), UsageError, "got bool"),

@@ -125,7 +125,7 @@ MACRO = ("--benchmark", "transnas-macro/jigsaw", "--searchers", "random")
         ),
         (("--searchers", "evolutoin"), "expected a known searcher, got 'evolutoin'; did you mean: evolution"),
         ((*MACRO, "--budget", "0"), "expected budget to be an integer in 1.."),
-        ((*MACRO, "--budget", "3257"), "expected a budget of queries in 1..3256, got 3257"),
+        ((*MACRO, "--budget", "3257"), "expected a budget of queries to be an integer in 1..3256, got 3257"),
         ((*MACRO, "--repeats", "onc"), "expected a known repeats, got 'onc'"),
         ((*MACRO, "--seconds", "5"), "expected one column of training seconds (unit s), got 0 of them"),
         ((*MACRO, "--seconds", "-5"), "expected seconds to be a number > 0, got -5.0"),

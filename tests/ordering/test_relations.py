@@ -111,7 +111,7 @@ def test_bad_utilities(utilities, error, why):
 
 @pytest.mark.parametrize("tile", [0, -3, 2.5, True])
 def test_bad_tiles(tile):
-    with pytest.raises(UsageError, match="tile to be an integer >= 1"):
+    with pytest.raises(UsageError, match="tile to be an integer 1 or more"):
         relation_matrix([[1.0, 2.0]], tile=tile)
 
 
@@ -254,7 +254,7 @@ def test_bad_outcomes(probability, outcome, error, why):
 
 @pytest.mark.parametrize("bins", [0, 2.5, True])
 def test_bad_bins(bins):
-    with pytest.raises(UsageError, match="bins to be an integer >= 1"):
+    with pytest.raises(UsageError, match="bins to be an integer 1 or more"):
         reliability([0.5], [1], bins=bins)
 
 

@@ -295,9 +295,9 @@ def test_wrong_arguments() -> None:
     for time_limit in (-1, float("nan"), float("inf")):
         with pytest.raises(checks.UsageError, match="time_limit to be a number >= 0"):
             order(weights, time_limit=time_limit)
-    with pytest.raises(checks.UsageError, match="workers >= 1, got 0"):
+    with pytest.raises(checks.UsageError, match="workers to be an integer 1 or more, got 0; leave it out"):
         order(weights, workers=0)
-    with pytest.raises(checks.UsageError, match="seed >= 0"):
+    with pytest.raises(checks.UsageError, match="seed to be an integer 0 or more, got"):
         order(weights, seed=-1)
     with pytest.raises(checks.UsageError, match=r"mask of the weights' shape \(2, 2\), got \(3, 3\)"):
         order(weights, mask=np.ones((3, 3)))

@@ -5,26 +5,26 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncp_jax.predictors.dropout import dropout, share_words, words_needed
+from ncp_jax.predictors.dropout import draws_needed, dropout, split_draws
 
 
 @pytest.mark.parametrize(
-    ("units", "rate", "words"),
+    ("units", "rate", "draws"),
     [(64, 0.5, 2), (65, 0.5, 3), (1, 0.5, 1), (64, 0.25, 16), (65, 0.1, 17), (64, 0.0, 0)],
 )
-def test_words_needed(units: int, rate: float, words: int) -> None:
-    assert words_needed(units, rate) == words
+def test_draws_needed(units: int, rate: float, draws: int) -> None:
+    assert draws_needed(units, rate) == draws
 
 
-def random_words(*shape: int) -> np.ndarray:
+def random_draws(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 2**32, shape, np.uint32)
 
 
 @pytest.mark.parametrize(("rate", "units"), [(0.5, 40), (0.25, 30), (0.1, 30)])
 def test_keep_rate_and_scale(rate: float, units: int) -> None:
     rows = 4000
-    words = random_words(rows, words_needed(units, rate))
-    y = np.asarray(jax.jit(dropout, static_argnums=1)(np.ones((rows, units), np.float32), rate, words))
+    draws = random_draws(rows, draws_needed(units, rate))
+    y = np.asarray(jax.jit(dropout, static_argnums=1)(np.ones((rows, units), np.float32), rate, draws))
     dropped = round(rate * 256) / 256 if rate != 0.5 else 0.5
     np.testing.assert_allclose(np.unique(y), [0.0, 1 / (1 - dropped)], rtol=1e-6)
     # Every unit on its own, to four standard errors and a bit: 1 / (1 - rate) scales the mean back to one.
@@ -38,21 +38,21 @@ def test_keep_rate_and_scale(rate: float, units: int) -> None:
 
 def test_the_kept_elements_keep_their_sign_and_order() -> None:
     x = np.tile(np.arange(1, 41, dtype=np.float32) - 20.5, (3, 1))
-    y = np.asarray(jax.jit(dropout, static_argnums=1)(x, 0.5, random_words(3, 2)))
+    y = np.asarray(jax.jit(dropout, static_argnums=1)(x, 0.5, random_draws(3, 2)))
     kept = y != 0
     np.testing.assert_array_equal(y[kept], 2 * x[kept])
     assert 0 < kept.mean() < 1
 
 
-@pytest.mark.parametrize(("rate", "words"), [(0.0, np.zeros((2, 1), np.uint32)), (0.5, None)])
-def test_identity(rate: float, words: np.ndarray | None) -> None:
+@pytest.mark.parametrize(("rate", "draws"), [(0.0, np.zeros((2, 1), np.uint32)), (0.5, None)])
+def test_identity(rate: float, draws: np.ndarray | None) -> None:
     x = jnp.arange(6.0).reshape(2, 3)
-    np.testing.assert_array_equal(dropout(x, rate, words), x)
+    np.testing.assert_array_equal(dropout(x, rate, draws), x)
 
 
-def test_share_words() -> None:
-    words = jnp.arange(12, dtype=jnp.uint32).reshape(2, 6)
-    parts = share_words(words, (1, 0, 3, 2))
-    np.testing.assert_array_equal(jnp.concatenate(parts, axis=1), words)
+def test_split_draws() -> None:
+    draws = jnp.arange(12, dtype=jnp.uint32).reshape(2, 6)
+    parts = split_draws(draws, (1, 0, 3, 2))
+    np.testing.assert_array_equal(jnp.concatenate(parts, axis=1), draws)
     assert [part.shape[1] for part in parts] == [1, 0, 3, 2]
-    assert share_words(None, (1, 2)) == [None, None]
+    assert split_draws(None, (1, 2)) == [None, None]

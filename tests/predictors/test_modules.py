@@ -44,8 +44,8 @@ def filled(make: Callable[[], nnx.Module], seed: int = 0) -> nnx.Module:
     return nnx.merge(graph, state)
 
 
-def words_for(model: nnx.Module, rows: int) -> np.ndarray:
-    return np.random.default_rng(7).integers(0, 2**32, (rows, sum(model.words)), np.uint32)
+def draws_for(model: nnx.Module, rows: int) -> np.ndarray:
+    return np.random.default_rng(7).integers(0, 2**32, (rows, sum(model.draws_needed)), np.uint32)
 
 
 @pytest.fixture(scope="module")
@@ -53,20 +53,20 @@ def trained() -> dict[str, Any]:
     """An NCP network after three training-mode calls, and all that the tests ask of it: two compilations."""
     model = filled(lambda: ncp.NCPPredictor(F, HEADS, width=12, head_width=5, rngs=nnx.Rngs(0)))
     rng = np.random.default_rng(1)
-    step = nnx.jit(lambda model, x, words: model(x, train=True, words=words))
+    step = nnx.jit(lambda model, x, draws: model(x, train=True, draws=draws))
     for _ in range(3):
-        step(model, rng.normal(3.0, 2.0, (9, F)).astype(np.float32), words_for(model, 9))
+        step(model, rng.normal(3.0, 2.0, (9, F)).astype(np.float32), draws_for(model, 9))
     graph, state = nnx.split(model)
 
     @jax.jit
-    def everything(state: nnx.State, x: jax.Array, words: jax.Array) -> dict[str, Any]:
+    def everything(state: nnx.State, x: jax.Array, draws: jax.Array) -> dict[str, Any]:
         model = nnx.merge(graph, state)
-        found = {"fold": ncp.fold(model), "eval": model(x), "noisy": model(x, words=words)}
+        found = {"fold": ncp.fold(model), "eval": model(x), "noisy": model(x, draws=draws)}
         found["folded"] = jax.vmap(FoldedMLP(), in_axes=(None, 0))(found["fold"], x)
         return found
 
-    found = {"state": nnx.to_pure_dict(state), **everything(state, X, words_for(model, 9))}
-    found["train"] = step(model, X, words_for(model, 9))
+    found = {"state": nnx.to_pure_dict(state), **everything(state, X, draws_for(model, 9))}
+    found["train"] = step(model, X, draws_for(model, 9))
     return found | {"after": nnx.to_pure_dict(nnx.state(model, nnx.BatchStat))}
 
 
@@ -97,22 +97,22 @@ def test_ncp_in_training_uses_and_updates_the_statistics_of_the_batch(trained: d
     assert np.abs(np.asarray(trained["train"] - trained["eval"])).max() > 1e-2
 
 
-def test_ncp_drops_where_words_are_given(trained: dict[str, Any]) -> None:
+def test_ncp_drops_where_draws_are_given(trained: dict[str, Any]) -> None:
     difference = np.abs(np.asarray(trained["noisy"] - trained["eval"]))
     assert difference.max() > 1e-2
 
 
-def test_words_of_the_networks() -> None:
+def test_draws_of_the_networks() -> None:
     # Trunk of 12 and three heads of 5 units, one bit a unit at rate 1/2; the last head has no dropout.
     model = nnx.eval_shape(lambda: ncp.NCPPredictor(F, HEADS, width=12, head_width=5, rngs=nnx.Rngs(0)))
-    assert model.words == (1, 1, 1, 0)
+    assert model.draws_needed == (1, 1, 1, 0)
     model = nnx.eval_shape(lambda: mlp.MLPPredictor(F, 3, widths=(8, 6), rate=0.25, rngs=nnx.Rngs(0)))
-    assert model.words == (2, 2)
+    assert model.draws_needed == (2, 2)
 
 
 @pytest.fixture(scope="module")
-def plain() -> dict[str, Any]:
-    """A plain network and all that the tests ask of it."""
+def small() -> dict[str, Any]:
+    """A small network and all that the tests ask of it."""
     model = filled(lambda: mlp.MLPPredictor(F, 3, widths=(8, 6), rate=0.25, rngs=nnx.Rngs(3)))
     _, state = nnx.split(model)
     exact, rounded = (
@@ -123,35 +123,35 @@ def plain() -> dict[str, Any]:
     )
 
     @jax.jit
-    def everything(state: nnx.State, x: jax.Array, words: jax.Array) -> dict[str, Any]:
+    def everything(state: nnx.State, x: jax.Array, draws: jax.Array) -> dict[str, Any]:
         model = nnx.merge(exact, state)
         return {
             "eval": model(x),
             "train": model(x, train=True),
             "folded": jax.vmap(FoldedMLP(), in_axes=(None, 0))(mlp.fold(model), x),
-            "noisy": model(x, words=words),
+            "noisy": model(x, draws=draws),
             "rounded": nnx.merge(rounded, state)(x),
         }
 
-    return {"state": nnx.to_pure_dict(state), **everything(state, X, words_for(model, 9))}
+    return {"state": nnx.to_pure_dict(state), **everything(state, X, draws_for(model, 9))}
 
 
-def test_mlp_equals_the_definition(plain: dict[str, Any]) -> None:
-    hidden, state = X.astype(np.float64), plain["state"]
+def test_mlp_equals_the_definition(small: dict[str, Any]) -> None:
+    hidden, state = X.astype(np.float64), small["state"]
     for i in range(2):
         hidden = swish(linear(state["layers"][i], hidden))
-    np.testing.assert_allclose(plain["eval"], linear(state["out"], hidden), atol=1e-5)
-    np.testing.assert_array_equal(plain["train"], plain["eval"])
+    np.testing.assert_allclose(small["eval"], linear(state["out"], hidden), atol=1e-5)
+    np.testing.assert_array_equal(small["train"], small["eval"])
 
 
-def test_mlp_equals_its_fold(plain: dict[str, Any]) -> None:
-    np.testing.assert_allclose(plain["folded"], plain["eval"], atol=1e-5)
+def test_mlp_equals_its_fold(small: dict[str, Any]) -> None:
+    np.testing.assert_allclose(small["folded"], small["eval"], atol=1e-5)
 
 
-def test_mlp_drops_where_words_are_given(plain: dict[str, Any]) -> None:
-    assert np.abs(np.asarray(plain["noisy"] - plain["eval"])).max() > 1e-2
+def test_mlp_drops_where_draws_are_given(small: dict[str, Any]) -> None:
+    assert np.abs(np.asarray(small["noisy"] - small["eval"])).max() > 1e-2
 
 
-def test_bfloat16_products_are_close(plain: dict[str, Any]) -> None:
-    exact, rounded = np.asarray(plain["eval"]), np.asarray(plain["rounded"])
+def test_bfloat16_products_are_close(small: dict[str, Any]) -> None:
+    exact, rounded = np.asarray(small["eval"]), np.asarray(small["rounded"])
     assert 0 < np.abs(rounded - exact).max() < 2e-2 * np.abs(exact).max()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from collections.abc import Callable
 
 import jax
@@ -32,6 +33,15 @@ def oracle(predictor: Predictor, x: np.ndarray, log: bool) -> np.ndarray:
             hidden = hidden / (1 + np.exp(-hidden))
         found.append((hidden @ last + last_b) * y_std + y_mean)
     return np.stack(found)
+
+
+def test_the_description_is_json(folded: Make) -> None:
+    predictor = folded(log=True)
+    content = json.loads(json.dumps(predictor.to_json()))
+    assert content["space"] == predictor.space
+    assert content["members"] == predictor.members
+    assert content["apply"] == {"kind": "FoldedMLP", "log": True, "precision": "float32"}
+    assert [m["name"] for m in content["metrics"]] == [m.name for m in predictor.metrics]
 
 
 @pytest.mark.parametrize("log", [False, True])

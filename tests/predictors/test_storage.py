@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,9 +25,8 @@ def test_round_trip_in_float32_is_exact(tmp_path: Path, folded: Make, log: bool)
     path = save_predictor(tmp_path / "deep" / "p.npz", predictor, card=CARD)
     loaded, card = load_predictor(path)
     assert card == CARD
-    assert jax.tree.structure(loaded) == jax.tree.structure(predictor)
-    for got, wanted in zip(jax.tree.leaves(loaded), jax.tree.leaves(predictor), strict=True):
-        np.testing.assert_array_equal(got, wanted)
+    chex.assert_trees_all_equal(loaded, predictor)
+    chex.assert_tree_all_finite(loaded)
 
 
 @pytest.mark.parametrize("log", [False, True])

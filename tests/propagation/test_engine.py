@@ -280,6 +280,16 @@ def test_larger_tiles_of_several_networks_change_no_bit(ensemble: Make, follow: 
     np.testing.assert_array_equal(small, large)
 
 
+@pytest.mark.parametrize(
+    ("starts", "box"), [(STARTS[0], UNIT), (STARTS, (UNIT[0][:-1], UNIT[1])), (STARTS, (UNIT[0][None], UNIT[1][None]))]
+)
+def test_shapes_are_checked_while_tracing(ensemble: Make, starts: np.ndarray, box: engine.Box) -> None:
+    predictor = ensemble(members=1)
+    weights = GOALS["hold"].weights(predictor.metrics)
+    with pytest.raises(AssertionError):
+        invert(predictor, weights, starts, box, PropagationConfig(steps=1))
+
+
 @pytest.mark.parametrize("goal", GOALS)
 def test_larger_tiles_change_nothing_but_rounding(ensemble: Make, goal: str) -> None:
     predictor = ensemble(members=2, hidden=(48, 32))

@@ -104,7 +104,7 @@ def test_more_members_and_a_region_take_more_memory(ensemble: Make, small_tiles:
         )
     )
     assert one < mean
-    assert near - one >= 4 * 10**4 * len(region.points)
+    assert near - one >= 4 * 10**4 * len(region.rows)
 
 
 def test_what_is_free_is_half_of_an_accelerator_and_little_on_a_cpu() -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.propagation.found import Found, first_of_each, in_calls, merge
+from ncp_jax.propagation.found import Found, first_of_each, in_batches, merge
 from ncp_jax.spaces import get_space
 
 SPACE = get_space("transnas-micro")
@@ -106,7 +106,7 @@ def test_calls_have_one_shape_and_join_to_the_whole(n: int) -> None:
         shapes.append(rows.shape)
         return rows * 3, rows.sum(axis=1)
 
-    tripled, sums = in_calls(function, codes, rows=8)
+    tripled, sums = in_batches(function, codes, rows=8)
     np.testing.assert_array_equal(tripled, codes * 3)
     np.testing.assert_array_equal(sums, codes.sum(axis=1))
     assert set(shapes) == {(8, 2)}
@@ -114,5 +114,5 @@ def test_calls_have_one_shape_and_join_to_the_whole(n: int) -> None:
 
 
 def test_one_array_is_a_result_too() -> None:
-    (first,) = in_calls(lambda rows: rows[:, 0], np.arange(10).reshape(5, 2), rows=2)
+    (first,) = in_batches(lambda rows: rows[:, 0], np.arange(10).reshape(5, 2), rows=2)
     np.testing.assert_array_equal(first, [0, 2, 4, 6, 8])

@@ -320,6 +320,11 @@ def test_rows_are_json(found: Found) -> None:
     assert rows[3]["code"] == found.codes[3].tolist()
     assert rows[3]["predicted"]["loss"] == pytest.approx(found.mean[3, 1])
     assert rows[3]["spread"]["flops"] == pytest.approx(found.spread[3, 2])
+    content = json.loads(json.dumps(found.to_json(), allow_nan=False))
+    assert content["schema"] == "propagate/1"
+    assert content["architectures"] == rows
+    assert [m["name"] for m in content["metrics"]] == [m.name for m in found.metrics]
+    assert set(content["timing"]) == {"compile", "search", "code_steps_per_s"}
 
 
 def test_top_and_text(found: Found) -> None:
@@ -337,7 +342,7 @@ def test_top_and_text(found: Found) -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"codes": 0}, "expected codes to be an integer >= 1, got 0; try codes=4096"),
+        ({"codes": 0}, "expected codes to be an integer 1 or more, got 0; try codes=4096"),
         ({"codes": -3}, "got -3"),
         ({"codes": 2.5}, "got 2.5"),
         ({"key": None}, r"expected a key or starts, got neither; try key=jax\.random\.key\(0\)"),

@@ -209,5 +209,7 @@ def test_errors() -> None:
     with pytest.raises(ValueError, match="expected at least one code to polish, got none; give codes"):
         polish(landscape, landscape.space, np.zeros((0, 6), int))
     for name, value, least in (("rounds", -1, 0), ("budget", 1.5, 0), ("together", 0, 1)):
-        with pytest.raises(ValueError, match=f"expected {name} to be an integer >= {least}, got {value}; leave it out"):
+        with pytest.raises(
+            ValueError, match=f"expected {name} to be an integer {least} or more, got {value}; leave it out"
+        ):
             polish(landscape, landscape.space, starts, **{name: value})

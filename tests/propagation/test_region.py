@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -40,7 +41,7 @@ def make(space: Space = SPACE, **settings: object) -> TrustRegion:
 
 def anywhere(region: TrustRegion, seed: int, spread: float = 1.0) -> np.ndarray:
     """Relaxed codes around rows, ``spread`` away at each feature."""
-    rng, points = np.random.default_rng(seed), np.asarray(region.points)
+    rng, points = np.random.default_rng(seed), np.asarray(region.rows)
     noise = rng.normal(0, spread, (N, points.shape[1]))
     return (points[rng.integers(len(points), size=N)] + noise).astype(np.float32)
 
@@ -52,7 +53,7 @@ def gradient(region: TrustRegion, x: jax.Array) -> jax.Array:
 
 def expected_penalty(region: TrustRegion, x: np.ndarray) -> float:
     """The definition for one code, in float64."""
-    x, points, h = x.astype(np.float64), np.asarray(region.points, np.float64), float(region.bandwidth)
+    x, points, h = x.astype(np.float64), np.asarray(region.rows, np.float64), float(region.bandwidth)
     squared = ((x - points) ** 2).sum(axis=1)
     if region.kind == "density":
         reach = math.sqrt(-2 * h * h * math.log(np.exp(-squared / (2 * h * h)).mean()))
@@ -118,14 +119,14 @@ def test_push_is_bounded_however_far_away(region: TrustRegion) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradient_is_finite_at_the_rows_and_zero_inside(kind: str) -> None:
     region = make(kind=kind)
-    assert not np.asarray(region.gradient(region.points)).any()
-    assert not np.asarray(region.excess(region.points)).any()
+    assert not np.asarray(region.gradient(region.rows)).any()
+    assert not np.asarray(region.excess(region.rows)).any()
     point = dataclasses.replace(region, threshold=0.0)
     for f in (point.gradient, jax.vmap(jax.grad(point.penalty))):
-        assert np.isfinite(f(region.points)).all()
-    twice = dataclasses.replace(point, points=jnp.repeat(region.points[:1], 3, axis=0))
+        assert np.isfinite(f(region.rows)).all()
+    twice = dataclasses.replace(point, rows=jnp.repeat(region.rows[:1], 3, axis=0))
     for f in (twice.gradient, jax.vmap(jax.grad(twice.penalty))):
-        assert np.isfinite(f(region.points)).all()
+        assert np.isfinite(f(region.rows)).all()
 
 
 def test_batch_equals_rows(region: TrustRegion) -> None:
@@ -177,7 +178,7 @@ def test_typical_architectures_are_inside(name: str, kind: str) -> None:
 def test_bandwidth_is_near_the_most_likely(name: str) -> None:
     """Leave-one-out log likelihood over a grid, computed from its definition."""
     region = make(SPACES[name])
-    points = np.asarray(region.points, np.float64)
+    points = np.asarray(region.rows, np.float64)
     squared = ((points[:, None] - points[None]) ** 2).sum(axis=-1)
     np.fill_diagonal(squared, np.inf)
     grid = float(region.bandwidth) * np.array([0.6, 0.75, 0.9, 1.0, 1.1, 1.3, 1.6])
@@ -191,21 +192,17 @@ def test_order_and_repeats_do_not_matter() -> None:
     shuffled = np.random.default_rng(1).permutation(np.concatenate([rows, rows[:50]]))
     for limit in (1024, 64):
         one, two = (TrustRegion.around(r, SPACE, scale, limit=limit) for r in (rows, shuffled))
-        assert len(one.points) <= limit
-        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
-            np.testing.assert_array_equal(a, b)
+        assert len(one.rows) <= limit
+        chex.assert_trees_all_equal(one, two)
 
 
-def test_distance_and_density_of_codes() -> None:
+def test_distance_of_codes() -> None:
     rows, scale = rows_of(SPACE), scale_of(SPACE)
     region, codes = make(), rows_of(SPACE, 50, seed=2)
     np.testing.assert_allclose(region.distance(rows, SPACE, scale), 0, atol=1e-5)
     x = np.asarray(scale.standard_x(np.asarray(SPACE.encode(codes))), np.float64)
-    squared = ((x[:, None] - np.asarray(region.points, np.float64)) ** 2).sum(axis=-1)
+    squared = ((x[:, None] - np.asarray(region.rows, np.float64)) ** 2).sum(axis=-1)
     np.testing.assert_allclose(region.distance(codes, SPACE, scale), np.sqrt(squared.min(axis=1)), atol=1e-5)
-    h = float(region.bandwidth)
-    density = np.exp(-squared / (2 * h * h)).mean(axis=1) / (2 * math.pi * h * h) ** (x.shape[1] / 2)
-    np.testing.assert_allclose(region.log_density(codes, SPACE, scale), np.log(density), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -218,8 +215,8 @@ def test_distance_and_density_of_codes() -> None:
         ({"quantile": 1}, "a quantile between 0 and 1, got 1"),
         ({"quantile": math.nan}, "a quantile between 0 and 1, got nan"),
         ({"quantile": "low"}, "a quantile between 0 and 1, got 'low'"),
-        ({"limit": 1}, "limit to be an integer >= 2, got 1"),
-        ({"limit": 2.5}, "limit to be an integer >= 2, got 2.5"),
+        ({"limit": 1}, "limit to be an integer 2 or more, got 1"),
+        ({"limit": 2.5}, "limit to be an integer 2 or more, got 2.5"),
     ],
 )
 def test_settings_that_are_wrong(settings: dict, text: str) -> None:
@@ -235,8 +232,7 @@ def test_rows_that_are_wrong() -> None:
     with pytest.raises(UsageError, match="row of transnas-micro to be 6 integers"):
         TrustRegion.around(rows_of(other, 5), SPACE, scale)
     region = make()
-    for report in (region.distance, region.log_density):
-        with pytest.raises(UsageError, match=r"a space with 24 features.*got nas-bench-mr with 27"):
-            report(rows_of(other, 5), other, scale)
-        with pytest.raises(UsageError, match="code of transnas-micro to be 6 integers"):
-            report(rows_of(other, 5), SPACE, scale)
+    with pytest.raises(UsageError, match=r"a space with 24 features.*got nas-bench-mr with 27"):
+        region.distance(rows_of(other, 5), other, scale)
+    with pytest.raises(UsageError, match="code of transnas-micro to be 6 integers"):
+        region.distance(rows_of(other, 5), SPACE, scale)

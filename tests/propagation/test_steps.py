@@ -126,7 +126,7 @@ def test_the_slope_of_the_trust_region_is_added(curved: Curved) -> None:
     region = dataclasses.replace(TrustRegion.around(rows, curved.space, scale, kind="distance"), threshold=1.5)
 
     def step(x: np.ndarray, done: int, memory: dict) -> np.ndarray:
-        away = x - np.asarray(region.points, np.float64)
+        away = x - np.asarray(region.rows, np.float64)
         lengths = np.linalg.norm(away, axis=1)
         nearest = lengths.argmin()
         push = 0.1 * np.clip(lengths[nearest] - 1.5, 0, 1) / lengths[nearest] * away[nearest]

@@ -276,7 +276,9 @@ def test_what_is_wrong_with_an_own_table(
 
 
 def test_a_budget_beyond_the_table(make_grid: Callable[..., Grid]) -> None:
-    with pytest.raises(UsageError, match=r"expected a budget of queries in 1\.\.60, got 61; mine has 60 architectures"):
+    with pytest.raises(
+        UsageError, match=r"expected a budget of queries to be an integer in 1\.\.60, got 61; mine has 60 architectures"
+    ):
         make_plan(make_grid(budget=61))
     with pytest.raises(UsageError, match=r"in 1\.\.\d\d, got 60; mine has \d\d networks"):
         make_plan(make_grid(budget=60, repeats="free-isomorphs"))

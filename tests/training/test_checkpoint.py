@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -60,8 +61,7 @@ def test_a_killed_training_continues_to_the_same_bits(tmp_path: Path, tiny_table
     resumed = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
     assert calls == [(40, 40)], "it should go on behind the segment that was saved"
     whole = fit(tiny_table, **options)
-    for a, b in zip(jax.tree.leaves(resumed), jax.tree.leaves(whole), strict=True):
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(resumed, whole)
     # A finished training is not repeated, and another one is not mixed in.
     calls.clear()
     finished = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
@@ -84,10 +84,7 @@ def test_the_newest_state_is_kept(tmp_path: Path) -> None:
     found = again.load(0, STATE)
     assert found is not None
     assert found[0] == 2
-    assert jax.tree.structure(found[1]) == jax.tree.structure(STATE)
-    for got, wanted in zip(jax.tree.leaves(found[1]), jax.tree.leaves(newer), strict=True):
-        np.testing.assert_array_equal(got, wanted)
-        assert got.dtype == wanted.dtype
+    chex.assert_trees_all_equal(found[1], newer, strict=True)
     assert again.load(1, STATE) is None
 
 

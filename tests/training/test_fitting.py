@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,11 +21,6 @@ KEYS = jax.vmap(jax.random.key)(np.arange(4))
 @pytest.fixture(scope="module")
 def fitted(tiny_table: Table, tiny_recipe: Recipe) -> Predictor:
     return fit(tiny_table, recipe=tiny_recipe, members=2, key=jax.random.key(0), rows=ROWS)
-
-
-def assert_same_bits(left: object, right: object) -> None:
-    for a, b in zip(jax.tree.leaves(left), jax.tree.leaves(right), strict=True):
-        np.testing.assert_array_equal(a, b)
 
 
 def mean_of(predictor: Predictor, table: Table) -> np.ndarray:
@@ -53,7 +49,8 @@ def test_it_learns_what_can_be_learned(fitted: Predictor, tiny_table: Table) -> 
 
 def test_same_key_same_bits_other_key_others(fitted: Predictor, tiny_table: Table, tiny_recipe: Recipe) -> None:
     again = fit(tiny_table, recipe=tiny_recipe, members=2, key=jax.random.key(0), rows=ROWS)
-    assert_same_bits(fitted, again)
+    chex.assert_tree_all_finite(fitted)
+    chex.assert_trees_all_equal(fitted, again)
     other = fit(tiny_table, recipe=tiny_recipe, members=2, key=jax.random.key(1), rows=ROWS)
     assert np.abs(np.asarray(other.params["w"][0] - fitted.params["w"][0])).max() > 1e-2
     first, second = np.asarray(fitted.params["w"][0])
@@ -67,7 +64,7 @@ def test_held_out_rows_change_nothing(fitted: Predictor, tiny_table: Table, tiny
     values[~ROWS] = rng.normal(size=(100, 4)) * 1e4
     codes[~ROWS] = np.stack([rng.choice(v, 100) for v in get_space("nas-bench-mr").values], axis=1)
     poisoned = Table.from_arrays("p", space="nas-bench-mr", codes=codes, values=values, metrics=tiny_table.metrics)
-    assert_same_bits(fitted, fit(poisoned, recipe=tiny_recipe, members=2, key=jax.random.key(0), rows=ROWS))
+    chex.assert_trees_all_equal(fitted, fit(poisoned, recipe=tiny_recipe, members=2, key=jax.random.key(0), rows=ROWS))
 
 
 def test_training_rows_do_change_it(fitted: Predictor, tiny_table: Table, tiny_recipe: Recipe) -> None:
@@ -147,7 +144,7 @@ def masks(*counts: int) -> np.ndarray:
         (masks(100, 1), 2, "expected at least 2 architectures to learn from, got 1"),
         (masks(0, 100), 2, "expected at least 2 architectures to learn from, got 0"),
         (masks(100, 132), 2, r"whose training rows differ by less than a batch \(32\), got 100 to 132; call once"),
-        (masks(100, 100), 1, "expected 2 keys and columns, one a run, got 1 and 2"),
+        (masks(100, 100), 1, "expected 2 keys and columns, one per run, got 1 and 2"),
     ],
 )
 def test_wrong_runs(tiny_table: Table, tiny_recipe: Recipe, train: np.ndarray, keys: int, words: str) -> None:
@@ -158,8 +155,8 @@ def test_wrong_runs(tiny_table: Table, tiny_recipe: Recipe, train: np.ndarray, k
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"members": 0}, "expected members to be an integer >= 1, got 0; try members=8"),
-        ({"members": 2.0}, "expected members to be an integer >= 1, got 2.0"),
+        ({"members": 0}, "expected members to be an integer 1 or more, got 0; try members=8"),
+        ({"members": 2.0}, "expected members to be an integer 1 or more, got 2.0"),
         ({"recipe": "ncpp"}, "expected a known recipe, got 'ncpp'; did you mean: ncp"),
         ({"rows": np.ones(5, bool)}, r"expected train as booleans \[runs, 200\], got shape \[8, 5\]"),
     ],

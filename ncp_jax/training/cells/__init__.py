@@ -1,1 +1,1 @@
-"""Training thousands of cell architectures in one program: tasks, chunks, the training itself."""
+"""Trains thousands of cell architectures in one program, on tasks made of small images of digits."""

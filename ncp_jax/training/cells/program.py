@@ -1,7 +1,7 @@
-"""The training of many architectures on one task, from one seed, as one program.
+"""Trains many architectures on one task, from one seed, in one program.
 
-Everything is written for one architecture; ``lax.map`` with a few at a time (on CPU few fit the caches best) and
-``shard_map`` over devices make it one call.
+The code is written for one architecture. ``lax.map`` with a few architectures at a time (on CPU, more do not fit the
+caches) and ``shard_map`` over devices make a single call of it.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from ncp_jax.types import Array, Float, Int, Key
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """How every architecture of every task is trained: AdamW with a warm-up and a cosine schedule.
+    """Settings of the training, the same for all architectures and tasks: AdamW with warm-up and a cosine schedule.
 
     Attributes:
-      epochs: passes; the validation metric is measured after each.
-      steps: gradient steps in an epoch.
-      batch: examples in a step, drawn without replacement from the task's examples, reshuffled when all were seen.
+      epochs: number of epochs; the validation metric is measured after each.
+      steps: gradient steps per epoch.
+      batch: examples per step, drawn without replacement from the task's examples, which are reshuffled when used up.
       memory: Adam's decay of squared gradients.
-      decay: decoupled weight decay.
+      decay: strength of the decoupled weight decay.
     """
 
     epochs: int = 16
@@ -45,21 +45,20 @@ class TrainConfig:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "steps", "batch"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
-                raise checks.UsageError(expected=f"{name}, an integer >= 1", got=repr(value), remedy="see TrainConfig")
+            value = checks.integer(name, getattr(self, name), least=1, remedy="see TrainConfig")
+            object.__setattr__(self, name, value)
         checks.positive("memory", self.memory, zero=True)
         checks.positive("decay", self.decay, zero=True)
 
 
 class Scores(NamedTuple):
-    """What a training gives; higher is better, NaN where it diverged.
+    """The scores of a training in percent; higher is better, NaN where it diverged.
 
     Attributes:
-      final: train, validation and test after the last epoch, [..., 3].
-      best: the same after the epoch of the best validation value, [..., 3].
-      epoch: that epoch, counted from 1; 0 where there was none.
-      curve: validation after every epoch, [..., epochs].
+      final: ``[..., 3]`` scores of train, validation and test after the last epoch.
+      best: ``[..., 3]`` the same after the epoch of the best validation score.
+      epoch: ``[...]`` number of that epoch, counted from 1; 0 if there is none.
+      curve: ``[..., epochs]`` validation score after every epoch.
     """
 
     final: Float[Array, "... 3"]
@@ -69,7 +68,7 @@ class Scores(NamedTuple):
 
 
 def batches(key: Key, examples: int, config: TrainConfig) -> Int[Array, "epochs steps batch"]:
-    """Returns which examples each step sees; all architectures of a seed see the same."""
+    """Returns the examples of each step, the same for all architectures of a seed."""
     wanted = config.epochs * config.steps * config.batch
     rounds = -(-wanted // examples)
     orders = jax.vmap(lambda k: jax.random.permutation(k, examples))(jax.random.split(key, rounds))
@@ -77,16 +76,16 @@ def batches(key: Key, examples: int, config: TrainConfig) -> Int[Array, "epochs 
 
 
 def loss(outputs: Array, targets: Array) -> Float[Array, ""]:
-    """Mean cross-entropy of classes, or mean squared error of pixels."""
+    """Returns the mean cross-entropy of classes, or the mean squared error of pixels."""
     if targets.ndim == 1:
         return optax.softmax_cross_entropy_with_integer_labels(outputs, targets).mean()
     return jnp.mean((outputs - targets) ** 2)
 
 
 def score(outputs: Array, targets: Array) -> Float[Array, ""]:
-    """Percent of right classes, or the explained share of the variance around each pixel's mean, in percent.
+    """Returns the accuracy of classes, or the explained share of the variance around each pixel's mean, in percent.
 
-    NaN where an output is not a finite number: the arg-max of NaN would be a class.
+    The score is NaN if an output is not finite, since the arg-max of NaN would be a class.
     """
     if targets.ndim == 1:
         value = 100 * jnp.mean(outputs.argmax(axis=-1) == targets)
@@ -115,16 +114,16 @@ def train_one(
 ) -> Scores:
     """Trains one architecture from its own key.
 
-    The train score is that of as many examples as validation has, the first ones, measured as the others are.
+    The train score is computed like the others, on the first examples, as many as validation has.
 
     Args:
-      key: of its initial weights.
-      gates: its operations.
-      order: as ``batches`` gives it.
+      key: key of the initial weights.
+      gates: operations of the architecture.
+      order: ``[epochs, steps, batch]`` examples of each step, from ``batches``.
       data: images and targets of train, validation and test.
       shape: sizes of the network.
-      rate: the highest learning rate.
-      config: the training.
+      rate: peak of the learning rate.
+      config: settings of the training.
     """
     optimizer = make_optimizer(rate, config)
     (images, targets), validation, test = data
@@ -148,6 +147,7 @@ def train_one(
     def epoch(carry: tuple, rows: Array) -> tuple[tuple, Array]:
         state, best, best_value, best_epoch, now = carry
         state, _ = jax.lax.scan(step, state, rows)
+        # Keep weights and statistics of the epoch with the best validation score.
         value = measure(state, validation)
         better = value > best_value  # False for NaN
         best = jax.tree.map(lambda new, old: jnp.where(better, new, old), state[:2], best)
@@ -204,19 +204,20 @@ def train_chunk(
 ) -> Scores:
     """Trains architectures on one task, sharded over the local devices.
 
-    The result of an architecture does not depend on the others in the chunk, but for rounding.
+    The result for an architecture does not depend on the others in the chunk, except for rounding.
 
     Args:
-      codes: TransNAS micro codes.
-      task: what to train for.
-      pools: examples of each split, as ``tasks.pools`` gives them.
-      seed: of weights and of the order of examples.
-      config: the training.
-      together: architectures vmapped at once on each device.
-      size: chunks of fewer architectures are filled up to so many, so that all run the same program.
+      codes: codes of TransNAS-Bench-101 micro.
+      task: the task.
+      pools: examples of each split, from ``tasks.pools``.
+      seed: random seed of the weights and of the order of examples.
+      config: settings of the training.
+      together: number of architectures vmapped at once on each device.
+      size: minimum number of architectures that the program runs on; smaller chunks are padded to it, so that all run
+        the same program.
 
     Returns:
-      Host arrays, a row an architecture.
+      Host arrays with one row per architecture.
     """
     devices = jax.local_devices()
     share = len(devices) * together

@@ -1,6 +1,6 @@
-"""Five tasks made of the digits that scikit-learn bundles: 1797 images of 8 x 8 pixels.
+"""Makes five tasks from the digits that scikit-learn bundles: 1797 images of 8 x 8 pixels.
 
-The images are split once, by class, into train, validation and test; every task and every seed uses that split.
+The images are split once, by class, into train, validation and test. Every task and every seed uses that split.
 Source of the images: E. Alpaydin and C. Kaynak, Optical Recognition of Handwritten Digits, UCI, 1998 (its test set).
 """
 
@@ -24,16 +24,16 @@ from ncp_jax.types import Float, Int
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.25, 0.25)
 SPLIT_SEED = 0
-NOISE = 0.2  # of pixels whose values are 0 to 1
+NOISE = 0.2  # standard deviation of the noise on pixels, whose values are 0 to 1
 
 
 @dataclasses.dataclass(frozen=True)
 class Pool:
-    """Examples of one split.
+    """The examples of one split.
 
     Attributes:
-      images: float32 [n, 64].
-      targets: int32 [n] classes, or float32 [n, 64] pixels.
+      images: ``[n, 64]`` pixels, float32.
+      targets: ``[n]`` classes, int32, or ``[n, 64]`` pixels, float32.
     """
 
     images: Float[np.ndarray, "n 64"]
@@ -48,12 +48,12 @@ class Task:
     """One task.
 
     Attributes:
-      name: "class", ….
-      metric: "accuracy" (right classes) or "r2" (explained share of the targets' variance), in percent.
-      shape: sizes of its network.
-      rate: the highest learning rate.
-      copies: how many variants of each image train has, and validation and test.
-      make: images [n, 8, 8] of one split, their classes, a generator, how many copies → its pool.
+      name: name of the task ("class", …).
+      metric: "accuracy" (share of correct classes) or "r2" (explained share of the targets' variance), in percent.
+      shape: sizes of the network.
+      rate: peak of the learning rate.
+      copies: number of variants of each image in train, and in validation and test.
+      make: function of (images ``[n, 8, 8]`` of one split, classes, random generator, copies) to the split's pool.
       what: one line for the data card.
     """
 
@@ -68,7 +68,7 @@ class Task:
 
 @functools.cache
 def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """Images [1797, 8, 8] of 0 to 1, and their classes."""
+    """Returns the images ``[1797, 8, 8]``, with values from 0 to 1, and their classes."""
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
@@ -83,7 +83,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 
 @functools.cache
 def split_rows() -> Mapping[str, Int[np.ndarray, " n"]]:
-    """Returns the images of each split: of every class a half, a quarter and a quarter, at random."""
+    """Returns the rows of each split: a random half, quarter and quarter of every class."""
     _, classes = _digits()
     rng = np.random.default_rng(SPLIT_SEED)
     parts: list[list[np.ndarray]] = [[], [], []]
@@ -100,13 +100,13 @@ def _flat(images: np.ndarray) -> np.ndarray:
 
 
 def _noisy(images: np.ndarray, rng: np.random.Generator, copies: int) -> np.ndarray:
-    """Copies of all images one after the other, each with noise of its own."""
+    """Returns copies of all images, one set after the other, each copy with its own noise."""
     tiled = np.tile(images, (copies, 1, 1))
     return tiled + NOISE * rng.standard_normal(tiled.shape).astype(np.float32)
 
 
 def _turned(images: np.ndarray, rng: np.random.Generator, copies: int) -> tuple[np.ndarray, np.ndarray]:
-    """Copies of all images, each by as many quarter turns as the second result says; no turn of an image twice."""
+    """Returns rotated copies of all images, and their numbers of quarter turns; no copy of an image repeats a turn."""
     turns = np.stack([rng.permutation(4)[:copies] for _ in images], axis=1).astype(np.int32).reshape(-1)
     tiled = np.tile(images, (copies, 1, 1))
     return np.stack([np.rot90(image, int(turn)) for image, turn in zip(tiled, turns, strict=True)]), turns
@@ -130,6 +130,7 @@ ORDERS = tuple(itertools.permutations(range(4)))
 
 
 def _jigsaw(images: np.ndarray, classes: np.ndarray, rng: np.random.Generator, copies: int) -> Pool:
+    # Cut each image into four quadrants, and put them together again in a random order, which is the label.
     half = SIDE // 2
     quadrants = images.reshape(-1, 2, half, 2, half).transpose(0, 1, 3, 2, 4).reshape(-1, 4, half, half)
     labels = np.stack([rng.permutation(len(ORDERS))[:copies] for _ in images], axis=1).astype(np.int32).reshape(-1)
@@ -190,7 +191,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 
 @functools.cache
 def pools(task: str) -> Mapping[str, Pool]:
-    """Returns the examples of each split of a task; the same in every process."""
+    """Returns the examples of each split of a task. They are the same in every process."""
     chosen = TASKS[checks.choose("task", task, TASKS)]
     images, classes = _digits()
     number = list(TASKS).index(chosen.name)
@@ -201,6 +202,7 @@ def pools(task: str) -> Mapping[str, Pool]:
         for place, (name, rows) in enumerate(split_rows().items())
     }
     if chosen.metric == "r2":
+        # Regression targets are standardised by the training examples.
         mean = made["train"].targets.mean(axis=0)
         scale = (made["train"].targets - mean).std()
         made = {name: Pool(pool.images, (pool.targets - mean) / scale) for name, pool in made.items()}

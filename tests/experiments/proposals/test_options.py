@@ -126,7 +126,7 @@ def test_every_variant_is_a_setting_of_its_own(linear: Predictor) -> None:
     configs = {name: variant.config(70, CODES[:30], linear) for name, variant in VARIANTS.items()}
     region = configs["trust-0.3"].region
     assert region is not None
-    np.testing.assert_array_equal(np.unique(region.points, axis=0), np.unique(SPACE.encode(CODES[:30]), axis=0))
+    np.testing.assert_array_equal(np.unique(region.rows, axis=0), np.unique(SPACE.encode(CODES[:30]), axis=0))
     assert (region.weight, configs[BASELINE].region) == (0.3, None)
     settings = {
         name: dataclasses.replace(config, region=None).to_json() | {"trust": VARIANTS[name].trust}
