@@ -75,7 +75,7 @@ def kaplan_meier(
 
 
 def _survival(events: np.ndarray, ended: np.ndarray) -> np.ndarray:
-    """Returns the product-limit estimate from the weights [..., t] of the runs that found it, or ended, at each time."""
+    """Returns the product-limit estimate from weights [..., t] of the runs that found it, and ended, at each time."""
     # Rounding of the weights may leave 1e-17 at risk where no run is left.
     at_risk = np.cumsum(ended[..., ::-1], axis=-1)[..., ::-1]
     some = at_risk > 1e-12
