@@ -1,14 +1,11 @@
-"""Figures, drawn from results without a display."""
+"""Creates and saves figures without a display."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import Any, BinaryIO
 
 from ncp_jax.files import atomic_write
-
-if TYPE_CHECKING:
-    pass
 
 GREY, BLUE, ORANGE, GREEN = "#9a9a9a", "#4477aa", "#ee7733", "#228833"
 
@@ -28,7 +25,7 @@ def new_axes(width: float = 7.0, height: float = 4.6) -> tuple[Any, Any]:
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Writes a PNG atomically."""
+    """Writes a figure as PNG, atomically; returns the path."""
 
     def write(file: BinaryIO) -> None:
         figure.savefig(file, format="png")

@@ -109,7 +109,13 @@ def atomic_write(
     return path
 
 
-def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterable[Sequence[object]]) -> Path:
+def write_csv(
+    path: str | os.PathLike[str],
+    header: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    remedy: str = "free some space or choose another folder",
+) -> Path:
     """Writes a CSV file atomically, with commas, quotes where needed, and line feeds.
 
     Raises:
@@ -119,7 +125,7 @@ def write_csv(path: str | os.PathLike[str], header: Sequence[str], rows: Iterabl
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(rows)
-    return atomic_write(path, text.getvalue().encode())
+    return atomic_write(path, text.getvalue().encode(), remedy=remedy)
 
 
 def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free some space and try again") -> None:

@@ -1,1 +1,1 @@
-"""Statistics of finished runs, with NumPy and SciPy alone."""
+"""Statistics of finished runs, with NumPy and SciPy only."""

@@ -1,7 +1,8 @@
-"""Methods compared over common blocks: ranks, tests, effect sizes. scipy does the tests."""
+"""Compares methods over common blocks: average ranks, significance tests, effect sizes."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from collections.abc import Sequence
@@ -16,24 +17,103 @@ ALL_PAIRS = 20  # methods up to which every pair is tested; with more, each agai
 EXACT = 50  # pairs up to which signed ranks are tested exactly
 
 
+@dataclasses.dataclass(frozen=True)
+class FriedmanTest:
+    """The result of Friedman's test.
+
+    Attributes:
+      statistic: chi-squared, corrected for ties.
+      df: its degrees of freedom.
+      p: its p-value.
+      f: the less conservative statistic of Iman and Davenport; None where it is infinite or undefined.
+      f_p: its p-value, or None.
+    """
+
+    statistic: float
+    df: int
+    p: float
+    f: float | None
+    f_p: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class PairTest:
+    """Two methods compared over their common blocks.
+
+    Attributes:
+      a: name of the first method.
+      b: name of the second method.
+      wins: number of blocks in which a has the lower score.
+      ties: number of blocks in which both have the same score.
+      losses: number of blocks in which a has the higher score.
+      statistic: statistic of Wilcoxon's signed-rank test, the smaller of the two rank sums.
+      p: its p-value.
+      p_holm: its p-value after Holm's correction over all pairs.
+      a12: Vargha and Delaney's effect size, see ``a12``, averaged over strata.
+      rank_difference: average rank of a minus that of b.
+      nemenyi_p: p-value of the Nemenyi test; None for two methods alone.
+    """
+
+    a: str
+    b: str
+    wins: int
+    ties: int
+    losses: int
+    statistic: float
+    p: float
+    p_holm: float
+    a12: float
+    rank_difference: float
+    nemenyi_p: float | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """Methods compared over common blocks.
+
+    Attributes:
+      blocks: number of blocks.
+      average_rank: method → mean rank over the blocks, 1 is best.
+      friedman: Friedman's test; None for fewer than three methods or two blocks.
+      critical_difference: Nemenyi's critical difference of average ranks; None where ``friedman`` is None.
+      alpha: significance level.
+      groups: names of methods, best first, that do not differ significantly: within one critical difference, or, for
+        two methods, by the signed-rank test.
+      pairs: comparisons of two methods.
+      pairs_of: "all", or "with the best" if there are more than ``ALL_PAIRS`` methods.
+    """
+
+    blocks: int
+    average_rank: dict[str, float]
+    friedman: FriedmanTest | None
+    critical_difference: float | None
+    alpha: float
+    groups: list[list[str]]
+    pairs: list[PairTest]
+    pairs_of: str
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as a JSON-ready dictionary."""
+        return dataclasses.asdict(self)
+
+
 def block_ranks(scores: Float[np.ndarray, "blocks methods"]) -> Float[np.ndarray, "blocks methods"]:
-    """The rank of each method in each block, 1 for the lowest score; ties share their mean rank.
+    """Returns the rank of each method in each block, 1 for the lowest score; ties share their mean rank.
 
     Raises:
-      UsageError: scores that are no [blocks, methods], none at all, or NaN.
+      UsageError: scores that are not [blocks, methods], are empty, or contain NaN.
     """
     from scipy.stats import rankdata
 
     return rankdata(_checked(scores), axis=1)
 
 
-def friedman(scores: Float[np.ndarray, "blocks methods"]) -> dict[str, Any] | None:
-    """Friedman's test that the methods rank alike in all blocks, corrected for ties (JASA 1937).
+def friedman(scores: Float[np.ndarray, "blocks methods"]) -> FriedmanTest | None:
+    """Tests whether the methods have the same ranks in all blocks (Friedman, JASA 1937), corrected for ties.
 
     Returns:
-      "statistic" (chi-squared with "df" degrees of freedom) and "p"; "f", the less cautious statistic of Iman and
-      Davenport with its "f_p" (None where it is infinite or undefined). None with fewer than three methods or two
-      blocks. Where all methods tie in every block: 0 and p = 1.
+      The test, or None with fewer than three methods or two blocks. If all methods tie in every block, the statistic
+      is 0 and p is 1.
     """
     from scipy.stats import f as f_distribution
     from scipy.stats import friedmanchisquare
@@ -43,16 +123,16 @@ def friedman(scores: Float[np.ndarray, "blocks methods"]) -> dict[str, Any] | No
     if n < 2 or k < 3:
         return None
     if (table == table[:, :1]).all():
-        return {"statistic": 0.0, "df": k - 1, "p": 1.0, "f": 0.0, "f_p": 1.0}
+        return FriedmanTest(statistic=0.0, df=k - 1, p=1.0, f=0.0, f_p=1.0)
     found = friedmanchisquare(*table.T)
     chi, rest = float(found.statistic), n * (k - 1) - float(found.statistic)
     f = (n - 1) * chi / rest if rest > 1e-9 else None
     f_p = None if f is None else float(f_distribution.sf(f, k - 1, (k - 1) * (n - 1)))
-    return {"statistic": chi, "df": k - 1, "p": float(found.pvalue), "f": f, "f_p": f_p}
+    return FriedmanTest(statistic=chi, df=k - 1, p=float(found.pvalue), f=f, f_p=f_p)
 
 
 def critical_difference(methods: int, blocks: int, *, alpha: float = 0.05) -> float:
-    """Nemenyi's critical difference of average ranks (Demšar, JMLR 2006, section 3.2.2).
+    """Returns Nemenyi's critical difference of average ranks (Demšar, JMLR 2006, section 3.2.2).
 
     Two of ``methods`` methods differ at level ``alpha`` if their average ranks over ``blocks`` blocks differ by more.
 
@@ -71,19 +151,19 @@ def critical_difference(methods: int, blocks: int, *, alpha: float = 0.05) -> fl
 
 
 def nemenyi_p(difference: float, methods: int, blocks: int) -> float:
-    """The p-value of a difference of average ranks, corrected for all pairs of methods (Nemenyi)."""
+    """Returns the p-value of a difference of average ranks, corrected for all pairs of methods (Nemenyi)."""
     from scipy.stats import studentized_range
 
     return float(studentized_range.sf(abs(difference) / _rank_error(methods, blocks), methods, math.inf))
 
 
 def _rank_error(methods: int, blocks: int) -> float:
-    """The standard error of an average rank, in the studentized range's unit."""
+    """Returns the standard error of an average rank, in units of the studentized range."""
     return math.sqrt(methods * (methods + 1) / (12 * blocks))
 
 
 def holm(p: Sequence[float] | Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"]:
-    """Holm's step-down correction of m p-values (1979): below alpha is rejected with family-wise error alpha."""
+    """Corrects m p-values by Holm's step-down method (1979), which controls the family-wise error rate."""
     values = np.asarray(p, np.float64)
     order, m = np.argsort(values, kind="stable"), len(values)
     steps = np.maximum.accumulate(values[order] * np.arange(m, 0, -1))
@@ -92,47 +172,49 @@ def holm(p: Sequence[float] | Float[np.ndarray, " m"]) -> Float[np.ndarray, " m"
     return adjusted
 
 
-def signed_rank(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> dict[str, float]:
-    """Wilcoxon's signed-rank test of paired scores, two-sided; equal pairs are left out (1945).
+def signed_rank(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " n"]) -> tuple[float, float]:
+    """Tests paired scores with Wilcoxon's signed-rank test (1945), two-sided; equal pairs are left out.
 
-    Exact up to ``EXACT`` unequal pairs, ties among the differences included; beyond, scipy's normal approximation.
+    The test is exact for up to ``EXACT`` unequal pairs, also with ties among the differences. For more pairs it is
+    scipy's normal approximation.
 
     Returns:
-      "statistic", the smaller of the two rank sums, and "p". Where all pairs are equal: 0 and 1.
+      The statistic, which is the smaller of the two rank sums, and the p-value; 0 and 1 if all pairs are equal.
     """
     from scipy.stats import rankdata, wilcoxon
 
     x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
     scale = max(np.abs(x).max(initial=0.0), np.abs(y).max(initial=0.0)) or 1.0
-    # What differs by rounding alone is a tie.
+    # Scores that differ only by rounding are ties.
     difference = np.round((x - y) / scale, 12)
     some = difference[difference != 0]
     if not len(some):
-        return {"statistic": 0.0, "p": 1.0}
+        return 0.0, 1.0
     if len(some) > EXACT:
         found = wilcoxon(some, method="approx")
-        return {"statistic": float(found.statistic), "p": float(found.pvalue)}
-    # scipy's exact distribution is for untied ranks; its permutations of tied ones take a tenth of a second a pair.
-    # Mean ranks are multiples of a half: sums of doubled ranks are whole numbers, and signs are coin tosses.
+        return float(found.statistic), float(found.pvalue)
+    # scipy's exact distribution needs ranks without ties; its permutation test of tied ranks takes 0.1 s per pair.
+    # Under the null hypothesis each rank has either sign with equal probability. Mean ranks are multiples of a half,
+    # so doubled ranks are integers, and the distribution of their sum is a convolution, one rank after the other.
     doubled = np.rint(2 * rankdata(np.abs(some))).astype(int)
-    chance = np.ones(1)
+    probability = np.ones(1)
     for rank in doubled:
-        chance = (np.pad(chance, (0, rank)) + np.pad(chance, (rank, 0))) / 2
+        probability = (np.pad(probability, (0, rank)) + np.pad(probability, (rank, 0))) / 2
     lower = int(min(doubled[some > 0].sum(), doubled[some < 0].sum()))
-    return {"statistic": lower / 2, "p": float(min(1.0, 2 * chance[: lower + 1].sum()))}
+    return lower / 2, float(min(1.0, 2 * probability[: lower + 1].sum()))
 
 
 def a12(a: Float[np.ndarray, " n"], b: Float[np.ndarray, " m"]) -> float:
-    """The chance that a score of the first is lower (better) than one of the second, ties half.
+    """Returns the probability that a score of a is lower (better) than a score of b; a tie counts one half.
 
-    Vargha and Delaney's A (2000), for scores of which lower is better: 0.5 is no difference, above it the first is
-    better; 0.56, 0.64 and 0.71 are their small, medium and large.
+    This is Vargha and Delaney's effect size A (2000) for scores of which lower is better. 0.5 means no difference;
+    above it a is better. They call 0.56, 0.64 and 0.71 a small, a medium and a large effect.
     """
     from scipy.stats import rankdata
 
-    ours, theirs = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    ranks = rankdata(-np.concatenate([ours, theirs]))[: len(ours)]
-    return float((ranks.mean() - (len(ours) + 1) / 2) / len(theirs))
+    x, y = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    ranks = rankdata(-np.concatenate([x, y]))[: len(x)]
+    return float((ranks.mean() - (len(x) + 1) / 2) / len(y))
 
 
 def compare(
@@ -141,32 +223,24 @@ def compare(
     *,
     strata: Sequence[int] | np.ndarray | None = None,
     alpha: float = 0.05,
-) -> dict[str, Any]:
-    """Compares methods over common blocks (data sets, or data set and seed).
+) -> Comparison:
+    """Compares methods over common blocks (data sets, or pairs of data set and seed).
 
     Args:
-      scores: lower is better; all that the tests use is their order within a block and, for the signed ranks, their
-        differences within it.
-      names: of the methods.
-      strata: a group of each block within which scores are on one scale (its benchmark), for the effect size; one
-        group without it.
-      alpha: of the critical difference and the groups.
-
-    Returns:
-      JSON-ready. "blocks"; "average_rank": name → mean rank over blocks, 1 is best; "friedman" (see there);
-      "critical_difference" (None unless three methods are compared over two blocks); "alpha"; "groups": lists of
-      names, best first, that are not told apart: within one critical difference, or, of two methods, by the
-      signed ranks; "pairs": see below; "pairs_of": "all" or "with the best" (more than ``ALL_PAIRS`` methods).
-      A pair has "a", "b", "wins", "ties", "losses" (blocks, of a), "statistic", "p" (Wilcoxon), "p_holm" (over the
-      pairs), "a12" (mean over strata, see ``a12``), "rank_difference" (a minus b) and "nemenyi_p" (None for two).
+      scores: scores of the methods, lower is better. Ranks use their order within a block; signed ranks use their
+        differences within a block.
+      names: names of the methods.
+      strata: group of each block (its benchmark) within which scores are on one scale; the effect size is computed
+        within each group. All blocks form one group if None.
+      alpha: significance level of the critical difference and the groups.
 
     Raises:
-      UsageError: scores that do not fit the names, none, or NaN.
+      UsageError: scores that do not fit the names, are empty, or contain NaN.
     """
     table = _checked(scores)
     n, k = table.shape
     if k != len(names):
-        raise checks.UsageError(expected=f"{k} names", got=str(len(names)), remedy="give one a method")
+        raise checks.UsageError(expected=f"{k} names", got=str(len(names)), remedy="give one name per method")
     groups = np.zeros(n, int) if strata is None else np.asarray(strata)
     mean_ranks = block_ranks(table).mean(axis=0)
     order = np.argsort(mean_ranks, kind="stable")
@@ -175,18 +249,18 @@ def compare(
         couples = [(int(order[0]), int(other)) for other in order[1:]]
     pairs = _pairs(table, names, mean_ranks, groups, couples)
     cd = critical_difference(k, n, alpha=alpha) if k > 2 and n > 1 else None
-    # Two methods have no critical difference; one alone has no pair.
-    reach = cd if cd is not None else math.inf if pairs and pairs[0]["p"] >= alpha else 0.0
-    return {
-        "blocks": n,
-        "average_rank": dict(zip(names, mean_ranks.tolist(), strict=True)),
-        "friedman": friedman(table),
-        "critical_difference": cd,
-        "alpha": alpha,
-        "groups": [[names[i] for i in group] for group in _groups(order, mean_ranks, reach)],
-        "pairs": pairs,
-        "pairs_of": "all" if k <= ALL_PAIRS else "with the best",
-    }
+    # Two methods have no critical difference, so their one test decides; a single method has no pair.
+    reach = cd if cd is not None else math.inf if pairs and pairs[0].p >= alpha else 0.0
+    return Comparison(
+        blocks=n,
+        average_rank=dict(zip(names, mean_ranks.tolist(), strict=True)),
+        friedman=friedman(table),
+        critical_difference=cd,
+        alpha=alpha,
+        groups=[[names[i] for i in group] for group in _groups(order, mean_ranks, reach)],
+        pairs=pairs,
+        pairs_of="all" if k <= ALL_PAIRS else "with the best",
+    )
 
 
 def _pairs(
@@ -195,34 +269,35 @@ def _pairs(
     mean_ranks: np.ndarray,
     strata: np.ndarray,
     couples: Sequence[tuple[int, int]],
-) -> list[dict[str, Any]]:
-    """The entries of ``compare``'s "pairs"."""
+) -> list[PairTest]:
+    """Compares the methods of each couple of columns."""
     n, k = table.shape
     within = [strata == group for group in np.unique(strata)]
-    pairs: list[dict[str, Any]] = []
-    for a, b in couples:
+    tests = [signed_rank(table[:, a], table[:, b]) for a, b in couples]
+    pairs = []
+    for (a, b), (statistic, p), p_holm in zip(couples, tests, holm([p for _, p in tests]).tolist(), strict=True):
         x, y = table[:, a], table[:, b]
-        gap = float(mean_ranks[a] - mean_ranks[b])
+        difference = float(mean_ranks[a] - mean_ranks[b])
         pairs.append(
-            {
-                "a": names[a],
-                "b": names[b],
-                "wins": int((x < y).sum()),
-                "ties": int((x == y).sum()),
-                "losses": int((x > y).sum()),
-                **signed_rank(x, y),
-                "a12": float(np.mean([a12(x[some], y[some]) for some in within])),
-                "rank_difference": gap,
-                "nemenyi_p": nemenyi_p(gap, k, n) if k > 2 and n > 1 else None,
-            }
+            PairTest(
+                a=names[a],
+                b=names[b],
+                wins=int((x < y).sum()),
+                ties=int((x == y).sum()),
+                losses=int((x > y).sum()),
+                statistic=statistic,
+                p=p,
+                p_holm=p_holm,
+                a12=float(np.mean([a12(x[some], y[some]) for some in within])),
+                rank_difference=difference,
+                nemenyi_p=nemenyi_p(difference, k, n) if k > 2 and n > 1 else None,
+            )
         )
-    for pair, adjusted in zip(pairs, holm([pair["p"] for pair in pairs]).tolist(), strict=True):
-        pair["p_holm"] = adjusted
     return pairs
 
 
 def _groups(order: np.ndarray, ranks: np.ndarray, reach: float) -> list[list[int]]:
-    """The largest runs of methods, in order of rank, whose first and last are within reach; of two methods or more."""
+    """Returns the maximal groups of two or more methods, in order of rank, whose first and last are within reach."""
     groups: list[list[int]] = []
     end = 0
     for start in range(len(order)):

@@ -1,4 +1,4 @@
-"""Trade-offs of quality against cost: the Pareto front and the area it dominates."""
+"""Computes the Pareto front of quality against cost, and the hypervolume (area) it dominates."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ _AT_ONCE = 2**20  # points sorted at once: some tens of MB
 
 
 def pareto_front(points: Float[np.ndarray, "... n 2"]) -> Bool[np.ndarray, "... n"]:
-    """Which points no other point beats: none is at least as good in both and better in one.
+    """Returns which points are on the Pareto front: no other point is at least as good in both and better in one.
 
     Args:
-      points: quality (higher is better) and cost (lower is better). A point with a NaN is none: it is never on the
-        front, so that sets of unequal size share one array.
+      points: quality (higher is better) and cost (lower is better). A point with a NaN is never on the front; it
+        fills up sets of unequal size that share one array.
 
     Returns:
-      A mask over the points of each set; equal points are on the front together.
+      A mask over the points of each set. Of equal points, all or none are on the front.
 
     Raises:
       UsageError: the last axis is not of length 2.
     """
     quality, cost, there = _split(points)
-    # By rising cost, the best of equal cost first; what is no point comes last.
+    # By rising cost, the best of equal cost first; points with a NaN come last.
     order = np.lexsort((-quality, np.where(there, cost, np.inf)), axis=-1)
     quality, cost = (np.take_along_axis(a, order, axis=-1) for a in (np.where(there, quality, -np.inf), cost))
     place = np.arange(quality.shape[-1])
@@ -43,18 +43,18 @@ def pareto_front(points: Float[np.ndarray, "... n 2"]) -> Bool[np.ndarray, "... 
 
 
 def hypervolume(points: Float[np.ndarray, "... n 2"], reference: Float[np.ndarray, "2"]) -> Float[np.ndarray, "..."]:
-    """The area that points dominate, down to a reference point (Zitzler & Thiele, 1998); exact in two dimensions.
+    """Returns the area that points dominate, down to a reference point (Zitzler & Thiele, 1998), exactly.
 
     Args:
       points: quality (higher is better) and cost (lower is better) of n points, for any number of sets. A point with
-        a NaN counts as none; one that is no better than the reference in either adds nothing.
-      reference: the quality and the cost that are just not good enough any more.
+        a NaN is ignored; a point that is no better than the reference in either adds nothing.
+      reference: quality and cost of the reference point, the worst that still counts.
 
     Returns:
-      float64, one area a set, in units of quality times units of cost; higher is better, 0 where nothing is dominated.
+      float64, one area per set, in units of quality times units of cost; higher is better, 0 if nothing is dominated.
 
     Raises:
-      UsageError: shapes other than these, or a reference that is not finite.
+      UsageError: points or a reference of another shape, or a reference that is not finite.
     """
     corner = np.asarray(reference, np.float64)
     if corner.shape != (2,) or not np.isfinite(corner).all():
@@ -72,7 +72,7 @@ def hypervolume(points: Float[np.ndarray, "... n 2"], reference: Float[np.ndarra
 def _areas(sets: np.ndarray, corner: np.ndarray) -> np.ndarray:
     quality, cost, there = _split(sets)
     height = np.where(there, np.maximum(quality - corner[0], 0.0), 0.0)
-    # Behind the reference's cost a point has no width left.
+    # A point that costs more than the reference has no width.
     left = np.where(there, np.minimum(cost, corner[1]), corner[1])
     order = np.argsort(left, axis=-1)
     left, height = (np.take_along_axis(a, order, axis=-1) for a in (left, height))
@@ -81,7 +81,7 @@ def _areas(sets: np.ndarray, corner: np.ndarray) -> np.ndarray:
 
 
 def _split(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Returns quality, cost [..., n] in float64, and which points are points; UsageError for other shapes."""
+    """Returns quality and cost [..., n] in float64, and which points have no NaN; UsageError for other shapes."""
     array = np.asarray(points, np.float64)
     _check_shape(array)
     there = np.logical_not(np.isnan(array[..., 0]) | np.isnan(array[..., 1]))

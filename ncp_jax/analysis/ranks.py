@@ -1,4 +1,4 @@
-"""What a budgeted search leaves behind, and how whoever owns the table judges it."""
+"""Scores finished searches against the whole table: ranks, percentiles, regrets, Kendall's tau."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from ncp_jax.types import Float, Int
 
 
 def table_ranks(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
-    """The rank of every architecture in its table.
+    """Returns the rank of every architecture in its table.
 
     Args:
       values: the metric of all n architectures, oriented so that higher is better.
@@ -26,24 +26,24 @@ def table_ranks(values: Float[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
 
 
 def best_ranks(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) -> Int[np.ndarray, "runs k"]:
-    """The rank in the table of the best architecture among the first 1, 2, …, k queries of each run.
+    """Returns the rank in the table of the best of the first 1, 2, …, k queries of each run.
 
     Args:
-      asked: rows 0..n-1 in the order of asking.
+      asked: rows 0..n-1 of the table in the order of the queries.
       values: the metric of all n architectures, oriented so that higher is better.
 
     Returns:
-      int64 [runs, k] in 1..n, see ``table_ranks``; never rising along a run.
+      int64 [runs, k] in 1..n, see ``table_ranks``; it never rises along a run.
 
     Raises:
-      UsageError: rows that are no integers [runs, k] in 0..n-1, or values that are not finite numbers [n].
+      UsageError: rows that are not integers [runs, k] in 0..n-1, or values that are not finite numbers [n].
     """
     rows, y = _checked(asked, values)
     return np.minimum.accumulate(table_ranks(y)[rows], axis=1)
 
 
 def percentiles(ranks: Int[np.ndarray, "..."], n: int) -> Float[np.ndarray, "..."]:
-    """Ranks among n architectures as percentages, 100 · rank / n: lower is better, the best is at 100 / n.
+    """Converts ranks among n architectures to percentages, 100 · rank / n: lower is better, the best is 100 / n.
 
     Raises:
       UsageError: a rank outside 1..n.
@@ -59,14 +59,14 @@ def percentiles(ranks: Int[np.ndarray, "..."], n: int) -> Float[np.ndarray, "...
 
 
 def regret(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, "runs k"]:
-    """How far the best of the first 1, 2, …, k queries falls short of the table's best, in the metric's unit.
+    """Returns how much worse the best of the first 1, 2, …, k queries is than the table's best, in the metric's unit.
 
     Args:
-      asked: rows 0..n-1 in the order of asking.
+      asked: rows 0..n-1 of the table in the order of the queries.
       values: the metric of all n architectures, oriented so that higher is better.
 
     Returns:
-      float64 [runs, k], from 0, never rising along a run.
+      float64 [runs, k], 0 or more; it never rises along a run.
 
     Raises:
       UsageError: as in ``best_ranks``.
@@ -76,30 +76,34 @@ def regret(asked: Int[np.ndarray, "runs k"], values: Float[np.ndarray, " n"]) ->
 
 
 def kendall_tau(scores: Float[np.ndarray, "runs n"], values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " runs"]:
-    """Kendall's tau-b between each run's final belief and the truth over the whole table.
+    """Returns Kendall's tau-b between each run's final scores and the measured values over the whole table.
+
+    Args:
+      scores: scores of all n architectures by each run.
+      values: the metric of all n architectures.
 
     Returns:
-      float64 [runs] in -1..1, higher is better; NaN where a run's scores are all equal, or the values are.
+      float64 [runs] in -1..1, higher is better; NaN if a run's scores, or the values, are all equal.
 
     Raises:
-      UsageError: scores that are not [runs, n] or hold NaN, or values that are not finite numbers [n].
+      UsageError: scores that are not [runs, n] or contain NaN, or values that are not finite numbers [n].
     """
     from scipy.stats import kendalltau
 
-    belief, truth = np.asarray(scores), _finite(values)
-    if belief.ndim != 2 or belief.shape[1] != len(truth) or np.isnan(belief).any():
+    predicted, measured = np.asarray(scores), _finite(values)
+    if predicted.ndim != 2 or predicted.shape[1] != len(measured) or np.isnan(predicted).any():
         raise checks.UsageError(
-            expected=f"scores [runs, {len(truth)}] without NaN",
-            got=f"{belief.dtype} {list(belief.shape)}",
+            expected=f"scores [runs, {len(measured)}] without NaN",
+            got=f"{predicted.dtype} {list(predicted.shape)}",
             remedy="one score for each architecture of the table",
         )
-    return np.array([kendalltau(line, truth).statistic for line in belief], float)
+    return np.array([kendalltau(row, measured).statistic for row in predicted], float)
 
 
 def expected_random_rank(n: int, k: int) -> float:
-    """The mean best rank of k architectures drawn uniformly without replacement from n, (n + 1) / (k + 1).
+    """Returns the expected best rank of k architectures drawn uniformly without replacement from n, (n + 1) / (k + 1).
 
-    It is the mean of the smallest of k numbers drawn from 1..n, exact where no two architectures have the same value.
+    This is the mean of the smallest of k numbers drawn from 1..n, exact if no two architectures have the same value.
 
     Raises:
       UsageError: k outside 1..n.
@@ -110,7 +114,7 @@ def expected_random_rank(n: int, k: int) -> float:
 
 
 def _checked(asked: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns rows [runs, k] and values [n] as float64; UsageError where they do not fit."""
+    """Returns rows [runs, k] and values [n] as float64; UsageError if they do not fit."""
     rows, y = np.asarray(asked), _finite(values)
     whole = rows.ndim == 2 and np.issubdtype(rows.dtype, np.integer)
     if not whole or (rows.size and not (rows.min() >= 0 and rows.max() < len(y))):
@@ -124,7 +128,7 @@ def _checked(asked: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndar
 
 
 def _finite(values: np.ndarray) -> np.ndarray:
-    """Returns values [n] as float64; UsageError where they are no finite numbers, or none."""
+    """Returns values [n] as float64; UsageError if they are empty or not finite."""
     y = np.asarray(values, float)
     if y.ndim != 1 or not len(y) or not np.isfinite(y).all():
         raise checks.UsageError(

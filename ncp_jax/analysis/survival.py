@@ -1,27 +1,64 @@
-"""Queries until the optimum is found, where some runs end without it: such runs are censored, not lost."""
+"""Estimates the queries until the optimum is found; runs that end without it are censored, not dropped."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.analysis.intervals import percentile_interval, resampling_weights, wilson_interval
+from ncp_jax.analysis.intervals import RESAMPLES, Interval, bootstrap_means, percentile_interval, wilson_interval
 from ncp_jax.types import Bool, Float
 
-_RESAMPLES = 2000
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TimeToEvent(Interval):
+    """Queries that runs need to find the optimum: the restricted mean with its interval, and how many runs found it.
+
+    Attributes:
+      restricted: whether the horizon cut something off, so that the unrestricted mean is larger.
+      horizon: number of queries at which the mean is cut off; None for a mean over several groups of runs.
+      median: queries by which an estimated half of the runs found it; None if fewer than half do.
+      runs: number of runs.
+      found: number of runs that found it.
+      rate_low: lower end of the 95 % Wilson interval of the share of runs that found it.
+      rate_high: upper end of that interval.
+    """
+
+    restricted: bool
+    horizon: float | None = None
+    median: float | None
+    runs: int
+    found: int
+    rate_low: float
+    rate_high: float
+
+    @property
+    def censored(self) -> int:
+        """Number of runs that ended without the optimum."""
+        return self.runs - self.found
+
+    @property
+    def rate(self) -> float:
+        """Share of runs that found the optimum."""
+        return self.found / self.runs
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields as a JSON-ready dictionary, without ``n`` and ``horizon`` where they are None."""
+        fields = super().to_json() | {"censored": self.censored, "rate": self.rate}
+        return {name: value for name, value in fields.items() if name != "horizon" or value is not None}
 
 
 def kaplan_meier(
     times: Float[np.ndarray, " n"], found: Bool[np.ndarray, " n"]
 ) -> tuple[Float[np.ndarray, " t"], Float[np.ndarray, " t"]]:
-    """The product-limit estimate of the share of runs still searching (Kaplan & Meier, JASA 1958).
+    """Estimates the share of runs that are still searching (the product-limit estimate, Kaplan & Meier, JASA 1958).
 
     Args:
       times: queries of each run until it found the optimum, or until it ended without.
-      found: which of the two; False is a censored run, known only to need more than that.
+      found: whether the run found the optimum. A run that did not is censored: it needs more queries than these.
 
     Returns:
       The distinct times in rising order, and the estimated share that has not found the optimum after each. A run
@@ -38,8 +75,8 @@ def kaplan_meier(
 
 
 def _survival(events: np.ndarray, ended: np.ndarray) -> np.ndarray:
-    """The product-limit estimate from weights [..., t] of the runs that found, and that ended, at each time."""
-    # Rounding of the weights may leave 1e-17 at risk where there is none.
+    """Returns the product-limit estimate from weights [..., t] of the runs that found it, and ended, at each time."""
+    # Rounding of the weights may leave 1e-17 at risk where no run is left.
     at_risk = np.cumsum(ended[..., ::-1], axis=-1)[..., ::-1]
     some = at_risk > 1e-12
     hazard = np.divide(events, at_risk, out=np.zeros_like(events), where=some)
@@ -47,7 +84,7 @@ def _survival(events: np.ndarray, ended: np.ndarray) -> np.ndarray:
 
 
 def _restricted_mean(distinct: np.ndarray, survival: np.ndarray, horizon: float) -> np.ndarray:
-    """The area under survival curves [..., t] from 0 to the horizon."""
+    """Returns the area under survival curves [..., t] from 0 to the horizon."""
     edges = np.concatenate([[0.0], np.minimum(distinct, horizon), [horizon]])
     levels = np.concatenate([np.ones((*survival.shape[:-1], 1)), survival], axis=-1)
     return levels @ np.diff(edges)
@@ -58,22 +95,23 @@ def resampled_means(
     found: Bool[np.ndarray, " n"],
     horizon: float,
     *,
-    resamples: int = _RESAMPLES,
+    resamples: int = RESAMPLES,
     seed: int | Sequence[int] = 0,
 ) -> Float[np.ndarray, " resamples"]:
-    """Restricted mean times (see ``time_to_event``) of bootstrap samples of the runs."""
+    """Returns the restricted mean times (see ``time_to_event``) of bootstrap samples of the runs."""
     t, seen = _checked(times, found)
-    capped = np.minimum(t, horizon)
     if not (~seen & (t < horizon)).any():
-        # Nobody left early: the area under the curve is the mean of what each run took, up to the horizon.
-        parts = resampling_weights(len(t), resamples=resamples, seed=seed)
-        return np.sum([weights @ capped[part] for part, weights in parts], axis=0)
+        # No run was censored early: the area under the curve is the mean of the times, cut off at the horizon.
+        return bootstrap_means(np.minimum(t, horizon)[:, None], resamples=resamples, seed=seed)[:, 0]
+    from scipy.sparse import csr_array
+
+    # One column per distinct time, twice: the runs that ended then, and those of them that found the optimum.
     distinct, place = np.unique(t, return_inverse=True)
-    events, ended = (np.zeros((resamples, len(distinct))) for _ in range(2))
-    for part, weights in resampling_weights(len(t), resamples=resamples, seed=seed):
-        one_hot = place[part, None] == np.arange(len(distinct))
-        ended += weights @ one_hot
-        events += weights @ (one_hot & seen[part, None])
+    rows, k = np.arange(len(t)), len(distinct)
+    columns = np.concatenate([place, place[seen] + k])
+    ones = np.ones(len(columns))
+    indicators = csr_array((ones, (np.concatenate([rows, rows[seen]]), columns)), shape=(len(t), 2 * k))
+    ended, events = np.split(bootstrap_means(indicators, resamples=resamples, seed=seed), 2, axis=1)
     return _restricted_mean(distinct, _survival(events, ended), horizon)
 
 
@@ -85,29 +123,24 @@ def time_to_event(
     level: float = 0.95,
     seed: int | Sequence[int] = 0,
     resampled: Float[np.ndarray, " resamples"] | None = None,
-) -> dict[str, Any]:
-    """How long runs search until they find the optimum, censored ones included.
+) -> TimeToEvent:
+    """Estimates how many queries runs need to find the optimum, with censored runs taken into account.
 
-    The mean is the restricted mean: the area under the Kaplan-Meier curve up to the horizon (Irwin, 1949), the mean of
-    what a run takes if it stops there. Where every run found the optimum by the horizon that is the plain mean. If the
-    longest run is censored before the horizon, the curve keeps its level from there on (Gill, 1980), which makes the
-    mean too large rather than too small.
+    The mean is the restricted mean: the area under the Kaplan-Meier curve up to the horizon (Irwin, 1949), which is
+    the mean number of queries if every run stops at the horizon. If every run found the optimum by the horizon, it is
+    the ordinary mean. If the longest run is censored before the horizon, the curve keeps its level from there on
+    (Gill, 1980), which makes the mean too large rather than too small.
 
-    A run that ended before the horizon is taken to be like those that were still searching then. That holds where time
-    ran out, not where a search got stuck: its kind would never have found the optimum.
+    A run that ended before the horizon is assumed to be like those that were still searching then. That holds where
+    time ran out, but not where a search got stuck and would never have found the optimum.
 
     Args:
       times: queries of each run until it found the optimum, or until it ended without.
-      found: which of the two.
-      horizon: where the mean is cut off, the budget.
-      level: of the intervals of the mean (bootstrap over runs).
-      seed: of the bootstrap.
-      resampled: the ``resampled_means`` of these runs, where they are known already; drawn with ``seed`` if None.
-
-    Returns:
-      JSON-ready: "mean", "low", "high"; "restricted" (whether the horizon cut something off, so that the true mean is
-      larger); "horizon"; "median" (None where fewer than half are estimated to find it); "runs", "found" and
-      "censored" (counts); "rate", "rate_low", "rate_high" (share that found it, Wilson).
+      found: whether the run found the optimum.
+      horizon: number of queries at which the mean is cut off, the budget.
+      level: confidence level of the interval of the mean (bootstrap over runs).
+      seed: seed of the bootstrap.
+      resampled: the ``resampled_means`` of these runs if they are known already; drawn with ``seed`` if None.
 
     Raises:
       UsageError: no runs, lengths that differ, or times that are not finite numbers >= 0.
@@ -117,24 +150,22 @@ def time_to_event(
     distinct, survival = kaplan_meier(t, seen)
     means = resampled_means(t, seen, horizon, seed=seed) if resampled is None else resampled
     low, high = percentile_interval(means, level)
-    # Rounding: a half of the runs is a half, whatever the product of fractions says.
+    # The survival estimate is a product of fractions: one half may be off by rounding.
     half = np.flatnonzero(survival <= 0.5 + 1e-9)
     hits, n = int(seen.sum()), len(t)
     rate_low, rate_high = wilson_interval(hits, n)
-    return {
-        "mean": float(_restricted_mean(distinct, survival, horizon)),
-        "low": float(low),
-        "high": float(high),
-        "restricted": bool((~seen | (t > horizon)).any()),
-        "horizon": float(horizon),
-        "median": float(distinct[half[0]]) if len(half) else None,
-        "runs": n,
-        "found": hits,
-        "censored": n - hits,
-        "rate": hits / n,
-        "rate_low": rate_low,
-        "rate_high": rate_high,
-    }
+    return TimeToEvent(
+        mean=float(_restricted_mean(distinct, survival, horizon)),
+        low=float(low),
+        high=float(high),
+        restricted=bool((~seen | (t > horizon)).any()),
+        horizon=float(horizon),
+        median=float(distinct[half[0]]) if len(half) else None,
+        runs=n,
+        found=hits,
+        rate_low=rate_low,
+        rate_high=rate_high,
+    )
 
 
 def _checked(times: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

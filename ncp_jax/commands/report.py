@@ -29,5 +29,5 @@ class Report(FileCommand):
         from ncp_jax.reports import describe, write_report
 
         report = write_report(self.folder, self.out)
-        self.show(lambda: report.summary, lambda: describe(report))
+        self.show(report.to_json, lambda: describe(report))
         notify_written(report.paths)

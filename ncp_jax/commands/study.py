@@ -81,8 +81,8 @@ def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str,
     report = write_report(options.out)
     more = extra() if extra else {}
     config = grid.to_json() | {"smoke": options.smoke}
-    # The schema stands first and is the study's own.
-    summary = {"schema": ""} | report.summary | {**more, "config": config, **run_card(), "schema": "study/1"}
+    # The schema of the report stands first; the summary has its own.
+    summary = report.to_json() | {**more, "config": config, **run_card(), "schema": "study/1"}
     write_json(options.out / "summary.json", summary)
     print(describe(report))
 

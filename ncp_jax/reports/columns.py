@@ -1,4 +1,4 @@
-"""Records taken in one by one into growing arrays, then put in order and checked as a whole."""
+"""Collects the records of runs into arrays, sorts them, and checks that they are what a search can have made."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from ncp_jax import checks
 
-# Type codes of ``array``: "d" is float64, "q" int64, "i" int32. The first group has an entry a run, the second one an
-# improvement.
+# Type codes of ``array``: "d" is float64, "q" int64, "Q" uint64, "i" int32. The first group has one entry per run, the
+# second one per improvement.
 _PER_RUN = {
     "cell": "Q",
     "method": "i",
@@ -28,87 +28,84 @@ _PER_IMPROVEMENT = {"at": "q", "rows": "q", "values": "d", "ranks": "q", "regret
 
 
 class Columns:
-    """The runs read so far.
+    """Collects records into growing arrays, one by one, then sorts and checks them as a whole.
 
     Args:
-      methods: labels of the study.
+      methods: labels of the study's methods.
       benchmarks: names of its tables.
     """
 
     def __init__(self, methods: Sequence[str], benchmarks: Sequence[str]) -> None:
         self._methods = {name: i for i, name in enumerate(methods)}
         self._benchmarks = {name: i for i, name in enumerate(benchmarks)}
-        self._runs = {name: array(code) for name, code in _PER_RUN.items()}
-        self._steps = {name: array(code) for name, code in _PER_IMPROVEMENT.items()}
+        self._runs: dict[str, array[Any]] = {name: array(code) for name, code in _PER_RUN.items()}
+        self._steps: dict[str, array[Any]] = {name: array(code) for name, code in _PER_IMPROVEMENT.items()}
         self._lengths, self._digests = array("q"), array("Q")
         self._empty: set[str] = set()
 
     def add(self, place: str, line: bytes, record: Any) -> None:
-        """Takes in one record.
+        """Adds one record. The columns are of no use after an error.
 
         Args:
           place: "file:line", for errors.
-          line: as it stands in the file.
+          line: the line in the file.
           record: its content.
 
         Raises:
-          DataError: it is no record of a run, or of another study.
+          DataError: it is not a record of a run of this study.
         """
         try:
             results = record["results"]
-            row = {
-                "cell": int(record["cell"], 16),
-                "method": self._methods[record["method"]],
-                "benchmark": self._benchmarks[record["benchmark"]],
-                "seed": record["seed"],
-                "queries": results["queries"],
-                "asks": results.get("asks", results["queries"]),
-                "seconds": _number(results.get("seconds")),
-                "hypervolume": _number(results.get("hypervolume")),
-            }
-            steps = {name: results[name] for name in _PER_IMPROVEMENT if name != "times"}
-            count = len(steps["at"])
-            steps["times"] = results["times"] if results.get("times") is not None else [math.nan] * count
-            if any(len(values) != count for values in steps.values()):
-                raise ValueError("lists of unequal length")
+            cell, queries, count = int(record["cell"], 16), results["queries"], len(results["at"])
+            method, benchmark = self._methods[record["method"]], self._benchmarks[record["benchmark"]]
             if not count:
                 self._empty.add(record["cell"])
                 return
-            new = {name: array(_PER_IMPROVEMENT[name], values) for name, values in steps.items()}
-            for name, value in row.items():
-                self._runs[name].append(value)
+            runs, steps = self._runs, self._steps
+            runs["cell"].append(cell)
+            runs["method"].append(method)
+            runs["benchmark"].append(benchmark)
+            runs["seed"].append(record["seed"])
+            runs["queries"].append(queries)
+            runs["asks"].append(results.get("asks", queries))
+            runs["seconds"].append(_number(results.get("seconds")))
+            runs["hypervolume"].append(_number(results.get("hypervolume")))
+            for name, column in steps.items():
+                values = results[name] if name != "times" else results.get(name)
+                column.fromlist([math.nan] * count if values is None and name == "times" else values)
+            self._lengths.append(count)
+            end = len(steps["at"])
+            if any(len(column) != end for column in steps.values()):
+                raise ValueError("lists of unequal length")
         except (KeyError, TypeError, ValueError, OverflowError, AttributeError) as error:
             raise checks.DataError(
                 expected=f"a record of a run of this study at {place}",
                 got=f"something else ({type(error).__name__}: {error})",
                 remedy="keep only the study's own records in its folder",
             ) from error
-        for name, values in new.items():
-            self._steps[name].extend(values)
-        self._lengths.append(count)
-        self._digests.append(int.from_bytes(hashlib.blake2b(line.strip(), digest_size=8).digest(), "big"))
+        self._digests.append(int.from_bytes(hashlib.blake2b(line, digest_size=8).digest(), "big"))
 
     @property
     def empty(self) -> int:
-        """Runs that made no query at all, and are left out."""
+        """Number of runs that made no query at all, and are left out."""
         return len(self._empty)
 
     def finish(self, rows: Mapping[str, int], *, judged: bool = False) -> tuple[dict[str, np.ndarray], list[str]]:
-        """Puts the runs in order, drops what is there twice, and checks them.
+        """Sorts the runs, drops repeated ones, and checks them. The collected records are released.
 
         Args:
-          rows: architectures of each benchmark's table.
-          judged: results are judged by another column than the one that was searched, so that what the search takes
-            for an improvement need not be one.
+          rows: number of architectures in each benchmark's table.
+          judged: whether results are judged by another column than the one searched, so that the best so far may
+            get worse.
 
         Returns:
           The arrays of ``StudyData``, and notes on what was left out.
 
         Raises:
-          DataError: runs whose numbers contradict themselves, or the study.
+          DataError: runs that contradict themselves, or the study.
         """
-        runs = {name: np.array(values) for name, values in self._runs.items()}
-        lengths, digests = np.array(self._lengths), np.array(self._digests)
+        runs = {name: np.asarray(values) for name, values in self._runs.items()}
+        lengths, digests = np.asarray(self._lengths), np.asarray(self._digests)
         keys = (digests, runs["cell"], runs["seed"], runs["benchmark"], runs["method"])
         order = np.lexsort(keys)
         cell = runs["cell"][order]
@@ -118,9 +115,9 @@ class Columns:
         kept = order[~again]
         size = lengths[kept]
         offsets = np.concatenate([[0], np.cumsum(size)]).astype(np.int64)
-        # The old place of every improvement: its run's old start, and its number within the run.
+        # Where each improvement is in the order of the files: the start of its run plus its number within the run.
         source = np.repeat(starts[kept] - offsets[:-1], size) + np.arange(offsets[-1])
-        steps = {name: np.array(values)[source] for name, values in self._steps.items()}
+        steps = {name: np.asarray(self._steps.pop(name))[source] for name in _PER_IMPROVEMENT}
         arrays = {name: values[kept] for name, values in runs.items()} | {"offsets": offsets} | steps
         notes = []
         if again.any():
@@ -142,7 +139,7 @@ def _number(value: Any) -> float:
 
 
 def _check(arrays: Mapping[str, np.ndarray], rows: np.ndarray, judged: bool) -> None:
-    """Refuses runs that no search can have made; the first one is named."""
+    """Raises a DataError that names the first run that no search can have made."""
     starts, run = arrays["offsets"][:-1], np.repeat(np.arange(len(arrays["cell"])), np.diff(arrays["offsets"]))
     n, later = rows[arrays["benchmark"]], np.ones(len(run), bool)
     later[starts] = False

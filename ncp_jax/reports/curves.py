@@ -1,35 +1,36 @@
-"""Anytime curves: the best so far against queries and simulated seconds, with bootstrap intervals over seeds."""
+"""Computes anytime curves: the best so far against queries or simulated seconds, with bootstrap intervals."""
 
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 
-from ncp_jax.analysis.intervals import percentile_interval, resampling_weights
+from ncp_jax.analysis.intervals import bootstrap_means, percentile_interval
 from ncp_jax.reports.data import StudyData
 from ncp_jax.types import Float, Int
 
 MEASURES = ("rank", "percentile", "regret", "value")
-POINTS = 500  # points of a curve, at most
-_SECONDS = 120  # points of a curve over seconds
+POINTS = 500  # maximum number of points of a curve
+_SECONDS = 120  # number of points of a curve over seconds
 _RESAMPLES = 1000
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Curve:
-    """The mean over seeds of the best so far of one method on one benchmark.
+    """The best so far of one method on one benchmark, averaged over seeds.
 
     Attributes:
-      method: label.
-      benchmark: name.
-      axis: "queries" (paid ones) or "seconds" (simulated training).
+      method: label of the method.
+      benchmark: name of the benchmark.
+      axis: "queries" (those that cost budget) or "seconds" (simulated training time).
       x: [k], rising.
-      runs: seeds that the means are over.
-      mean: measure → [k]: "rank" and "percentile" (of the table, lower is better), "regret" and "value" (in the
-        metric's unit). NaN where some run has nothing yet.
-      low: measure → [k], the lower end of the 95 % interval.
-      high: measure → [k], the upper end.
+      runs: number of runs that are averaged.
+      mean: measure → [k]: "rank" and "percentile" (in the table, lower is better), "regret" and "value" (in the
+        metric's unit). NaN where a run has found nothing yet.
+      low: measure → [k], lower end of the 95 % interval.
+      high: measure → [k], upper end of the 95 % interval.
     """
 
     method: str
@@ -43,86 +44,78 @@ class Curve:
 
 
 def query_numbers(budget: int) -> Int[np.ndarray, " k"]:
-    """All of 1..budget up to ``POINTS``; of larger budgets as many, ever further apart, the ends included."""
+    """Returns 1..budget, or ``POINTS`` numbers at geometrically growing distances, with both ends, if it is larger."""
     if budget <= POINTS:
         return np.arange(1, budget + 1)
     return np.unique(np.geomspace(1, budget, POINTS).round().astype(np.int64))
 
 
-def step_positions(
-    data: StudyData, runs: Int[np.ndarray, " r"], x: Float[np.ndarray, " k"], axis: str
-) -> Int[np.ndarray, "r k"]:
-    """Where each run stands at each x: the place of its latest improvement, -1 where it has none yet.
+def curve_axes(data: StudyData, benchmark: int) -> dict[str, Float[np.ndarray, " k"]]:
+    """Returns the axes of a benchmark's curves: "queries", and "seconds" if every run on it has training times."""
+    axes = {"queries": query_numbers(data.budget).astype(float)}
+    chosen = data.benchmark == benchmark
+    last = data.times[data.last[chosen]]
+    if not len(last) or np.isnan(last).any():
+        return axes
+    # From the first moment at which anything was found to the end of the longest run.
+    first, ends = data.times[data.offsets[:-1][chosen]], np.fmax(data.seconds[chosen], last)
+    low, high = max(float(first.min()), 1e-9), float(ends.max())
+    seconds = np.array([low])
+    if high > low:
+        seconds = np.geomspace(low, high, _SECONDS)
+        seconds[0], seconds[-1] = low, high  # rounding must not exclude the ends
+    return axes | {"seconds": seconds}
+
+
+def resampled_curve(
+    data: StudyData, method: int, benchmark: int, axis: str, x: Float[np.ndarray, " k"], *, seed: Sequence[int]
+) -> Curve:
+    """Returns the curve of one method on one benchmark.
 
     A run that ended early keeps the best that it had.
 
     Args:
-      data: the study.
-      runs: which runs.
-      x: queries or simulated seconds, rising.
+      data: the runs of the study.
+      method: index of the method, which has runs on the benchmark.
+      benchmark: index of the benchmark.
       axis: "queries" or "seconds".
+      x: points of the axis, rising.
+      seed: seed of the bootstrap.
     """
-    when = data.at if axis == "queries" else data.times
-    found = np.empty((len(runs), len(x)), np.int64)
-    for i, run in enumerate(runs):
-        start, stop = data.offsets[run], data.offsets[run + 1]
-        number = np.searchsorted(when[start:stop], x, side="right")
-        found[i] = np.where(number > 0, start + number - 1, -1)
-    return found
+    from scipy.sparse import csr_array
 
+    group, k = data.group(method, benchmark), len(x)
+    n, offsets = group.stop - group.start, data.offsets[group.start : group.stop + 1]
+    steps = slice(offsets[0], offsets[-1])
+    when = (data.at if axis == "queries" else data.times)[steps]
+    # An improvement shows from the first point of the axis on that is not before it; k if there is none.
+    point = np.searchsorted(x, when)
+    first = offsets[:-1] - offsets[0]
+    later = np.ones(len(when), bool)
+    later[first] = False
 
-def anytime_curves(data: StudyData, *, seed: int = 0) -> list[Curve]:
-    """All curves of a study, by benchmark and method; those over seconds where every run of a benchmark has times.
+    # A run's line has few steps: a sparse row of them, summed from the end of the axis to its start, is the line. The
+    # last entry is the level at the end, the others are by how much the line was higher before a step. In this order
+    # the sums of a line that falls to zero lose no digits.
+    run = np.repeat(np.arange(n), np.diff(offsets))
+    rows, columns, entries = [], [], []
+    for i, measure in enumerate((data.ranks, data.regrets, data.values)):
+        values = measure[steps].astype(float)
+        rows += [run[later], np.arange(n)]
+        columns += [point[later] + i * (k + 1), np.full(n, k + i * (k + 1))]
+        entries += [-np.diff(values, prepend=0)[later], measure[data.last[group]].astype(float)]
+    places = (np.concatenate(rows), np.concatenate(columns))
+    lines = csr_array((np.concatenate(entries), places), shape=(n, 3 * (k + 1)))
+    sums = np.concatenate([lines.sum(axis=0)[None] / n, bootstrap_means(lines, resamples=_RESAMPLES, seed=seed)])
+    levels = np.cumsum(sums.reshape(-1, 3, k + 1)[..., :0:-1], axis=-1)[..., ::-1]
+    # A line that rises and falls may miss zero by rounding, which a logarithmic scale would show.
+    levels[np.abs(levels) < 1e-12 * np.abs(levels).max()] = 0.0
+    levels[..., : point[first].max()] = np.nan
 
-    Args:
-      data: the study.
-      seed: of the bootstrap. Methods of one benchmark with equally many seeds are resampled alike.
-    """
-    curves = []
-    for b, benchmark in enumerate(data.benchmarks):
-        axes = {"queries": query_numbers(data.budget).astype(float)}
-        chosen = data.benchmark == b
-        if chosen.any() and _has_times(data, chosen):
-            axes["seconds"] = _second_grid(data, chosen)
-        for axis, x in axes.items():
-            for m, method in enumerate(data.methods):
-                group = data.group(m, b)
-                if group.stop > group.start:
-                    curves.append(_curve(data, (method, benchmark, axis), group, x, [seed, b]))
-    return curves
-
-
-def _has_times(data: StudyData, chosen: np.ndarray) -> bool:
-    return not np.isnan(data.times[data.last[chosen]]).any()
-
-
-def _second_grid(data: StudyData, chosen: np.ndarray) -> np.ndarray:
-    """From the first moment at which anything was found to the end of the longest run, ever further apart."""
-    first, last = data.times[data.offsets[:-1][chosen]], data.times[data.last[chosen]]
-    ends = np.fmax(data.seconds[chosen], last)
-    low, high = max(float(first.min()), 1e-9), float(ends.max())
-    if high <= low:
-        return np.array([low])
-    x = np.geomspace(low, high, _SECONDS)
-    # Rounding must not put the ends inside.
-    x[0], x[-1] = low, high
-    return x
-
-
-def _curve(data: StudyData, name: tuple[str, str, str], group: slice, x: np.ndarray, seed: list[int]) -> Curve:
-    method, benchmark, axis = name
-    runs, k = np.arange(group.start, group.stop), len(x)
-    rows = data.study["tables"][benchmark]["rows"]
-    columns = {"rank": data.ranks, "regret": data.regrets, "value": data.values}
-    mean, resampled = np.zeros(len(columns) * k), np.zeros((_RESAMPLES, len(columns) * k))
-    for part, weights in resampling_weights(len(runs), resamples=_RESAMPLES, seed=seed):
-        place = step_positions(data, runs[part], x, axis)
-        values = np.concatenate([np.where(place >= 0, c[place], np.nan) for c in columns.values()], axis=1)
-        mean += values.sum(axis=0) / len(runs)
-        resampled += weights @ values
-    low, high = percentile_interval(resampled)
     bands = []
-    for line in (mean, low, high):
-        band = dict(zip(columns, line.reshape(len(columns), k), strict=True))
-        bands.append({**band, "percentile": 100.0 * band["rank"] / rows})
-    return Curve(method, benchmark, axis, x, len(runs), *bands)
+    # A view would keep all resampled lines in memory.
+    for line in (levels[0].copy(), *percentile_interval(levels[1:])):
+        band = dict(zip(("rank", "regret", "value"), line, strict=True))
+        rank = 100.0 * band["rank"] / data.table_rows[benchmark]
+        bands.append({**band, "percentile": rank})
+    return Curve(data.methods[method], data.benchmarks[benchmark], axis, x, n, *bands)

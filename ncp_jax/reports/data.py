@@ -1,8 +1,9 @@
-"""A study's folder, read as arrays: any number of record files, lines in any order, the same data."""
+"""Reads a study's folder into arrays, whatever the order of the records and the number of files."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,31 +22,31 @@ _STUDY_KEYS = ("tables", "budget", "methods", "cells")
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class StudyData:
-    """All runs of a study, r of them, ordered by method and benchmark as in study.json, then by seed.
+    """All r runs of a study, ordered by method and benchmark as in study.json, then by seed.
 
     Attributes:
-      folder: where it was read.
-      study: study.json.
-      sessions: the lines of sessions.jsonl.
-      notes: what a reader of the results should know: lines dropped, runs missing, ….
-      methods: labels, in the order of study.json.
-      benchmarks: names, likewise.
-      cell: uint64 [r], the hash of each run's config.
+      folder: folder of the study.
+      study: content of study.json.
+      sessions: lines of sessions.jsonl.
+      notes: what readers of the results should know: lines dropped, runs missing, ….
+      methods: labels of the methods, in the order of study.json.
+      benchmarks: names of the benchmarks, in the order of study.json.
+      cell: uint64 [r], hash of the run's configuration.
       method: int32 [r], index into ``methods``.
       benchmark: int32 [r], index into ``benchmarks``.
       seed: int64 [r].
-      queries: int64 [r], paid queries.
-      asks: int64 [r], queries and repeats that were not paid for.
-      seconds: float64 [r], simulated training seconds spent, NaN where the table has none.
-      hypervolume: float64 [r], share of the whole table's, NaN where there is none.
-      offsets: int64 [r + 1]; the improvements of run i are i's slice ``offsets[i]:offsets[i + 1]`` of the next six.
-      at: int64 [m], the query, from 1, at which the best so far became better.
-      rows: int64 [m], the row of the table that was found.
+      queries: int64 [r], queries that cost budget.
+      asks: int64 [r], all queries, with the repeated ones that cost nothing.
+      seconds: float64 [r], simulated training seconds spent, NaN if the table has no training times.
+      hypervolume: float64 [r], as a share of the whole table's, NaN where there is none.
+      offsets: int64 [r + 1]; the improvements of run i are ``offsets[i]:offsets[i + 1]`` of the next six arrays.
+      at: int64 [m], query, from 1, at which the best so far improved.
+      rows: int64 [m], row in the table of the architecture found.
       values: float64 [m], its value in the metric's unit.
       ranks: int64 [m], its rank in the whole table, 1 is best.
-      regrets: float64 [m], >= 0, what it lacks to the table's best, in the metric's unit. Ranks and regrets fall
-        along a run, but where results are judged by another column than the searched one.
-      times: float64 [m], simulated training seconds spent until then, NaN where the table has none.
+      regrets: float64 [m], >= 0, difference of its value from the table's best, in the metric's unit. Ranks and
+        regrets fall along a run, except where results are judged by another column than the one searched.
+      times: float64 [m], simulated training seconds spent until then, NaN if the table has no training times.
     """
 
     folder: Path
@@ -75,35 +76,45 @@ class StudyData:
 
     @property
     def budget(self) -> int:
-        """Queries that a run may pay for."""
+        """Number of queries that a run may pay for."""
         return int(self.study["budget"])
 
     @property
     def last(self) -> Int[np.ndarray, " r"]:
-        """The place of each run's last improvement, for ``values[data.last]`` and the like."""
+        """Index of each run's last improvement, for ``values[data.last]`` and the like."""
         return self.offsets[1:] - 1
 
     @property
     def percentile(self) -> Float[np.ndarray, " r"]:
-        """The final rank of each run as a percentage of its table: lower is better."""
+        """Final rank of each run as a percentage of its table: lower is better."""
         return 100.0 * self.ranks[self.last] / self.table_rows[self.benchmark]
 
     @property
     def found(self) -> np.ndarray:
-        """Bool [r]: the run ended with the table's best, which it has had since ``at[last]``."""
+        """Bool [r]: whether the run found the table's best architecture, at query ``at[last]``."""
         return self.ranks[self.last] == 1
 
     @property
     def table_rows(self) -> Int[np.ndarray, " benchmarks"]:
-        """Architectures of each benchmark's table."""
+        """Number of architectures in each benchmark's table."""
         return np.array([self.study["tables"][name]["rows"] for name in self.benchmarks], np.int64)
 
     def metric(self, benchmark: str) -> MetricSpec:
-        """What the searches of a benchmark raise or lower."""
+        """Returns the metric that the searches on a benchmark optimize."""
         return MetricSpec(**self.study["tables"][benchmark]["metric"])
 
+    @functools.cached_property
+    def blocks(self) -> tuple[Int[np.ndarray, " n"], Int[np.ndarray, " r"]]:
+        """The benchmark of each block, that is, each distinct pair of benchmark and seed, and the block of each run."""
+        order = np.lexsort((self.seed, self.benchmark))
+        new = np.ones(len(order), bool)
+        new[1:] = (np.diff(self.seed[order]) != 0) | (np.diff(self.benchmark[order]) != 0)
+        number = np.empty(len(order), np.int64)
+        number[order] = np.cumsum(new) - 1
+        return self.benchmark[order][new], number
+
     def group(self, method: int, benchmark: int) -> slice:
-        """The runs of one method on one benchmark; they lie together."""
+        """Returns which runs are those of one method on one benchmark; they lie together."""
         key = self.method.astype(np.int64) * len(self.benchmarks) + self.benchmark
         low, high = np.searchsorted(key, method * len(self.benchmarks) + benchmark + np.array([0, 1]))
         return slice(int(low), int(high))
@@ -112,18 +123,18 @@ class StudyData:
 def load_study(folder: str | Path) -> StudyData:
     """Reads a study's folder: study.json, every records*.jsonl, sessions.jsonl.
 
-    Lines are read one by one into arrays, so that 100,000 runs take tens of MB. A run recorded twice counts once. A
-    last line cut short, as a killed runner leaves it, is dropped; ``notes`` says so.
+    A run that is recorded twice counts once. A last line that is cut off, as a killed process leaves it, is dropped;
+    ``notes`` says so.
 
     Args:
-      folder: the study's folder. The study may be unfinished, and may be running.
+      folder: folder of the study. The study may be unfinished, and may be running.
 
     Returns:
-      The same data for any order of lines and any number of files.
+      The runs; the same for any order of lines and any number of files.
 
     Raises:
-      UsageError: the folder is not there, or is no study's.
-      DataError: it has no finished run yet, or files are damaged, or hold runs that are not of this study.
+      UsageError: the folder does not exist, or is not a study's.
+      DataError: no run has finished yet, or files are damaged or contain runs of another study.
       OSError: a file cannot be read.
     """
     path = Path(folder)
@@ -132,11 +143,11 @@ def load_study(folder: str | Path) -> StudyData:
     columns = Columns(tuple(study["methods"]), tuple(study["tables"]))
     dropped = 0
     for file in files:
-        for name, line, record in _lines(file):
+        for number, line, record in read_records(file):
             if line is None:
                 dropped += 1
             else:
-                columns.add(name, line, record)
+                columns.add(f"{file.name}:{number}", line, record)
     rows = {name: table["rows"] for name, table in study["tables"].items()}
     searched, judge = searched_and_judged(study)
     arrays, notes = columns.finish(rows, judged=judge is not None)
@@ -171,7 +182,7 @@ def load_study(folder: str | Path) -> StudyData:
 
 
 def searched_and_judged(study: dict[str, Any]) -> tuple[str, str | None]:
-    """What the searches saw, and the column that results are judged by where it is another one, else None."""
+    """Returns the column that was searched, and the one that results are judged by, or None if it is the same."""
     grid = study.get("grid")
     grid = grid if isinstance(grid, dict) else {}
     searched, judge = grid.get("metric"), grid.get("judge")
@@ -209,29 +220,36 @@ def _read_study(folder: Path) -> dict[str, Any]:
     return study
 
 
-def _lines(path: Path) -> Iterator[tuple[str, bytes | None, Any]]:
-    """Yields "file:number", the line and its content; None and None for a last line that was cut short."""
+def read_records(path: Path) -> Iterator[tuple[int, bytes | None, Any]]:
+    """Yields the number of each line that is not empty, the line, and its content.
+
+    A last line that was cut off comes as None with None.
+
+    Raises:
+      DataError: a line is not JSON.
+    """
+    decode = json.JSONDecoder().decode
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
-            name = f"{path.name}:{number}"
-            if not line.strip():
+            text = line.strip()
+            if not text:
                 continue
             try:
-                record = json.loads(line)
+                record = decode(text.decode())
             except ValueError as error:
                 if not line.endswith(b"\n"):
-                    yield name, None, None
+                    yield number, None, None
                     return
                 raise checks.DataError(
                     expected=f"a JSON record in {path}, line {number}",
                     got=f"something else ({error})",
                     remedy="remove the line; the run can be repeated",
                 ) from error
-            yield name, line, record
+            yield number, text, record
 
 
 def _read_sessions(path: Path) -> list[dict[str, Any]]:
-    """The sessions that can be read: what a kill cut short says nothing about the results."""
+    """Returns the sessions that can be read; the results do not depend on a line that was cut off."""
     if not path.exists():
         return []
     sessions = []

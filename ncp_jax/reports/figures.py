@@ -1,4 +1,4 @@
-"""The figures of a report: anytime curves and the critical-difference diagram."""
+"""Draws the figures of a report: anytime curves, critical-difference diagrams, effects of settings."""
 
 from __future__ import annotations
 
@@ -13,20 +13,70 @@ import numpy as np
 
 from ncp_jax.drawing import BLUE, GREEN, GREY, new_axes
 from ncp_jax.reports.curves import Curve
+from ncp_jax.reports.data import StudyData
+from ncp_jax.reports.report import OverallSummary, Report, SettingEffect
 
-# Told apart by most kinds of colour blindness (P. Tol, "bright" and "muted"); with the dashes 30 methods differ.
+# Distinguishable with most kinds of colour blindness (P. Tol, "bright" and "muted"); with dashes, for 30 methods.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa8800", "#66ccee", "#aa3377", "#777777", "#ee7733", "#332288", "#999933")
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
-SHOWN = 10  # curves in a figure, at most
+SHOWN = 10  # maximum number of curves in a figure
+# The curves of a benchmark: name → axis, measure, text for readers who do not see the picture.
+CURVES = {
+    "percentile": ("queries", "percentile", "percentile of the best so far against queries"),
+    "regret": ("queries", "regret", "regret of the best so far against queries"),
+    "seconds-percentile": ("seconds", "percentile", "percentile of the best so far against simulated seconds"),
+    "seconds-regret": ("seconds", "regret", "regret of the best so far against simulated seconds"),
+}
 _SCALES = {"percentile": "best so far: percentile", "regret": "best so far: regret"}
 _AXES = {"queries": "queries", "seconds": "simulated training seconds"}
+
+
+def draw_figures(data: StudyData, report: Report) -> tuple[dict[str, bytes], list[str]]:
+    """Draws all figures of a report.
+
+    Returns:
+      PNG bytes by name ("curve/BENCHMARK/KIND", see ``CURVES``, "ranks", "ranks/queries", "settings"), and notes on
+      what the figures leave out.
+    """
+    numbers = {label: i for i, label in enumerate(report.methods)}
+    shown, notes = _best_methods(report.methods), []
+    if len(shown) < len(numbers):
+        notes.append(f"The {len(shown)} best of {len(numbers)} methods by average rank; all are in curves.csv.")
+    pictures: dict[str, bytes] = {}
+    for benchmark in data.benchmarks:
+        here = [curve for curve in report.curves if curve.benchmark == benchmark and curve.method in shown]
+        rows, unit = data.study["tables"][benchmark]["rows"], data.metric(benchmark).unit
+        for kind, (axis, measure, _) in CURVES.items():
+            lines = [curve for curve in here if curve.axis == axis]
+            if lines:
+                image = anytime_figure(lines, measure, numbers, rows=rows, unit=unit)
+                pictures[f"curve/{benchmark}/{kind}"] = image
+    if report.comparison:
+        compared = {"ranks": report.comparison.by_percentile, "ranks/queries": report.comparison.by_queries}
+        for name, found in compared.items():
+            if found:
+                drawn = (found.average_rank, found.groups, found.critical_difference)
+                pictures[name] = difference_figure(*drawn, numbers)
+    if report.settings:
+        pictures["settings"] = setting_figure(report.settings)
+    return pictures, notes
+
+
+def _best_methods(methods: Mapping[str, OverallSummary]) -> set[str]:
+    """Returns the methods whose curves are drawn: all, or the best ones if they are too many for one figure."""
+
+    def rank(label: str) -> float:
+        found = methods[label]
+        return found.measures["percentile"].mean if found.average_rank is None else found.average_rank
+
+    return set(sorted(methods, key=rank)[:SHOWN])
 
 
 Drawer = TypeVar("Drawer", bound=Callable[..., bytes])
 
 
 def _literal(draw: Drawer) -> Drawer:
-    """Names of methods and units are drawn as they are: a dollar sign begins no formula."""
+    """Makes a function draw names of methods and units as they are: a dollar sign does not start a formula."""
 
     @functools.wraps(draw)
     def drawn(*arguments: Any, **options: Any) -> bytes:
@@ -39,21 +89,22 @@ def _literal(draw: Drawer) -> Drawer:
 
 
 def line_style(number: int) -> dict[str, Any]:
-    """Colour and dashes of a study's method number 0, 1, …, the same in all figures."""
+    """Returns colour and dashes of a study's method number 0, 1, …, the same in all figures."""
     dashes = _DASHES[number // len(COLOURS) % len(_DASHES)]
     return {"color": COLOURS[number % len(COLOURS)], "linestyle": dashes}
 
 
 def short(text: str, width: int = 44) -> str:
-    """A label in one line that fits a figure."""
+    """Returns a label as one line, cut to a width."""
     line = " ".join(text.split())
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
 def png(figure: Any) -> bytes:
-    """The figure as PNG bytes; equal drawings give equal bytes."""
+    """Returns a figure as PNG bytes; equal drawings give equal bytes."""
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
+    # Unlike ``savefig``, this does not draw everything twice to lay it out once.
+    figure.canvas.print_png(buffer, metadata={"Software": None})
     return buffer.getvalue()
 
 
@@ -61,14 +112,14 @@ def png(figure: Any) -> bytes:
 def anytime_figure(
     curves: Sequence[Curve], measure: str, numbers: Mapping[str, int], *, rows: int, unit: str = ""
 ) -> bytes:
-    """Draws the mean best so far of the methods on one benchmark, with bands, on a logarithmic scale.
+    """Draws the mean best so far of the methods on one benchmark, with intervals, on a logarithmic scale.
 
     Args:
-      curves: one a method, of one benchmark and one axis.
-      measure: "percentile" or "regret"; a mean regret of zero is drawn at the lower edge.
-      numbers: method → its number in the study, for its colour.
-      rows: architectures of the table; percentiles have ranks beside them.
-      unit: of the regret.
+      curves: curves of one benchmark and one axis, one per method.
+      measure: "percentile" or "regret". A mean regret of zero is drawn at the lower edge.
+      numbers: method → its number in the study, which determines its colour.
+      rows: number of architectures in the table, for the scale of ranks beside the percentiles.
+      unit: unit of the regret.
 
     Returns:
       PNG bytes.
@@ -83,23 +134,23 @@ def anytime_figure(
     axes.set_yscale("log")
     if curves[0].axis == "seconds" or curves[0].x[-1] >= 1000:
         axes.set_xscale("log")
-        _plain_ticks(axes.xaxis)
+        _number_ticks(axes.xaxis)
     axes.margins(x=0.01)
     axes.set_xlabel(_AXES[curves[0].axis])
-    tell = f" [{unit}]" if measure == "regret" and unit else " [%]" if measure == "percentile" else ""
-    axes.set_ylabel(_SCALES[measure] + tell)
-    _plain_ticks(axes.yaxis)
+    scale = f" [{unit}]" if measure == "regret" and unit else " [%]" if measure == "percentile" else ""
+    axes.set_ylabel(_SCALES[measure] + scale)
+    _number_ticks(axes.yaxis)
     if measure == "percentile":
         second = axes.secondary_yaxis("right", functions=(lambda p: p * rows / 100, lambda r: r * 100 / rows))
         second.set_ylabel("rank", labelpad=2)
-        _plain_ticks(second.yaxis)
+        _number_ticks(second.yaxis)
         second.spines["right"].set_visible(False)
     _legend(figure, handles, [short(curve.method) for curve in curves])
     return png(figure)
 
 
 def _floor(curves: Sequence[Curve], measure: str) -> float:
-    """Below every mean that is above zero; zero itself has no place on a logarithmic scale."""
+    """Returns a number below every mean that is above zero; zero itself has no place on a logarithmic scale."""
     if measure == "percentile":
         return 0.0
     found = np.concatenate([curve.mean[measure] for curve in curves])
@@ -107,8 +158,8 @@ def _floor(curves: Sequence[Curve], measure: str) -> float:
     return float(some.min()) / 2 if len(some) else 1e-3
 
 
-def _plain_ticks(axis: Any) -> None:
-    """Numbers at the ticks of a logarithmic axis; between powers of ten only where these are few."""
+def _number_ticks(axis: Any) -> None:
+    """Labels a logarithmic axis with plain numbers; between powers of ten only if it spans few of them."""
 
     def text(value: float, _: object = None) -> str:
         return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
@@ -124,6 +175,7 @@ def _plain_ticks(axis: Any) -> None:
 
 
 def _legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
+    """Draws the legend below the axes, in as many columns as the labels allow."""
     longest = max(map(len, labels))
     columns = 1 if longest > 34 else 2 if longest > 16 or len(labels) < 6 else 3
     options = {"frameon": False, "fontsize": 8, "ncols": min(columns, len(labels)), "handlelength": 2.4}
@@ -134,13 +186,13 @@ def _legend(figure: Any, handles: Sequence[Any], labels: Sequence[str]) -> None:
 def difference_figure(
     ranks: Mapping[str, float], groups: Sequence[Sequence[str]], critical: float | None, numbers: Mapping[str, int]
 ) -> bytes:
-    """Draws average ranks on a line, with bars under methods that are not told apart (Demšar, JMLR 2006, figure 1).
+    """Draws average ranks on a line, with bars below methods that do not differ (Demšar, JMLR 2006, figure 1).
 
     Args:
-      ranks: method → average rank, at least one; 1 is best and on the left.
-      groups: methods that are not told apart, best first.
-      critical: the critical difference, drawn as a bar above the line; None where there is none.
-      numbers: method → its number in the study, for its colour.
+      ranks: method → average rank, of at least one method; 1 is best and on the left.
+      groups: methods that do not differ significantly, best first.
+      critical: critical difference, drawn as a bar above the line; None if there is none.
+      numbers: method → its number in the study, which determines its colour.
 
     Returns:
       PNG bytes.
@@ -193,7 +245,7 @@ def difference_figure(
 
 
 def _levels(bars: Sequence[tuple[float, float]]) -> list[int]:
-    """The row of each bar, from its left and right end, so that no two in one row touch; bars come by left end."""
+    """Returns the row of each bar so that no two in a row touch; bars are (left, right), sorted by their left end."""
     ends: list[float] = []
     levels = []
     for left, right in bars:
@@ -204,20 +256,20 @@ def _levels(bars: Sequence[tuple[float, float]]) -> list[int]:
 
 
 @_literal
-def setting_figure(effects: Sequence[Mapping[str, Any]]) -> bytes:
-    """Draws the mean percentile of every value of every setting with its interval, a panel a setting.
+def setting_figure(effects: Sequence[SettingEffect]) -> bytes:
+    """Draws the mean percentile of every value of every setting with its interval, one panel per setting.
 
     Args:
-      effects: see ``settings.setting_effects``; at least one.
+      effects: effects of at least one setting.
 
     Returns:
       PNG bytes.
     """
-    rows = sum(len(effect["values"]) + 1.2 for effect in effects)
+    rows = sum(len(effect.values) + 1.2 for effect in effects)
     figure, axes = new_axes(width=6.4, height=0.8 + 0.24 * rows)
     y, ticks = 0.0, []
     for effect in effects:
-        title = f"{effect['searcher']}: {effect['setting']}"
+        title = f"{effect.searcher}: {effect.setting}"
         axes.annotate(
             short(title),
             (0.0, y),
@@ -230,12 +282,12 @@ def setting_figure(effects: Sequence[Mapping[str, Any]]) -> bytes:
             color="#333333",
         )
         y += 1
-        for value in effect["values"]:
-            found, best = value["percentile"], value["worse"] is None
-            errors = [[max(0.0, found["mean"] - found["low"])], [max(0.0, found["high"] - found["mean"])]]
+        for value in effect.values:
+            found, best = value.percentile, value.worse is None
+            errors = [[max(0.0, found.mean - found.low)], [max(0.0, found.high - found.mean)]]
             colour = GREEN if best else BLUE
-            axes.errorbar([found["mean"]], [y], xerr=errors, fmt="o", markersize=4.5, linewidth=1.3, color=colour)
-            ticks.append((y, short(value["value"], 28)))
+            axes.errorbar([found.mean], [y], xerr=errors, fmt="o", markersize=4.5, linewidth=1.3, color=colour)
+            ticks.append((y, short(value.value, 28)))
             y += 1
         y += 0.2
     axes.set_yticks([at for at, _ in ticks], [text for _, text in ticks], fontsize=8)

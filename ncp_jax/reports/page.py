@@ -1,88 +1,97 @@
-"""One HTML page without anything outside it: figures, tables, run card, checklist."""
+"""Builds the HTML page of a report, one file that loads nothing else, from the templates in templates/."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import base64
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from ncp_jax.reports import sections
-from ncp_jax.reports.markup import STYLE, escape, picture
-from ncp_jax.reports.text import number
+from ncp_jax.analysis.comparison import Comparison, PairTest
+from ncp_jax.reports.figures import CURVES, line_style
+from ncp_jax.reports.report import MethodSummary, Report
+from ncp_jax.reports.text import duration, moment, number, p_value, plural, share, span
 
-# The curves of a benchmark: name → (axis, measure, what a reader without the picture is told).
-CURVES = {
-    "percentile": ("queries", "percentile", "percentile of the best so far against queries"),
-    "regret": ("queries", "regret", "regret of the best so far against queries"),
-    "seconds-percentile": ("seconds", "percentile", "percentile of the best so far against simulated seconds"),
-    "seconds-regret": ("seconds", "regret", "regret of the best so far against simulated seconds"),
+_PAIRS_SHOWN = 60
+_MEASURES = ("final_rank", "percentile", "regret", "value", "queries_to_optimum", "hypervolume")
+_REPEATS = {
+    "counted": "counted: repeating a query costs budget",
+    "free": "free: repeating a query costs nothing",
+    "free-isomorphs": "free, isomorphs included: querying an architecture equal to a known one costs nothing",
 }
 
 
-def build_page(title: str, summary: Mapping[str, Any], pictures: Mapping[str, bytes], notes: Sequence[str] = ()) -> str:
-    """Builds the report.
+def build_page(title: str, report: Report, pictures: Mapping[str, bytes], notes: Sequence[str] = ()) -> str:
+    """Builds the page.
 
     Args:
-      title: of the page, plain text.
-      summary: see ``summarise``.
-      pictures: PNG bytes by name: "curve/BENCHMARK/KIND" (see ``CURVES``), "ranks", "ranks/queries", "settings";
-        those that are not there are left out.
-      notes: about the figures, plain text.
+      title: title of the page.
+      report: what the page shows.
+      pictures: PNG bytes by name, see ``figures.draw_figures``; sections without a picture leave it out.
+      notes: notes on the figures.
 
     Returns:
-      HTML; equal arguments give equal text.
+      HTML; equal arguments give equal text. All texts of the report are escaped.
     """
-    numbers = {label: i for i, label in enumerate(summary["methods"])}
-    parts = [f"<h1>{escape(title)}</h1>", sections.headline(summary)]
-    parts += ["<h2>Comparison</h2>", sections.legend(summary)]
-    if len(summary["benchmarks"]) > 1:
-        parts += ["<h3>Over all benchmarks</h3>", sections.overall_table(summary, numbers)]
-    for benchmark, methods in summary["benchmarks"].items():
-        if methods:
-            parts += [f"<h3>{escape(benchmark)}</h3>", sections.benchmark_table(summary, benchmark, numbers)]
-    if summary["comparison"]:
-        parts += ["<h2>Average ranks and significance</h2>", *_ranks(summary, pictures), sections.pair_table(summary)]
-    parts.append("<h2>Anytime curves</h2>")
-    parts.append(
-        '<p class="soft">Means over seeds with 95 % bootstrap intervals; lower is better. '
-        "A mean regret of zero is drawn at the lower edge.</p>"
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
     )
-    parts += [f'<p class="soft">{escape(note)}</p>' for note in notes]
-    for benchmark in summary["benchmarks"]:
-        drawn = {kind: pictures.get(f"curve/{benchmark}/{kind}") for kind in CURVES}
-        images = [picture(image, f"{benchmark}: {CURVES[kind][2]}") for kind, image in drawn.items() if image]
-        if images:
-            parts.append(f'<h3>{escape(benchmark)}</h3><div class="pair">{"".join(images)}</div>')
-    if summary["settings"]:
-        parts.append("<h2>Settings</h2>")
-        parts.append(
-            '<p class="soft">For each value, the mean over all methods that have it, on all benchmarks. '
-            "<b>≈</b>: the interval of its difference from the best value includes zero.</p>"
-        )
-        if "settings" in pictures:
-            parts.append(picture(pictures["settings"], "final percentile by setting; the tables below", kind="medium"))
-        parts.append(sections.settings_tables(summary))
-    parts += ["<h2>Run card</h2>", sections.run_card_section(summary)]
-    parts += ["<h2>Best-practice checklist</h2>", sections.checklist_section(summary)]
-    body = "\n".join(parts)
-    return (
-        f'<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n<title>{escape(title)}</title>\n'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-        f"<style>{STYLE}</style>\n</head>\n<body>\n<main>\n{body}\n</main>\n</body>\n</html>\n"
+    formats = (duration, moment, number, p_value, plural, share, span)
+    environment.filters |= {function.__name__: function for function in formats}
+    return environment.get_template("report.html").render(
+        title=title,
+        report=report,
+        notes=notes,
+        pictures={name: base64.b64encode(image).decode() for name, image in pictures.items()},
+        curves={kind: text for kind, (_, _, text) in CURVES.items()},
+        styles={label: _svg_style(i) for i, label in enumerate(report.methods)},
+        measures_of=_measures_of,
+        named=lambda names, labels: [labels[name] for name in names],
+        not_different=_not_different,
+        by_rank=_by_rank,
+        pair_rows=_pair_rows,
+        pairs_shown=_PAIRS_SHOWN,
+        repeats=_REPEATS,
+        grid=json.dumps(report.run_card.grid, indent=2, ensure_ascii=False),
     )
 
 
-def _ranks(summary: Mapping[str, Any], pictures: Mapping[str, bytes]) -> list[str]:
-    """The diagrams of average ranks, by the final percentile and by the queries to the optimum."""
-    parts = []
-    for name, found, basis in (
-        ("ranks", summary["comparison"], "the final percentile"),
-        ("ranks/queries", summary["comparison"]["queries_to_optimum"], "the queries to the optimum"),
-    ):
-        if found:
-            ranks = found["average_rank"]
-            order = sorted(ranks, key=ranks.__getitem__)
-            words = f"Average ranks of {basis}: " + ", ".join(f"{label} {number(ranks[label])}" for label in order)
-            image = [picture(pictures[name], words, kind="medium")] if name in pictures else []
-            parts += [f"<h3>By {basis}</h3>", *image, sections.test_text(found, basis)]
-    tell = "Blocks are seeds of these benchmarks: the tests say nothing about other benchmarks."
-    return [*parts, f'<p class="soft">{tell} A run that never found the optimum comes after all that did.</p>']
+def _svg_style(number: int) -> dict[str, str]:
+    """Returns colour and dashes of a method's line for SVG, as in the figures."""
+    style = line_style(number)
+    dashes = "" if isinstance(style["linestyle"], str) else " ".join(f"{2 * d:g}" for d in style["linestyle"][1])
+    return {"colour": style["color"], "dashes": dashes}
+
+
+def _measures_of(methods: Mapping[str, MethodSummary], *, value: bool) -> list[str]:
+    """Returns the measures that all methods have, in the order of the columns."""
+    names = [name for name in _MEASURES if value or name != "value"]
+    return [name for name in names if all(name in found.measures for found in methods.values())]
+
+
+def _by_rank(found: Comparison) -> list[str]:
+    """Returns the methods of a comparison, the best average rank first."""
+    return sorted(found.average_rank, key=found.average_rank.__getitem__)
+
+
+def _not_different(found: Comparison, best: str) -> list[str]:
+    """Returns the methods whose signed ranks do not differ significantly from those of the best one."""
+    pairs = [pair for pair in found.pairs if best in (pair.a, pair.b)]
+    return [pair.b if pair.a == best else pair.a for pair in pairs if pair.p_holm >= found.alpha]
+
+
+def _pair_rows(pairs: Sequence[PairTest]) -> Iterator[dict[str, Any]]:
+    """Yields the pairs with the smallest p-values first, and in each pair the better ranked method first."""
+    for pair in sorted(pairs, key=lambda pair: (pair.p_holm, -abs(pair.rank_difference)))[:_PAIRS_SHOWN]:
+        names, counts, effect = (pair.a, pair.b), (pair.wins, pair.ties, pair.losses), pair.a12
+        if pair.rank_difference > 0:
+            names, counts, effect = names[::-1], counts[::-1], 1 - effect
+        yield {"names": names, "counts": counts, "a12": effect, "p_holm": pair.p_holm, "nemenyi_p": pair.nemenyi_p}

@@ -1,4 +1,4 @@
-"""Which values of a setting help: marginal means over everything else that a grid varies."""
+"""Computes the effects of settings: marginal means over everything else that a grid varies."""
 
 from __future__ import annotations
 
@@ -9,37 +9,31 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.analysis.intervals import interval, percentile_interval
+from ncp_jax.analysis.intervals import interval
 from ncp_jax.reports.data import StudyData
+from ncp_jax.reports.report import OverallSummary, SettingEffect, SettingValue
 
 
 def setting_effects(
     data: StudyData,
     resampled: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-    overall: Mapping[str, Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    """The effect of every setting that differs between the methods of one searcher.
+    overall: Mapping[str, OverallSummary],
+) -> list[SettingEffect]:
+    """Computes the effect of every setting that differs between the methods of one searcher.
 
-    A value's mean is over the methods that have it and over all benchmarks, each of the same weight. It is the value's
-    own effect where the grid is a full one; where values of two settings go together ("balanced" is False), it is
-    theirs together.
+    A value's mean is over the methods that have it and over all benchmarks, each of the same weight. In a full grid
+    that is the value's own effect. Where values of two settings only occur together, their effects are mixed, and
+    ``balanced`` is False.
 
     Args:
-      data: the study.
+      data: the runs of the study.
       resampled: (method, benchmark) → measure → bootstrap means.
-      overall: the summary's "methods".
-
-    Returns:
-      JSON-ready: "searcher", "setting", "balanced", and "values", in the order of the study, each with "value" (its
-      JSON; "default" where a method does not set it), "methods", "runs", "percentile" (mean and interval),
-      "average_rank" (mean over its methods, None where they were not compared), "rate" (share of runs that found the
-      optimum), and "worse": by how much its percentile is above the best value's, "mean", "low", "high" (resampled
-      together; above zero: the best value is better); None for the best one.
+      overall: label → results over all benchmarks.
     """
     every = set(range(len(data.benchmarks)))
     by_searcher: dict[str, list[int]] = collections.defaultdict(list)
     for m, label in enumerate(data.methods):
-        # A method that has not run everywhere yet would compare benchmarks, not values.
+        # A method that has no runs on some benchmarks yet would compare benchmarks, not values.
         if {b for method, b in resampled if method == m} == every:
             by_searcher[data.study["methods"][label]["searcher"]].append(m)
     effects = []
@@ -50,14 +44,13 @@ def setting_effects(
             for m in methods:
                 values[json.dumps(settings[m][name], sort_keys=True) if name in settings[m] else "default"].append(m)
             if len(values) > 1:
-                rows = _rows(data, values, resampled, overall)
                 balanced = _balanced(name, values, settings)
-                effects.append({"searcher": searcher, "setting": name, "balanced": balanced, "values": rows})
+                effects.append(SettingEffect(searcher, name, balanced, _values(data, values, resampled, overall)))
     return effects
 
 
 def _balanced(name: str, values: Mapping[str, Sequence[int]], settings: Mapping[int, Mapping[str, Any]]) -> bool:
-    """Whether each value meets the same other settings equally often."""
+    """Returns whether each value occurs equally often with the same other settings."""
 
     def others(m: int) -> str:
         return json.dumps({key: value for key, value in settings[m].items() if key != name}, sort_keys=True)
@@ -66,33 +59,33 @@ def _balanced(name: str, values: Mapping[str, Sequence[int]], settings: Mapping[
     return all(count == counts[0] for count in counts)
 
 
-def _rows(
+def _values(
     data: StudyData,
     values: Mapping[str, Sequence[int]],
     resampled: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-    overall: Mapping[str, Mapping[str, Any]],
-) -> list[dict[str, Any]]:
-    rows, boots = [], []
-    for value, methods in values.items():
-        found = [overall[data.methods[m]] for m in methods]
-        boot = np.mean([resampled[m, b]["percentile"] for m in methods for b in range(len(data.benchmarks))], axis=0)
-        mean = float(np.mean([f["percentile"]["mean"] for f in found]))
-        ranks = [f["average_rank"] for f in found]
-        hits, runs = (sum(f["queries_to_optimum"][key] for f in found) for key in ("found", "runs"))
-        boots.append(boot)
-        rows.append(
-            {
-                "value": value,
-                "methods": len(methods),
-                "runs": runs,
-                "percentile": interval(mean, boot, runs),
-                "average_rank": None if None in ranks else float(np.mean(ranks)),
-                "rate": hits / runs,
-            }
+    overall: Mapping[str, OverallSummary],
+) -> tuple[SettingValue, ...]:
+    """Averages the results of the methods that have each value."""
+    every = range(len(data.benchmarks))
+    boots = [
+        np.mean([resampled[m, b]["percentile"] for m in methods for b in every], axis=0) for methods in values.values()
+    ]
+    groups = [[overall[data.methods[m]] for m in methods] for methods in values.values()]
+    means = [float(np.mean([found.measures["percentile"].mean for found in group])) for group in groups]
+    best = int(np.argmin(means))
+    results = []
+    for i, (value, group) in enumerate(zip(values, groups, strict=True)):
+        ranks = [found.average_rank for found in group if found.average_rank is not None]
+        runs = sum(found.runs for found in group)
+        results.append(
+            SettingValue(
+                value=value,
+                methods=len(group),
+                runs=runs,
+                percentile=interval(means[i], boots[i], runs),
+                average_rank=float(np.mean(ranks)) if len(ranks) == len(group) else None,
+                rate=sum(found.queries.found for found in group) / runs,
+                worse=None if i == best else interval(means[i] - means[best], boots[i] - boots[best]),
+            )
         )
-    best = min(range(len(rows)), key=lambda i: rows[i]["percentile"]["mean"])
-    for i, row in enumerate(rows):
-        low, high = percentile_interval(boots[i] - boots[best])
-        gap = row["percentile"]["mean"] - rows[best]["percentile"]["mean"]
-        row["worse"] = None if i == best else {"mean": gap, "low": float(low), "high": float(high)}
-    return rows
+    return tuple(results)

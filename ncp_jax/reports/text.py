@@ -1,15 +1,15 @@
-"""Numbers as people read them, in the page and on the terminal."""
+"""Formats numbers, intervals, dates and durations for people, on the page and on the terminal."""
 
 from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping
-from typing import Any
+
+from ncp_jax.analysis.intervals import Interval
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Some significant digits, all of those before the point, with commas; "–" for None."""
+    """Formats a number with some significant digits, all of those before the point, and commas; "–" for None."""
     if value is None:
         return "–"
     if value == 0:
@@ -19,26 +19,26 @@ def number(value: float | None, digits: int = 3) -> str:
         return f"{value:.1e}"
     decimals = max(0, digits - 1 - magnitude)
     text = f"{value:,.{decimals}f}"
-    # 9.999 would be 10.00, with a digit too many.
+    # 9.999 would become 10.00, with one digit too many.
     if decimals and math.floor(math.log10(abs(float(text.replace(",", ""))))) > magnitude:
         text = f"{value:,.{decimals - 1}f}"
     return text
 
 
 def plural(count: int, one: str, many: str = "") -> str:
-    """A count with its noun: "1 run", "1,200 runs"; ``many`` where the plural is not made with an s."""
+    """Formats a count with its noun: "1 run", "1,200 runs"; ``many`` is the plural if it is not made with an s."""
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def span(stats: Mapping[str, Any], digits: int = 3) -> str:
-    """The interval of a mean: "1.20 – 1.51"; "" where it has no width."""
-    if stats["low"] == stats["high"]:
+def span(found: Interval, digits: int = 3) -> str:
+    """Formats the ends of an interval, "1.20 – 1.51"; "" if it has no width."""
+    if found.low == found.high:
         return ""
-    return f"{number(stats['low'], digits)} – {number(stats['high'], digits)}"
+    return f"{number(found.low, digits)} – {number(found.high, digits)}"
 
 
 def share(value: float) -> str:
-    """A share in percent: "0 %" and "100 %" mean none and all."""
+    """Formats a share in percent; "0 %" and "100 %" mean none and all."""
     percent = 100 * value
     if 0 < percent < 1 or 99 < percent < 100:
         return f"{percent:.1f} %"
@@ -46,14 +46,14 @@ def share(value: float) -> str:
 
 
 def p_value(p: float | None) -> str:
-    """A p-value, "< 0.001" below that."""
+    """Formats a p-value, "< 0.001" if it is smaller."""
     if p is None:
         return "–"
     return "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def moment(date: str) -> str:
-    """An ISO date and time to the minute; other texts as they are."""
+    """Formats an ISO date and time to the minute; returns other texts as they are."""
     try:
         found = datetime.datetime.fromisoformat(date)
     except ValueError:
@@ -63,7 +63,7 @@ def moment(date: str) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds as "12 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"; "–" for None."""
+    """Formats seconds as "12 s", "3 min 20 s", "2 h 5 min" or "3 d 4 h"; "–" for None."""
     if seconds is None:
         return "–"
     if seconds < 60:

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
-from ncp_jax.analysis import intervals as statistics
+from ncp_jax.analysis import intervals
 from ncp_jax.analysis.intervals import (
     bootstrap_means,
     mean_interval,
@@ -45,11 +46,14 @@ def test_same_values_same_interval() -> None:
     assert mean_interval([1.0, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
 
 
-def test_the_interval_does_not_depend_on_how_much_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    sample = np.random.default_rng(2).normal(size=37)
-    whole = mean_interval(sample)
-    monkeypatch.setattr(statistics, "_DRAWN", 500)
-    assert mean_interval(sample) == whole
+def test_fewer_samples_are_the_first_ones_of_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where the samples are too many to be kept, and for dense and sparse observations alike."""
+    sample = np.random.default_rng(2).normal(size=(5000, 3)) * (np.arange(3) > 0)
+    whole = bootstrap_means(sample, seed=3)
+    np.testing.assert_allclose(bootstrap_means(sample, resamples=100, seed=3), whole[:100], rtol=1e-12)
+    np.testing.assert_allclose(bootstrap_means(csr_array(sample), seed=3), whole, rtol=1e-9, atol=1e-12)
+    monkeypatch.setattr(intervals, "_CACHED_BYTES", 0)
+    np.testing.assert_array_equal(bootstrap_means(sample, seed=3), whole)
 
 
 def test_no_values_have_no_mean() -> None:

@@ -34,45 +34,45 @@ def test_the_example_of_freireich() -> None:
     known = {6: 0.857, 7: 0.807, 10: 0.753, 13: 0.690, 16: 0.627, 22: 0.538, 23: 0.448}
     for time, share in known.items():
         assert left[distinct == time][0] == pytest.approx(share, abs=5e-4)
-    assert time_to_event(np.array(times, float), np.array(seen, bool), 35.0)["median"] == 23
+    assert time_to_event(np.array(times, float), np.array(seen, bool), 35.0).median == 23
 
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
 def test_without_censoring_it_is_the_plain_mean(times: list[int]) -> None:
     found = time_to_event(np.array(times, float), np.ones(len(times), bool), 50)
-    assert found["mean"] == pytest.approx(np.mean(times))
-    assert not found["restricted"]
-    assert (found["runs"], found["found"], found["censored"], found["rate"]) == (len(times), len(times), 0, 1.0)
-    assert found["median"] == sorted(times)[(len(times) - 1) // 2]
-    assert found["low"] <= found["mean"] + 1e-9
-    assert found["mean"] - 1e-9 <= found["high"]
+    assert found.mean == pytest.approx(np.mean(times))
+    assert not found.restricted
+    assert (found.runs, found.found, found.censored, found.rate) == (len(times), len(times), 0, 1.0)
+    assert found.median == sorted(times)[(len(times) - 1) // 2]
+    assert found.low <= found.mean + 1e-9
+    assert found.mean - 1e-9 <= found.high
 
 
 def test_censored_at_the_budget_counts_the_budget() -> None:
     times, seen = np.array([10.0, 20, 100, 100]), np.array([True, True, False, False])
     found = time_to_event(times, seen, 100)
-    assert found["mean"] == pytest.approx(57.5)
-    assert found["restricted"]
-    assert found["median"] == 20  # exactly a half has found it by then
-    assert (found["found"], found["censored"], found["rate"]) == (2, 2, 0.5)
-    assert time_to_event(times[1:], seen[1:], 100)["median"] is None
+    assert found.mean == pytest.approx(57.5)
+    assert found.restricted
+    assert found.median == 20  # exactly a half has found it by then
+    assert (found.found, found.censored, found.rate) == (2, 2, 0.5)
+    assert time_to_event(times[1:], seen[1:], 100).median is None
 
 
 def test_all_censored() -> None:
     found = time_to_event(np.full(5, 40.0), np.zeros(5, bool), 40)
-    assert (found["mean"], found["low"], found["high"]) == pytest.approx((40, 40, 40))
-    assert found["median"] is None
-    assert found["censored"] == 5
-    assert found["rate_low"] == 0
+    assert (found.mean, found.low, found.high) == pytest.approx((40, 40, 40))
+    assert found.median is None
+    assert found.censored == 5
+    assert found.rate_low == 0
 
 
 def test_early_censoring_by_hand() -> None:
     """Found at 1, lost at 2, found at 3, found at 4: survival 3/4 from 1, 3/8 from 3, 0 from 4."""
     times, seen = np.array([1.0, 2, 3, 4]), np.array([True, False, True, True])
-    assert time_to_event(times, seen, 10)["mean"] == pytest.approx(1 + 0.75 * 2 + 0.375)
+    assert time_to_event(times, seen, 10).mean == pytest.approx(1 + 0.75 * 2 + 0.375)
     # A last run lost at 4 keeps 3/8 until the horizon.
-    assert time_to_event(times, seen & (times < 4), 10)["mean"] == pytest.approx(1 + 0.75 * 2 + 0.375 * 7)
-    assert time_to_event(times, seen, 2.5)["mean"] == pytest.approx(1 + 0.75 * 1.5)
+    assert time_to_event(times, seen & (times < 4), 10).mean == pytest.approx(1 + 0.75 * 2 + 0.375 * 7)
+    assert time_to_event(times, seen, 2.5).mean == pytest.approx(1 + 0.75 * 1.5)
 
 
 def test_early_censoring_is_not_counted_as_success_or_dropped() -> None:
@@ -82,8 +82,8 @@ def test_early_censoring_is_not_counted_as_success_or_dropped() -> None:
     times, seen = np.minimum(true, lost), true <= lost
     found = time_to_event(times, seen, 40)
     truth = 10 * (1 - np.exp(-4))
-    assert found["mean"] == pytest.approx(truth, rel=0.04)
-    assert found["low"] < truth < found["high"]
+    assert found.mean == pytest.approx(truth, rel=0.04)
+    assert found.low < truth < found.high
     assert times[seen].mean() < 0.8 * truth
 
 
@@ -100,7 +100,7 @@ def test_the_two_ways_to_resample_agree(monkeypatch: pytest.MonkeyPatch) -> None
 def test_means_that_are_known_already_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
     times, seen = np.array([3.0, 9, 14, 20]), np.array([True, False, True, False])
     drawn, known = time_to_event(times, seen, 20, seed=[5, 1]), resampled_means(times, seen, 20, seed=[5, 1])
-    monkeypatch.setattr(survival, "resampling_weights", lambda *_, **__: pytest.fail("drawn again"))
+    monkeypatch.setattr(survival, "bootstrap_means", lambda *_, **__: pytest.fail("drawn again"))
     assert time_to_event(times, seen, 20, resampled=known) == drawn
 
 
@@ -108,9 +108,9 @@ def test_means_that_are_known_already_are_not_drawn_again(monkeypatch: pytest.Mo
 def test_a_mean_lies_within_its_bounds(pairs: list[tuple[int, bool]], horizon: int) -> None:
     times, found = arrays(pairs)
     result = time_to_event(times, found, horizon)
-    assert -1e-9 <= result["low"] <= result["high"] <= horizon + 1e-9
+    assert -1e-9 <= result.low <= result.high <= horizon + 1e-9
     # Censored runs could only take longer.
-    assert result["mean"] >= np.minimum(times, horizon).mean() - 1e-9
+    assert result.mean >= np.minimum(times, horizon).mean() - 1e-9
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,8 @@ import pytest
 
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.reports import load_study
-from ncp_jax.reports.curves import MEASURES, POINTS, Curve, anytime_curves, query_numbers, step_positions
+from ncp_jax.reports.curves import MEASURES, POINTS, Curve, query_numbers
+from ncp_jax.reports.statistics import summarise
 
 MakeStudy = Callable[..., Path]
 
@@ -34,7 +35,7 @@ def by_hand(folder: Path, curve: Curve, axis: str) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize(("axis", "column"), [("queries", "at"), ("seconds", "times")])
 def test_curves_are_means_over_seeds_with_bootstrap_intervals(make_study: MakeStudy, axis: str, column: str) -> None:
     folder = make_study(times=True)
-    curves = [curve for curve in anytime_curves(load_study(folder)) if curve.axis == axis]
+    curves = [curve for curve in summarise(load_study(folder)).curves if curve.axis == axis]
     assert [(c.benchmark, c.method) for c in curves][:2] == [
         ("bench/a", "random"),
         ("bench/a", "local-search"),
@@ -54,7 +55,7 @@ def test_curves_are_means_over_seeds_with_bootstrap_intervals(make_study: MakeSt
 
 
 def test_curves_never_get_worse(make_study: MakeStudy) -> None:
-    for curve in anytime_curves(load_study(make_study(times=True))):
+    for curve in summarise(load_study(make_study(times=True))).curves:
         for name, sign in (("rank", 1), ("percentile", 1), ("regret", 1), ("value", -1)):
             some = ~np.isnan(curve.mean[name])
             assert (np.diff(sign * curve.mean[name][some]) <= 1e-9).all()
@@ -65,7 +66,7 @@ def test_curves_never_get_worse(make_study: MakeStudy) -> None:
 
 def test_they_end_with_the_final_results(make_study: MakeStudy) -> None:
     data = load_study(make_study(times=True))
-    for curve in anytime_curves(data):
+    for curve in summarise(data).curves:
         group = data.group(data.methods.index(curve.method), data.benchmarks.index(curve.benchmark))
         assert curve.mean["percentile"][-1] == pytest.approx(data.percentile[group].mean())
         assert curve.mean["regret"][-1] == pytest.approx(data.regrets[data.last[group]].mean())
@@ -73,7 +74,7 @@ def test_they_end_with_the_final_results(make_study: MakeStudy) -> None:
 
 def test_a_line_over_seconds_begins_where_every_run_has_something(make_study: MakeStudy) -> None:
     data = load_study(make_study(times=True))
-    curve = next(c for c in anytime_curves(data) if c.axis == "seconds")
+    curve = next(c for c in summarise(data).curves if c.axis == "seconds")
     begin = max(data.times[data.offsets[:-1][data.group(0, 0)]])
     np.testing.assert_array_equal(np.isnan(curve.mean["rank"]), curve.x < begin)
     assert np.isnan(curve.mean["rank"]).any()
@@ -84,7 +85,7 @@ def test_without_times_there_are_no_curves_over_seconds(make_study: MakeStudy) -
     lines = [json.loads(line) for line in (folder / "records.jsonl").read_text().splitlines()]
     del lines[0]["results"]["times"]
     (folder / "records.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    found = {(c.benchmark, c.axis) for c in anytime_curves(load_study(folder))}
+    found = {(c.benchmark, c.axis) for c in summarise(load_study(folder)).curves}
     assert found == {("bench/a", "queries"), ("bench/b", "queries"), ("bench/b", "seconds")}
 
 
@@ -96,7 +97,7 @@ def test_a_run_that_ended_early_keeps_its_best(make_study: MakeStudy) -> None:
         results[name] = results[name][:1]
     results["queries"] = 3
     (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
-    (curve,) = anytime_curves(load_study(folder))
+    (curve,) = summarise(load_study(folder)).curves
     assert len(curve.x) == 30
     assert set(curve.mean["rank"]) == {float(results["ranks"][0])}
 
@@ -114,10 +115,15 @@ def test_large_budgets_are_thinned(budget: int) -> None:
     assert (np.diff(numbers) > 0).all()
 
 
-def test_positions_of_runs_out_of_order(make_study: MakeStudy) -> None:
-    data = load_study(make_study())
-    x = np.array([0.0, 1.0, 7.0, 30.0])
-    place = step_positions(data, np.array([5, 0]), x, "queries")
-    assert (place[:, 0] == -1).all()
-    assert place[:, -1].tolist() == data.last[[5, 0]].tolist()
-    assert place[:, 1].tolist() == data.offsets[[5, 0]].tolist()
+def test_a_regret_that_rises_and_falls_back_to_zero_is_exactly_zero(make_study: MakeStudy) -> None:
+    """Results judged by another column may get worse; what rounding leaves would show on a logarithmic scale."""
+    folder = make_study({"random": 1.0}, ("bench/a",), seeds=1)
+    record = json.loads((folder / "records.jsonl").read_text())
+    record["results"] |= {"at": [1, 2, 3, 4], "rows": [1, 0, 2, 3], "values": [1.0, 2.0, 3.0, 4.0]}
+    record["results"] |= {"ranks": [4, 1, 2, 5], "regrets": [0.3, 0.0, 0.1, 0.3]}
+    (folder / "records.jsonl").write_text(json.dumps(record) + "\n")
+    study = json.loads((folder / "study.json").read_text())
+    (folder / "study.json").write_text(json.dumps(study | {"grid": {"metric": "valid", "judge": "test"}}))
+    (curve,) = summarise(load_study(folder)).curves
+    np.testing.assert_allclose(curve.mean["regret"][:4], [0.3, 0.0, 0.1, 0.3], rtol=1e-12)
+    assert curve.mean["regret"][1] == curve.low["regret"][1] == 0

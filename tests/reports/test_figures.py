@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.image import imread
 
+from ncp_jax.analysis.intervals import Interval
 from ncp_jax.reports import figures, load_study
-from ncp_jax.reports.curves import Curve, anytime_curves
+from ncp_jax.reports.curves import Curve
 from ncp_jax.reports.figures import anytime_figure, difference_figure, line_style, setting_figure, short
-from ncp_jax.reports.summary import summarise
+from ncp_jax.reports.report import SettingEffect, SettingValue
+from ncp_jax.reports.statistics import summarise
 
 MakeStudy = Callable[..., Path]
 
@@ -60,7 +62,7 @@ def curve(method: str, values: np.ndarray, axis: str = "queries") -> Curve:
 def test_curves_of_a_study(make_study: MakeStudy) -> None:
     data = load_study(make_study(times=True))
     numbers = {name: i for i, name in enumerate(data.methods)}
-    some = anytime_curves(data)
+    some = summarise(data).curves
     for axis in ("queries", "seconds"):
         lines = [c for c in some if (c.benchmark, c.axis) == ("bench/a", axis)]
         for measure in ("percentile", "regret"):
@@ -120,7 +122,7 @@ def test_bars_in_a_row_do_not_touch(found: list[tuple[int, int]]) -> None:
 
 def test_settings(make_study: MakeStudy, drawn: list) -> None:
     grid = {f"evolution population={p} a_setting_with_quite_a_long_name={s}": 1.0 for p in (5, 9) for s in (2, 3)}
-    effects = summarise(load_study(make_study(grid)))["settings"]
+    effects = summarise(load_study(make_study(grid))).settings
     assert_is_a_drawing(setting_figure(effects))
     assert_no_overlaps(drawn[0])
 
@@ -136,9 +138,8 @@ def test_names_are_drawn_as_they_are(drawn: list, name: str) -> None:
     (legend,) = drawn[0].legends
     assert [text.get_text() for text in legend.get_texts()] == [short(name)]
     assert_is_a_drawing(difference_figure({name: 1.5, "b": 1.5}, [[name, "b"]], None, {name: 0, "b": 1}))
-    stats = {"mean": 1.0, "low": 0.5, "high": 2.0}
-    values = [{"value": name, "percentile": stats, "worse": None}]
-    assert_is_a_drawing(setting_figure([{"searcher": name, "setting": name, "values": values}]))
+    value = SettingValue(name, 1, 3, Interval(1.0, 0.5, 2.0), average_rank=None, rate=0.5, worse=None)
+    assert_is_a_drawing(setting_figure([SettingEffect(name, name, balanced=True, values=(value,))]))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 from ncp_jax.reports import load_study
 from ncp_jax.reports.provenance import study_card
-from ncp_jax.reports.summary import summarise
+from ncp_jax.reports.statistics import summarise
 
 MakeStudy = Callable[..., Path]
 
@@ -30,15 +30,15 @@ def add_session(folder: Path, **fields: Any) -> Path:
 
 
 def answers(folder: Path) -> dict[str, tuple[str, str]]:
-    found = summarise(load_study(folder))["checklist"]
-    return {item["item"]: (item["answer"], item["evidence"]) for item in found}
+    found = summarise(load_study(folder)).checklist
+    return {item.item: (item.answer, item.evidence) for item in found}
 
 
 def test_the_card_of_two_sessions(make_study: MakeStudy) -> None:
     folder = make_study()
     other = {"versions": {"jax": "0.11.0"}, "date": "2026-11-25T08:00:00+00:00", "shard": "2/2", "seconds": 100}
     add_session(folder, **other, device={"platform": "gpu", "kind": "H100", "count": 4})
-    card = study_card(load_study(folder))
+    card = study_card(load_study(folder)).to_json()
     assert card["versions"]["jax"] == "0.10.2"
     assert card["other_versions"] == {"jax": ["0.11.0"]}
     assert card["devices"] == ["1 × cpu (2 cores, x86_64)", "4 × H100"]
@@ -52,9 +52,9 @@ def test_the_card_of_two_sessions(make_study: MakeStudy) -> None:
 def test_the_command_may_be_text_or_words(make_study: MakeStudy) -> None:
     folder = make_study()
     add_session(folder, command=["python", "experiments/ablation.py", "grid.toml"])
-    assert study_card(load_study(folder))["command"] == "python experiments/ablation.py grid.toml"
+    assert study_card(load_study(folder)).command == "python experiments/ablation.py grid.toml"
     change_study(folder, command="ncp-jax study grid.toml")
-    assert study_card(load_study(folder))["command"] == "ncp-jax study grid.toml"
+    assert study_card(load_study(folder)).command == "ncp-jax study grid.toml"
 
 
 def test_the_card_of_a_study_that_recorded_little(make_study: MakeStudy) -> None:
@@ -64,7 +64,7 @@ def test_the_card_of_a_study_that_recorded_little(make_study: MakeStudy) -> None
     for name in ("versions", "grid", "seeds", "repeats", "seconds"):
         del study[name]
     (folder / "study.json").write_text(json.dumps(study))
-    card = study_card(load_study(folder))
+    card = study_card(load_study(folder)).to_json()
     assert card["versions"] == {}
     assert (card["first"], card["wall_seconds"], card["repeats"], card["grid"]) == (None, None, None, None)
     assert card["seeds"] == {"first": 0, "count": 8}

@@ -12,7 +12,7 @@ from scipy.stats import wilcoxon
 from ncp_jax.analysis.comparison import holm
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.reports import load_study
-from ncp_jax.reports.summary import paired_scores, run_columns, summarise
+from ncp_jax.reports.statistics import paired_scores, run_measures, summarise
 
 MakeStudy = Callable[..., Path]
 
@@ -27,7 +27,7 @@ def write(folder: Path, lines: list[dict[str, Any]]) -> Path:
 
 
 def summary_of(folder: Path) -> dict[str, Any]:
-    found = summarise(load_study(folder))
+    found = summarise(load_study(folder)).to_json()
     assert json.loads(json.dumps(found, allow_nan=False)) == found, "JSON-ready, without NaN"
     return found
 
@@ -91,8 +91,8 @@ def test_marks_are_those_of_signed_ranks_with_holms_correction(make_study: MakeS
     methods = {"random": 0.4, "b": 1.0, "c": 1.0, "d": 1.0}
     folder = make_study(methods, seeds=25, rows=100_000)
     data = load_study(folder)
-    summary = summarise(data)
-    scores, labels, _, left_out = paired_scores(data, run_columns(data)["regret"], 0)
+    summary = summarise(data).to_json()
+    scores, labels, _, left_out = paired_scores(data, run_measures(data)["regret"], 0)
     assert (labels, left_out, scores.shape) == ([0, 1, 2, 3], 0, (25, 4))
     best = int(scores.mean(axis=0).argmin())
     others = [i for i in range(4) if i != best]
@@ -213,7 +213,7 @@ def test_everybody_always_finds_it(make_study: MakeStudy) -> None:
 
 def test_not_finding_it_comes_after_all_that_did(make_study: MakeStudy) -> None:
     data = load_study(make_study())
-    queries = run_columns(data)["queries_to_optimum"]
+    queries = run_measures(data)["queries_to_optimum"]
     assert set(queries[~data.found]) == {31.0}
     assert queries[data.found].max() <= 30
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from ncp_jax.analysis.intervals import Interval
 from ncp_jax.reports.text import duration, moment, number, p_value, plural, share, span
 
 
@@ -29,9 +30,9 @@ def test_plurals() -> None:
 
 
 def test_spans() -> None:
-    assert span({"low": 1.0, "high": 2.5}) == "1.00 – 2.50"
-    assert span({"low": 1.0, "high": 1.0}) == ""
-    assert span({"low": 73.2567, "high": 73.2601}, 5) == "73.257 – 73.260"
+    assert span(Interval(1.0, 1.0, 2.5)) == "1.00 – 2.50"
+    assert span(Interval(1.0, 1.0, 1.0)) == ""
+    assert span(Interval(73.2567, 73.2567, 73.2601), 5) == "73.257 – 73.260"
 
 
 @pytest.mark.parametrize(
