@@ -23,13 +23,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.cells import EDGES, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.cells import EDGES
 from ncp_jax.spaces.costs.digits import CHANNELS, SIDE
+from ncp_jax.spaces.transnas_micro import OPS
 from ncp_jax.types import Array, Float, Int, Key
 
 MOMENTUM = 0.1  # of the running statistics
 EPSILON = 1e-5
-NONE, SKIP, CONV1, CONV3 = range(len(TRANSNAS_MICRO_OPS))
+NONE, SKIP, CONV1, CONV3 = range(len(OPS))
 _CENTRE = np.eye(9, dtype=np.float32)[4]
 # Edges by the node they leave: one matrix product each.
 _LEAVING = tuple(tuple(e for e, (source, _) in enumerate(EDGES) if source == node) for node in range(3))
@@ -71,7 +72,7 @@ class Shape:
 
 def gates_of(codes: Int[Array, "*n 6"]) -> Float[Array, "*n 6 4"]:
     """Returns the one-hot gates of TransNAS micro codes."""
-    return jax.nn.one_hot(codes, len(TRANSNAS_MICRO_OPS))
+    return jax.nn.one_hot(codes, len(OPS))
 
 
 def _taps(side: int, kernel: int, stride: int, padding: int) -> Float[np.ndarray, "p q taps"]:

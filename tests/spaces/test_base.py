@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 
 from ncp_jax.checks import UsageError
 from ncp_jax.spaces import ALIASES, SPACES, get_space
-from ncp_jax.spaces.base import Space, _run
+from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.codes import _run
 
 SMALL = [name for name, space in SPACES.items() if space.size <= 2**20]
 N = 16  # one batch size for all tests, so that each method compiles once
