@@ -39,7 +39,7 @@ class Stem(nnx.Module):
         self.second = ConvBatchNorm(channels[0], channels[1], 3, stride=2, relu="after", parameters=parameters)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> list[Array]:
-        """Returns a list of the one branch."""
+        """Returns a list with the one branch."""
         return [self.second(self.first(x))]
 
 
