@@ -76,7 +76,7 @@ def build(
 def _task(space: Space, task: str | None) -> tuple[str, Task]:
     tasks = FAMILIES[space.name].tasks
     by_lower = {name.lower(): name for name in tasks}
-    # A table's full name ("nas-bench-mr/seg") says its task as well.
+    # A table's full name ("nas-bench-mr/seg") is accepted for its task.
     wanted = next(iter(tasks)) if task is None else str(task).removeprefix(f"{space.name}/")
     if wanted.lower() not in by_lower:
         raise checks.UsageError(

@@ -26,6 +26,7 @@ from ncp_jax.networks.layers import (
     resize,
     tanh,
 )
+from ncp_jax.spaces.costs.heads import decoder_layers
 from ncp_jax.types import Array, Float
 
 
@@ -126,7 +127,7 @@ class Decoder(nnx.Module):
     """
 
     def __init__(self, inputs: int, outputs: int, doublings: int, *, generates: bool, parameters: Parameters) -> None:
-        layers = _generator(doublings) if generates else _segmenter(doublings)
+        layers = decoder_layers("generator" if generates else "segmentation", doublings)
         widths = [inputs, *(width for width, _ in layers)]
         self.layers = nnx.List(
             DecoderLayer(before, after, double=double, parameters=parameters)
@@ -141,31 +142,3 @@ class Decoder(nnx.Module):
             x = layer(x)
         y = self.last(x)
         return tanh(y) if self.generates else y
-
-
-def _generator(doublings: int) -> list[tuple[int, bool]]:
-    """Returns the channels of each layer of the image decoder, and whether it doubles the sides.
-
-    The last two doublings are always present; up to four more layers double, the later ones first.
-    """
-    return [
-        (1024, False),
-        (1024, False),
-        (512, doublings >= 6),
-        (512, False),
-        (256, doublings >= 5),
-        (128, False),
-        (64, doublings >= 4),
-        (64, False),
-        (32, doublings >= 3),
-        (32, False),
-        (16, True),
-        (32, False),
-        (16, True),
-    ]
-
-
-def _segmenter(doublings: int) -> list[tuple[int, bool]]:
-    """Returns the same for the segmentation decoder, whose channels halve from 1024 to 32 and then stay."""
-    widths = [1024, 512, 256, 128, 64, 32, 32]
-    return [(width, place >= len(widths) - doublings) for place, width in enumerate(widths)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,11 +79,8 @@ def test_pixel_heads_return_the_size_of_the_image_whatever_the_stride(modules: s
 
 def test_abstract_and_real_networks_have_one_structure() -> None:
     for space, code in SMALL.items():
-        real = nnx.state(build(space, code))
-        shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), real)
-        assert shapes == jax.tree.map(
-            lambda leaf: (leaf.shape, leaf.dtype), nnx.state(build(space, code, abstract=True))
-        )
+        real, shapes = nnx.state(build(space, code)), nnx.state(build(space, code, abstract=True))
+        chex.assert_trees_all_equal_shapes_and_dtypes(real, shapes)
 
 
 def test_the_key_makes_the_weights() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -90,7 +91,7 @@ def test_dead_operations_change_nothing(space):
     graphs = space.graphs(codes)
     pruned = np.where(graphs.live > 0, codes, NONE)
     assert (pruned != codes).any(axis=1).sum() > 500
-    jax.tree.map(np.testing.assert_array_equal, graphs, space.graphs(pruned))
+    chex.assert_trees_all_equal(graphs, space.graphs(pruned))
 
 
 def test_codes_that_differ_in_live_operations_have_different_nodes():
@@ -161,9 +162,8 @@ def test_every_space_has_graphs(space):
     assert graphs.nodes.shape[:2] == graphs.live.shape == (len(codes), v)
     assert graphs.links.shape == (v, v)
     assert len(graphs.attributes) == len(codes)
-    for array in jax.tree.leaves(graphs):
-        assert array.dtype == np.float32
-        assert np.isfinite(array).all()
+    chex.assert_type(jax.tree.leaves(graphs), np.float32)
+    chex.assert_tree_all_finite(graphs)
     assert set(np.unique(graphs.live)) <= {0, 1}
     np.testing.assert_array_equal(graphs.nodes.any(axis=-1), graphs.live > 0)
     assert not np.tril(graphs.links).any(), "operations feed later ones"

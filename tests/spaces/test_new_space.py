@@ -22,7 +22,7 @@ from ncp_jax.propagation import PropagationConfig
 from ncp_jax.searchers import Candidates, make_searcher, search
 from ncp_jax.spaces import ALIASES, SPACES, Bounds, CostModel, cost_model, cost_tasks, find_code, get_space, register
 from ncp_jax.spaces.categorical import CategoricalSpace
-from ncp_jax.spaces.costs import register_costs
+from ncp_jax.spaces.costs import CostFamily, register_costs
 from ncp_jax.spaces.costs.model import SCALE, UNITS, count_rows, floating
 from ncp_jax.spaces.costs.registry import _FAMILIES
 from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features
@@ -90,7 +90,7 @@ def stack_parts(code: Sequence[int], task: networks.Task, outputs: int, paramete
 
 def register_stacks() -> None:
     register(STACKS)
-    register_costs(STACKS, ("shapes",), stack_costs)
+    register_costs(STACKS, CostFamily(("shapes",), stack_costs))
     tasks = {"shapes": networks.Task("classification", CLASSES, SIDE)}
     networks.register(
         STACKS, networks.NetworkFamily(tasks, stack_parts, lambda total, *_: total.convolved + total.multiplied)
@@ -250,3 +250,10 @@ def test_positions_may_have_alphabets_of_their_own(test: Any) -> None:
     some = choices.all_codes()[1::2]
     nearest = ((relaxed[:, None] - hot[1::2]) ** 2).sum(axis=-1).argmin(axis=1)
     np.testing.assert_array_equal(choices._project_among(relaxed, some), some[nearest])
+
+
+def test_a_space_without_costs_and_networks() -> None:
+    choices = Choices("choices", ((0, 1), (0, 1, 2)), ("a", "b"), "0.2")
+    assert cost_model(choices) is None
+    with pytest.raises(UsageError, match="a space with networks, got 'choices'; choose from: nas-bench-mr"):
+        build(choices, [0, 2])

@@ -13,9 +13,10 @@ from ncp_jax.spaces.costs import multi_resolution, cells, macro, digits  # noqa:
 
 from ncp_jax.spaces.costs.model import CostModel
 from ncp_jax.spaces.costs.multi_resolution import exact_cost, relaxed_cost
-from ncp_jax.spaces.costs.registry import cost_model, cost_model_for, cost_tasks, register_costs
+from ncp_jax.spaces.costs.registry import CostFamily, cost_model, cost_model_for, cost_tasks, register_costs
 
 __all__ = [
+    "CostFamily",
     "CostModel",
     "cost_model",
     "cost_model_for",

@@ -6,8 +6,8 @@ differ in cost.
 
 TransNAS micro: five modules of two cells; the first, third and fifth module halve the resolution and double the
 channels in their first cell, on the edges from node 0. There a skip connection is two 1x1 convolutions of stride 2 side
-by side (with ReLU and BatchNorm); elsewhere it is free. Counted as ``layers`` says, with a task's head as ``heads``
-says, the costs are those published with NASLib (github.com/automl/NASLib) to the last digit.
+by side (with ReLU and BatchNorm); elsewhere it is free. With the rules of ``layers`` and the task's head of ``heads``,
+the costs are those published with NASLib (github.com/automl/NASLib) to the last digit.
 
 NAS-Bench-201: see ``nas_bench_201``. The costs that the authors of NCP publish next to ImageNet16-120 accuracies are
 those of the CIFAR-100 network, rounded (150 of their rows have those of another cell).
@@ -27,7 +27,7 @@ from ncp_jax.spaces.costs.heads import HEADS, head_counts
 from ncp_jax.spaces.costs.layers import Counts, halved, relu_conv_bn, transnas_stem
 from ncp_jax.spaces.costs.model import SCALE, UNITS, CostModel, shares_of, table_counter
 from ncp_jax.spaces.costs.nas_bench_201 import DATASETS, operation_counts, skeleton_counts
-from ncp_jax.spaces.costs.registry import register_costs
+from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 from ncp_jax.types import Array
@@ -107,5 +107,5 @@ def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence
     return CostModel(space.name, UNITS, table_counter(space, table), relaxed_cost, task)
 
 
-register_costs(NAS_BENCH_201, DATASETS, nas_bench_201_model)
-register_costs(TRANSNAS_MICRO, HEADS, transnas_micro_model)
+register_costs(NAS_BENCH_201, CostFamily(tuple(DATASETS), nas_bench_201_model))
+register_costs(TRANSNAS_MICRO, CostFamily(tuple(HEADS), transnas_micro_model))

@@ -17,7 +17,7 @@ from ncp_jax.spaces.cells import CONVOLUTIONS, EDGES
 from ncp_jax.spaces.costs.cells import additive
 from ncp_jax.spaces.costs.layers import Counts
 from ncp_jax.spaces.costs.model import CostModel
-from ncp_jax.spaces.costs.registry import register_costs
+from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
 SIDE = 8
@@ -71,4 +71,4 @@ def digits_model(task: str) -> CostModel:
 
 
 # TransNAS has tasks of the same names.
-register_costs(TRANSNAS_MICRO, HEADS, digits_model, prefix="digits/", metrics=METRICS)
+register_costs(TRANSNAS_MICRO, CostFamily(tuple(HEADS), digits_model, "digits/", METRICS))

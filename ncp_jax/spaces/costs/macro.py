@@ -1,8 +1,9 @@
 """Counts the costs of TransNAS macro, where a module's cost depends on the doublings and halvings before it.
 
 A module is two residual blocks of two ReLU-convolution-BatchNorm each; its first block changes channels and
-resolution, with a 1x1 convolution and BatchNorm around it where anything changes. Counted as ``layers`` says, with a
-task's head as ``heads`` says, the costs are those published with NASLib (github.com/automl/NASLib) to the last digit.
+resolution, with a 1x1 convolution and BatchNorm around it where anything changes. With the rules
+of ``layers`` and the task's head of ``heads``, the costs are those published with NASLib (github.com/automl/NASLib) to
+the last digit.
 
 The relaxed cost reads the shares of a relaxed code as probabilities of each module type. It carries the probability of
 every state (doublings, halvings) from module to module and adds what each type costs there. The result is the expected
@@ -23,7 +24,7 @@ import numpy as np
 from ncp_jax.spaces.costs.heads import HEADS, Head, head_counts
 from ncp_jax.spaces.costs.layers import Counts, batch_norm, convolution, halved, relu_conv_bn, transnas_stem
 from ncp_jax.spaces.costs.model import SCALE, UNITS, CostModel, shares_of, table_counter
-from ncp_jax.spaces.costs.registry import register_costs
+from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.transnas_macro import LONGEST, MODULES, TRANSNAS_MACRO, doubles, halves
 from ncp_jax.types import Array, Int
 
@@ -128,4 +129,4 @@ def transnas_macro_model(task: str) -> CostModel:
     return CostModel(TRANSNAS_MACRO.name, UNITS, exact, functools.partial(_relaxed, task), task)
 
 
-register_costs(TRANSNAS_MACRO, HEADS, transnas_macro_model)
+register_costs(TRANSNAS_MACRO, CostFamily(tuple(HEADS), transnas_macro_model))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.spaces.costs.model import UNITS, CostModel, count_rows, floating
-from ncp_jax.spaces.costs.registry import register_costs
+from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float, Int
 
@@ -129,4 +129,4 @@ def nas_bench_mr_model(task: str) -> CostModel:
     return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost, increasing=True)
 
 
-register_costs(NAS_BENCH_MR, TASKS, nas_bench_mr_model)
+register_costs(NAS_BENCH_MR, CostFamily(TASKS, nas_bench_mr_model))

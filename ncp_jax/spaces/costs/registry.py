@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
@@ -13,21 +13,22 @@ from ncp_jax.spaces.costs.model import CostModel
 
 
 @dataclasses.dataclass(frozen=True)
-class _Family:
+class CostFamily:
     """Networks of one benchmark whose costs are known.
 
     Attributes:
       tasks: tasks of the benchmark, the default first.
-      make: function from a task to its cost model.
-      prefix: text before the tasks' names in ``cost_tasks``, where two benchmarks of a space share names.
-      metrics: names of quality metrics by which a table shows that it belongs to this benchmark; empty for the first
-        family of a space, which takes all other tables.
+      make: function from one of ``tasks`` to its cost model. A model whose ``task`` is "" holds for every task, also
+        for unknown ones.
+      prefix: text before the tasks' names in ``cost_tasks``, where two benchmarks of a space have tasks of one name.
+      metrics: names of quality metrics (behind the last "/") that only tables of this benchmark have. Empty for the
+        first benchmark of a space, which takes all other tables.
     """
 
     tasks: tuple[str, ...]
     make: Callable[[str], CostModel]
-    prefix: str
-    metrics: frozenset[str]
+    prefix: str = ""
+    metrics: frozenset[str] = frozenset()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -35,29 +36,12 @@ class _Family:
         return tuple(self.prefix + task for task in self.tasks)
 
 
-_FAMILIES: dict[str, list[_Family]] = {}
+_FAMILIES: dict[str, list[CostFamily]] = {}
 
 
-def register_costs(
-    space: Space,
-    tasks: Iterable[str],
-    make: Callable[[str], CostModel],
-    *,
-    prefix: str = "",
-    metrics: Iterable[str] = (),
-) -> None:
-    """Adds the costs of one benchmark's networks to a space.
-
-    Args:
-      space: the space of the codes.
-      tasks: tasks of the benchmark, the default first.
-      make: function from one of ``tasks`` to its cost model. A model whose ``task`` is "" holds for every task, also
-        for unknown ones.
-      prefix: text before the tasks' names, where the space has another benchmark with tasks of these names.
-      metrics: names of quality metrics (behind the last "/") that only tables of this benchmark have. Empty for the
-        first benchmark of a space, which takes all other tables.
-    """
-    _FAMILIES.setdefault(space.name, []).append(_Family(tuple(tasks), make, prefix, frozenset(metrics)))
+def register_costs(space: Space, family: CostFamily) -> None:
+    """Adds the costs of one benchmark's networks to a space."""
+    _FAMILIES.setdefault(space.name, []).append(family)
 
 
 def cost_tasks(space: Space) -> tuple[str, ...]:
