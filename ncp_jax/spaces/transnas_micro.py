@@ -23,7 +23,7 @@ class TransNasMicroSpace(CellSpace):
     def _parse(self, text: str) -> list[int]:
         found = re.fullmatch(r"64-41414-([0-9])_([0-9]{2})_([0-9]{3})", text)
         if not found:
-            raise self._bad_string(text, "which is not 64-41414-a_bc_def with one digit an edge")
+            raise self._bad_string(text, "which is not 64-41414-a_bc_def with one digit per edge")
         return [int(digit) for digit in "".join(found.groups())]
 
 

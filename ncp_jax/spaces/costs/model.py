@@ -31,7 +31,8 @@ class CostModel:
       relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jittable. Codes may be
         given where a space's relaxed form is the code itself.
       task: task whose head and image are counted; "" where all tasks of the space have the same costs.
-      increasing: whether every cost grows with the number at every position, so that the least values cost least.
+      increasing: whether every cost grows with the number at every position, so that the least values cost least. In
+        spaces of more than 2**20 codes, limits on costs need it.
     """
 
     name: str
