@@ -40,7 +40,5 @@ class Build(JsonCommand):
             space = get_space(self.space)
             code = space.read(self.code)
         network = build(space, code, self.task, classes=self.classes, abstract=True)
-        self.show(
-            lambda: {"schema": "build/1", **summarise(network, self.side)},
-            lambda: describe(network, self.side, stages=self.summary),
-        )
+        result = summarise(network, self.side)
+        self.show(result.to_json, lambda: describe(result, stages=self.summary))
