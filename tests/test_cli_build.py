@@ -70,7 +70,7 @@ def test_classes_and_side(run) -> None:
         ),
         ((MICRO, "--side", 20), "at least 32 x 32 pixels"),
         ((MICRO, "--side", 0), "a side of at least 1 pixel, got 0"),
-        ((MICRO, "--classes", 1), "classes to be an integer >= 2, got 1"),
+        ((MICRO, "--classes", 1), "classes to be an integer 2 or more, got 1"),
     ],
 )
 def test_wrong_usage_is_one_line(run, arguments: tuple, words: str) -> None:

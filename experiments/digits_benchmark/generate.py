@@ -15,7 +15,7 @@ from harness.script import ExperimentConfig
 from ncp_jax import checks
 from ncp_jax.records.journal import Record, Records
 from ncp_jax.records.shards import read_shard
-from ncp_jax.spaces.cells import TRANSNAS_MICRO
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 from ncp_jax.training.cells.program import Scores, TrainConfig, train_chunk
 from ncp_jax.training.cells.tasks import TASKS, pools
 from ncp_jax.types import Int

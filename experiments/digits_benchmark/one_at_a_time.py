@@ -19,7 +19,8 @@ import optax
 
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import CONV1, CONV3, EPSILON, MOMENTUM, SIDE, SKIP, Shape
-from ncp_jax.spaces.cells import EDGES, TRANSNAS_MICRO
+from ncp_jax.spaces.cells import EDGES
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 from ncp_jax.training.cells.program import TrainConfig, batches, loss, make_optimizer, score, train_chunk
 from ncp_jax.training.cells.tasks import Pool, Task
 from ncp_jax.types import Array, Float, Int

@@ -22,7 +22,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays
 from ncp_jax.benchmarks.catalogue import Recipe
-from ncp_jax.spaces.cells import from_naslib, from_ncp_onehot
+from ncp_jax.spaces.nas_bench_201 import from_naslib, from_ncp_onehot
 
 VERSION = 1  # raise this number when the same source gives other arrays, so that all tables are converted again
 

@@ -23,9 +23,9 @@ from ncp_jax import checks, files
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.spaces.cells import TRANSNAS_MICRO
 from ncp_jax.spaces.costs import cost_model
 from ncp_jax.spaces.costs.model import UNITS
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 from ncp_jax.types import Float, Int
 
 FORMAT = "ncp-jax digits 1"

@@ -32,15 +32,13 @@ class Build(JsonCommand):
     def run(self) -> None:
         """Prints the network's counts."""
         from ncp_jax.networks import build, describe, summarise
-        from ncp_jax.spaces import SPACES, find_code, get_space, read_code
+        from ncp_jax.spaces import find_code, get_space
 
         if self.space is None:
-            space, code = find_code(self.code, SPACES)
+            space, code = find_code(self.code)
         else:
             space = get_space(self.space)
-            code = read_code(space, self.code)
+            code = space.read(self.code)
         network = build(space, code, self.task, classes=self.classes, abstract=True)
-        self.show(
-            lambda: {"schema": "build/1", **summarise(network, self.side)},
-            lambda: describe(network, self.side, stages=self.summary),
-        )
+        result = summarise(network, self.side)
+        self.show(result.to_json, lambda: describe(result, stages=self.summary))

@@ -93,7 +93,7 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
     """
     import numpy as np
 
-    from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
+    from ncp_jax.spaces import cost_model, cost_tasks, get_space
 
     config = as_config(CostConfig, config, settings)
     space = get_space(config.space)
@@ -102,7 +102,7 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
         raise checks.UsageError(expected="a space with known costs", got=config.space, remedy="name another --space")
     if not config.codes:
         raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{space.example}'")
-    codes = np.stack([read_code(space, text) for text in config.codes])
+    codes = np.stack([space.read(text) for text in config.codes])
     exact = model.exact(codes)
     strings = tuple(space.to_strings(codes))
     return CostResult(space.name, model.task, cost_tasks(space), codes, strings, exact["params"], exact["flops"])

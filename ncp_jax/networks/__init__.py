@@ -1,24 +1,26 @@
-"""The vision networks that codes denote: Flax NNX modules, counted without being run."""
+"""Builds the vision networks that codes denote (Flax NNX modules), and counts them without running them."""
 
 from __future__ import annotations
 
-from ncp_jax.networks.builder import TASKS, Task, build
-from ncp_jax.networks.counting import (
-    Operations,
-    StageCount,
-    count_operations,
-    count_parameters,
-    count_stages,
-    published_cost,
-)
+# One line per module: each registers the networks of its spaces, in the order in which they are listed.
+# isort: off
+from ncp_jax.networks import multi_resolution, nas_bench_201, transnas  # noqa: F401
+# isort: on
+
+from ncp_jax.networks.builder import build
+from ncp_jax.networks.counting import Operations, StageCount, count_operations, count_parameters, count_stages
+from ncp_jax.networks.families import FAMILIES, NetworkFamily, Parts, Task, published_cost, register
 from ncp_jax.networks.network import Form, Network
-from ncp_jax.networks.summary import describe, summarise
+from ncp_jax.networks.summary import NetworkSummary, describe, summarise
 
 __all__ = [
-    "TASKS",
+    "FAMILIES",
     "Form",
     "Network",
+    "NetworkFamily",
+    "NetworkSummary",
     "Operations",
+    "Parts",
     "StageCount",
     "Task",
     "build",
@@ -27,5 +29,6 @@ __all__ = [
     "count_stages",
     "describe",
     "published_cost",
+    "register",
     "summarise",
 ]

@@ -1,6 +1,6 @@
-"""Cells: four nodes, six edges with an operation each; those of NAS-Bench-201 and of TransNAS-Bench-101 micro.
+"""Builds the cells of NAS-Bench-201 and TransNAS-Bench-101 micro: four nodes, and an operation on each of six edges.
 
-Every edge has its operation, also one that leads nowhere: the benchmarks trained and counted it.
+Operations on edges without effect are built too: the benchmarks trained and counted them.
 
 Sources: Dong & Yang, ICLR 2020, arXiv 2001.00326; Duan et al., CVPR 2021, arXiv 2105.11871, with the network
 definition in NASLib.
@@ -36,7 +36,7 @@ class AveragePool(nnx.Module):
 
 
 class FactorizedReduction(nnx.Module):
-    """A skip that changes shape: ReLU, two 1x1 convolutions of stride 2 a pixel apart, concatenated, BatchNorm."""
+    """A skip that changes shape: ReLU, two 1x1 convolutions of stride 2 one pixel apart, concatenated, BatchNorm."""
 
     def __init__(self, inputs: int, outputs: int, *, stride: int, parameters: Parameters) -> None:
         halves = (outputs // 2, outputs - outputs // 2)
@@ -65,14 +65,14 @@ def _operation(op: str, inputs: int, outputs: int, stride: int, parameters: Para
 
 
 class Cell(nnx.Module):
-    """A node is the sum of its edges, the last one the output; a node without any is zero.
+    """A cell: each node is the sum of its edges, zero without any, and the last node is the output.
 
     Args:
-      ops: the operations' names, in the order of ``EDGES``.
-      inputs: channels before.
-      outputs: channels after. The edges from node 0 change them, and the resolution.
-      stride: 1 or 2.
-      parameters: where weights come from.
+      ops: names of the operations, in the order of ``EDGES``.
+      inputs: channels of the input.
+      outputs: channels of the output. The edges from node 0 change channels and resolution.
+      stride: stride of the edges from node 0, 1 or 2.
+      parameters: source of the weights.
     """
 
     def __init__(

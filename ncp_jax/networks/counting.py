@@ -1,13 +1,12 @@
-"""Counts of a network that is never run: its parameters, and the operations of one forward pass.
+"""Counts the parameters of a network and the operations of one forward pass, without running it.
 
 The forward pass is traced with shapes alone, and its operations are read from the traced program: multiply-adds from
 the shapes of convolutions and matrix products, the rest from the names that ``layers`` gives its results. Nothing is
-optimised away before that: a layer whose result nobody uses counts, as it does in the counts that benchmarks publish.
+optimised away before that: a layer whose result is not used counts, as it does in the counts that benchmarks publish.
 """
 
 from __future__ import annotations
 
-import collections
 import dataclasses
 import math
 from collections.abc import Iterator
@@ -61,7 +60,7 @@ class Operations:
 
 
 def count_parameters(module: nnx.Module) -> int:
-    """Returns how many trainable numbers a module has: weights, biases, scale and shift of BatchNorm.
+    """Returns the number of trainable numbers of a module: weights, biases, scale and shift of BatchNorm.
 
     Args:
       module: a module, with values or abstract (see ``build``).
@@ -84,10 +83,10 @@ class StageCount:
     """Counts of one stage of a network.
 
     Attributes:
-      name: the stage's name, "head" the last.
-      outputs: shapes of what it returns, finest first.
-      parameters: its trainable numbers.
-      operations: those of one forward pass.
+      name: name of the stage; "head" for the last one.
+      outputs: shapes of its outputs, finest first.
+      parameters: number of its trainable numbers.
+      operations: its operations in one forward pass.
     """
 
     name: str
@@ -112,46 +111,6 @@ def count_stages(network: Network, shape: tuple[int, ...]) -> list[StageCount]:
         outputs = tuple(tuple(leaf.shape) for leaf in jax.tree.leaves(features))
         counts.append(StageCount(name, outputs, parameters, operations))
     return counts
-
-
-def published_cost(network: Network, stages: list[StageCount] | None = None) -> dict[str, int]:
-    """Returns the costs of a network by the rules of its benchmark, from its traced shapes.
-
-    ``params`` are all trainable numbers. ``flops``, for one image: NAS-Bench-MR takes multiply-adds of convolutions,
-    their bias additions and two operations a normalised number. TransNAS-Bench-101 (as NASLib counts) adds one for each
-    number that a ReLU returns, the linear layer's multiply-adds and (side + 1)² a channel for the average over all
-    pixels; transposed convolutions count nothing, and of a jigsaw's nine tiles the encoder counts one. NAS-Bench-201
-    takes multiply-adds and the linear layer's bias.
-
-    Args:
-      network: a network of ``build``, with values or abstract.
-      stages: its ``count_stages`` for one example; of the size that the benchmark uses without them.
-
-    Returns:
-      ``{"flops": count, "params": count}``. With the tasks and sizes of the benchmarks they equal the published figures
-      and those of ``cost_model``.
-    """
-    form = network.form
-    stages = count_stages(network, form.shape()) if stages is None else stages
-    *encoder, head = stages
-    total: collections.Counter[str] = collections.Counter()
-    for stage in encoder:
-        total.update(dataclasses.asdict(stage.operations))
-    if form.pieces:
-        # All pieces have one shape: the encoder's counts are those of one piece times their number.
-        total = collections.Counter({kind: count // (form.count or 1) for kind, count in total.items()})
-    total.update(dataclasses.asdict(head.operations))
-    convolutions = total["convolved"] + total["biased"] + 2 * total["normalised"]
-    if form.space == "nas-bench-mr":
-        flops = convolutions
-    elif form.space == "nas-bench-201":
-        flops = total["convolved"] + total["multiplied"] + total["linear_biased"]
-    else:
-        flops = convolutions + total["activated"] + total["multiplied"]
-        if total["multiplied"]:
-            _, height, width, channels = encoder[-1].outputs[0]
-            flops += (height + 1) * (width + 1) * channels * (form.count or 1)
-    return {"flops": flops, "params": sum(stage.parameters for stage in stages)}
 
 
 def _trace(module: nnx.Module, inputs: Any, *static: Any) -> tuple[Operations, int, Any]:
@@ -182,7 +141,7 @@ _Counts: TypeAlias = dict[str, int]
 
 
 def _count(program: Any, known: dict[int, _Counts]) -> _Counts:
-    """Returns the operations of a program by kind; ``known`` holds those of its parts, which repeat."""
+    """Returns the operations of a program by kind; ``known`` caches those of its parts, which repeat."""
     if id(program) not in known:
         total: _Counts = {}
         for equation in program.eqns:
@@ -193,14 +152,14 @@ def _count(program: Any, known: dict[int, _Counts]) -> _Counts:
 
 
 def _count_equation(equation: Any, known: dict[int, _Counts]) -> Iterator[tuple[str, int]]:
-    """Yields kinds of operations and how many of each an equation does; a kind may come again."""
+    """Yields kinds of operations and how many of each an equation does; a kind may repeat."""
     primitive, params = equation.primitive.name, equation.params
     if primitive == "name":
         if params["name"] in _NAMES:
             yield _NAMES[params["name"]], equation.outvars[0].aval.size
     elif primitive == "conv_general_dilated":
         kernel, outputs = equation.invars[1].aval, equation.outvars[0].aval
-        # The kernel's size over its outputs: what one number of the output reads.
+        # Each number of the output reads the kernel's size divided by its output channels.
         read = kernel.size // kernel.shape[params["dimension_numbers"].rhs_spec[0]]
         enlarged = math.prod(params["lhs_dilation"])
         yield ("convolved" if enlarged == 1 else "transposed"), outputs.size * read // enlarged

@@ -1,16 +1,15 @@
-"""A small network around the TransNAS micro cell whose operations are chosen by one-hot gates.
+"""Defines a small network around the TransNAS micro cell whose operations are chosen by one-hot gates.
 
-A code does not change the program, only an array in it: so architectures are an axis of ``vmap``, and thousands train
-in one call. The network is made for 8 x 8 images: a stem (2x2 convolution, stride 2), the cell on 4 x 4 pixels, the
-mean of 2 x 2 pixels and a 1x1 convolution, the cell on 2 x 2 pixels, and a linear head. Nothing but the stem, that mean
-and the cells' 3x3 convolutions looks at a pixel's neighbours, so that the cell matters. As in TransNAS-Bench-101 (Duan
-et al., CVPR 2021, section 3), each edge is nothing, the identity, or ReLU, a convolution (1x1 or 3x3) and BatchNorm;
-here BatchNorm has no scale and shift of its own.
+A code changes only an array in the program: architectures are therefore an axis of ``vmap``, and thousands train in one
+call. The network is made for 8 x 8 images: a stem (2x2 convolution, stride 2), the cell on 4 x 4 pixels, the mean of
+2 x 2 pixels and a 1x1 convolution, the cell on 2 x 2 pixels, and a linear head. Only the stem, that mean and the cells'
+3x3 convolutions combine neighbouring pixels, so that the choice of the cell matters. As in TransNAS-Bench-101 (Duan et
+al., CVPR 2021, section 3), each edge is nothing, the identity, or ReLU, a convolution (1x1 or 3x3) and BatchNorm; here
+BatchNorm has no scale and shift.
 
-Images are so small that a convolution is computed as one matrix product with the matrix of all pixels to all pixels,
-most of whose blocks are zero or shared: one large product takes the place of many small ones, and all else runs over
-whole rows. A 1x1 convolution is a 3x3 one with its outer taps off, so that
-the three operations of an edge take one product.
+Images are so small that a convolution is one matrix product with the matrix from all pixels to all pixels, most of
+whose blocks are zero or shared: one large product replaces many small ones, and all else runs over whole rows. A 1x1
+convolution is a 3x3 one with its outer taps masked, so that one product serves both.
 """
 
 from __future__ import annotations
@@ -23,15 +22,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.cells import EDGES, TRANSNAS_MICRO_OPS
+from ncp_jax.spaces.cells import EDGES
 from ncp_jax.spaces.costs.digits import CHANNELS, SIDE
+from ncp_jax.spaces.transnas_micro import OPS
 from ncp_jax.types import Array, Float, Int, Key
 
-MOMENTUM = 0.1  # of the running statistics
+MOMENTUM = 0.1  # weight of the new batch in the running statistics
 EPSILON = 1e-5
-NONE, SKIP, CONV1, CONV3 = range(len(TRANSNAS_MICRO_OPS))
+NONE, SKIP, CONV1, CONV3 = range(len(OPS))
 _CENTRE = np.eye(9, dtype=np.float32)[4]
-# Edges by the node they leave: one matrix product each.
+# Edges grouped by the node they leave; each group is one matrix product.
 _LEAVING = tuple(tuple(e for e, (source, _) in enumerate(EDGES) if source == node) for node in range(3))
 
 Weights: TypeAlias = dict[str, Array]
@@ -43,10 +43,10 @@ class Shape:
     """The sizes that all architectures of a task share.
 
     Attributes:
-      outputs: numbers the head returns.
-      channels: of the first and of the second cell.
+      outputs: number of outputs of the head.
+      channels: channels of the first and of the second cell.
       bottleneck: width of a linear layer before the head, 0 for none.
-      pooled: whether the head sees the mean over pixels, or every pixel.
+      pooled: whether the input of the head is the mean over pixels; otherwise it is every pixel.
     """
 
     outputs: int
@@ -65,17 +65,17 @@ class Shape:
 
     @property
     def values(self) -> int:
-        """How many numbers the head sees."""
+        """Number of inputs of the head (of the bottleneck, where there is one)."""
         return self.channels[1] * (1 if self.pooled else (SIDE // 4) ** 2)
 
 
 def gates_of(codes: Int[Array, "*n 6"]) -> Float[Array, "*n 6 4"]:
     """Returns the one-hot gates of TransNAS micro codes."""
-    return jax.nn.one_hot(codes, len(TRANSNAS_MICRO_OPS))
+    return jax.nn.one_hot(codes, len(OPS))
 
 
 def _taps(side: int, kernel: int, stride: int, padding: int) -> Float[np.ndarray, "p q taps"]:
-    """Which tap of a kernel leads from pixel p to output q."""
+    """Returns which tap of a kernel leads from pixel p to output q, as a one-hot on the last axis."""
     out = (side + 2 * padding - kernel) // stride + 1
     taps = np.zeros((side * side, out * out, kernel * kernel), np.float32)
     for q, (row, column) in enumerate(np.ndindex(out, out)):
@@ -88,11 +88,11 @@ def _taps(side: int, kernel: int, stride: int, padding: int) -> Float[np.ndarray
 
 _STEM = _taps(SIDE, 2, 2, 0)
 _CELLS = (_taps(SIDE // 2, 3, 1, 1), _taps(SIDE // 4, 3, 1, 1))
-_DOWN = _taps(SIDE // 2, 2, 2, 0).sum(axis=-1, keepdims=True) / 4  # a mean over 2 x 2 pixels, then a 1x1 convolution
+_DOWN = _taps(SIDE // 2, 2, 2, 0).sum(axis=-1, keepdims=True) / 4  # mean over 2 x 2 pixels, then a 1x1 convolution
 
 
 def _matrix(taps: Float[np.ndarray, "p q 9"], kernels: Float[Array, "e 9 i o"]) -> Float[Array, "p*i e*q*o"]:
-    """The convolutions as one matrix over flattened images."""
+    """Returns convolutions as one matrix over flattened images."""
     pixels, outputs, _ = taps.shape
     edges, _, inputs, channels = kernels.shape
     return jnp.einsum("pqt,etio->pieqo", taps, kernels).reshape(pixels * inputs, edges * outputs * channels)
@@ -102,7 +102,7 @@ def init(key: Key, gates: Float[Array, "6 4"], shape: Shape) -> tuple[Weights, S
     """Returns fresh weights and statistics of one architecture.
 
     Kernels are normal with variance 2 / fan-in of the operation that is chosen (He et al., ICCV 2015, section 2.2),
-    the bottleneck with 1 / fan-in, the head zero: it begins by answering nothing.
+    that of the bottleneck has variance 1 / fan-in. The head is zero, so the first outputs are zero.
     """
     keys = jax.random.split(key, 5)
     first, second = shape.channels
@@ -132,7 +132,7 @@ def init(key: Key, gates: Float[Array, "6 4"], shape: Shape) -> tuple[Weights, S
 def _normalise(
     h: Float[Array, "b e*p*c"], running: tuple[Array, Array], pixels: int, *, train: bool
 ) -> tuple[Array, Array, tuple[Array, Array]]:
-    """BatchNorm as a factor and a shift of each column, and the new statistics.
+    """Returns BatchNorm as a factor and a shift of each column, and the new statistics.
 
     Sums go over the batch first, along contiguous rows.
     """
@@ -158,7 +158,7 @@ def _normalise(
 def _cell(
     kernels: Array, running: tuple[Array, Array], gates: Array, x: Array, taps: np.ndarray, *, train: bool
 ) -> tuple[Array, tuple[Array, Array]]:
-    """The cell on flattened images [b, pixels * channels]."""
+    """Applies the cell to flattened images [b, pixels * channels]."""
     pixels = taps.shape[0]
     mask = gates[:, CONV3, None] + gates[:, CONV1, None] * _CENTRE
     kernels = kernels * mask[:, :, None, None]
@@ -190,12 +190,12 @@ def apply(
     """Returns the outputs of one architecture and, in training, the new statistics.
 
     Args:
-      weights: as ``init`` makes them.
-      statistics: running means and variances; used where ``train`` is off.
+      weights: weights from ``init``.
+      statistics: running means and variances; used where ``train`` is False.
       gates: one-hot rows, the operation of each edge.
       images: rows of 8 x 8 pixels.
-      shape: the sizes that the weights were made with.
-      train: whether BatchNorm takes its statistics from the batch.
+      shape: sizes with which the weights were made.
+      train: whether BatchNorm uses the statistics of the batch.
     """
 
     def single(name: str, x: Array, taps: np.ndarray) -> Array:

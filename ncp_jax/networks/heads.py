@@ -1,8 +1,9 @@
-"""Heads: what turns an encoder's features into the output of a task.
+"""Defines the heads that turn an encoder's features into the output of a task.
 
-Every head is called with features and the shape of the network's input: the number of tiles or frames is in it, and
-the size of an output with one value a pixel. Sources: the network definitions of NAS-Bench-MR's authors, and those of
-TransNAS-Bench-101 in NASLib.
+Every head is called with features and the shape of the network's input, which holds the number of tiles or frames and
+the size of outputs that have a value for each pixel.
+
+Sources: the network definitions of NAS-Bench-MR's authors, and those of TransNAS-Bench-101 in NASLib.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from ncp_jax.networks.layers import (
     resize,
     tanh,
 )
+from ncp_jax.spaces.costs.heads import decoder_layers
 from ncp_jax.types import Array, Float
 
 
@@ -43,7 +45,7 @@ class _Concatenation(nnx.Module):
 class BranchClassifier(nnx.Module):
     """NAS-Bench-MR, images and videos: logits from all branches at the coarsest resolution, averaged over pixels.
 
-    Of a video, each frame goes through the network; the frames' features are averaged before the classifier.
+    Each frame of a video goes through the network; the features of the frames are averaged before the classifier.
     """
 
     def __init__(self, inputs: Sequence[int], channels: int, classes: int, *, parameters: Parameters) -> None:
@@ -70,9 +72,9 @@ class BranchSegmenter(nnx.Module):
 
 
 class Classifier(nnx.Module):
-    """Features averaged over pixels, then a linear layer; the features of several tiles are concatenated before.
+    """Features averaged over pixels, concatenated over tiles, then a linear layer.
 
-    Also the head of regression tasks (room layout): its outputs then are the numbers themselves.
+    Also the head of regression tasks (room layout), where the outputs are the numbers themselves.
     """
 
     def __init__(
@@ -82,7 +84,7 @@ class Classifier(nnx.Module):
         self.linear = Linear(pieces * inputs, outputs, parameters=parameters)
 
     def __call__(self, x: Float[Array, "n h w c"], shape: tuple[int, ...]) -> Float[Array, "m outputs"]:
-        """Returns [m, outputs]; m examples have as many pieces each as the linear layer was made for."""
+        """Returns [m, outputs] for m examples; each has the number of tiles that the linear layer was made for."""
         features = global_average(x if self.norm is None else self.norm(x))
         return self.linear(features.reshape(shape[0], -1))
 
@@ -99,7 +101,7 @@ class ActivatedNorm(nnx.Module):
 
 
 class DecoderLayer(nnx.Module):
-    """A 3x3 convolution with bias, BatchNorm, leaky ReLU; doubles both sides if asked to."""
+    """A 3x3 convolution with bias, BatchNorm and leaky ReLU; with ``double`` it doubles both sides."""
 
     def __init__(self, inputs: int, outputs: int, *, double: bool = False, parameters: Parameters) -> None:
         stride = 2 if double else 1
@@ -114,18 +116,18 @@ class DecoderLayer(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """TransNAS, one value or more a pixel: layers that double the sides ``doublings`` times, and a last convolution.
+    """TransNAS, outputs for each pixel: layers that double the sides ``doublings`` times, and a last convolution.
 
     Args:
-      inputs: the encoder's channels.
+      inputs: channels of the encoder's output.
       outputs: channels of the output.
-      doublings: how often the encoder halves the sides, 3 to 6.
-      generates: an image (13 layers, squashed by tanh), else logits (7 layers).
-      parameters: where weights come from.
+      doublings: number of times that the encoder halves the sides, 3 to 6.
+      generates: whether the output is an image (13 layers, then tanh); otherwise it is logits (7 layers).
+      parameters: source of the weights.
     """
 
     def __init__(self, inputs: int, outputs: int, doublings: int, *, generates: bool, parameters: Parameters) -> None:
-        layers = _generator(doublings) if generates else _segmenter(doublings)
+        layers = decoder_layers("generator" if generates else "segmentation", doublings)
         widths = [inputs, *(width for width, _ in layers)]
         self.layers = nnx.List(
             DecoderLayer(before, after, double=double, parameters=parameters)
@@ -140,31 +142,3 @@ class Decoder(nnx.Module):
             x = layer(x)
         y = self.last(x)
         return tanh(y) if self.generates else y
-
-
-def _generator(doublings: int) -> list[tuple[int, bool]]:
-    """Channels of each layer of the image decoder, and whether it doubles the sides.
-
-    The last two doublings are always there; up to four more layers double, the later ones first.
-    """
-    return [
-        (1024, False),
-        (1024, False),
-        (512, doublings >= 6),
-        (512, False),
-        (256, doublings >= 5),
-        (128, False),
-        (64, doublings >= 4),
-        (64, False),
-        (32, doublings >= 3),
-        (32, False),
-        (16, True),
-        (32, False),
-        (16, True),
-    ]
-
-
-def _segmenter(doublings: int) -> list[tuple[int, bool]]:
-    """Likewise for the segmentation decoder: channels halve from 1024 to 32, then stay."""
-    widths = [1024, 512, 256, 128, 64, 32, 32]
-    return [(width, place >= len(widths) - doublings) for place, width in enumerate(widths)]

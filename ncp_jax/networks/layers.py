@@ -1,8 +1,10 @@
-"""Layers of vision networks: convolution, BatchNorm, ReLU, pooling, resizing. Arrays are NHWC, padding is symmetric.
+"""Defines the layers of vision networks: convolution, BatchNorm, ReLU, pooling, resizing.
+
+Arrays are NHWC, padding is symmetric.
 
 Each layer names what it computes (``checkpoint_name``, which computes nothing), so that ``counting`` finds it again in
-the traced program, and so that rematerialisation policies may refer to it. The arithmetic is in jitted functions: a
-layer of a shape seen before is then traced from a cache, which makes a network of some hundred layers cheap to trace.
+the traced program and rematerialisation policies can refer to it. The arithmetic is in jitted functions: a layer of a
+shape seen before is then traced from a cache, which makes a network of some hundred layers cheap to trace.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from jax.ad_checkpoint import checkpoint_name
 
 from ncp_jax.types import Array, Float, Key
 
-EPSILON, MOMENTUM = 1e-5, 0.9  # BatchNorm's, those of PyTorch (whose momentum is the weight of the new batch)
-# What results are named.
+EPSILON, MOMENTUM = 1e-5, 0.9  # of BatchNorm, as in PyTorch (whose momentum is the weight of the new batch)
+# Names of results, for ``checkpoint_name``.
 BATCH_NORM, BIAS, LINEAR_BIAS, ACTIVATION, POOLING = "batch_norm", "bias", "linear_bias", "activation", "pooling"
 
 
@@ -29,15 +31,15 @@ _BLOCK = 2**16
 
 @jax.jit
 def _normals(key: Key, number: Array, block: Array) -> Array:
-    """One block of the numbers of one parameter."""
+    """Returns one block of the numbers of one parameter."""
     return jax.random.normal(jax.random.fold_in(jax.random.fold_in(key, number), block), (_BLOCK,))
 
 
 class Parameters:
-    """Makes the parameters of a network, each from a key of its own: ``fold_in(key, number)`` (host-side).
+    """Makes the parameters of a network, each from its own key ``fold_in(key, number)`` (host-side).
 
     Attributes:
-      key: a PRNG key, or None: then parameters are shapes without values, and building a network allocates nothing.
+      key: PRNG key of the weights. With None parameters are shapes without values, and nothing is allocated.
     """
 
     def __init__(self, key: Key | None) -> None:
@@ -56,7 +58,7 @@ class Parameters:
         return nnx.Param(jnp.asarray(values * np.float32(deviation)))
 
     def filled(self, shape: tuple[int, ...], value: float, kind: type[nnx.Variable] = nnx.Param) -> Any:
-        """Returns a parameter (or another kind of variable) with one value everywhere."""
+        """Returns a parameter (or another kind of variable) whose entries all have one value."""
         if self.key is None:
             return kind(jax.ShapeDtypeStruct(shape, jnp.float32))
         return kind(jnp.asarray(np.full(shape, value, np.float32)))
@@ -66,7 +68,7 @@ class Parameters:
 def _convolve(x: Array, kernel: Array, *, stride: int, transposed: bool) -> Array:
     """Convolves x [n, h, w, c] with kernel [k, k, c, d]; enlarged by ``stride`` instead of reduced if transposed."""
     before = kernel.shape[0] // 2
-    # A transposed convolution pads what its forward twin would have cut off, and one row more: h becomes stride * h.
+    # A transposed convolution pads what the forward one would cut off, and one row more: h becomes stride * h.
     after = before + stride - 1 if transposed else before
     return jax.lax.conv_general_dilated(
         x,
@@ -112,7 +114,7 @@ class Convolution(nnx.Module):
 
 
 class Linear(nnx.Module):
-    """A linear layer with bias of [..., inputs]; weights have the variance 1 / (3 · inputs), that of PyTorch."""
+    """A linear layer with bias for [..., inputs]; weights have the variance 1 / (3 · inputs), as in PyTorch."""
 
     def __init__(self, inputs: int, outputs: int, *, parameters: Parameters) -> None:
         self.kernel = parameters.normal((inputs, outputs), math.sqrt(1 / (3 * inputs)))
@@ -136,9 +138,9 @@ def _moments(x: Array) -> tuple[Array, Array]:
 
 
 class BatchNorm(nnx.Module):
-    """Normalises each channel by the batch in training, by running averages after ``network.eval()``.
+    """Normalises each channel, by the batch in training and by running averages after ``network.eval()``.
 
-    Running averages move by a tenth towards each batch; those of the variance take the biased estimate.
+    Running averages move by a tenth towards each batch; for the variance this is the biased estimate.
     """
 
     def __init__(self, channels: int, *, parameters: Parameters) -> None:
@@ -160,24 +162,24 @@ class BatchNorm(nnx.Module):
 
 @jax.jit
 def relu(x: Array) -> Array:
-    """max(x, 0), named for the count."""
+    """Returns max(x, 0), named for the count."""
     return checkpoint_name(jax.nn.relu(x), ACTIVATION)
 
 
 @jax.jit
 def leaky_relu(x: Array) -> Array:
-    """max(x, 0.2 x), named for the count."""
+    """Returns max(x, 0.2 x), named for the count."""
     return checkpoint_name(jax.nn.leaky_relu(x, 0.2), ACTIVATION)
 
 
 @jax.jit
 def tanh(x: Array) -> Array:
-    """The hyperbolic tangent. Not named: the published counts leave it out."""
+    """Returns the hyperbolic tangent; without a name, as the published counts leave it out."""
     return jnp.tanh(x)
 
 
 class ConvBatchNorm(nnx.Module):
-    """Convolution and BatchNorm, with a ReLU before, after or nowhere."""
+    """Convolution and BatchNorm, with a ReLU before, after or not at all."""
 
     def __init__(
         self,
@@ -202,11 +204,11 @@ class ConvBatchNorm(nnx.Module):
 
 @functools.partial(jax.jit, static_argnames=("window", "stride"))
 def average_pool(x: Float[Array, "n h w c"], *, window: int, stride: int) -> Float[Array, "n i j c"]:
-    """Averages over windows (padded by (window - 1) // 2); pixels beyond the border do not count."""
+    """Averages over windows (padded by (window - 1) // 2); pixels beyond the border are left out."""
     pad = (window - 1) // 2
     padding = ((0, 0), (pad, pad), (pad, pad), (0, 0))
     sizes, strides = (1, window, window, 1), (1, stride, stride, 1)
-    named = checkpoint_name(x, POOLING)  # the published counts take the pixels read
+    named = checkpoint_name(x, POOLING)  # the published counts are those of the pixels read
     sums = jax.lax.reduce_window(named, 0.0, jax.lax.add, sizes, strides, padding)
     ones = jnp.ones((1, *x.shape[1:3], 1), x.dtype)
     return sums / jax.lax.reduce_window(ones, 0.0, jax.lax.add, sizes, strides, padding)
@@ -219,7 +221,7 @@ def global_average(x: Float[Array, "n h w c"]) -> Float[Array, "n c"]:
 
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def resize(x: Float[Array, "n h w c"], height: int, width: int) -> Float[Array, "n height width c"]:
-    """Bilinear interpolation between pixel centres, without antialiasing; counted as no operation."""
+    """Interpolates bilinearly between pixel centres, without antialiasing; not counted as an operation."""
     if x.shape[1:3] == (height, width):
         return x
     shape = (x.shape[0], height, width, x.shape[3])

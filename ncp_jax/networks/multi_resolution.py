@@ -1,4 +1,4 @@
-"""The network of a NAS-Bench-MR code: up to four resolutions in parallel, fused between neighbours.
+"""Builds the networks of NAS-Bench-MR: up to four resolutions in parallel, fused between neighbours.
 
 Source: Ding et al., ICLR 2022, arXiv 2103.13253, section 3, and the authors' network definition.
 """
@@ -9,11 +9,26 @@ from collections.abc import Sequence
 
 from flax import nnx
 
+from ncp_jax.networks.counting import Operations
+from ncp_jax.networks.families import NetworkFamily, Parts, Task, register
+from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter
 from ncp_jax.networks.layers import ConvBatchNorm, Parameters, enlarge, relu, resize
-from ncp_jax.spaces.multi_resolution import STAGES
+from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float
 
-STRIDE = 32  # pixels of the image for one of the coarsest branch
+STRIDE = 32  # side of the image, in pixels, for one pixel of the coarsest branch
+TASKS = {
+    "classification": Task("classification", 50, 128),
+    "segmentation": Task("segmentation", 19, 512),
+    "video": Task("video", 51, 128),
+    "cls-50-1000": Task("classification", 50, 128),
+    "cls-50-100": Task("classification", 50, 128),
+    "cls-10-1000": Task("classification", 10, 128),
+    "cls-10c": Task("classification", 10, 128),
+    "seg": Task("segmentation", 19, 512),
+    "seg-4x": Task("segmentation", 19, 128),
+    "video-p": Task("video", 51, 128),
+}
 
 
 class Stem(nnx.Module):
@@ -24,7 +39,7 @@ class Stem(nnx.Module):
         self.second = ConvBatchNorm(channels[0], channels[1], 3, stride=2, relu="after", parameters=parameters)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> list[Array]:
-        """Returns the one branch."""
+        """Returns a list with the one branch."""
         return [self.second(self.first(x))]
 
 
@@ -41,10 +56,10 @@ class ResidualBlock(nnx.Module):
 
 
 class Fusion(nnx.Module):
-    """Makes branches from branches: each sums what it gets from its own resolution and from the two next to it.
+    """Makes branches from branches: each is the sum of its own resolution and of the two next to it.
 
-    Its own comes through a 3x3 convolution, the finer one's through one of stride 2, the coarser one's through a 1x1
-    convolution before it is enlarged. A new branch grows from the coarsest sum, by a 3x3 convolution of stride 2.
+    Its own resolution passes a 3x3 convolution, the finer one a 3x3 convolution of stride 2, the coarser one a 1x1
+    convolution before it is enlarged. A new branch is a 3x3 convolution of stride 2 of the coarsest sum.
     """
 
     def __init__(self, inputs: Sequence[int], outputs: Sequence[int], *, parameters: Parameters) -> None:
@@ -63,7 +78,7 @@ class Fusion(nnx.Module):
         )
 
     def __call__(self, branches: list[Array]) -> list[Array]:
-        """Branches [n, h / 2^k, w / 2^k, c_k], finest first, to as many or more."""
+        """Returns as many branches or more, from branches [n, h / 2^k, w / 2^k, c_k], finest first."""
         fused = []
         for target, (sources, layers) in enumerate(zip(self.sources, self.layers, strict=True)):
             total = None
@@ -80,7 +95,7 @@ class Fusion(nnx.Module):
 
 
 class Stage(nnx.Module):
-    """``blocks`` times a fusion, then on each branch ``convs`` residual blocks."""
+    """Repeats ``blocks`` times: a fusion, then ``convs`` residual blocks on each branch."""
 
     def __init__(
         self,
@@ -102,7 +117,7 @@ class Stage(nnx.Module):
         )
 
     def __call__(self, branches: list[Array]) -> list[Array]:
-        """Branches, finest first, to as many or one more."""
+        """Returns as many branches or one more, from branches, finest first."""
         for fusion, parallel in zip(self.fusions, self.branches, strict=True):
             branches = fusion(branches)
             for place, blocks in enumerate(parallel):
@@ -111,17 +126,24 @@ class Stage(nnx.Module):
         return branches
 
 
-def encoder(code: Sequence[int], parameters: Parameters) -> tuple[dict[str, nnx.Module], list[int], int]:
-    """Returns the stages of a code's network, the channels of its four branches and the channels of its head.
-
-    Args:
-      code: a legal code, 27 Python integers.
-      parameters: where weights come from.
-    """
+def parts(code: Sequence[int], task: Task, outputs: int, parameters: Parameters) -> Parts:
+    """Returns the parts of a code's network; its encoder ends with four branches."""
     stages: dict[str, nnx.Module] = {"stem": Stem(code[:2], parameters=parameters)}
     channels, start = [code[1]], 2
     for stage in STAGES:
         convs, widths = code[start + 1 : start + 1 + stage], code[start + 1 + stage : start + 1 + 2 * stage]
         stages[f"stage {stage}"] = Stage(channels, code[start], convs, widths, parameters=parameters)
         channels, start = list(widths), start + 1 + 2 * stage
-    return stages, channels, code[start]
+    make = BranchSegmenter if task.head == "segmentation" else BranchClassifier
+    return Parts(stages, make(channels, code[start], outputs, parameters=parameters), STRIDE, whole=False)
+
+
+def published_flops(total: Operations, features: tuple[int, ...], tiles: int) -> int:
+    """Returns the FLOPs as the benchmark counts them.
+
+    Multiply-adds and bias additions of convolutions, and two operations for each number that a BatchNorm returns.
+    """
+    return total.convolved + total.biased + 2 * total.normalised
+
+
+register(NAS_BENCH_MR, NetworkFamily(TASKS, parts, published_flops))

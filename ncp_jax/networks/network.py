@@ -1,4 +1,4 @@
-"""A network: an encoder in named stages, and a head for the task. Images are NHWC with three channels."""
+"""Defines ``Network``: an encoder in named stages and a head for the task; images are NHWC with three channels."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ CHANNELS = 3
 
 @dataclasses.dataclass(frozen=True)
 class Form:
-    """What a network takes.
+    """What a network is for, and which images it takes.
 
     Attributes:
       space: name of the code's space.
       code: the code.
-      task: the task that the head is for.
-      stride: pixels of the image, a side, for one of the encoder's coarsest features.
-      whole: whether sides must be multiples of the stride.
+      task: task that the head is for.
+      stride: side of the image, in pixels, for one pixel of the encoder's coarsest features.
+      whole: whether the sides of images must be multiples of the stride.
       pieces: what the second axis of the input counts ("tiles", "frames"), "" where there is none.
-      count: how many of them there must be, 0 for any number.
-      outputs: classes, or channels or numbers of the output.
-      side: pixels a side of the images that the benchmark uses.
+      count: required number of pieces, 0 for any number.
+      outputs: number of classes, or of channels or numbers of the output.
+      side: side of the images that the benchmark uses, pixels.
     """
 
     space: str
@@ -43,10 +43,10 @@ class Form:
     side: int
 
     def shape(self, batch: int = 1, side: int | None = None) -> tuple[int, ...]:
-        """The shape of an input of ``batch`` examples: square images (or tiles, or a single frame) of that side.
+        """Returns the shape of ``batch`` inputs: square images (or tiles, or videos of one frame) with that side.
 
         Raises:
-          UsageError: the side is no number of pixels. ``check`` says whether there are enough of them.
+          UsageError: the side is below one pixel. ``check`` also compares it with the stride.
         """
         side = self.side if side is None else side
         if side < 1:
@@ -71,7 +71,7 @@ class Form:
             raise checks.UsageError(
                 expected=f"images of at least {self.stride} x {self.stride} pixels for this network of {name}",
                 got=f"{sides[0]} x {sides[1]}",
-                remedy=f"its strides make one pixel of {self.stride} a side; the benchmark uses {self.side}",
+                remedy=f"its strides make one pixel of {self.stride} x {self.stride}; the benchmark uses {self.side}",
             )
         if self.whole and any(side % self.stride for side in sides):
             raise checks.UsageError(
@@ -85,10 +85,10 @@ class Network(nnx.Module):
     """The network of one code with the head of one task; see ``build``.
 
     Attributes:
-      form: what it is for and what it takes.
-      names: the encoder's stages, in order.
-      stages: the stages by name; each maps features [n, h, w, c] (or a list of them, finest first) to features.
-      head: maps the features of the last stage to the output.
+      form: what the network is for, and which images it takes.
+      names: names of the encoder's stages, in order.
+      stages: stages by name; each maps features [n, h, w, c] (or a list of them, finest first) to features.
+      head: module that maps the features of the last stage to the output.
     """
 
     def __init__(self, form: Form, stages: Mapping[str, nnx.Module], head: nnx.Module) -> None:
@@ -105,7 +105,7 @@ class Network(nnx.Module):
             height, width, 3] for video. Everything is computed in float32.
 
         Returns:
-          Logits [n, classes], numbers [n, outputs], or logits or channels of each pixel [n, height, width, outputs].
+          Logits [n, classes], numbers [n, outputs], or logits or channels for each pixel [n, height, width, outputs].
 
         Raises:
           UsageError: images of another shape or kind, or too small for the network's strides; the network is abstract.

@@ -1,28 +1,82 @@
-"""What a network is made of, as a table: a line a stage."""
+"""Summarises a network stage by stage, as numbers and as a text table."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ncp_jax.networks.counting import StageCount, count_stages, published_cost
+from ncp_jax.console import format_table
+from ncp_jax.networks.counting import StageCount, count_stages
+from ncp_jax.networks.families import published_cost
 from ncp_jax.networks.network import Network
 from ncp_jax.spaces import get_space
 
 
-def summarise(network: Network, side: int | None = None) -> dict[str, Any]:
-    """Returns the stages of a network with what they return, hold and compute; nothing is run.
+@dataclasses.dataclass(frozen=True)
+class NetworkSummary:
+    """What a network consists of; nothing of it was run.
+
+    Attributes:
+      space: name of the code's space.
+      task: task that the head is for.
+      code: the code, d integers.
+      string: its architecture string.
+      input: shape of the input of one example, [1, height, width, 3] with tiles or frames as a second axis.
+      stages: counts of each stage, the head last.
+      published: "params" (numbers) and "flops" (of one image) as the benchmark counts them; see ``published_cost``.
+    """
+
+    space: str
+    task: str
+    code: tuple[int, ...]
+    string: str
+    input: tuple[int, ...]
+    stages: tuple[StageCount, ...]
+    published: dict[str, int]
+
+    @property
+    def params(self) -> int:
+        """Trainable numbers of all stages."""
+        return sum(stage.parameters for stage in self.stages)
+
+    @property
+    def multiply_adds(self) -> int:
+        """Multiply-adds of all stages in one forward pass of ``input``."""
+        return sum(stage.operations.multiply_adds for stage in self.stages)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the summary as JSON values, the content of ``ncp-jax build --json``."""
+        return {
+            "schema": "build/1",
+            "space": self.space,
+            "task": self.task,
+            "code": list(self.code),
+            "string": self.string,
+            "input": list(self.input),
+            "stages": [
+                {
+                    "name": stage.name,
+                    "outputs": [list(shape) for shape in stage.outputs],
+                    "params": stage.parameters,
+                    "multiply_adds": stage.operations.multiply_adds,
+                }
+                for stage in self.stages
+            ],
+            "params": self.params,
+            "multiply_adds": self.multiply_adds,
+            "published": self.published,
+        }
+
+
+def summarise(network: Network, side: int | None = None) -> NetworkSummary:
+    """Returns the stages of a network with their outputs, parameters and operations; nothing is run.
 
     Args:
       network: a network of ``build``, with values or abstract.
-      side: pixels a side of the image, tile or frame; the benchmark's without it.
-
-    Returns:
-      A dictionary that JSON can hold: ``space``, ``task``, ``code``, ``string``, ``input`` (a shape), ``stages`` (each
-      with ``name``, ``outputs`` (shapes, finest first), ``params``, ``multiply_adds``), ``params`` and
-      ``multiply_adds`` of all, and ``published``: ``params`` and ``flops`` as the benchmark counts them (see
-      ``published_cost``).
+      side: side of the image, tile or frame in pixels; by default the benchmark's.
 
     Raises:
       UsageError: the side is too small for the network's strides.
@@ -30,47 +84,27 @@ def summarise(network: Network, side: int | None = None) -> dict[str, Any]:
     form = network.form
     shape = form.shape(side=side)
     stages = count_stages(network, shape)
-    rows = [_row(stage) for stage in stages]
-    return {
-        "space": form.space,
-        "task": form.task,
-        "code": list(form.code),
-        "string": get_space(form.space).to_string(np.array(form.code)),
-        "input": list(shape),
-        "stages": rows,
-        "params": sum(row["params"] for row in rows),
-        "multiply_adds": sum(row["multiply_adds"] for row in rows),
-        "published": published_cost(network, stages),
-    }
+    string = get_space(form.space).to_string(np.array(form.code))
+    cost = published_cost(network, stages)
+    return NetworkSummary(form.space, form.task, form.code, string, shape, tuple(stages), cost)
 
 
-def _row(stage: StageCount) -> dict[str, Any]:
-    return {
-        "name": stage.name,
-        "outputs": [list(shape) for shape in stage.outputs],
-        "params": stage.parameters,
-        "multiply_adds": stage.operations.multiply_adds,
-    }
-
-
-def describe(network: Network, side: int | None = None, *, stages: bool = True) -> str:
-    """Returns ``summarise`` as a text table; one line without ``stages``."""
-    summary = summarise(network, side)
-    cost = summary["published"]
-    rule = f"as {summary['space']} counts: {cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
-    title = f"{summary['space']}, {summary['task']}: {summary['string']}"
+def describe(summary: NetworkSummary, *, stages: bool = True) -> str:
+    """Returns a summary as a text table with one row per stage, or as one line without ``stages``."""
+    cost = summary.published
+    rule = f"as {summary.space} counts: {cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
+    title = f"{summary.space}, {summary.task}: {summary.string}"
     if not stages:
-        return f"{title}, input {_shapes([summary['input']])}, {rule}"
-    lines = [("stage", "output", "params", "multiply-adds"), ("input", _shapes([summary["input"]]), "", "")]
-    for row in [*summary["stages"], {**summary, "name": "all", "outputs": []}]:
-        lines.append((row["name"], _shapes(row["outputs"]), f"{row['params']:,}", f"{row['multiply_adds']:,}"))
-    widths = [max(len(line[place]) for line in lines) for place in range(4)]
-    text = [
-        f"{name:<{widths[0]}}  {outputs:<{widths[1]}}  {params:>{widths[2]}}  {adds:>{widths[3]}}".rstrip()
-        for name, outputs, params, adds in lines
+        return f"{title}, input {_shapes([summary.input])}, {rule}"
+    rows = [("stage", "output", "params", "multiply-adds"), ("input", _shapes([summary.input]), "", "")]
+    rows += [
+        (stage.name, _shapes(stage.outputs), f"{stage.parameters:,}", f"{stage.operations.multiply_adds:,}")
+        for stage in summary.stages
     ]
-    return "\n".join([title, *text, rule])
+    rows.append(("all", "", f"{summary.params:,}", f"{summary.multiply_adds:,}"))
+    table = [line.rstrip() for line in format_table(rows, "<<>>").splitlines()]
+    return "\n".join([title, *table, rule])
 
 
-def _shapes(shapes: list[list[int]]) -> str:
+def _shapes(shapes: Sequence[Sequence[int]]) -> str:
     return ", ".join("×".join(map(str, shape)) for shape in shapes)

@@ -11,7 +11,6 @@ from ncp_jax import checks
 from ncp_jax.propagation.found import Found, in_batches
 from ncp_jax.propagation.gradients import Invertible
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for
-from ncp_jax.spaces.base import CategoricalSpace
 from ncp_jax.types import Bool, Float, Int
 
 
@@ -123,8 +122,8 @@ class Limit:
 
 
 def _cheapest(bounds: Bounds, model: CostModel | None) -> Float[np.ndarray, " f"]:
-    """The relaxed code of fewest FLOPs: the lower corner of a box of counts, one of the listed codes elsewhere."""
-    if model is None or not isinstance(bounds.space, CategoricalSpace):
+    """Returns the relaxed code of fewest FLOPs: the lower corner where costs increase, else one of the listed codes."""
+    if model is None or model.increasing:
         return np.asarray(bounds.lower)
     codes = bounds.space.all_codes()
     codes = codes[np.asarray(bounds.contains(jnp.asarray(codes)))]

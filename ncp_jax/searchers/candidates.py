@@ -12,7 +12,6 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.spaces import Space, get_space
-from ncp_jax.spaces.graphs import architecture_graphs
 from ncp_jax.types import Array, Float, Int
 
 NEAREST = 16  # neighbours of an architecture in a table that holds few of its space
@@ -30,7 +29,7 @@ class Candidates:
         count. Where the table holds only a part of its space: the 16 nearest rows (see ``of``).
       degree: int32 [n], at least 1.
       relaxed: float32 [n, f], the relaxed codes.
-      attributes: float32 [n, a], what the graph of an architecture shows at once (``architecture_graphs``), in standard
+      attributes: float32 [n, a], what the graph of an architecture shows at once (``Space.graphs``), in standard
         units over the candidates; those that never vary are left out.
       classes: int32 [n], the same for codes of the same network.
       space: the name of the space. Static.
@@ -92,7 +91,7 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     if degree.min() < 1:
         rows = _nearest(relaxed, min(NEAREST, n - 1))
         degree = np.full(n, rows.shape[1], np.int32)
-    attributes = np.asarray(architecture_graphs(space, codes).attributes, np.float32)
+    attributes = np.asarray(space.graphs(codes).attributes, np.float32)
     spread = attributes.std(axis=0)
     varies = spread > 1e-6
     return Candidates(

@@ -15,8 +15,6 @@ from ncp_jax.searchers.ensemble import Network, predict
 from ncp_jax.searchers.ensemble_search import EnsembleSearch, Learned
 from ncp_jax.searchers.inputs import Units, network_inputs
 from ncp_jax.spaces import get_space
-from ncp_jax.spaces.base import CategoricalSpace, Space
-from ncp_jax.spaces.macro import MacroSpace
 from ncp_jax.types import Array, Float, Int, Key
 
 UNREACHED = -1e3  # below any prediction in normal scores, yet small enough for float32 to tell distances apart
@@ -64,8 +62,8 @@ class NCPSearch(EnsembleSearch):
         near = self.polish * candidates.neighbours.shape[1]
         climbs = 4 * reached**2 + 8 * (reached + near) * (self.width * self.depth + 2 * features)
         space = get_space(candidates.space)
-        # A macro sequence is projected, and a part of a space looked up, by comparing with all rows.
-        lookup = 8 * reached * n if isinstance(space, MacroSpace) or n < space.size else 0
+        # Where a space forbids combinations, or the table holds a part of it, codes are compared with all rows.
+        lookup = 0 if space.is_product and n == space.size else 8 * reached * n
         return climbs + lookup + 4 * n * 2 * self.members
 
     def _reached(
@@ -118,9 +116,9 @@ def climb(
     slope_of = jax.grad(lambda x: predict(network, network_inputs(candidates.space, x, units)).sum())
 
     def step(x: Float[Array, "s f"], _: None) -> tuple[Float[Array, "s f"], Float[Array, "s f"]]:
-        slope = _along(space, slope_of(x)) * spread
+        slope = space.tangent(slope_of(x)) * spread
         length = jnp.maximum(jnp.linalg.norm(slope, axis=1, keepdims=True), TINY)
-        x = _inside(space, x + rate * spread * slope / length)
+        x = space.clip(x + rate * spread * slope / length)
         return x, x
 
     _, way = jax.lax.scan(step, relaxed, None, length=steps)
@@ -139,19 +137,3 @@ def nearest_rows(candidates: Candidates, relaxed: Float[Array, "p f"]) -> Int[Ar
     scale = jnp.where(spread > TINY, 1 / jnp.maximum(spread, TINY), 0.0)
     wanted, there = space.encode(codes) * scale, candidates.relaxed * scale
     return jnp.argmin((there**2).sum(axis=1) - 2 * wanted @ there.T, axis=1).astype(jnp.int32)
-
-
-def _along(space: Space, slope: Float[Array, "s f"]) -> Float[Array, "s f"]:
-    """The part of a slope along which the shares of each position keep their sum."""
-    if not isinstance(space, CategoricalSpace):
-        return slope
-    shares = slope.reshape(len(slope), space.length, space.letters)
-    return (shares - shares.mean(axis=-1, keepdims=True)).reshape(slope.shape)
-
-
-def _inside(space: Space, x: Float[Array, "s f"]) -> Float[Array, "s f"]:
-    """Codes back in their box: shares not below 0 that sum to 1, or quantities within their bounds."""
-    if not isinstance(space, CategoricalSpace):
-        return jnp.clip(x, space.lower, space.upper)
-    shares = jnp.maximum(x.reshape(len(x), space.length, space.letters), 0.0)
-    return (shares / jnp.maximum(shares.sum(axis=-1, keepdims=True), TINY)).reshape(x.shape)

@@ -1,93 +1,43 @@
-"""What an architecture is: an integer code, and the relaxed code that gradients move.
-
-A ``Space`` is a description and nothing else: frozen, hashable, without arrays, so it is closed over or passed to
-jitted functions like any constant. Its methods are pure and work on any leading dimensions; a subclass writes the
-``_hooks`` for codes of the right shape and type, and the public methods below own the checks and the compilation.
-"""
+"""Defines ``Space``: what an architecture is, as an integer code and as the relaxed code that gradients move."""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
-import math
-import operator
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
 from ncp_jax import checks
-from ncp_jax.types import Array, Bool, Float, Int, Key
-
-ENUMERABLE = 2**20  # more codes than this are not listed: all_codes() would no longer be a table to look at
-DEVICE_INDEX = 2**31  # indices below this fit in int32
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
-def _run(space: Space, hook: str, *arrays: Any) -> Any:
-    """Compiles one hook of one space; eager calls then cost one dispatch, and calls inside jit are inlined."""
-    return getattr(space, hook)(*arrays)
-
-
-def draw(key: Key, ids: Array, choices: np.ndarray) -> Array:
-    """Uniform integers for numbered rows: row ``i`` depends on ``fold_in(key, i)`` alone.
-
-    The remainder of 32 random bits favours low integers by at most ``choices / 2**32``, which is below notice here;
-    ``jax.random.randint`` removes more of that bias and takes longer to compile.
-
-    Args:
-      key: a PRNG key; consumed.
-      ids: the rows' numbers, uint32 [n].
-      choices: for each column, how many integers to draw from, [m].
-
-    Returns:
-      int32 [n, m] in 0..choices-1.
-    """
-    bits = jax.vmap(lambda i: jax.random.bits(jax.random.fold_in(key, i), (len(choices),), jnp.uint32))(ids)
-    return (bits % choices.astype(np.uint32)).astype(jnp.int32)
+from ncp_jax.spaces.codes import CodeSet, _run
+from ncp_jax.spaces.graphs import ArchitectureGraphs, position_graphs
+from ncp_jax.types import Array, Float, Int
 
 
 @dataclasses.dataclass(frozen=True)
-class Space(abc.ABC):
-    """A finite set of codes, and the box of real numbers that relaxes it.
+class Space(CodeSet, abc.ABC):
+    """A finite set of codes, the box of real numbers that relaxes it, and all else that the library asks of a space.
 
-    This class is a product space: every combination of the values of its positions is legal. Subclasses say how codes
-    are relaxed and written, and may forbid combinations.
+    A space must have a relaxed form and a notation: the abstract methods. Its graphs and features have defaults, which
+    read a code as a chain of positions. Costs and networks are registered beside it (``spaces.costs.register_costs``,
+    ``networks.register``). A new space is one file, which ends with ``register(...)``.
 
     Attributes:
-      name: the registry name ("nas-bench-mr").
-      values: for each position, its legal integers in ascending order.
-      position_names: for each position, what it means, for error texts and reports.
-      example: a right architecture string, for error texts.
+      aliases: other names that ``get_space`` understands.
+      mark: text that tells strings of this space, also illegal ones, from those of the spaces registered before it;
+        "" for none. It chooses the error of a string that is legal nowhere.
     """
 
-    name: str
-    values: tuple[tuple[int, ...], ...] = dataclasses.field(repr=False)
-    position_names: tuple[str, ...] = dataclasses.field(repr=False)
-    example: str = dataclasses.field(repr=False)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_static(cls)  # a space may also be an ordinary argument of a jitted function
-
-    @property
-    def length(self) -> int:
-        """Integers in a code, d."""
-        return len(self.values)
+    aliases: tuple[str, ...] = dataclasses.field(default=(), kw_only=True, repr=False)
+    mark: str = dataclasses.field(default="", kw_only=True, repr=False)
 
     @property
     def features(self) -> int:
-        """Numbers in a relaxed code, f."""
+        """Number of features in a relaxed code, f."""
         return len(self.lower)
-
-    @property
-    def size(self) -> int:
-        """Number of legal codes, an exact Python integer."""
-        return math.prod(len(values) for values in self.values)
 
     @property
     @abc.abstractmethod
@@ -99,165 +49,39 @@ class Space(abc.ABC):
     def upper(self) -> np.ndarray:
         """Upper corner of the box of relaxed codes, float32 [f], in raw units."""
 
-    def sample(self, key: Key, n: int, first: int = 0) -> Int[Array, "n d"]:
-        """Draws codes uniformly from the legal codes.
-
-        Args:
-          key: a PRNG key; consumed. Row ``i`` is drawn from ``fold_in(key, first + i)``: a larger ``n`` only appends.
-          n: how many codes.
-          first: the number of the first code, for drawing a long row of codes in portions.
-
-        Returns:
-          int32 [n, d]; rows may repeat.
-        """
-        if n < 0:
-            raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
-        return _run(self, "_sample", key, np.arange(first, first + n, dtype=np.uint32))
-
     def encode(self, codes: Int[Array, "*batch d"]) -> Float[Array, "*batch f"]:
-        """The relaxed form of codes, float32; ``project`` takes it back."""
+        """Returns the relaxed form of codes, float32; ``project`` takes it back."""
         return _run(self, "_encode", self._codes(codes))
 
     def project(self, relaxed: Float[Array, "*batch f"]) -> Int[Array, "*batch d"]:
-        """The nearest legal code (Euclidean distance in the relaxed form; ties to the lower values).
+        """Returns the nearest legal code (Euclidean distance in the relaxed form; ties to the lower values).
 
         Any real numbers are accepted, also outside the box; the result is always legal, and projecting it again
         (after ``encode``) returns it.
         """
         return _run(self, "_project", self._relaxed(relaxed))
 
-    def is_valid(self, codes: Int[Array, "*batch d"]) -> Bool[Array, "*batch"]:
-        """True where a code is legal."""
-        return _run(self, "_is_valid", self._codes(codes))
+    def tangent(self, slope: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns the part of a slope along which relaxed codes keep what the space asks of them, such as sums."""
+        return slope
 
-    def mutate(self, key: Key, codes: Int[Array, "*batch d"]) -> Int[Array, "*batch d"]:
-        """Changes one position of each code to another value, so that the result is legal.
-
-        Args:
-          key: a PRNG key; consumed. The i-th code (rows counted through all leading dimensions) uses
-            ``fold_in(key, i)``.
-          codes: legal codes.
-
-        Returns:
-          Codes that differ from ``codes`` in exactly one position: the position is drawn uniformly, then its value
-          (where combinations are forbidden: uniformly from the legal neighbours).
-        """
-        codes = self._codes(codes)
-        rows = codes.reshape(-1, self.length)
-        return _run(self, "_mutate", key, np.arange(len(rows), dtype=np.uint32), rows).reshape(codes.shape)
-
-    def neighbours(self, codes: Int[Array, "*batch d"]) -> tuple[Int[Array, "*batch k d"], Bool[Array, "*batch k"]]:
-        """Every code at one edit, that is with one position changed.
-
-        Returns:
-          ``(codes, valid)``: ``k`` candidates (the same number for every code of a space, ordered by position, then
-          by value) and True where a candidate is legal. Candidates are distinct.
-        """
-        return _run(self, "_neighbours", self._codes(codes))
-
-    def canonical(self, codes: Int[Array, "*batch d"]) -> Int[Array, "*batch d"]:
-        """One representative for all codes of the same network; the code itself where codes never coincide."""
-        return _run(self, "_canonical", self._codes(codes))
-
-    def networks(self, codes: Int[Array, "n d"]) -> Int[np.ndarray, " n"]:
-        """For each code the number of the network that it stands for, in order of first appearance (host-side).
-
-        Returns:
-          int32 [n], equal for codes with one ``canonical``.
-        """
-        canonical: np.ndarray = np.asarray(self.canonical(codes))
-        _, first, which = np.unique(canonical, axis=0, return_index=True, return_inverse=True)
-        number = np.empty(len(first), np.int32)
-        number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)
-        return number[which.ravel()]
-
-    def index(self, codes: Int[Array, "*batch d"]) -> Any:
-        """The place of codes in the lexicographic order of all legal codes.
-
-        Returns:
-          int32 [...], -1 for an illegal code, where ``size < 2**31``. In larger spaces the host computes it: a Python
-          integer for one code, an object array of them for a batch (not jit-able; illegal codes raise UsageError).
-        """
-        if self.size < DEVICE_INDEX:
-            return _run(self, "_index", self._codes(codes))
-        rows = self.check(codes)
-        digits = self._digits(rows).astype(object)
-        flat = (digits * np.array(self._weights, dtype=object)).sum(axis=-1)
-        return int(flat[0]) if np.ndim(codes) == 1 else flat.reshape(np.shape(codes)[:-1])
-
-    def from_index(self, index: Any) -> Any:
-        """The codes at given places; the inverse of ``index``.
-
-        Args:
-          index: integers in 0..size-1, of any shape. Checked; device arrays (``size < 2**31``) are clipped.
-
-        Returns:
-          int32 [..., d]; a NumPy array where ``size >= 2**31``.
-        """
-        on_device = isinstance(index, jax.Array) and self.size < DEVICE_INDEX
-        if not on_device:
-            index = np.asarray(index, dtype=object)
-            for i in index.ravel():
-                if not (isinstance(i, int | np.integer) and 0 <= i < self.size):
-                    raise checks.UsageError(
-                        expected=f"an index of {self.name}, an integer in 0..{self.size - 1}",
-                        got=str(i),
-                        remedy="index() gives right ones",
-                    )
-        if self.size < DEVICE_INDEX:
-            return _run(self, "_from_index", jnp.clip(jnp.asarray(index.astype(np.int32)), 0, self.size - 1))
-        digits = (index[..., None] // np.array(self._weights, dtype=object)) % np.array(self._counts, dtype=object)
-        return self._table[np.arange(self.length), digits.astype(np.int32)]
-
-    def check(self, codes: Any, where: str = "code") -> np.ndarray:
-        """Host-side check of codes that come from outside.
-
-        Args:
-          codes: one code or rows of them, anything NumPy understands.
-          where: what the codes are, for the error text ("row", "--start").
-
-        Returns:
-          int32 [n, d] (a single code becomes one row).
-
-        Raises:
-          UsageError: wrong length, not integers, or an illegal value; names row, position, value and legal values.
-        """
-        try:
-            raw = np.asarray(codes)
-            raw = raw.astype(np.int64 if raw.dtype.kind in "iu" else np.float64)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise checks.UsageError(
-                expected=self._shape(where), got=f"something else ({error})", remedy=f"for example {self.example}"
-            ) from error
-        raw = raw[None] if raw.ndim == 1 else raw.reshape(-1, raw.shape[-1]) if raw.ndim > 2 else raw
-        if raw.ndim != 2 or raw.shape[-1] != self.length:
-            raise checks.UsageError(
-                expected=self._shape(where), got=f"shape {np.shape(codes)}", remedy=f"see {self.name}.position_names"
-            )
-        # Values beyond 1e9 are illegal in every space: clipping keeps the cast defined, NaN becomes illegal as well.
-        rows = np.nan_to_num(np.clip(raw, -(10**9), 10**9), nan=-1e9).astype(np.int32)
-        good = self._is_valid(rows) & (rows == raw).all(axis=-1)
-        if not good.all():
-            row = int(np.argmin(good))
-            expected, got = self._fault(raw[row])
-            raise checks.UsageError(
-                expected=f"in {where} {row}, {expected}", got=got, remedy=f"a right one: {self.example}"
-            )
-        return rows
+    def clip(self, relaxed: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns relaxed codes moved back inside the box."""
+        return jnp.clip(relaxed, self.lower, self.upper)
 
     def to_string(self, code: ArrayLike) -> str:
-        """The architecture string that the field uses for one code [d]."""
+        """Returns the architecture string that the field uses for one code [d]."""
         return self._format(self.check(code)[0].tolist())
 
     def to_strings(self, codes: ArrayLike) -> list[str]:
-        """The architecture strings of codes [n, d]."""
+        """Returns the architecture strings of codes [n, d]."""
         return [self._format(row) for row in self.check(codes).tolist()]
 
     def from_string(self, text: str) -> np.ndarray:
-        """The code, int32 [d], that an architecture string denotes.
+        """Returns the code, int32 [d], that an architecture string denotes.
 
         Raises:
-          UsageError: the string does not denote a legal code; the text says why and gives a right one.
+          UsageError: the string does not denote a legal code; the text says why and gives a legal one.
         """
         code = np.asarray(self._parse(str(text).strip()), dtype=np.float64)
         if not self._is_valid(code):
@@ -266,110 +90,89 @@ class Space(abc.ABC):
         return code.astype(np.int32)
 
     def from_strings(self, texts: Sequence[str]) -> np.ndarray:
-        """The codes, int32 [n, d], that architecture strings denote."""
+        """Returns the codes, int32 [n, d], that architecture strings denote."""
         return np.array([self.from_string(text) for text in texts], dtype=np.int32).reshape(-1, self.length)
 
-    def all_codes(self) -> np.ndarray:
-        """Every legal code in the order of ``index``, int32 [size, d].
+    def read(self, text: str) -> np.ndarray:
+        """Returns the legal code, int32 [d], that a user wrote: its string, or its integers with commas between them.
 
         Raises:
-          UsageError: the space has more than 2**20 codes.
+          UsageError: the text is neither, or denotes no code of the space.
         """
-        if self.size > ENUMERABLE:
-            limit = f"a space of at most {ENUMERABLE} codes"
-            raise checks.UsageError(expected=limit, got=f"{self.name} with {self.size}", remedy="use sample() instead")
-        return np.asarray(self.from_index(np.arange(self.size)))
+        parts = [part.strip() for part in text.split(",")]
+        if len(parts) == 1:
+            return self.from_string(text)
+        if not all(part.removeprefix("-").isdecimal() and part.isascii() and len(part) < 12 for part in parts):
+            raise checks.UsageError(
+                expected=f"a code of {self.name}, {self.length} integers with commas between them",
+                got=repr(text),
+                remedy=f"or its string: {self.example}",
+            )
+        return self.check([int(part) for part in parts])[0]
+
+    def graphs(self, codes: Int[Array | np.ndarray, "n d"]) -> ArchitectureGraphs:
+        """Returns architectures as graphs of operations, NumPy arrays on the host; see the space for the features.
+
+        By default (v = d, a chain of positions) a node has its value, scaled to 0..1 between the least and the largest
+        legal value, and a one-hot of its place. All nodes are live. Attributes: the scaled values, then the natural
+        logarithms of the values at the positions whose values are all positive.
+
+        Args:
+          codes: legal codes; a single code is one row. Codes of isomorphic architectures are not made equal.
+
+        Raises:
+          UsageError: wrong shape or an illegal value, as by ``check``.
+        """
+        return self._graphs(self.check(codes))
+
+    def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
+        """Returns attributes of ``graphs`` as smooth functions of the relaxed code, for networks that look at codes.
+
+        At legal codes they are the attributes of the graphs, in their order, less those that the relaxed code already
+        holds; between them, counts, products along paths and sums take their values for the shares of each letter.
+
+        Args:
+          relaxed: relaxed codes in the space's box, raw units; categorical ones with shares that sum to 1 at each
+            position.
+        """
+        return relaxed[:, :0]
+
+    def path_counts(self, codes: Int[Array, "n d"]) -> Float[Array, "n w"]:
+        """Returns how often each sequence of operations lies on a path of the network; w = 0 where a space has none.
+
+        Codes of the same network have equal counts.
+        """
+        return jnp.zeros((len(codes), 0))
 
     # The hooks get int32 codes [..., d] (traced or NumPy) and floating relaxed codes [..., f], already checked.
 
     @abc.abstractmethod
     def _encode(self, codes: Array) -> Array:
-        """Codes to relaxed codes."""
+        """Returns the relaxed form of codes."""
 
     @abc.abstractmethod
     def _project(self, relaxed: Array) -> Array:
-        """Relaxed codes to the nearest legal codes."""
+        """Returns the nearest legal codes."""
 
     @abc.abstractmethod
     def _format(self, code: list[int]) -> str:
-        """A legal code to its string."""
+        """Returns the string of a legal code."""
 
     @abc.abstractmethod
     def _parse(self, text: str) -> list[int]:
-        """A string to a code of the right length, legal or not; raises ``_bad_string`` where that fails."""
+        """Returns the code of the right length, legal or not, that a string denotes; raises ``_bad_string`` if none."""
 
-    def _sample(self, key: Key, ids: Array) -> Array:
-        return self._at(np.arange(self.length), draw(key, ids, self._counts))
+    def _project_within(self, relaxed: Array, values: tuple[tuple[int, ...], ...]) -> Array:
+        """Returns the nearest codes whose positions keep to some of their values, in a space that is a product."""
+        return dataclasses.replace(self, values=values).project(relaxed)
 
-    def _is_valid(self, codes: Any) -> Any:
-        return functools.reduce(operator.or_, (codes == column for column in self._table.T)).all(axis=-1)
+    def _project_among(self, relaxed: Array, codes: np.ndarray) -> Array:
+        """Returns the nearest of the codes [k, d] that are listed; ties go to the first."""
+        distances = ((relaxed[..., None, :] - self._encode(jnp.asarray(codes))) ** 2).sum(axis=-1)
+        return jnp.asarray(codes)[jnp.argmin(distances, axis=-1)]
 
-    def _mutate(self, key: Key, ids: Array, codes: Array) -> Array:
-        movable = np.flatnonzero(self._counts > 1)
-        # The place, and for every place the value it would take: one draw serves both.
-        drawn = draw(key, ids, np.append(np.maximum(self._counts - 1, 1), len(movable)))
-        others, place = drawn[:, :-1], jnp.asarray(movable)[drawn[:, -1]]
-        values = self._at(np.arange(self.length), others + (others >= self._digits(codes)))
-        return jnp.where(np.arange(self.length) == place[:, None], values, codes)
-
-    def _neighbours(self, codes: Array) -> tuple[Array, Array]:
-        places = np.repeat(np.arange(self.length), self._counts - 1)
-        others = np.concatenate([np.arange(count - 1) for count in self._counts])
-        digits = others + (others >= self._digits(codes)[..., places])
-        here = np.arange(self.length) == places[:, None]
-        edited = jnp.where(here, self._at(places, digits)[..., None], codes[..., None, :])
-        return edited, self._is_valid(edited)
-
-    def _canonical(self, codes: Array) -> Array:
-        return codes
-
-    def _index(self, codes: Array) -> Array:
-        place = (self._digits(codes) * np.array(self._weights, np.int32)).sum(axis=-1, dtype=np.int32)
-        return jnp.where(self._is_valid(codes), place, -1)
-
-    def _from_index(self, index: Array) -> Array:
-        digits = (index[..., None] // np.array(self._weights, np.int32)) % self._counts
-        return self._at(np.arange(self.length), digits)
-
-    def _fault(self, code: np.ndarray) -> tuple[str, str]:
-        """For an illegal code: what was expected and what was found, naming the position."""
-        place = int(np.argmin((code[:, None] == self._table).any(axis=-1)))
-        legal = self.values[place]
-        listed = ", ".join(map(str, legal)) if len(legal) <= 6 else f"{legal[0]}, {legal[1]}, ..., {legal[-1]}"
-        return f"position {place} ({self.position_names[place]}) to be one of {listed}", f"{code[place]:.10g}"
-
-    @functools.cached_property
-    def _counts(self) -> np.ndarray:
-        return np.array([len(values) for values in self.values], dtype=np.int32)
-
-    @functools.cached_property
-    def _table(self) -> np.ndarray:
-        """Legal values [d, largest count]; shorter rows repeat their last value."""
-        widest = max(len(values) for values in self.values)
-        return np.array([values + (widest - len(values)) * values[-1:] for values in self.values], dtype=np.int32)
-
-    @functools.cached_property
-    def _weights(self) -> tuple[int, ...]:
-        """What one step at each position adds to the index; the first position weighs most."""
-        counts = self._counts.tolist()
-        return tuple(math.prod(counts[place + 1 :]) for place in range(self.length))
-
-    def _digits(self, codes: Any) -> Any:
-        """The rank of each value among the legal values of its position, int32 [..., d]."""
-        return sum((codes > column).astype(np.int32) for column in self._table.T)
-
-    def _at(self, places: Any, digits: Array) -> Array:
-        return jnp.asarray(self._table)[places, digits]
-
-    def _codes(self, codes: Any) -> Array:
-        codes = jnp.asarray(codes)
-        if codes.ndim == 0 or codes.shape[-1] != self.length or not jnp.issubdtype(codes.dtype, jnp.integer):
-            raise checks.UsageError(
-                expected=f"integer codes of {self.name} [..., {self.length}]",
-                got=f"{codes.dtype} {codes.shape}",
-                remedy="use check() for codes from outside",
-            )
-        return codes.astype(jnp.int32)
+    def _graphs(self, codes: np.ndarray) -> ArchitectureGraphs:
+        return position_graphs(self.values, codes)
 
     def _relaxed(self, relaxed: Any) -> Array:
         relaxed = jnp.asarray(relaxed)
@@ -380,9 +183,6 @@ class Space(abc.ABC):
                 remedy="encode() makes them",
             )
         return relaxed if jnp.issubdtype(relaxed.dtype, jnp.floating) else relaxed.astype(jnp.float32)
-
-    def _shape(self, where: str) -> str:
-        return f"{where} of {self.name} to be {self.length} integers, or rows of {self.length}"
 
     def _numbers(self, text: str, parts: Sequence[str]) -> list[int]:
         for part in parts:
@@ -396,26 +196,3 @@ class Space(abc.ABC):
             got=f"{text!r} {why}",
             remedy=f"a right one: {self.example}",
         )
-
-
-class CategoricalSpace(Space):
-    """Positions are choices from one alphabet 0..letters-1; the relaxed code is a one-hot block per position."""
-
-    @property
-    def letters(self) -> int:
-        """Size of the alphabet; relaxed codes have ``length * letters`` features, position by position."""
-        return max(values[-1] for values in self.values) + 1
-
-    @property
-    def lower(self) -> np.ndarray:
-        """Zeros, float32 [f]."""
-        return np.zeros(self.length * self.letters, np.float32)
-
-    @property
-    def upper(self) -> np.ndarray:
-        """Ones, float32 [f]."""
-        return np.ones(self.length * self.letters, np.float32)
-
-    def _encode(self, codes: Any) -> Any:
-        hot = (codes[..., None] == np.arange(self.letters)).astype(np.float32)
-        return hot.reshape(*codes.shape[:-1], self.features)

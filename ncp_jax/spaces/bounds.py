@@ -1,4 +1,4 @@
-"""Bounds on a space: the values that each position may still take, and the nearest code among those left."""
+"""Defines ``Bounds``: a space whose positions keep to some of their values, with its nearest codes and samples."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import dataclasses
 import fnmatch
 import functools
 import math
-import operator
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.base import CategoricalSpace, Space, draw
+from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.codes import draw, has_values, padded_values
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 Ends = tuple[int | None, int | None]
@@ -67,11 +67,11 @@ class Bounds:
           space: the space.
           limits: for a position (0..d-1, its name, or a pattern of names: ``*`` stands for any characters, ``?`` for
             one, case does not matter) its lowest and highest value, integers, both inclusive; None leaves that end
-            open. A position that several keys meet keeps what all of them allow. On a categorical space the integers
+            open. A position that several keys match keeps what all of them allow. On a categorical space the integers
             are those of the choices.
 
         Raises:
-          UsageError: a key that meets no position (the text has the nearest names), ends that are not integers or in
+          UsageError: a key that matches no position (the text has the nearest names), ends that are not integers or in
             the wrong order, limits between which a position has no value, or that together leave no legal code.
         """
         if not isinstance(limits, Mapping):
@@ -96,7 +96,7 @@ class Bounds:
 
     @classmethod
     def from_json(cls, space: Space, values: Mapping[str, Sequence[int]]) -> Bounds:
-        """The bounds that ``to_json`` wrote: position name to the values left; other positions are not restricted."""
+        """Returns the bounds that ``to_json`` wrote: for each restricted position, by name, the values left."""
         left = list(space.values)
         for name, some in values.items():
             place = space.position_names.index(checks.choose("position", name, space.position_names))
@@ -104,13 +104,13 @@ class Bounds:
         return cls(space, tuple(left))
 
     def to_json(self) -> dict[str, list[int]]:
-        """The values left by position name, for the positions that are restricted; ``from_json`` reads it."""
+        """Returns the values left by position name, for the positions that are restricted; ``from_json`` reads it."""
         positions = zip(self.space.position_names, self.space.values, self.values, strict=True)
         return {name: list(left) for name, legal, left in positions if left != legal}
 
     @property
     def all(self) -> bool:
-        """True where nothing is restricted."""
+        """Whether nothing is restricted."""
         return self.values == self.space.values
 
     @property
@@ -133,14 +133,14 @@ class Bounds:
         return self.space.upper if self.all else self._extremes.max(axis=0)
 
     def project(self, relaxed: Float[Array, "*batch f"]) -> Int[Array, "*batch d"]:
-        """The nearest legal code within the bounds (Euclidean distance in the relaxed form; ties to the lower values).
+        """Returns the nearest legal code within the bounds (Euclidean distance in relaxed form; ties to lower values).
 
         Any real numbers are accepted, as by ``Space.project``, which this equals where nothing is restricted.
         """
         return _project(self, self.space._relaxed(relaxed))
 
     def contains(self, codes: Int[Array, "*batch d"]) -> Bool[Array, "*batch"]:
-        """True where a code is legal and within the bounds."""
+        """Returns True where a code is legal and within the bounds."""
         return _contains(self, codes)
 
     def sample(self, key: Key, n: int, first: int = 0) -> Int[Array, "n d"]:
@@ -149,8 +149,8 @@ class Bounds:
         Args:
           key: a PRNG key; consumed. Row ``i`` is drawn from ``fold_in(key, first + i)``, as in ``Space.sample``, which
             this equals where nothing is restricted.
-          n: how many codes.
-          first: the number of the first code.
+          n: number of codes.
+          first: number of the first code.
 
         Returns:
           int32 [n, d]; rows may repeat.
@@ -164,21 +164,19 @@ class Bounds:
 
     @functools.cached_property
     def _combinations(self) -> np.ndarray | None:
-        """The legal codes left, lexicographically, where a space forbids combinations; None for product spaces."""
-        if self.space.size == math.prod(map(len, self.space.values)):
+        """The legal codes left, in lexicographic order, where a space forbids combinations; None for product spaces."""
+        if self.space.is_product:
             return None
         with jax.ensure_compile_time_eval():  # the list is a constant, also when asked for inside jit
             codes = self.space.all_codes()
         return codes[self._within(codes)]
 
     def _within(self, codes: Any) -> Any:
-        return functools.reduce(operator.or_, (codes == column for column in self._table.T)).all(axis=-1)
+        return has_values(codes, self._table)
 
     @property
     def _table(self) -> np.ndarray:
-        """The values left [d, largest count]; shorter rows repeat their last value."""
-        widest = max(map(len, self.values))
-        return np.array([values + (widest - len(values)) * values[-1:] for values in self.values], dtype=np.int32)
+        return padded_values(self.values)
 
     @functools.cached_property
     def _extremes(self) -> np.ndarray:
@@ -196,15 +194,8 @@ def _project(bounds: Bounds, relaxed: Array) -> Array:
     if bounds.all:
         return space.project(relaxed)
     if bounds._combinations is not None:
-        # All one-hot codes have the same norm: the nearest one has the largest inner product.
-        codes = jnp.asarray(bounds._combinations)
-        scores = jnp.matmul(relaxed, space.encode(codes).T, precision=jax.lax.Precision.HIGHEST)
-        return codes[jnp.argmax(scores, axis=-1)]
-    if isinstance(space, CategoricalSpace):
-        # A letter that is left never scores -inf, so that one of them wins whatever the numbers are.
-        floor = jnp.finfo(relaxed.dtype).min
-        return space.project(jnp.where(bounds.upper > 0, jnp.maximum(relaxed, floor), -jnp.inf))
-    return dataclasses.replace(space, values=bounds.values).project(relaxed)
+        return space._project_among(relaxed, bounds._combinations)
+    return space._project_within(relaxed, bounds.values)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -221,10 +212,10 @@ def _sample(bounds: Bounds, key: Key, ids: Array) -> Array:
 
 
 def parse_bounds(texts: Sequence[str]) -> dict[str | int, Ends]:
-    """Reads limits as they stand on a command line, for ``Bounds.of``.
+    """Reads limits as users write them on a command line, for ``Bounds.of``.
 
     Args:
-      texts: one position (number, name or pattern) each: ``stage1.num_blocks=1..2``, ``last_channel=..64``,
+      texts: limits, each on one position (number, name or pattern): ``stage1.num_blocks=1..2``, ``last_channel=..64``,
         ``last_channel=8..``, ``*.num_channels[*]=16``.
 
     Raises:
@@ -253,7 +244,7 @@ def parse_bounds(texts: Sequence[str]) -> dict[str | int, Ends]:
 
 
 def _places(space: Space, key: Any) -> list[int]:
-    """The positions that a key of ``Bounds.of`` meets, at least one."""
+    """Returns the positions that a key of ``Bounds.of`` matches, at least one."""
     if isinstance(key, int | np.integer) and not isinstance(key, bool) and 0 <= key < space.length:
         return [int(key)]
     if not isinstance(key, str):
@@ -263,12 +254,12 @@ def _places(space: Space, key: Any) -> list[int]:
             remedy="see position_names",
         )
     pattern = key.lower().replace("[", "[[]")  # a bracket means itself: names have them
-    met = [i for i, name in enumerate(space.position_names) if fnmatch.fnmatchcase(name.lower(), pattern)]
-    return met or [space.position_names.index(checks.choose("position", key, space.position_names))]
+    matches = [i for i, name in enumerate(space.position_names) if fnmatch.fnmatchcase(name.lower(), pattern)]
+    return matches or [space.position_names.index(checks.choose("position", key, space.position_names))]
 
 
 def _checked_ends(key: Any, ends: Any) -> tuple[float, float]:
-    """Lowest and highest value, infinite where open."""
+    """Returns lowest and highest value, infinite where open."""
     if not isinstance(ends, tuple | list) or len(ends) != 2 or not all(map(_is_end, ends)):
         raise checks.UsageError(
             expected=f"(low, high) for {key!r}, two integers or None",
@@ -290,7 +281,7 @@ def _interval(ends: Sequence[int | None]) -> str:
 
 
 def _legal_among(name: str, legal: tuple[int, ...], some: Any) -> tuple[int, ...]:
-    """Those of a position's legal values that are given; UsageError unless all given are legal and some are given."""
+    """Returns the given values in ascending order; UsageError unless all of them are legal and there is one."""
     given = some if isinstance(some, tuple | list) else ()
     kept = tuple(value for value in legal if value in given)
     if not kept or any(value not in legal or isinstance(value, bool) for value in given):

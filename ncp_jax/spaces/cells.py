@@ -1,55 +1,115 @@
-"""Cell spaces: a cell is a complete DAG of four nodes, a code picks one operation for each of its six edges.
+"""Defines ``CellSpace``: cells that are complete DAGs of four nodes, with an operation on each of six edges.
 
-Edges are in the order 0>1, 0>2, 1>2, 0>3, 1>3, 2>3: node by node, as the architecture strings of both benchmarks write
-them. Node 0 is the input of the cell, node 3 its output.
-
-Sources: NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326); TransNAS-Bench-101 (Duan et al., CVPR 2021,
-arXiv 2105.11871).
+Edges are in the order 0>1, 0>2, 1>2, 0>3, 1>3, 2>3: node by node, as the architecture strings of NAS-Bench-201 and
+TransNAS-Bench-101 micro write them. Node 0 is the input of the cell, node 3 its output.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import re
-from typing import Any
+import itertools
+from typing import Any, TypeVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax import checks
-from ncp_jax.spaces.base import CategoricalSpace
-from ncp_jax.types import Array
+from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.graphs import ArchitectureGraphs, join_features, one_hot
+from ncp_jax.types import Array, Float, Int
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
-NAS_BENCH_201_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-TRANSNAS_MICRO_OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
-
-# What other publishers of NAS-Bench-201 mean by their integers: their op order as our op integers, and for each of our
-# edges its place in their edge order.
-NASLIB_OPS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
-NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
-NCP_OPS = ("avg_pool_3x3", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # from input to output of a cell, as places in EDGES
+CONVOLUTIONS = {"nor_conv_1x1": 1, "nor_conv_3x3": 9}  # weights of the kernel for each pair of channels
+_ON_PATH = np.array([[edge in path for edge in range(len(EDGES))] for path in PATHS])
+C = TypeVar("C", bound="CellSpace")
 
 
 @dataclasses.dataclass(frozen=True)
 class CellSpace(CategoricalSpace):
-    """Six edges, one of ``ops`` each; operation 0 is "none", an absent edge.
+    """Six edges, each with one of ``ops``; operation 0 is "none", an absent edge.
+
+    Graphs (v = 6, the operations on the edges): a node has a one-hot of its operation ("none" left out) and one of its
+    edge. An operation is live if it is not "none" and some path from input to output holds it and no "none"; what is
+    not live changes nothing. Attributes: live operations of each kind; live operations; the most convolutions on one
+    path; the most 3x3 convolutions on one path; log(1 + 9 x live 3x3 + live 1x1 convolutions); and for each of the
+    paths 0-3, 0-1-3, 0-2-3, 0-1-2-3 whether it is whole.
 
     Attributes:
-      ops: the operations; the integer of one is its place.
+      ops: names of the operations; the integer of an operation is its place.
     """
 
     ops: tuple[str, ...] = dataclasses.field(kw_only=True)
 
-    def _project(self, relaxed: Array) -> Array:
-        scores = relaxed.reshape(*relaxed.shape[:-1], self.length, self.letters)
-        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+    @classmethod
+    def of(cls: type[C], name: str, ops: tuple[str, ...], **others: Any) -> C:
+        """Returns the space of cells with these operations; ``others`` are further fields."""
+        names = tuple(f"edge {source}>{target}" for source, target in EDGES)
+        return cls(name=name, values=(tuple(range(len(ops))),) * len(EDGES), position_names=names, ops=ops, **others)
+
+    def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
+        """Returns the attributes of the graphs for cells whose edges hold shares of each operation."""
+        ops = self._blocks(relaxed)[..., 1:]
+        there = ops.sum(axis=-1)
+        whole = [jnp.prod(there[:, np.array(path)], axis=1) for path in PATHS]
+
+        def live(edge: int) -> Array:
+            missing = [1 - share for path, share in zip(PATHS, whole, strict=True) if edge in path]
+            return 1 - jnp.prod(jnp.stack(missing), axis=0)
+
+        def longest(counted: Array) -> Array:
+            each = [share * counted[:, np.array(path)].sum(axis=1) for path, share in zip(PATHS, whole, strict=True)]
+            return jnp.stack(each).max(axis=0)
+
+        alive = jnp.stack([live(edge) for edge in range(self.length)], axis=1)
+        weights = np.array([CONVOLUTIONS.get(op, 0) for op in self.ops[1:]], np.float32)
+        wide = weights == CONVOLUTIONS["nor_conv_3x3"]
+        kinds = jnp.einsum("ne,neo->no", alive, ops)
+        total = jnp.log1p((kinds * weights).sum(axis=1))
+        depths = [longest((ops * counted).sum(axis=-1)) for counted in (weights > 0, wide)]
+        scalars = jnp.stack([alive.sum(axis=1), *depths, total, *whole], axis=1)
+        return jnp.concatenate([kinds, scalars], axis=1)
+
+    def path_counts(self, codes: Int[Array, "n 6"]) -> Float[Array, "n w"]:
+        """Returns how often each sequence of operations lies on a path of a cell from input to output.
+
+        A path holds its operations in order, skips left out; one with a "none" is no path. The sequences are those of
+        the other operations, by length and then in the order of ``ops``: 40 in NAS-Bench-201, 15 in TransNAS micro.
+        """
+        operations = [place for place, op in enumerate(self.ops) if op not in ("none", "skip_connect")]
+        longest = max(map(len, PATHS))
+        sequences = [some for k in range(longest + 1) for some in itertools.product(operations, repeat=k)]
+        number = {sequence: place for place, sequence in enumerate(sequences)}
+        counts = jnp.zeros((len(codes), len(sequences)))
+        for path in PATHS:
+            # -1, which is no column, for paths that an absent edge breaks.
+            table = np.full((len(self.ops),) * len(path), -1)
+            for steps in itertools.product(range(1, len(self.ops)), repeat=len(path)):
+                table[steps] = number[tuple(step for step in steps if step in operations)]
+            found = jnp.asarray(table)[tuple(codes[:, edge] for edge in path)]
+            counts = counts + jax.nn.one_hot(found, len(sequences))
+        return counts
+
+    def _graphs(self, codes: np.ndarray) -> ArchitectureGraphs:
+        whole = ((codes != 0)[:, None] | ~_ON_PATH).all(axis=-1)
+        live = (whole[..., None] & _ON_PATH).any(axis=1)
+        kinds = one_hot(np.where(live, codes, 0), len(self.ops))
+        weights = np.array([CONVOLUTIONS.get(op, 0) for op in self.ops])[codes] * live
+        on_path = _ON_PATH.T.astype(np.float32)
+
+        def longest(counted: np.ndarray) -> np.ndarray:
+            return np.where(whole, counted.astype(np.float32) @ on_path, 0.0).max(axis=1)
+
+        wide = weights == CONVOLUTIONS["nor_conv_3x3"]
+        scalars = (live.sum(axis=1), longest(weights > 0), longest(wide), np.log1p(weights.sum(axis=1)))
+        links = np.array([[source[1] == target[0] for target in EDGES] for source in EDGES])
+        return join_features(kinds, live, links, [kinds.sum(axis=1), np.stack(scalars, axis=1), whole])
 
     def _canonical(self, codes: Array) -> Array:
-        """The lexicographically smallest code whose cell is the same graph.
+        """Returns the lexicographically smallest code whose cell is the same graph.
 
         An edge that lies on no path from input to output has no effect and becomes "none". Where no edge 1>2 is left,
-        nodes 1 and 2 may change names.
+        nodes 1 and 2 may swap names.
         """
         e01, e02, e12, _, e13, e23 = jnp.moveaxis(codes, -1, 0)
         reached1 = e01 > 0
@@ -64,110 +124,3 @@ class CellSpace(CategoricalSpace):
             (swapped[..., 0] == pruned[..., 0]) & (swapped[..., 4] < pruned[..., 4])
         )
         return jnp.where((smaller & (pruned[..., 2] == 0))[..., None], swapped, pruned)
-
-
-class NasBench201Space(CellSpace):
-    """NAS-Bench-201: 5 operations, 15625 codes; strings like ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
-
-    def _format(self, code: list[int]) -> str:
-        nodes: dict[int, str] = {}
-        for (source, target), op in zip(EDGES, code, strict=True):
-            nodes[target] = nodes.get(target, "|") + f"{self.ops[op]}~{source}|"
-        return "+".join(nodes.values())
-
-    def _parse(self, text: str) -> list[int]:
-        parts = re.findall(r"[^|+]+", text)
-        places = [part.partition("~")[2] for part in parts]
-        if places != [str(source) for source, _ in EDGES] or self._format([0] * 6).count("|") != text.count("|"):
-            raise self._bad_string(text, "whose edges are not those of four nodes")
-        names = [part.partition("~")[0] for part in parts]
-        for name in names:
-            if name not in self.ops:
-                raise self._bad_string(text, f"with operation {name!r}, which is none of {', '.join(self.ops)}")
-        return [self.ops.index(name) for name in names]
-
-
-class TransNasMicroSpace(CellSpace):
-    """TransNAS-Bench-101 micro: 4 operations, 4096 codes; strings like ``64-41414-1_02_333``.
-
-    "64-41414" is the skeleton that all share: 64 base channels and the five modules around the cells.
-    """
-
-    def _format(self, code: list[int]) -> str:
-        digits = "".join(map(str, code))
-        return f"64-41414-{digits[0]}_{digits[1:3]}_{digits[3:]}"
-
-    def _parse(self, text: str) -> list[int]:
-        found = re.fullmatch(r"64-41414-([0-9])_([0-9]{2})_([0-9]{3})", text)
-        if not found:
-            raise self._bad_string(text, "which is not 64-41414-a_bc_def with one digit an edge")
-        return [int(digit) for digit in "".join(found.groups())]
-
-
-def _cell_space(cls: type[Any], name: str, ops: tuple[str, ...], example: str) -> Any:
-    return cls(
-        name=name,
-        values=(tuple(range(len(ops))),) * len(EDGES),
-        position_names=tuple(f"edge {source}>{target}" for source, target in EDGES),
-        example=example,
-        ops=ops,
-    )
-
-
-NAS_BENCH_201: NasBench201Space = _cell_space(
-    NasBench201Space,
-    "nas-bench-201",
-    NAS_BENCH_201_OPS,
-    "|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|",
-)
-TRANSNAS_MICRO: TransNasMicroSpace = _cell_space(
-    TransNasMicroSpace, "transnas-micro", TRANSNAS_MICRO_OPS, "64-41414-1_02_333"
-)
-
-
-def from_naslib(arch: Any) -> np.ndarray:
-    """NAS-Bench-201 codes from NASLib's architecture tuples.
-
-    Args:
-      arch: integers [..., 6], operations by their place in ``NASLIB_OPS``, edges in the order ``NASLIB_EDGES``.
-
-    Returns:
-      Codes of ``NAS_BENCH_201``, int32 [..., 6].
-
-    Raises:
-      UsageError: wrong length, or an integer that is no operation.
-    """
-    arch = np.asarray(arch)
-    legal = arch.ndim > 0 and arch.shape[-1] == len(EDGES) and np.isin(arch, np.arange(len(NASLIB_OPS))).all()
-    if not legal:
-        raise checks.UsageError(
-            expected=f"NASLib architectures [..., {len(EDGES)}] of operations 0..{len(NASLIB_OPS) - 1}",
-            got=f"{arch!r}",
-            remedy="give the tuples as NASLib stores them",
-        )
-    ops = np.array([NAS_BENCH_201_OPS.index(op) for op in NASLIB_OPS], dtype=np.int32)
-    return ops[arch.astype(np.int32)][..., [NASLIB_EDGES.index(edge) for edge in EDGES]]
-
-
-def from_ncp_onehot(embedding: Any) -> np.ndarray:
-    """NAS-Bench-201 codes from the one-hot embeddings that the authors of NCP publish.
-
-    Args:
-      embedding: numbers [..., 30]; for each edge, in our order, a one-hot block over ``NCP_OPS``.
-
-    Returns:
-      Codes of ``NAS_BENCH_201``, int32 [..., 6].
-
-    Raises:
-      UsageError: wrong length, or a block that is not one-hot.
-    """
-    embedding = np.asarray(embedding)
-    blocks = embedding.reshape(*embedding.shape[:-1], -1, len(NCP_OPS)) if embedding.shape[-1:] == (30,) else None
-    if blocks is None or not (((blocks == 1).sum(-1) == 1) & ((blocks != 0).sum(-1) == 1)).all():
-        raise checks.UsageError(
-            expected=f"one-hot embeddings [..., 30], {len(EDGES)} blocks of {len(NCP_OPS)}",
-            got=f"{embedding!r}",
-            remedy="give the embeddings as published",
-        )
-    ops = np.array([NAS_BENCH_201_OPS.index(op) for op in NCP_OPS], dtype=np.int32)
-    return ops[blocks.argmax(-1)]

@@ -1,14 +1,11 @@
-"""NAS-Bench-MR: multi-resolution networks, 27 integers (Ding et al., ICLR 2022, arXiv 2103.13253, section 3)."""
+"""Defines the space of NAS-Bench-MR: multi-resolution networks (Ding et al., arXiv 2103.13253, section 3)."""
 
 from __future__ import annotations
 
 import dataclasses
 
-import jax.numpy as jnp
-import numpy as np
-
-from ncp_jax.spaces.base import Space
-from ncp_jax.types import Array
+from ncp_jax.spaces.ordinal import OrdinalSpace
+from ncp_jax.spaces.registry import register
 
 STAGES = (1, 2, 3, 4)  # stage k keeps k resolutions in parallel
 COUNTS = tuple(range(1, 5))
@@ -16,7 +13,7 @@ CHANNELS = tuple(range(8, 129, 8))
 
 
 def _layout() -> tuple[tuple[str, tuple[int, ...]], ...]:
-    """Name and legal values of each of the 27 positions."""
+    """Returns name and legal values of each of the 27 positions."""
     positions = [("input_channel[0]", CHANNELS), ("input_channel[1]", CHANNELS)]
     for stage in STAGES:
         positions.append((f"stage{stage}.num_blocks", COUNTS))
@@ -25,37 +22,13 @@ def _layout() -> tuple[tuple[str, tuple[int, ...]], ...]:
     return (*positions, ("last_channel", CHANNELS))
 
 
-class OrdinalSpace(Space):
-    """Positions are quantities (counts, widths); the relaxed code is the code itself as real numbers."""
-
-    @property
-    def lower(self) -> np.ndarray:
-        """The smallest value of each position, float32 [d]."""
-        return self._table[:, 0].astype(np.float32)
-
-    @property
-    def upper(self) -> np.ndarray:
-        """The largest value of each position, float32 [d]."""
-        return self._table[:, -1].astype(np.float32)
-
-    def _encode(self, codes: Array) -> Array:
-        return codes.astype(jnp.float32)
-
-    def _project(self, relaxed: Array) -> Array:
-        # Counting the midpoints below a number gives its nearest value without an argmin, and needs no clipping.
-        middles = (self._table[:, 1:] + self._table[:, :-1]).astype(np.float32) / 2
-        middles[self._table[:, 1:] == self._table[:, :-1]] = np.inf
-        digits = sum((relaxed > column).astype(np.int32) for column in middles.T)
-        return self._at(np.arange(self.length), digits)
-
-
 @dataclasses.dataclass(frozen=True)
 class MultiResolutionSpace(OrdinalSpace):
     """The full legal space of NAS-Bench-MR: counts 1..4, channels 8, 16, ..., 128; 2**80 codes.
 
     A code is ``input_channel[2]``, then for each stage k = 1..4 ``num_blocks, num_convs[k], num_channels[k]``, then
-    ``last_channel``. A string writes the same numbers, the groups joined by "-" and the numbers of a group by "_";
-    there each stage also holds its branch count k, after ``num_blocks``.
+    ``last_channel``. A string writes the same numbers, the groups joined by "-" and the numbers of a group by "_".
+    In it each stage also holds its branch count k, after ``num_blocks``.
     """
 
     def _format(self, code: list[int]) -> str:
@@ -82,7 +55,7 @@ class MultiResolutionSpace(OrdinalSpace):
         return [*groups[0], *stages, *groups[-1]]
 
     def _stages(self) -> list[tuple[int, int, int]]:
-        """First position, end and branch count of each stage."""
+        """Returns first position, end and branch count of each stage."""
         spans, start = [], 2
         for stage in STAGES:
             spans.append((start, start + 1 + 2 * stage, stage))
@@ -90,9 +63,13 @@ class MultiResolutionSpace(OrdinalSpace):
         return spans
 
 
-NAS_BENCH_MR = MultiResolutionSpace(
-    name="nas-bench-mr",
-    values=tuple(values for _, values in _layout()),
-    position_names=tuple(name for name, _ in _layout()),
-    example="64_64-2_1_2_64-2_2_2_2_64_64-2_3_2_2_2_64_64_64-2_4_2_2_2_2_64_64_64_64-64",
+NAS_BENCH_MR = register(
+    MultiResolutionSpace(
+        name="nas-bench-mr",
+        values=tuple(values for _, values in _layout()),
+        position_names=tuple(name for name, _ in _layout()),
+        example="64_64-2_1_2_64-2_2_2_2_64_64-2_3_2_2_2_64_64_64-2_4_2_2_2_2_64_64_64_64-64",
+        aliases=("mr",),
+        mark="_",
+    )
 )

@@ -16,8 +16,7 @@ from flax import nnx
 from ncp_jax import checks
 from ncp_jax.predictors.relation import ENCODERS, RelationPredictor, pair_loss
 from ncp_jax.predictors.targets import normal_scores
-from ncp_jax.spaces import Space
-from ncp_jax.spaces.graphs import architecture_graphs
+from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int, Params
 
 PROBIT = 1.702  # slope of the logistic function that is closest to the standard normal distribution function
@@ -74,7 +73,7 @@ class RelationInputs(NamedTuple):
     @classmethod
     def of(cls, space: Space | str, codes: Int[Array | np.ndarray, "n d"]) -> RelationInputs:
         """Returns the inputs for codes. Attributes are standardised over the codes; constant ones become 0."""
-        graphs = architecture_graphs(space, codes)
+        graphs = (get_space(space) if isinstance(space, str) else space).graphs(codes)
         attributes = np.asarray(graphs.attributes)
         spread = attributes.std(axis=0)
         standard = (attributes - attributes.mean(axis=0)) / np.where(spread > 1e-6, spread, np.inf)

@@ -5,16 +5,16 @@ import pytest
 
 from ncp_jax.checks import UsageError
 from ncp_jax.commands.cost import cost
-from ncp_jax.spaces import cost_model, cost_tasks, get_space, read_code
+from ncp_jax.spaces import cost_model, cost_tasks, get_space
 
 
 @pytest.mark.parametrize("name", ["nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro"])
 def test_a_code_reads_in_both_forms(name: str) -> None:
     space = get_space(name)
     code = space.from_string(space.example)
-    np.testing.assert_array_equal(read_code(space, space.example), code)
-    np.testing.assert_array_equal(read_code(space, ",".join(map(str, code))), code)
-    np.testing.assert_array_equal(read_code(space, ", ".join(map(str, code))), code)
+    np.testing.assert_array_equal(space.read(space.example), code)
+    np.testing.assert_array_equal(space.read(",".join(map(str, code))), code)
+    np.testing.assert_array_equal(space.read(", ".join(map(str, code))), code)
 
 
 @pytest.mark.parametrize("name", ["nas-bench-201", "transnas-micro", "transnas-macro"])

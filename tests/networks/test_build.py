@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +14,7 @@ from flax import nnx
 
 from ncp_jax import UsageError, build, count_parameters, get_space, list_tables
 from ncp_jax.benchmarks.catalogue import SHIPPED
-from ncp_jax.networks import TASKS, describe, summarise
+from ncp_jax.networks import FAMILIES, describe, summarise
 
 SMALL = {
     "nas-bench-mr": [8, 8, *(1, 1, 8), *(1, 1, 1, 8, 8), *(1, *[1] * 3, *[8] * 3), *(1, *[1] * 4, *[8] * 4), 8],
@@ -21,7 +23,7 @@ SMALL = {
     "transnas-macro": [4, 1, 1, 1, 0, 0],
 }
 OUTPUTS = {"classification": 2, "video": 2, "jigsaw": 2, "regression": 2, "segmentation": 4, "image": 4}
-EVERY = [(space, task) for space, tasks in TASKS.items() for task in tasks]
+EVERY = [(space, task) for space, family in FAMILIES.items() for task in family.tasks]
 
 
 def shape_of_output(network: nnx.Module, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -32,7 +34,7 @@ def shape_of_output(network: nnx.Module, shape: tuple[int, ...]) -> tuple[int, .
 @pytest.mark.parametrize(("space", "task"), EVERY)
 def test_every_task_of_every_space_has_a_head(space: str, task: str) -> None:
     network = build(space, SMALL[space], task, abstract=True)
-    chosen = TASKS[space][task]
+    chosen = FAMILIES[space].tasks[task]
     shape = network.form.shape(batch=3)
     expected = (3, chosen.outputs) if OUTPUTS[chosen.head] == 2 else (3, *shape[1:3], chosen.outputs)
     assert shape_of_output(network, shape) == expected
@@ -77,11 +79,8 @@ def test_pixel_heads_return_the_size_of_the_image_whatever_the_stride(modules: s
 
 def test_abstract_and_real_networks_have_one_structure() -> None:
     for space, code in SMALL.items():
-        real = nnx.state(build(space, code))
-        shapes = jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), real)
-        assert shapes == jax.tree.map(
-            lambda leaf: (leaf.shape, leaf.dtype), nnx.state(build(space, code, abstract=True))
-        )
+        real, shapes = nnx.state(build(space, code)), nnx.state(build(space, code, abstract=True))
+        chex.assert_trees_all_equal_shapes_and_dtypes(real, shapes)
 
 
 def test_the_key_makes_the_weights() -> None:
@@ -116,9 +115,14 @@ def assert_refused(pattern: str, call) -> None:
         ("nas-bench-mr", [8] * 26, {}, "27 integers, or rows of 27, got shape"),
         ("nas-bench-mr", SMALL["nas-bench-mr"], {"task": "3ddet"}, "have a head for, got '3ddet'; choose from: class"),
         ("nas-bench-201", SMALL["nas-bench-201"], {"task": "jigsaw"}, "nas-bench-201 have a head for, got 'jigsaw'"),
-        ("nas-bench-201", SMALL["nas-bench-201"], {"classes": 1}, "classes to be an integer >= 2, got 1; .* has 10"),
-        ("nas-bench-201", SMALL["nas-bench-201"], {"classes": 2.5}, "classes to be an integer >= 2, got 2.5"),
-        ("nas-bench-201", SMALL["nas-bench-201"], {"classes": True}, "classes to be an integer >= 2, got True"),
+        (
+            "nas-bench-201",
+            SMALL["nas-bench-201"],
+            {"classes": 1},
+            "classes .* an integer 2 or more, got 1; .* has 10",
+        ),
+        ("nas-bench-201", SMALL["nas-bench-201"], {"classes": 2.5}, "classes to be an integer 2 or more, got 2.5"),
+        ("nas-bench-201", SMALL["nas-bench-201"], {"classes": True}, "classes to be an integer 2 or more, got True"),
         ("transnas-macro", SMALL["transnas-macro"], {"task": "normal", "classes": 5}, "no number of classes .* got 5"),
     ],
 )
@@ -154,13 +158,28 @@ def test_networks_refuse_integers_and_run_only_with_values() -> None:
 def test_summary_and_its_text() -> None:
     network = build("transnas-macro", "64-1234-basic", "normal", abstract=True)
     summary = summarise(network, side=64)
-    assert summary["input"] == [1, 64, 64, 3]
-    assert [row["name"] for row in summary["stages"]] == ["stem", *(f"module {i}" for i in range(1, 5)), "head"]
-    assert summary["stages"][4]["outputs"] == [[1, 4, 4, 256]]
-    assert summary["params"] == count_parameters(network) == summary["published"]["params"]
-    assert summary["published"]["flops"] != summary["multiply_adds"]
-    text = describe(network, side=64)
-    for number in (f"{summary['params']:,}", f"{summary['multiply_adds']:,}", "1×64×64×3"):
+    assert summary.input == (1, 64, 64, 3)
+    assert [stage.name for stage in summary.stages] == ["stem", *(f"module {i}" for i in range(1, 5)), "head"]
+    assert summary.stages[4].outputs == ((1, 4, 4, 256),)
+    assert summary.params == count_parameters(network) == summary.published["params"]
+    assert summary.published["flops"] != summary.multiply_adds
+    text = describe(summary)
+    for number in (f"{summary.params:,}", f"{summary.multiply_adds:,}", "1×64×64×3"):
         assert number in text
-    assert describe(network, side=64, stages=False).count("\n") == 0
-    assert_refused("a side of at least 1 pixel, got 0", lambda: describe(network, side=0))
+    assert describe(summary, stages=False).count("\n") == 0
+    assert_refused("a side of at least 1 pixel, got 0", lambda: summarise(network, side=0))
+
+
+def test_summary_as_json() -> None:
+    summary = summarise(build("transnas-micro", SMALL["transnas-micro"], "jigsaw", abstract=True))
+    found = json.loads(json.dumps(summary.to_json()))
+    assert list(found.items())[:3] == [("schema", "build/1"), ("space", "transnas-micro"), ("task", "jigsaw")]
+    assert list(found)[3:] == ["code", "string", "input", "stages", "params", "multiply_adds", "published"]
+    assert found["input"] == [1, 9, 64, 64, 3]
+    assert found["stages"][-1] == {
+        "name": "head",
+        "outputs": [[1, 1000]],
+        "params": 9 * 512 * 1000 + 1000,
+        "multiply_adds": 9 * 512 * 1000,
+    }
+    assert sum(row["params"] for row in found["stages"]) == found["params"] == found["published"]["params"]

@@ -12,7 +12,15 @@ import pytest
 from flax import nnx
 
 from ncp_jax import cost_model, cost_tasks, get_space
-from ncp_jax.networks import TASKS, Operations, build, count_operations, count_parameters, count_stages, published_cost
+from ncp_jax.networks import (
+    FAMILIES,
+    Operations,
+    build,
+    count_operations,
+    count_parameters,
+    count_stages,
+    published_cost,
+)
 from ncp_jax.networks.layers import (
     BatchNorm,
     Convolution,
@@ -84,7 +92,7 @@ def test_nas_bench_mr_costs_what_the_closed_form_says() -> None:
 def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) -> None:
     space = get_space(name)
     tasks = [task for task in cost_tasks(space) if not task.startswith("digits/")]
-    assert set(tasks) == set(TASKS[name])
+    assert set(tasks) == set(FAMILIES[name].tasks)
     codes = np.asarray(space.sample(jax.random.key(1), each * len(tasks))).reshape(len(tasks), each, -1)
     assert codes.shape[0] * codes.shape[1] >= 50
     for task, some in zip(tasks, codes, strict=True):
@@ -97,7 +105,7 @@ def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) 
 @pytest.mark.parametrize("kind", ["micro", "macro"])
 def test_transnas_costs_what_is_published(kind: str, mirror: Path) -> None:
     published = json.loads((mirror / "naslib" / f"zc_transbench101_{kind}.json").read_text())
-    assert set(published) == set(TASKS[f"transnas-{kind}"])
+    assert set(published) == set(FAMILIES[f"transnas-{kind}"].tasks)
     for task, rows in published.items():
         text = sorted(rows)[len(rows) // 2]
         counted = published_cost(build(f"transnas-{kind}", ast.literal_eval(text), task, abstract=True))

@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 from ncp_jax import build
-from ncp_jax.networks import TASKS
+from ncp_jax.networks import FAMILIES
 
 CODES = {
     "nas-bench-mr": [8, 8, *(1, 1, 8), *(1, 1, 1, 8, 8), *(1, *[1] * 3, *[8] * 3), *(1, *[1] * 4, *[8] * 4), 8],
@@ -89,7 +89,7 @@ def test_training_a_network_lowers_its_loss(space: str, shape: tuple[int, ...]) 
     ],
 )
 def test_training_a_head_lowers_its_loss(space: str, task: str, shape: tuple[int, ...]) -> None:
-    kind = TASKS[space][task]
+    kind = FAMILIES[space].tasks[task]
     network = build(space, CODES[space], task, classes=3 if kind.has_classes else None, abstract=True)
     # What the encoder returns, by its shape alone: the encoders are trained above.
     graph, state = nnx.split(network.stages)

@@ -15,7 +15,7 @@ from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import Candidates, Runs, make, search
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.bayesian import Bayesian
-from ncp_jax.searchers.points import kernel_points, path_words
+from ncp_jax.searchers.points import kernel_points
 
 Run = Callable[..., Runs]
 QUICK = {"initial": 5}
@@ -89,7 +89,7 @@ def test_words_are_those_on_whole_paths() -> None:
         for path in ((3,), (0, 4), (1, 5), (0, 2, 5)):
             if all(code[edge] for edge in path):
                 wanted[i, words.index("".join(names[code[edge]] for edge in path))] += 1
-    np.testing.assert_array_equal(path_words(space, jnp.asarray(codes)), wanted)
+    np.testing.assert_array_equal(space.path_counts(jnp.asarray(codes)), wanted)
 
 
 def test_the_model_kept_row_by_row_is_the_one_made_anew(small: Table, candidates: Candidates) -> None:

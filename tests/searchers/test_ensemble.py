@@ -24,8 +24,7 @@ from ncp_jax.searchers.ensemble import (
     say,
     train,
 )
-from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs, smooth_attributes
-from ncp_jax.spaces.graphs import architecture_graphs
+from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs
 
 KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
@@ -161,14 +160,14 @@ def test_questions_grow_with_what_is_paid_for() -> None:
 def test_smooth_attributes_are_the_graphs_at_legal_codes(name: str) -> None:
     space = get_space(name)
     codes = np.asarray(space.sample(jax.random.key(3), 300))
-    found = smooth_attributes(space, space.encode(codes))
-    np.testing.assert_allclose(found, architecture_graphs(space, codes).attributes, atol=1e-5)
+    found = space.smooth_attributes(space.encode(codes))
+    np.testing.assert_allclose(found, space.graphs(codes).attributes, atol=1e-5)
 
 
 def test_quantities_have_their_logarithms() -> None:
     space = get_space("nas-bench-mr")
     codes = np.asarray(space.sample(jax.random.key(3), 5))
-    np.testing.assert_allclose(smooth_attributes(space, space.encode(codes)), np.log(codes), rtol=1e-6)
+    np.testing.assert_allclose(space.smooth_attributes(space.encode(codes)), np.log(codes), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["nas-bench-201", "transnas-macro", "nas-bench-mr"])

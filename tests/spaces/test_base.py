@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,7 +16,8 @@ from hypothesis import strategies as st
 
 from ncp_jax.checks import UsageError
 from ncp_jax.spaces import ALIASES, SPACES, get_space
-from ncp_jax.spaces.base import Space, _run
+from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.codes import _run
 
 SMALL = [name for name, space in SPACES.items() if space.size <= 2**20]
 N = 16  # one batch size for all tests, so that each method compiles once
@@ -126,6 +128,23 @@ def test_project_is_legal_and_idempotent_anywhere(space):
     check()
     extremes = np.full((N, space.features), np.inf, np.float32) * np.where(np.arange(N) % 2, 1, -1)[:, None]
     assert space.is_valid(space.project(extremes)).all()
+
+
+def test_clip_and_tangent(space):
+    """Codes and clipped codes stay where they are; steps along a tangent leave the box only through its faces."""
+    rng = np.random.default_rng(0)
+    anywhere = jnp.asarray(rng.normal(size=(N, space.features)) * 3 * space.upper, jnp.float32)
+    inside = space.clip(anywhere)
+    chex.assert_equal_shape([anywhere, inside])
+    assert ((inside >= space.lower) & (inside <= space.upper)).all()
+    chex.assert_trees_all_close(space.clip(inside), inside, rtol=1e-6)
+    codes = space.encode(draw(space, 0))
+    chex.assert_trees_all_equal(space.clip(codes), codes)
+    slope = space.tangent(anywhere)
+    chex.assert_trees_all_close(space.tangent(slope), slope, rtol=1e-4, atol=1e-4)
+    middle = space.clip((jnp.asarray(space.lower) + space.upper) / 2)[None]
+    step = 1e-2 * slope / jnp.abs(slope).max()
+    chex.assert_trees_all_close(space.clip(middle + step), middle + step, rtol=1e-5)
 
 
 def test_project_is_nearest(space):
@@ -319,9 +338,9 @@ def test_vmap_equals_batched_and_does_not_recompile(space, method):
     mapped = jax.jit(jax.vmap(function))
     batch, other = argument_of(space, method, 13), argument_of(space, method, 14)
     expected = function(batch)
-    jax.tree.map(np.testing.assert_array_equal, expected, mapped(batch))
-    square = jax.tree.map(lambda a: np.asarray(a).reshape(4, 4, *a.shape[1:]), expected)
-    jax.tree.map(np.testing.assert_array_equal, square, function(batch.reshape(4, 4, -1)))
+    chex.assert_trees_all_equal(mapped(batch), expected)
+    square = jax.tree.map(lambda a: a.reshape(4, 4, *a.shape[1:]), expected)
+    chex.assert_trees_all_equal(function(batch.reshape(4, 4, -1)), square)
     compiled = mapped._cache_size(), _run._cache_size()
     mapped(other)
     function(other)
@@ -351,9 +370,7 @@ def test_x64_gives_the_same_codes(name):
         np.testing.assert_array_equal(space.project(space.encode(again).astype(jnp.float64)), codes)
         assert space.project(space.encode(again)).dtype == jnp.int32
         np.testing.assert_array_equal(space.index(again), index)
-    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
-        assert a.dtype == b.dtype
-        np.testing.assert_array_equal(a, b)
+    chex.assert_trees_all_equal(got, expected, strict=True)
 
 
 def test_import_starts_no_backend():

@@ -47,7 +47,7 @@ def anywhere(space, seed, scale=1.5):
 
 @functools.cache
 def left_codes(bounds: Bounds) -> np.ndarray:
-    """All codes left of an enumerable space, by plain loops over its list."""
+    """All codes left of an enumerable space, by loops over its list."""
     rows = bounds.space.all_codes().tolist()
     return np.array([row for row in rows if all(v in left for v, left in zip(row, bounds.values, strict=True))])
 

@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import cells
-from ncp_jax.spaces.cells import EDGES, NAS_BENCH_201, TRANSNAS_MICRO, from_naslib, from_ncp_onehot
+from ncp_jax.spaces import nas_bench_201
+from ncp_jax.spaces.cells import EDGES
+from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201, from_naslib, from_ncp_onehot
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
 
 def paths(edges, node=0):
@@ -90,8 +92,8 @@ def test_maps_by_hand():
     hot = np.eye(5)[[0, 1, 2, 3, 4, 4]].reshape(-1)  # NCP: pool, none, skip, conv1x1, conv3x3
     assert from_ncp_onehot(hot).tolist() == [4, 0, 1, 2, 3, 3]
     assert from_ncp_onehot(np.stack([hot, hot])).shape == (2, 6)
-    for order in (cells.NASLIB_OPS, cells.NCP_OPS):
-        assert sorted(order) == sorted(cells.NAS_BENCH_201_OPS)
+    for order in (nas_bench_201.NASLIB_OPS, nas_bench_201.NCP_OPS):
+        assert sorted(order) == sorted(nas_bench_201.OPS)
 
 
 @pytest.mark.parametrize("wrong", [(0, 1, 2), (0, 1, 2, 3, 4, 5), (0.5,) * 6, 3])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import chex
 import jax
 import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import NAS_BENCH_201, NAS_BENCH_MR, SPACES, TRANSNAS_MACRO, TRANSNAS_MICRO
+from ncp_jax.spaces import NAS_BENCH_201, NAS_BENCH_MR, SPACES, TRANSNAS_MACRO, TRANSNAS_MICRO, get_space
 from ncp_jax.spaces.cells import EDGES
-from ncp_jax.spaces.graphs import architecture_graphs
 
 NONE, SKIP, CONV1, CONV3, POOL = range(5)
 
@@ -28,7 +28,7 @@ def some_codes(space, n=40):
 @pytest.mark.parametrize("space", [NAS_BENCH_201, TRANSNAS_MICRO], ids=lambda space: space.name)
 def test_cells_against_enumerated_paths(space):
     codes = np.random.default_rng(0).permutation(space.all_codes())[:600]
-    graphs = architecture_graphs(space, codes)
+    graphs = space.graphs(codes)
     kinds = len(space.ops) - 1
     dead = 0
     for row, code in enumerate(codes.tolist()):
@@ -55,7 +55,7 @@ def test_cells_against_enumerated_paths(space):
 
 def test_a_cell_by_hand():
     """0>1 conv3x3, 0>2 none, 1>2 conv1x1, 0>3 pool, 1>3 none, 2>3 conv3x3: a path of three, and a pool beside it."""
-    graphs = architecture_graphs("nb201", [[CONV3, NONE, CONV1, POOL, NONE, CONV3]])
+    graphs = get_space("nb201").graphs([[CONV3, NONE, CONV1, POOL, NONE, CONV3]])
     np.testing.assert_array_equal(graphs.live[0], [1, 0, 1, 1, 0, 1])
     np.testing.assert_array_equal(
         graphs.nodes[0],
@@ -72,14 +72,14 @@ def test_a_cell_by_hand():
 
 
 def test_links_of_a_cell_by_hand():
-    links = architecture_graphs("micro", np.zeros((0, 6), int)).links
+    links = get_space("micro").graphs(np.zeros((0, 6), int)).links
     pairs = [(EDGES[i], EDGES[j]) for i, j in np.argwhere(links).tolist()]
     assert pairs == [((0, 1), (1, 2)), ((0, 1), (1, 3)), ((0, 2), (2, 3)), ((1, 2), (2, 3))]
 
 
 @pytest.mark.parametrize("code", [[0] * 6, [CONV3, 0, 0, 0, 0, 0], [CONV3, 0, CONV1, 0, 0, 0], [0, 0, 2, 0, 2, 2]])
 def test_a_cell_without_a_path_is_empty(code):
-    graphs = architecture_graphs(NAS_BENCH_201, [code])
+    graphs = NAS_BENCH_201.graphs([code])
     assert not graphs.nodes.any()
     assert not graphs.live.any()
     assert not graphs.attributes.any()
@@ -88,15 +88,15 @@ def test_a_cell_without_a_path_is_empty(code):
 @pytest.mark.parametrize("space", [NAS_BENCH_201, TRANSNAS_MICRO], ids=lambda space: space.name)
 def test_dead_operations_change_nothing(space):
     codes = space.all_codes()
-    graphs = architecture_graphs(space, codes)
+    graphs = space.graphs(codes)
     pruned = np.where(graphs.live > 0, codes, NONE)
     assert (pruned != codes).any(axis=1).sum() > 500
-    jax.tree.map(np.testing.assert_array_equal, graphs, architecture_graphs(space, pruned))
+    chex.assert_trees_all_equal(graphs, space.graphs(pruned))
 
 
 def test_codes_that_differ_in_live_operations_have_different_nodes():
     codes = NAS_BENCH_201.all_codes()
-    graphs = architecture_graphs(NAS_BENCH_201, codes)
+    graphs = NAS_BENCH_201.graphs(codes)
     pruned = np.where(graphs.live > 0, codes, NONE)
     distinct = len(np.unique(pruned, axis=0))
     assert len(np.unique(graphs.nodes.reshape(len(codes), -1), axis=0)) == distinct
@@ -104,7 +104,7 @@ def test_codes_that_differ_in_live_operations_have_different_nodes():
 
 def test_a_macro_chain_by_hand():
     """Normal, channels x2, resolution /2, both; channels 1 2 2 4, sides 1 1 1/2 1/4 after them; two places absent."""
-    graphs = architecture_graphs("macro", [[1, 2, 3, 4, 0, 0]])
+    graphs = get_space("macro").graphs([[1, 2, 3, 4, 0, 0]])
     np.testing.assert_array_equal(graphs.live[0], [1, 1, 1, 1, 0, 0])
     np.testing.assert_allclose(
         graphs.nodes[0],
@@ -129,7 +129,7 @@ def test_a_macro_chain_by_hand():
 
 def test_macro_costs_add_up_module_by_module():
     codes = TRANSNAS_MACRO.all_codes()[::41]
-    attributes = architecture_graphs(TRANSNAS_MACRO, codes).attributes
+    attributes = TRANSNAS_MACRO.graphs(codes).attributes
     for code, row in zip(codes.tolist(), attributes, strict=True):
         width, side, params, multiply_adds = 1, 1.0, 0, 0.0
         for module in filter(None, code):
@@ -146,7 +146,7 @@ def test_macro_costs_add_up_module_by_module():
 def test_positions_of_multi_resolution():
     code = some_codes(NAS_BENCH_MR, 1)
     code[0, :3] = [8, 128, 3]
-    graphs = architecture_graphs("mr", code)
+    graphs = get_space("mr").graphs(code)
     np.testing.assert_allclose(graphs.nodes[0, :3, 0], [0, 1, 2 / 3], rtol=1e-6)
     np.testing.assert_array_equal(graphs.nodes[0, :, 1:], np.eye(27))
     np.testing.assert_array_equal(graphs.attributes[0, :27], graphs.nodes[0, :, 0])
@@ -157,33 +157,32 @@ def test_positions_of_multi_resolution():
 @pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 def test_every_space_has_graphs(space):
     codes = some_codes(space)
-    graphs = architecture_graphs(space.name, codes)
+    graphs = space.graphs(codes)
     v = graphs.nodes.shape[1]
     assert graphs.nodes.shape[:2] == graphs.live.shape == (len(codes), v)
     assert graphs.links.shape == (v, v)
     assert len(graphs.attributes) == len(codes)
-    for array in jax.tree.leaves(graphs):
-        assert array.dtype == np.float32
-        assert np.isfinite(array).all()
+    chex.assert_type(jax.tree.leaves(graphs), np.float32)
+    chex.assert_tree_all_finite(graphs)
     assert set(np.unique(graphs.live)) <= {0, 1}
     np.testing.assert_array_equal(graphs.nodes.any(axis=-1), graphs.live > 0)
     assert not np.tril(graphs.links).any(), "operations feed later ones"
-    assert architecture_graphs(space, codes[:0]).nodes.shape == (0, *graphs.nodes.shape[1:])
+    assert space.graphs(codes[:0]).nodes.shape == (0, *graphs.nodes.shape[1:])
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=list(SPACES))
 def test_a_batch_is_its_rows(space):
     codes = some_codes(space, 5)
-    batch = architecture_graphs(space, codes)
+    batch = space.graphs(codes)
     for row, code in enumerate(codes):
-        alone = architecture_graphs(space, code)
+        alone = space.graphs(code)
         np.testing.assert_array_equal(alone.nodes[0], batch.nodes[row])
         np.testing.assert_array_equal(alone.live[0], batch.live[row])
         np.testing.assert_allclose(alone.attributes[0], batch.attributes[row], rtol=1e-6)
 
 
 def test_graphs_are_pytrees():
-    graphs = architecture_graphs("micro", some_codes(TRANSNAS_MICRO))
+    graphs = get_space("micro").graphs(some_codes(TRANSNAS_MICRO))
     total = jax.jit(lambda g: g.nodes.sum() + g.attributes.sum())(graphs)
     np.testing.assert_allclose(total, graphs.nodes.sum() + graphs.attributes.sum(), rtol=1e-5)
 
@@ -200,4 +199,4 @@ def test_graphs_are_pytrees():
 )
 def test_bad_input(space, codes, why):
     with pytest.raises(UsageError, match=why):
-        architecture_graphs(space, codes)
+        get_space(space).graphs(codes)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces.macro import TRANSNAS_MACRO
+from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO
 
 
 def test_legal_codes_are_those_of_the_published_table(zipped):

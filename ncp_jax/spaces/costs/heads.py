@@ -1,4 +1,4 @@
-"""The heads of TransNAS-Bench-101's seven tasks, and the images they look at.
+"""Counts the heads of TransNAS-Bench-101's seven tasks, and defines the images they take.
 
 | task | image | head |
 |---|---|---|
@@ -7,13 +7,13 @@
 | autoencoder, normal | 256 | 13 convolutions and transposed convolutions back to 256 pixels, then one to 3 channels |
 | segmentsemantic | 256 | 7 of them, then one to 17 channels |
 
-One encoder sees the nine tiles of a jigsaw one after the other, and the published figures count it for ONE tile; the
+One encoder takes the nine tiles of a jigsaw one after the other, and the published figures count it for one tile; the
 average and the linear layer are counted for all nine. Discriminators, which help to train autoencoder and normal, are
 not counted.
 
-A decoder upsamples as often as an encoder for images of 224 would need to come to 256 pixels: ``log2(256 / side)``
-times, rounded down, with sides of 56 before the first module, each halving rounded down. For the images of 256 that is
-exactly back to 256.
+A decoder upsamples ``log2(256 / side)`` times, rounded down, where ``side`` is computed as for images of 224 pixels: 56
+before the first module, then halved and rounded down by each module that halves. For the images of 256 pixels this
+gives outputs of exactly 256 pixels.
 
 Source: the networks as NASLib (github.com/automl/NASLib) builds them, after Duan et al., CVPR 2021, arXiv 2105.11871.
 """
@@ -25,7 +25,7 @@ import dataclasses
 from ncp_jax.spaces.costs.layers import Counts, batch_norm, convolution, relu
 
 IMAGE = 256
-NOMINAL_SIDE = 56  # of the stem's output, as the decoders reckon it
+NOMINAL_SIDE = 56  # side of the stem's output by which decoders count their upsamplings
 UPSAMPLINGS = (2, 6)  # fewest and most; codes have 3 to 6, relaxed codes also weigh networks that no code has
 TILES = 9
 
@@ -49,13 +49,13 @@ _GENERATOR = (
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What a task puts behind the encoder.
+    """The head of a task, and the images of its encoder.
 
     Attributes:
       kind: "linear", "generator" or "segmentation".
-      outputs: numbers or channels that come out.
-      image: pixels a side of what the encoder sees.
-      views: how many images share the encoder.
+      outputs: number of outputs or output channels.
+      image: side of the encoder's input, pixels.
+      views: number of images that the encoder takes for one example.
     """
 
     kind: str
@@ -76,13 +76,13 @@ HEADS = {
 
 
 def head_counts(head: Head, channels: int, side: int, halvings: int) -> Counts:
-    """What a head costs.
+    """Returns the counts of a head.
 
     Args:
       head: the head.
-      channels: of the encoder's output.
-      side: of the encoder's output, pixels.
-      halvings: how many modules of the encoder halve the resolution.
+      channels: channels of the encoder's output.
+      side: side of the encoder's output, pixels.
+      halvings: number of modules of the encoder that halve the resolution.
     """
     if head.kind == "linear":
         inputs = channels * head.views
@@ -103,9 +103,9 @@ def head_counts(head: Head, channels: int, side: int, halvings: int) -> Counts:
 
 
 def decoder_layers(kind: str, upsamplings: int) -> list[tuple[int, bool]]:
-    """A decoder's 3x3 layers before the last: output channels, and whether it is transposed and doubles the sides."""
+    """Returns a decoder's 3x3 layers before the last: output channels, and whether it is transposed (doubles sides)."""
     if kind == "generator":
         return [(width, 0 < since <= upsamplings) for width, since in _GENERATOR]
-    plain = UPSAMPLINGS[1] - upsamplings
-    halving = [(1024 >> step, step > plain) for step in range(UPSAMPLINGS[1])]
+    keeping = UPSAMPLINGS[1] - upsamplings  # layers behind the first that keep the side
+    halving = [(1024 >> step, step > keeping) for step in range(UPSAMPLINGS[1])]
     return [*halving, (halving[-1][0], True)]

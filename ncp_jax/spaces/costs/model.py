@@ -1,4 +1,4 @@
-"""What a cost model is, and how rows of codes are counted."""
+"""Defines ``CostModel``, and the parts that cost models share: counting rows of codes, reading shares."""
 
 from __future__ import annotations
 
@@ -11,25 +11,28 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.base import CategoricalSpace, Space
+from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.categorical import CategoricalSpace
 from ncp_jax.types import Array, Float, Int
 
 UNITS: Mapping[str, str] = MappingProxyType({"flops": "GMAC", "params": "M"})
 SCALE = MappingProxyType({"GMAC": 1e9, "M": 1e6})
-PORTION = 4096  # rows that are checked and counted at once: their columns stay in the processor's cache
+PORTION = 4096  # rows that are checked and counted at once, so that their columns stay in the processor's cache
 
 
 @dataclasses.dataclass(frozen=True)
 class CostModel:
-    """Costs of the codes of one space. Lower is better, all of them.
+    """Costs of the codes of one space; lower is better for each of them.
 
     Attributes:
-      name: the space's name.
-      units: for each cost, the unit of ``relaxed`` ("flops": "GMAC", "params": "M").
-      exact: codes [..., d] -> {cost: int64 [...]}, plain counts (not in ``units``), on the host, codes checked.
-      relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jit-able. Codes may be
+      name: name of the space.
+      units: unit of ``relaxed`` for each cost ("flops": "GMAC", "params": "M").
+      exact: codes [..., d] -> {cost: int64 [...]}, counts (not in ``units``), on the host; checks the codes.
+      relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jittable. Codes may be
         given where a space's relaxed form is the code itself.
-      task: the task whose head and image are counted; "" where all tasks of the space have the same costs.
+      task: task whose head and image are counted; "" where all tasks of the space have the same costs.
+      increasing: whether every cost grows with the number at every position, so that the least values cost least. In
+        spaces of more than 2**20 codes, limits on costs need it.
     """
 
     name: str
@@ -37,9 +40,10 @@ class CostModel:
     exact: Callable[[Any], dict[str, np.ndarray]] = dataclasses.field(repr=False)
     relaxed: Callable[[Any], dict[str, Array]] = dataclasses.field(repr=False)
     task: str = ""
+    increasing: bool = False
 
     def in_units(self, codes: Any) -> dict[str, Float[np.ndarray, "*batch"]]:
-        """Exact costs of codes [..., d] as float64 in ``units`` (billions of multiply-adds, millions of parameters)."""
+        """Returns exact costs of codes [..., d], float64 in ``units`` (GMAC: 1e9 multiply-adds; M: 1e6 parameters)."""
         return {cost: count / SCALE[self.units[cost]] for cost, count in self.exact(codes).items()}
 
 
@@ -59,17 +63,18 @@ def count_rows(
     Raises:
       UsageError: a code is not legal.
     """
-    given = np.asarray(codes) if isinstance(codes, np.ndarray) or hasattr(codes, "dtype") else None
-    plain = given is not None and given.dtype.kind in "iu" and given.ndim > 0 and given.shape[-1] == space.length
-    rows = given.reshape(-1, space.length) if plain and given is not None else space.check(codes)
+    given = np.asarray(codes) if hasattr(codes, "dtype") else None
+    # Integer arrays of the right length are checked portion by portion, while they are in the cache; all else at once.
+    is_array = given is not None and given.dtype.kind in "iu" and given.ndim > 0 and given.shape[-1] == space.length
+    rows = given.reshape(-1, space.length) if is_array and given is not None else space.check(codes)
     totals = {cost: np.zeros(len(rows), np.int64) for cost in UNITS}
     for first in range(0, len(rows), PORTION):
         part = rows[first : first + PORTION]
-        if plain:
+        if is_array:
             try:
                 part = space.check(part)
             except checks.UsageError:
-                space.check(codes)  # says the same of the row's number among all
+                space.check(codes)  # raises the same error with the row's number among all rows
                 raise
         for cost, counted in count(part).items():
             totals[cost][first : first + PORTION] = counted
@@ -80,12 +85,12 @@ def count_rows(
 def table_counter(
     space: CategoricalSpace, table: Mapping[str, Int[np.ndarray, " k"]]
 ) -> Callable[[Any], dict[str, np.ndarray]]:
-    """Returns ``CostModel.exact`` for a space of few codes whose costs are all listed.
+    """Returns ``CostModel.exact`` for a space of few codes, whose costs are listed in a table.
 
     Args:
       space: the space.
-      table: for each cost, the counts of all ``letters ** length`` words of the alphabet, the first letter weighing
-        most; what stands at an illegal word does not matter.
+      table: for each cost, the counts of all ``letters ** length`` sequences of letters, the first letter weighing
+        most; entries of illegal sequences are not used.
     """
     radix = space.letters ** np.arange(space.length - 1, -1, -1)
 
@@ -97,24 +102,24 @@ def table_counter(
 
 
 def shares_of(space: CategoricalSpace, relaxed: Any) -> Array:
-    """Relaxed codes [..., f] as shares [..., d, letters] of one at each position; UsageError for a wrong shape.
+    """Returns relaxed codes [..., f] as shares [..., d, letters] that sum to 1; UsageError for a wrong shape.
 
-    Each position is divided by its sum, so that a cost says which letters are dear and not that all of them had better
-    be few; a position without a positive sum shares evenly. Shares are chances within the space's box. Letters that no
-    code has at a position count as nothing.
+    Each position is divided by its sum, so that the gradient of a cost compares the letters of a position and does not
+    shrink all of them. A position without a positive sum has equal shares. Within the space's box shares are
+    probabilities. Letters that no code has at a position have share 0.
     """
     relaxed = floating(space, relaxed)
-    there = np.array([[letter in values for letter in range(space.letters)] for values in space.values])
-    given = relaxed.reshape(*relaxed.shape[:-1], *there.shape) * there
+    legal = np.array([[letter in values for letter in range(space.letters)] for values in space.values])
+    given = relaxed.reshape(*relaxed.shape[:-1], *legal.shape) * legal
     total = given.sum(axis=-1, keepdims=True)
-    # The inner choice keeps the gradient finite where the outer one does not look.
+    # The inner where keeps the gradient finite on the branch that the outer one discards.
     shares = given / jnp.where(total > 0, total, 1)
-    even = jnp.asarray(there / there.sum(axis=-1, keepdims=True), given.dtype)
+    even = jnp.asarray(legal / legal.sum(axis=-1, keepdims=True), given.dtype)
     return jnp.where(total > 0, shares, even)
 
 
 def floating(space: Space, relaxed: Any) -> Array:
-    """Relaxed codes [..., f] in their floating type, float32 for integers; UsageError for a wrong shape."""
+    """Returns relaxed codes [..., f] in their floating type, float32 for integers; UsageError for a wrong shape."""
     relaxed = jnp.asarray(relaxed)
     if relaxed.ndim == 0 or relaxed.shape[-1] != space.features:
         raise checks.UsageError(

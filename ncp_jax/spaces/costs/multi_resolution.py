@@ -1,6 +1,6 @@
-"""Costs that the code alone determines: parameters and multiply-adds, in closed form.
+"""Counts the costs of NAS-Bench-MR networks in closed form: polynomials in the code.
 
-NAS-Bench-MR counts them for the network with its classification head, 50 classes and one image of 3 x 128 x 128:
+NAS-Bench-MR counts the network with its classification head, 50 classes and one image of 3 x 128 x 128:
 ``params`` are weights, biases and the scale and shift of BatchNorm; ``flops`` are the multiply-adds of convolutions,
 their bias additions, and two operations for each number that a BatchNorm returns. A convolution followed by BatchNorm
 therefore costs (parameters x output pixels) flops, and so does the classifier: ``flops`` is ``params`` weighted by
@@ -18,31 +18,32 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.spaces.costs.model import UNITS, CostModel, count_rows, floating
+from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float, Int
 
 CLASSES = 50
-SIDES = (32, 16, 8, 4)  # pixels a side of branch 0..3, for an image of 128; the stem halves it twice
+SIDES = (32, 16, 8, 4)  # side of branch 0..3 in pixels, for an image of 128; the stem halves it twice
 STEM_SIDE = 64
-# Every setting of the benchmark: they share one count.
+# Every setting of the benchmark; all have the same costs.
 TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p", "3ddet")
 
 
 def _convolution(kernel: int, inputs: Any, outputs: Any) -> Any:
-    """Parameters of a convolution without bias and the BatchNorm behind it."""
+    """Returns the parameters of a convolution without bias and of the BatchNorm behind it."""
     return kernel * kernel * inputs * outputs + 2 * outputs
 
 
 def _fusion(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
-    """Parameters of the layers that start a module, by the side of their output.
+    """Returns the parameters of the layers that start a module, by the side of their output.
 
     Each branch receives its own resolution (3x3), the next finer one (3x3, stride 2) and the next coarser one (1x1, run
     at the coarse resolution, then enlarged). Where a stage adds a branch, it grows from the coarsest fused one (3x3,
     stride 2).
 
     Args:
-      inputs: channels of the branches before.
-      outputs: channels of the branches after, as many or more.
+      inputs: channels of the branches before the layers.
+      outputs: channels of the branches after the layers, as many or more.
 
     Returns:
       Parameters at ``SIDES[0]``, ``SIDES[1]``, ... (as many as there are outputs).
@@ -60,7 +61,7 @@ def _fusion(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
 
 
 def _params_by_side(code: Sequence[Any]) -> list[tuple[int, Any]]:
-    """All parameters of a NAS-Bench-MR network with the side of the output they make.
+    """Returns all parameters of a NAS-Bench-MR network with the side of the output they make.
 
     Args:
       code: the 27 numbers, each an integer, an array of any kind, or a tracer; only sums and products are taken.
@@ -83,7 +84,7 @@ def _params_by_side(code: Sequence[Any]) -> list[tuple[int, Any]]:
 
 
 def exact_cost(codes: Any) -> dict[str, np.ndarray]:
-    """Exact costs of NAS-Bench-MR codes, on the host.
+    """Returns exact costs of NAS-Bench-MR codes (host-side).
 
     Args:
       codes: legal codes [..., 27].
@@ -106,10 +107,10 @@ def _count(rows: Int[np.ndarray, "n 27"]) -> dict[str, np.ndarray]:
 
 
 def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "*batch"]]:
-    """Costs of relaxed NAS-Bench-MR codes (or of codes); differentiable and jit-able.
+    """Returns costs of relaxed NAS-Bench-MR codes (or of codes); differentiable and jittable.
 
     Args:
-      relaxed: codes in raw units [..., 27]. Nothing is rounded or clipped: outside the box the polynomial goes on.
+      relaxed: codes in raw units [..., 27]. Nothing is rounded or clipped, also outside the box.
 
     Returns:
       ``{"flops": GMACs, "params": millions}`` [...], in the floating type given (float32 for integers); at legal codes
@@ -124,5 +125,8 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
 
 
 def nas_bench_mr_model(task: str) -> CostModel:
-    """The cost model of NAS-Bench-MR, the same for every task."""
-    return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost)
+    """Returns the cost model of NAS-Bench-MR, the same for every task."""
+    return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost, increasing=True)
+
+
+register_costs(NAS_BENCH_MR, CostFamily(TASKS, nas_bench_mr_model))

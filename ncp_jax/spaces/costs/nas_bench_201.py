@@ -1,4 +1,4 @@
-"""What the network around a NAS-Bench-201 cell costs, and a layer within it, as that benchmark counts.
+"""Counts the network around a NAS-Bench-201 cell and the operations within it, as that benchmark does.
 
 ``params``: weights, biases, the scale and shift of BatchNorm. ``flops``, for one image: multiply-adds of convolutions
 and of the linear layer, and the linear layer's bias; BatchNorm, ReLU and pooling count as nothing.
@@ -15,17 +15,17 @@ import itertools
 from ncp_jax.spaces.costs.layers import Counts
 
 CHANNELS = (16, 32, 64)
-CELLS = 5  # of each width
+CELLS = 5  # at each width
 KERNELS = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}
 
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """What a dataset changes.
+    """What a dataset changes in the network.
 
     Attributes:
       classes: outputs of the linear layer.
-      image: pixels a side.
+      image: side of the images, pixels.
     """
 
     classes: int
@@ -41,7 +41,7 @@ def _convolution(kernel: int, inputs: int, outputs: int, side: int, *, norm: boo
 
 
 def skeleton_counts(dataset: Dataset) -> Counts:
-    """Everything but the cells: stem, two residual blocks that halve the resolution, BatchNorm and classifier."""
+    """Returns the counts of all but the cells: stem, two residual blocks of stride 2, BatchNorm and classifier."""
     side = dataset.image
     total = _convolution(3, 3, CHANNELS[0], side)
     for inputs, outputs in itertools.pairwise(CHANNELS):
@@ -54,7 +54,7 @@ def skeleton_counts(dataset: Dataset) -> Counts:
 
 
 def operation_counts(op: str, dataset: Dataset) -> Counts:
-    """One operation on one edge of all cells."""
+    """Returns the counts of one operation on one edge of all cells."""
     total = Counts()
     if op in KERNELS:
         for step, width in enumerate(CHANNELS):

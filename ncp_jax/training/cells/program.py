@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from ncp_jax import checks
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import Shape
-from ncp_jax.spaces.cells import TRANSNAS_MICRO
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 from ncp_jax.training.cells.tasks import Pool, Task
 from ncp_jax.types import Array, Float, Int, Key
 

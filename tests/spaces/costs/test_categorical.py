@@ -47,13 +47,13 @@ def test_relaxed_equals_exact_at_codes(name, task):
 def test_gradient_against_finite_differences(name, task):
     space = get_space(name)
     model = cost_model(space, task)
-    points = np.random.default_rng(0).uniform(0, 1, size=(3, space.features))
+    relaxed = np.random.default_rng(0).uniform(0, 1, size=(3, space.features))
     slopes = jax.jit(jax.vmap(jax.jacobian(model.relaxed)))
-    single = jax.tree.map(np.asarray, slopes(jnp.asarray(points, jnp.float32)))
+    single = jax.tree.map(np.asarray, slopes(jnp.asarray(relaxed, jnp.float32)))
     with jax.enable_x64(True):
-        double = jax.tree.map(np.asarray, slopes(jnp.asarray(points)))
+        double = jax.tree.map(np.asarray, slopes(jnp.asarray(relaxed)))
         steps = 1e-4 * np.concatenate([np.eye(space.features), -np.eye(space.features)])
-        ends = jax.tree.map(np.asarray, jax.jit(model.relaxed)(jnp.asarray(points[:, None] + steps)))
+        ends = jax.tree.map(np.asarray, jax.jit(model.relaxed)(jnp.asarray(relaxed[:, None] + steps)))
     for cost in SCALES:
         assert double[cost].dtype == np.float64
         differences = (ends[cost][:, : space.features] - ends[cost][:, space.features :]) / 2e-4
@@ -95,11 +95,11 @@ def test_shares_count_by_their_proportions(name, task):
     """Also where there are none; letters that no code has at a position change nothing."""
     space = get_space(name)
     model = cost_model(space, task)
-    point = np.random.default_rng(2).uniform(0.1, 1, size=(space.length, space.letters))
-    scaled = point * np.linspace(0.5, 3, space.length)[:, None]
-    nothing, even = np.zeros_like(point), np.ones_like(point)
+    shares = np.random.default_rng(2).uniform(0.1, 1, size=(space.length, space.letters))
+    scaled = shares * np.linspace(0.5, 3, space.length)[:, None]
+    nothing, even = np.zeros_like(shares), np.ones_like(shares)
     odd = np.array([[letter not in values for letter in range(space.letters)] for values in space.values])
-    for one, other in ((point, scaled), (nothing, even), (point, np.where(odd, 7.0, point))):
+    for one, other in ((shares, scaled), (nothing, even), (shares, np.where(odd, 7.0, shares))):
         for cost in SCALES:
             np.testing.assert_allclose(model.relaxed(one.ravel())[cost], model.relaxed(other.ravel())[cost], rtol=1e-5)
     slopes = jax.grad(lambda x: model.relaxed(x)["flops"])(jnp.zeros(space.features))

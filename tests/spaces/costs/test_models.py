@@ -41,8 +41,8 @@ def test_a_space_without_a_model():
 
 
 def test_a_task_without_a_head():
-    words = "expected a known task of transnas-micro, got 'jigsau'; did you mean: jigsaw"
-    with pytest.raises(UsageError, match=words):
+    text = "expected a known task of transnas-micro, got 'jigsau'; did you mean: jigsaw"
+    with pytest.raises(UsageError, match=text):
         cost_model(MICRO, "jigsau")
     with pytest.raises(UsageError, match="expected a known task of nas-bench-201, got 'seg'; choose from: cifar10"):
         cost_model(get_space("nas-bench-201"), "seg")

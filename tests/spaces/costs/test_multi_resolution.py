@@ -77,18 +77,18 @@ def test_batched_equals_per_row_and_does_not_recompile(codes):
         np.testing.assert_array_equal(exact_cost(codes.reshape(8, 8, -1))[name].ravel(), exact_cost(codes)[name])
 
 
-def jacobian(points):
-    """Gradients of both costs at several points, as NumPy arrays."""
-    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.jacobian(relaxed_cost)))(points))
+def jacobian(relaxed):
+    """Gradients of both costs at several relaxed codes, as NumPy arrays."""
+    return jax.tree.map(np.asarray, jax.jit(jax.vmap(jax.jacobian(relaxed_cost)))(relaxed))
 
 
 def test_gradient_against_finite_differences():
-    points = np.random.default_rng(0).uniform(NAS_BENCH_MR.lower, NAS_BENCH_MR.upper, size=(3, 27))
-    single = jacobian(jnp.asarray(points, jnp.float32))
+    relaxed = np.random.default_rng(0).uniform(NAS_BENCH_MR.lower, NAS_BENCH_MR.upper, size=(3, 27))
+    single = jacobian(jnp.asarray(relaxed, jnp.float32))
     with jax.enable_x64(True):
-        double = jacobian(jnp.asarray(points))
+        double = jacobian(jnp.asarray(relaxed))
         steps = 1e-4 * np.concatenate([np.eye(27), -np.eye(27)])
-        ends = jax.tree.map(np.asarray, jax.jit(relaxed_cost)(jnp.asarray(points[:, None] + steps)))
+        ends = jax.tree.map(np.asarray, jax.jit(relaxed_cost)(jnp.asarray(relaxed[:, None] + steps)))
     for name in SCALES:
         assert double[name].dtype == np.float64
         differences = (ends[name][:, :27] - ends[name][:, 27:]) / 2e-4

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from ncp_jax.spaces import cost_model, cost_tasks
-from ncp_jax.spaces.cells import NAS_BENCH_201, from_ncp_onehot
+from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201, from_ncp_onehot
 
 NONE, CONV3 = [0] * 6, [3] * 6
 

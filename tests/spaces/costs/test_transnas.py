@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from ncp_jax.spaces import cost_model, cost_tasks
-from ncp_jax.spaces.cells import TRANSNAS_MICRO
 from ncp_jax.spaces.costs.heads import HEADS, decoder_layers
-from ncp_jax.spaces.macro import TRANSNAS_MACRO
+from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO
+from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
 SPACES = {"micro": TRANSNAS_MICRO, "macro": TRANSNAS_MACRO}
 ROWS = {"micro": 711, "macro": 725}

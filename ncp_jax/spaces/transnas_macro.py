@@ -1,4 +1,4 @@
-"""TransNAS-Bench-101 macro: sequences of 4 to 6 modules (Duan et al., CVPR 2021, arXiv 2105.11871, section 3.1)."""
+"""Defines the macro space of TransNAS-Bench-101: 4 to 6 modules (Duan et al., arXiv 2105.11871, section 3.1)."""
 
 from __future__ import annotations
 
@@ -8,12 +8,14 @@ import itertools
 import re
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax.spaces.base import CategoricalSpace, draw
-from ncp_jax.types import Array, Key
+from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.codes import draw
+from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features, one_hot
+from ncp_jax.spaces.registry import register
+from ncp_jax.types import Array, Float, Key
 
 MODULES = ("absent", "normal", "channels x2", "resolution /2", "channels x2 and resolution /2")
 SHORTEST, LONGEST = 4, 6
@@ -22,12 +24,12 @@ DOUBLINGS = (1, 3)  # fewest and most modules that double the channels
 
 
 def doubles(module: Any) -> Any:
-    """Whether a module type doubles the channels; of integers or of arrays of them."""
+    """Returns whether a module type doubles the channels; for integers or arrays of them."""
     return (module == 2) | (module == 4)
 
 
 def halves(module: Any) -> Any:
-    """Whether a module type halves the resolution; likewise."""
+    """Returns whether a module type halves the resolution; for integers or arrays of them."""
     return (module == 3) | (module == 4)
 
 
@@ -36,7 +38,13 @@ class MacroSpace(CategoricalSpace):
     """Codes of 4 to 6 modules 1..4, padded with zeros to 6; 3256 codes; strings like ``64-1234-basic``.
 
     A code is legal if its zeros are at the end, one to four modules halve the resolution and one to three double the
-    channels. An edit changes one position: another module type, one more module at the end, or the last one taken off.
+    channels. An edit changes one position: another module type, one more module at the end, or the last one removed.
+
+    Graphs (v = 6, a chain of modules): a node has a one-hot of its module, log2 of its output's channels over those of
+    the first module's input, log2 of its output's side over that of the input, and its place / 5. Absent modules are
+    not live. Attributes: modules; log2 of multiply-adds and of parameters (two basic blocks per module; in units of
+    base channels squared, multiply-adds also of input pixels); the log2 channels after each place, then the log2 sides
+    (where a module is absent, those before it); the means of both.
     """
 
     @property
@@ -61,6 +69,36 @@ class MacroSpace(CategoricalSpace):
     def _radix(self) -> np.ndarray:
         return self.letters ** np.arange(self.length - 1, -1, -1, dtype=np.int32)
 
+    def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
+        """Returns the attributes of the graphs for sequences whose places hold shares of each module type."""
+        shares = self._blocks(relaxed)
+        live = 1 - shares[..., 0]
+        doubled, halved = shares[..., 2] + shares[..., 4], shares[..., 3] + shares[..., 4]
+        changed = shares[..., 2:].sum(axis=-1)
+        channels, sides = jnp.cumsum(doubled, axis=1), -jnp.cumsum(halved, axis=1)
+        outputs = jnp.exp2(channels)
+        inputs = outputs / (1 + doubled)
+        weights = 9 * inputs * outputs + 27 * outputs**2 + changed * inputs * outputs
+        costs = [jnp.log2((cost * live).sum(axis=1)) for cost in (jnp.exp2(2 * sides) * weights, weights)]
+        means = [after.mean(axis=1, keepdims=True) for after in (channels, sides)]
+        return jnp.concatenate([jnp.stack([live.sum(axis=1), *costs], axis=1), channels, sides, *means], axis=1)
+
+    def _graphs(self, codes: np.ndarray) -> ArchitectureGraphs:
+        length, live = codes.shape[1], codes > 0
+        wider, coarser = doubles(codes), halves(codes)
+        channels, sides = wider.cumsum(axis=1), -coarser.cumsum(axis=1)
+        outputs = np.exp2(channels)
+        inputs = outputs / (1 + wider)
+        # A block is two 3x3 convolutions; the first of the module's four reads the input, as does the 1x1 projection.
+        weights = 9 * inputs * outputs + 27 * outputs**2 + (wider | coarser) * inputs * outputs
+        multiply_adds = np.exp2(2 * sides) * weights
+        costs = [np.log2((cost * live).sum(axis=1)) for cost in (multiply_adds, weights)]
+        scalars = np.stack([live.sum(axis=1), *costs], axis=1)
+        means = [after.mean(axis=1, keepdims=True) for after in (channels, sides)]
+        nodes = np.concatenate([one_hot(codes, len(MODULES)), np.stack([channels, sides], axis=-1)], axis=-1)
+        places = np.linspace(0, 1, length)[:, None]
+        return join_features(nodes, live, chain(length), [scalars, channels, sides, *means], places=places)
+
     def _is_valid(self, codes: Any) -> Any:
         padded = ((codes[..., :-1] > 0) | (codes[..., 1:] == 0)).all(axis=-1)
         down, double = self._counts_of(codes)
@@ -70,14 +108,11 @@ class MacroSpace(CategoricalSpace):
 
     @staticmethod
     def _counts_of(codes: Any) -> tuple[Any, Any]:
-        """How many modules halve the resolution, and how many double the channels."""
+        """Returns how many modules halve the resolution, and how many double the channels."""
         return halves(codes).sum(axis=-1), doubles(codes).sum(axis=-1)
 
     def _project(self, relaxed: Array) -> Array:
-        # All one-hot codes have the same norm: the nearest one has the largest inner product.
-        hot = self._encode(self._legal)
-        scores = jnp.matmul(relaxed, hot.T, precision=jax.lax.Precision.HIGHEST)
-        return jnp.asarray(self._legal)[jnp.argmax(scores, axis=-1)]
+        return self._project_among(relaxed, self._legal)
 
     def _sample(self, key: Key, ids: Array) -> Array:
         return self._from_index(draw(key, ids, np.array([self.size]))[:, 0])
@@ -119,9 +154,13 @@ class MacroSpace(CategoricalSpace):
         return modules + [0] * (LONGEST - len(modules))
 
 
-TRANSNAS_MACRO = MacroSpace(
-    name="transnas-macro",
-    values=((1, 2, 3, 4),) * SHORTEST + ((0, 1, 2, 3, 4),) * (LONGEST - SHORTEST),
-    position_names=tuple(f"module {place}" for place in range(1, LONGEST + 1)),
-    example="64-1234-basic",
+TRANSNAS_MACRO = register(
+    MacroSpace(
+        name="transnas-macro",
+        values=((1, 2, 3, 4),) * SHORTEST + ((0, 1, 2, 3, 4),) * (LONGEST - SHORTEST),
+        position_names=tuple(f"module {place}" for place in range(1, LONGEST + 1)),
+        example="64-1234-basic",
+        aliases=("macro", "transnas-bench-101-macro"),
+        mark="basic",
+    )
 )

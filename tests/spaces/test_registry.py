@@ -6,22 +6,22 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import SPACES, find_code, read_code
+from ncp_jax.spaces import SPACES, find_code
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_a_string_says_its_space(space) -> None:
     code = space.from_string(space.example)
-    found, read = find_code(f" {space.example}", SPACES)
+    found, read = find_code(f" {space.example}")
     assert found is space
     np.testing.assert_array_equal(read, code)
-    np.testing.assert_array_equal(read_code(space, ", ".join(map(str, code))), code)
+    np.testing.assert_array_equal(space.read(", ".join(map(str, code))), code)
 
 
 def test_integers_say_their_space_where_they_fit_one() -> None:
     mr = SPACES["nas-bench-mr"]
-    assert find_code(",".join(map(str, mr.from_string(mr.example))), SPACES)[0] is mr
-    assert find_code("4,0,0,0,0,0", SPACES)[0].name == "nas-bench-201"
+    assert find_code(",".join(map(str, mr.from_string(mr.example))))[0] is mr
+    assert find_code("4,0,0,0,0,0")[0].name == "nas-bench-201"
 
 
 @pytest.mark.parametrize(
@@ -43,5 +43,5 @@ def test_integers_say_their_space_where_they_fit_one() -> None:
 )
 def test_what_is_no_code_of_one_space(text: str, pattern: str) -> None:
     with pytest.raises(UsageError, match=pattern) as caught:
-        find_code(text, SPACES)
+        find_code(text)
     assert "\n" not in str(caught.value)

@@ -1,0 +1,99 @@
+"""Defines the space of NAS-Bench-201 (Dong & Yang, ICLR 2020, arXiv 2001.00326) and reads foreign codes of it."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.spaces.cells import EDGES, CellSpace
+from ncp_jax.spaces.registry import register
+
+OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+# What other publishers mean by their integers: the operations in their order, and the edges in theirs.
+NASLIB_OPS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
+NASLIB_EDGES = ((0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 3))
+NCP_OPS = ("avg_pool_3x3", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
+
+
+class NasBench201Space(CellSpace):
+    """NAS-Bench-201: 5 operations, 15625 codes; strings like ``|op~0|+|op~0|op~1|+|op~0|op~1|op~2|``."""
+
+    def _format(self, code: list[int]) -> str:
+        nodes: dict[int, str] = {}
+        for (source, target), op in zip(EDGES, code, strict=True):
+            nodes[target] = nodes.get(target, "|") + f"{self.ops[op]}~{source}|"
+        return "+".join(nodes.values())
+
+    def _parse(self, text: str) -> list[int]:
+        parts = re.findall(r"[^|+]+", text)
+        places = [part.partition("~")[2] for part in parts]
+        if places != [str(source) for source, _ in EDGES] or self._format([0] * 6).count("|") != text.count("|"):
+            raise self._bad_string(text, "whose edges are not those of four nodes")
+        names = [part.partition("~")[0] for part in parts]
+        for name in names:
+            if name not in self.ops:
+                raise self._bad_string(text, f"with operation {name!r}, which is none of {', '.join(self.ops)}")
+        return [self.ops.index(name) for name in names]
+
+
+NAS_BENCH_201 = register(
+    NasBench201Space.of(
+        "nas-bench-201",
+        OPS,
+        example="|nor_conv_3x3~0|+|nor_conv_3x3~0|avg_pool_3x3~1|+|skip_connect~0|nor_conv_3x3~1|none~2|",
+        aliases=("nb201",),
+        mark="~",
+    )
+)
+
+
+def from_naslib(arch: Any) -> np.ndarray:
+    """Returns NAS-Bench-201 codes from NASLib's architecture tuples.
+
+    Args:
+      arch: integers [..., 6], operations by their place in ``NASLIB_OPS``, edges in the order ``NASLIB_EDGES``.
+
+    Returns:
+      Codes of ``NAS_BENCH_201``, int32 [..., 6].
+
+    Raises:
+      UsageError: wrong length, or an integer that is no operation.
+    """
+    arch = np.asarray(arch)
+    legal = arch.ndim > 0 and arch.shape[-1] == len(EDGES) and np.isin(arch, np.arange(len(NASLIB_OPS))).all()
+    if not legal:
+        raise checks.UsageError(
+            expected=f"NASLib architectures [..., {len(EDGES)}] of operations 0..{len(NASLIB_OPS) - 1}",
+            got=f"{arch!r}",
+            remedy="give the tuples as NASLib stores them",
+        )
+    ops = np.array([OPS.index(op) for op in NASLIB_OPS], dtype=np.int32)
+    return ops[arch.astype(np.int32)][..., [NASLIB_EDGES.index(edge) for edge in EDGES]]
+
+
+def from_ncp_onehot(embedding: Any) -> np.ndarray:
+    """Returns NAS-Bench-201 codes from the one-hot embeddings that the authors of NCP publish.
+
+    Args:
+      embedding: numbers [..., 30]; for each edge, in our order, a one-hot block over ``NCP_OPS``.
+
+    Returns:
+      Codes of ``NAS_BENCH_201``, int32 [..., 6].
+
+    Raises:
+      UsageError: wrong length, or a block that is not one-hot.
+    """
+    embedding = np.asarray(embedding)
+    blocks = embedding.reshape(*embedding.shape[:-1], -1, len(NCP_OPS)) if embedding.shape[-1:] == (30,) else None
+    if blocks is None or not (((blocks == 1).sum(-1) == 1) & ((blocks != 0).sum(-1) == 1)).all():
+        raise checks.UsageError(
+            expected=f"one-hot embeddings [..., 30], {len(EDGES)} blocks of {len(NCP_OPS)}",
+            got=f"{embedding!r}",
+            remedy="give the embeddings as published",
+        )
+    ops = np.array([OPS.index(op) for op in NCP_OPS], dtype=np.int32)
+    return ops[blocks.argmax(-1)]
