@@ -240,15 +240,22 @@ def test_a_row_ends_at_the_same_bits_whatever_else_there_is(ensemble: Make, smal
 
 
 @given(rows=st.integers(0, 10**6), shares=st.integers(1, 9), networks=st.sampled_from([1, 8]))
-def test_tiles_grow_as_long_as_they_are_filled_and_all_lanes_are_busy(rows: int, shares: int, networks: int) -> None:
+def test_tiles_are_large_and_nearly_full_and_all_lanes_are_busy(rows: int, shares: int, networks: int) -> None:
     tile, lanes = engine.tile_shape(rows, shares, networks, "cpu")
     growth = engine.GROWTH if networks == 1 else engine.GROWTH_OF_SEVERAL
     smallest, most = engine.TILE["cpu"], engine.TILE["cpu"] * growth["cpu"]
-    assert tile in {smallest * 2**i for i in range(10)}
+    assert tile % smallest == 0
     assert smallest <= tile <= most
-    assert tile == smallest or (tile <= rows and tile * lanes <= rows * shares)
-    assert tile == most or 2 * tile > rows or 2 * tile * lanes > rows * shares
+    together = max(1, min(rows, -(-rows * shares // lanes)))
+    tiles = -(-together // tile)
+    assert tiles == -(-together // most), "more tiles than needed"
+    assert tiles * tile - together < tiles * smallest, "rows that nobody needs"
     assert engine.tile_shape(rows, shares, networks, "gpu") == (engine.TILE_ELSEWHERE, 1)
+
+
+@pytest.mark.parametrize("width", [12, 24, 48])  # rows of a block of Eigen's products: NEON, AVX2, AVX-512
+def test_a_tile_is_a_whole_number_of_blocks(width: int) -> None:
+    assert engine.TILE["cpu"] % width == 0
 
 
 @pytest.mark.parametrize("goal", GOALS)
@@ -257,13 +264,13 @@ def test_larger_tiles_of_one_network_change_no_bit(ensemble: Make, goal: str) ->
     weights, config = GOALS[goal].weights(predictor.metrics), PropagationConfig(steps=3)
     n = 2 * engine.TILE["cpu"] * engine.GROWTH["cpu"]
     starts = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (n, F)), jnp.float32)
-    tiles = (engine.TILE["cpu"], engine.shape_for(predictor, config, n, "cpu")[0])
-    assert tiles[1] == engine.TILE["cpu"] * engine.GROWTH["cpu"]
-    small, large = (
+    assert engine.shape_for(predictor, config, n, "cpu")[0] == engine.TILE["cpu"] * engine.GROWTH["cpu"]
+    ends = [
         np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, n, engine.Shape(tile, 2)))
-        for tile in tiles
-    )
-    np.testing.assert_array_equal(small, large)
+        for tile in (engine.TILE["cpu"] * growth for growth in (1, 2, 11, engine.GROWTH["cpu"]))
+    ]
+    for other in ends[1:]:
+        np.testing.assert_array_equal(ends[0], other)
 
 
 @pytest.mark.parametrize("follow", ["mean", "bound"])
@@ -273,11 +280,12 @@ def test_larger_tiles_of_several_networks_change_no_bit(ensemble: Make, follow: 
     most = engine.TILE["cpu"] * engine.GROWTH_OF_SEVERAL["cpu"]
     starts = jnp.asarray(np.random.default_rng(0).uniform(0, 1, (2 * most, F)), jnp.float32)
     assert engine.shape_for(predictor, config, 2 * most, "cpu")[0] == most
-    small, large = (
+    ends = [
         np.asarray(engine.run(predictor, weights, starts, UNIT, config, None, 2 * most, engine.Shape(tile, 2)))
-        for tile in (engine.TILE["cpu"], most)
-    )
-    np.testing.assert_array_equal(small, large)
+        for tile in (engine.TILE["cpu"], 5 * engine.TILE["cpu"], most)
+    ]
+    for other in ends[1:]:
+        np.testing.assert_array_equal(ends[0], other)
 
 
 @pytest.mark.parametrize(
