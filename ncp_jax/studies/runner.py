@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
 from ncp_jax.searchers import Candidates, Runs, Searcher, search
@@ -83,7 +84,7 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
     card = run_card()
     with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
         if store.dropped:
-            options.say(f"dropped {store.dropped} record(s) cut short; their runs are repeated")
+            options.say(describe_dropped(store.dropped))
         began, before = time.perf_counter(), store.done
 
         def close_session() -> None:

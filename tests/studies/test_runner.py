@@ -27,7 +27,6 @@ from ncp_jax.records.shards import read_shard
 from ncp_jax.searchers import Candidates, Runs, search
 from ncp_jax.searchers.arch_graph.method import make_method
 from ncp_jax.studies import Grid, RunnerOptions, run_study, runner
-from ncp_jax.studies import folder as store
 from ncp_jax.studies.outcomes import Judge
 from ncp_jax.studies.plan import make_plan
 from ncp_jax.studies.runner import stack
@@ -159,7 +158,7 @@ def test_a_pack_half_recorded(finished: bytes, grid: Grid, tmp_path: Path) -> No
     said: list[str] = []
     assert run_study(grid, tmp_path, RunnerOptions(resume=True, say=said.append, memory_mb=MEMORY_MB))
     assert (tmp_path / "records.jsonl").read_bytes() == finished
-    assert said[0] == "dropped 1 record(s) cut short; their runs are repeated"
+    assert said[0] == "dropped 1 damaged record(s); their runs are repeated"
     assert said[1].endswith("of 50 runs are finished already")
 
 
@@ -312,7 +311,7 @@ def test_a_full_disk_in_the_middle(
         sync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "fsync", full)
+        patch.setattr("ncp_jax.files.os.fsync", full)
         with pytest.raises(OSError, match=r"expected to write .*records-0-of-1\.jsonl, got a full disk .*--resume"):
             run_study(grid, tmp_path, RunnerOptions(memory_mb=MEMORY_MB))
     kept = [json.loads(line) for line in (tmp_path / "records-0-of-1.jsonl").read_text().splitlines()]
