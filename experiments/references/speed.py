@@ -8,8 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from ncp_jax.searchers import Searcher
-from ncp_jax.searchers.arch_graph.method import ArchGraph
+from ncp_jax.searchers import ArraySearcher, Searcher
 from ncp_jax.studies import runner
 from ncp_jax.studies.grid import Grid
 from ncp_jax.studies.plan import Pack, Plan, make_plan
@@ -35,7 +34,7 @@ def measure_speed(grid: Grid, *, memory_mb: float | None = None) -> dict[str, di
     plain = PlainTable.of(plan.tables[benchmark], grid.metric)
     measured = {}
     for label, method in plan.methods.items():
-        if isinstance(method, ArchGraph):
+        if not isinstance(method, ArraySearcher):
             continue
         packs = [p for p in plan.packs if p.benchmark == benchmark and label in p.methods]
         # A searcher that trains models takes minutes over all seeds: one call shows its rate.

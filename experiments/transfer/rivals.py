@@ -14,7 +14,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.guard import QueryGuard
-from ncp_jax.searchers.arch_graph.search import Trace
+from ncp_jax.searchers.arch_graph.search import SearchHistory
 from ncp_jax.searchers.gaussian_process import (
     Kernel,
     expected_improvement,
@@ -30,7 +30,7 @@ START = 10
 _CELLS = 2**26  # float32 in the covariance of all runs with all candidates; more runs than fit take turns
 
 
-def random_search(guard: QueryGuard, *, seed: int) -> Trace:
+def random_search(guard: QueryGuard, *, seed: int) -> SearchHistory:
     """Asks for architectures drawn uniformly without replacement.
 
     A run's rows depend on (seed, number of the run) alone: more runs leave the others as they are, and a larger budget
@@ -52,10 +52,10 @@ def random_search(guard: QueryGuard, *, seed: int) -> Trace:
     paid = guard.query(rows)
     scores = np.repeat(paid.mean(axis=1, keepdims=True), n, axis=1)
     np.put_along_axis(scores, rows, paid, axis=1)
-    return Trace(guard.asked, guard.paid, scores)
+    return SearchHistory(guard.asked, guard.paid, scores)
 
 
-def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> Trace:
+def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> SearchHistory:
     """Asks for the architectures that rank best on the other tasks on average, best first.
 
     What it paid for changes nothing: all runs are the same. An architecture's rank on a task counts from 0 (best) to
@@ -89,7 +89,7 @@ def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> Trace:
     mean = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), 0.5)
     runs = len(guard.remaining)
     guard.query(np.tile(np.argsort(mean, kind="stable")[: guard.budget], (runs, 1)))
-    return Trace(guard.asked, guard.paid, np.tile(-mean.astype(np.float32), (runs, 1)))
+    return SearchHistory(guard.asked, guard.paid, np.tile(-mean.astype(np.float32), (runs, 1)))
 
 
 def gaussian_process(
@@ -100,7 +100,7 @@ def gaussian_process(
     start: Int[np.ndarray, "runs k"] | None = None,
     batch: int = 5,
     blocks: tuple[int, ...] | None = None,
-) -> Trace:
+) -> SearchHistory:
     """Bayesian optimisation: a Gaussian process on features of the architectures, and expected improvement.
 
     Targets are the normal scores of the paid values, so nothing depends on the metric's unit or outliers. In each round
@@ -144,7 +144,7 @@ def gaussian_process(
         rows, mask = np.maximum(guard.asked, 0), np.arange(budget) < count
         kernel, mean, ranking = _advance(kernel, rows, z, mask, x, blocks=blocks, batch=min(int(batch), budget))
         if count == budget:
-            return Trace(guard.asked, guard.paid, np.asarray(mean))
+            return SearchHistory(guard.asked, guard.paid, np.asarray(mean))
         picks = np.asarray(ranking)
 
 

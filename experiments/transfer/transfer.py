@@ -16,7 +16,13 @@ from ncp_jax.analysis.ranks import best_ranks, kendall_tau, percentiles, regret
 from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.embeddings import agreement, choose_anchors, fingerprint, rank_correlations, similarity
 from ncp_jax.ordering import Reliability, reliability
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, Trace, final_order, run_arch_graph
+from ncp_jax.searchers.arch_graph.search import (
+    ArchGraphConfig,
+    ArchGraphRuns,
+    SearchHistory,
+    final_order,
+    run_arch_graph,
+)
 from ncp_jax.searchers.arch_graph.sources import Sources, full_sources, learn_sources, sampled_values, source_values
 from ncp_jax.spaces import get_space
 from ncp_jax.training.relations import RelationInputs
@@ -118,7 +124,7 @@ def search_all(
     seed: int,
     config: ArchGraphConfig,
     progress: Callable[[int, int], None] | None = None,
-) -> list[ArchGraphRuns | Trace]:
+) -> list[ArchGraphRuns | SearchHistory]:
     """Runs one method on every task: "arch_graph", "borda" (without the graph), "no_transfer", or a rival."""
     fresh = guards(problem, budget, runs)
     if method in ("arch_graph", "borda", "no_transfer"):
@@ -146,16 +152,18 @@ def _evidence(problem: Problem, target: int) -> np.ndarray:
     return np.split(np.asarray(problem.sources.evidence), len(problem.tables))[target]
 
 
-def _each_run(problem: Problem, target: int, guard: QueryGuard, search: Callable[[QueryGuard, int], Trace]) -> Trace:
+def _each_run(
+    problem: Problem, target: int, guard: QueryGuard, search: Callable[[QueryGuard, int], SearchHistory]
+) -> SearchHistory:
     """Searches run by run, where every run knows other values of the sources."""
     table = problem.tables[target]
     single = [
         search(QueryGuard(table, table.main.name, budget=guard.budget), run) for run in range(len(guard.remaining))
     ]
-    return Trace(*(np.concatenate([getattr(t, f) for t in single]) for f in ("asked", "paid", "scores")))
+    return SearchHistory(*(np.concatenate([getattr(t, f) for t in single]) for f in ("asked", "paid", "scores")))
 
 
-def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> Trace:
+def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> SearchHistory:
     del seed
     if problem.rows is None:
         return mean_rank(guard, problem.known[target].T)
@@ -163,7 +171,7 @@ def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> T
     return _each_run(problem, target, guard, lambda one, run: mean_rank(one, evidence[run]))
 
 
-def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: int) -> Trace:
+def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: int) -> SearchHistory:
     """The same information as Arch-Graph has: attributes of the graphs, codes, the sources' utilities."""
     space = get_space(problem.tables[0].space)
     codes = np.asarray(space.encode(jnp.asarray(guard.codes)))
@@ -171,7 +179,7 @@ def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: in
     evidence = _evidence(problem, target)
     blocks = (structure.shape[1], evidence.shape[-1]) if evidence.shape[-1] else (structure.shape[1],)
 
-    def search(one: QueryGuard, variant: int, number: int) -> Trace:
+    def search(one: QueryGuard, variant: int, number: int) -> SearchHistory:
         features = np.concatenate([structure, evidence[variant]], axis=1).astype(np.float32)
         start = None
         if evidence.shape[-1]:
@@ -184,13 +192,15 @@ def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: in
     return _each_run(problem, target, guard, lambda one, run: search(one, run, seed + run))
 
 
-def judge(found: ArchGraphRuns | Trace, values: np.ndarray, *, ranking: str, trust: float) -> dict[str, list[Any]]:
+def judge(
+    found: ArchGraphRuns | SearchHistory, values: np.ndarray, *, ranking: str, trust: float
+) -> dict[str, list[Any]]:
     """What the owner of the table makes of a method's runs on one task, JSON-ready, one entry a run.
 
     Returns:
       "ranks" (of the best after each query), "regret" (in the metric's unit), "tau" (of the final order).
     """
-    trace = found if isinstance(found, Trace) else found.trace
+    trace = found if isinstance(found, SearchHistory) else found.history
     scores = trace.scores
     if isinstance(found, ArchGraphRuns) and ranking == "mwas":
         runs = range(len(scores))
@@ -208,7 +218,7 @@ def calibration(found: ArchGraphRuns, values: np.ndarray, *, seed: int = 0) -> t
     """Predicted and true relations of random pairs that no run measured: ``[k]`` probabilities and outcomes."""
     rng = np.random.default_rng(seed)
     predicted, truth = [], []
-    for asked, utilities in zip(found.trace.asked, np.asarray(found.utilities), strict=True):
+    for asked, utilities in zip(found.history.asked, np.asarray(found.utilities), strict=True):
         left = np.setdiff1d(np.arange(len(values)), asked)
         if not len(left):
             continue

@@ -13,7 +13,7 @@ import numpy as np
 from ncp_jax.benchmarks.view import History
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.base import Searcher, choice, number, register
+from ncp_jax.searchers.base import ArraySearcher, choice, number, register
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.points import block_sizes, kernel_points
 from ncp_jax.types import Array, Bool, Float, Int, Key
@@ -66,7 +66,7 @@ class Belief(NamedTuple):
 
 
 @register
-class Bayesian(Searcher):
+class Bayesian(ArraySearcher):
     """Bayesian optimisation with a Gaussian process: D. R. Jones et al., J. Global Optimization 13 (1998).
 
     Targets are the normal scores of the values paid for. The kernel (``gaussian_process.Kernel``) compares the features

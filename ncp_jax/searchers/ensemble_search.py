@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, choice, number, register
+from ncp_jax.searchers.base import ArraySearcher, choice, number, searcher_class
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.ensemble import (
     Lessons,
@@ -41,8 +41,8 @@ class Learned(NamedTuple):
     networks: Network
 
 
-@register
-class EnsembleSearch(Searcher):
+@searcher_class
+class EnsembleSearch(ArraySearcher):
     """Trains an ensemble on what is paid for (``ensemble.train``), asks for what it is led to, and again.
 
     It never asks for an architecture twice. When all are asked for, it asks for nothing.

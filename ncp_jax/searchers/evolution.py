@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, number, register
+from ncp_jax.searchers.base import ArraySearcher, number, register
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import below, words
 from ncp_jax.types import Array, Float, Int, Key
@@ -30,7 +30,7 @@ class Population(NamedTuple):
 
 
 @register
-class Evolution(Searcher):
+class Evolution(ArraySearcher):
     """Regularised (ageing) evolution: E. Real et al., AAAI 2019 (arXiv 1802.01548), algorithm 1.
 
     The first ``population`` members are drawn uniformly. Then ``tournament`` members are drawn with replacement, the

@@ -7,7 +7,7 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, choice, register
+from ncp_jax.searchers.base import ArraySearcher, choice, register
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import below, words
 from ncp_jax.types import Array, Float, Int, Key
@@ -34,7 +34,7 @@ class Climb(NamedTuple):
 
 
 @register
-class LocalSearch(Searcher):
+class LocalSearch(ArraySearcher):
     """Hill climbing with restarts: C. White et al., UAI 2021 (arXiv 2005.02960).
 
     Begins at an architecture drawn uniformly, and looks at its neighbours in random order. With ``move`` "best" all of

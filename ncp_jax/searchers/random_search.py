@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, State, register
+from ncp_jax.searchers.base import ArraySearcher, State, register
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import draw_rows
 from ncp_jax.types import Array, Int, Key
@@ -14,7 +14,7 @@ DRAWN = 8  # architectures a question; one at a time takes as many passes throug
 
 
 @register
-class RandomSearch(Searcher):
+class RandomSearch(ArraySearcher):
     """Independent uniform draws: without replacement where repeats are free, with it where they are counted."""
 
     name: ClassVar[str] = "random"

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.benchmarks.view import Account, QueryView
-from ncp_jax.searchers.base import Searcher
+from ncp_jax.searchers.base import ArraySearcher, HostSearcher
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import question_key, run_keys
 from ncp_jax.types import Array, Float, Int
@@ -37,7 +40,7 @@ class Runs(NamedTuple):
 
 
 @jax.jit
-def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
     """Runs searches until their budgets are spent, all in one program.
 
     Args:
@@ -63,14 +66,16 @@ def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates,
     return jax.tree.map(lambda leaf: leaf.reshape(portions * size, *leaf.shape[2:])[:runs], found)
 
 
-def _portion(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
     """Runs that take their turns together; those that are over wait for the others."""
     first, stream = jax.vmap(run_keys)(seeds)
 
-    def begin(searcher: Searcher, key: Array) -> tuple[object, Account]:
+    def begin(searcher: ArraySearcher, key: Array) -> tuple[object, Account]:
         return searcher.start(candidates, view.budget, key), view.open()
 
-    def turn(searcher: Searcher, key: Array, step: Array, state: object, account: Account) -> tuple[object, Account]:
+    def turn(
+        searcher: ArraySearcher, key: Array, step: Array, state: object, account: Account
+    ) -> tuple[object, Account]:
         rows, state = searcher.ask(candidates, state, account.history, question_key(key, step))
         values, account = view.query(account, rows)
         return searcher.tell(candidates, state, rows, values), account
@@ -90,3 +95,32 @@ def _portion(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidate
     _, _, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
     history = account.history
     return Runs(history.rows, history.values, history.count, history.asks, history.seconds)
+
+
+def search_on_host(searcher: HostSearcher, seeds: Sequence[int], table: Table, metric: str, view: QueryView) -> Runs:
+    """Runs a host searcher on one table; the result has the form that ``search`` returns.
+
+    A host searcher only knows its budget of queries. Where the budget of seconds is smaller, each run ends before the
+    first query that no longer fits, as if it had been stopped then.
+
+    Args:
+      searcher: the searcher.
+      seeds: the seed of each run.
+      table: the measured architectures. The searcher never gets it.
+      metric: the column that is searched.
+      view: the budgets, and the seconds of each architecture.
+
+    Returns:
+      The runs, on the host.
+    """
+    guard = QueryGuard(table, metric, budget=view.budget, runs=len(seeds))
+    searcher.run(guard, seeds)
+    paid = guard.asked >= 0
+    seconds = np.zeros(len(seeds), np.float32)
+    if view.costs.size:
+        spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(guard.asked, 0)], axis=1)
+        paid = paid & (spent <= float(view.limit))
+        seconds = np.where(paid, spent, 0).max(axis=1).astype(np.float32)
+    count = paid.sum(axis=1).astype(np.int32)
+    rows, values = np.where(paid, guard.asked, -1), np.where(paid, guard.paid, -np.inf)
+    return Runs(rows, values, count, count, seconds)  # type: ignore[arg-type]

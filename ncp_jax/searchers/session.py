@@ -12,7 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, State
+from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import question_key, run_keys
 from ncp_jax.searchers.run import PATIENCE
@@ -31,10 +31,16 @@ class SearchSession:
       seed: of the run.
 
     Raises:
-      UsageError: a budget outside 1..n.
+      UsageError: a budget outside 1..n, or a ``HostSearcher``.
     """
 
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
+        if not isinstance(searcher, ArraySearcher):
+            raise checks.UsageError(
+                expected="a searcher that is asked and told",
+                got=f"{searcher.name}, which runs on the host",
+                remedy="choose another searcher",
+            )
         n = len(candidates)
         if not 1 <= budget <= n:
             raise checks.UsageError(expected=f"a budget in 1..{n}", got=str(budget), remedy=f"there are {n} candidates")
@@ -129,10 +135,10 @@ def _start(budget: int) -> Any:
 
 
 @jax.jit
-def _ask(searcher: Searcher, candidates: Candidates, state: State, history: History, key: Array) -> Any:
+def _ask(searcher: ArraySearcher, candidates: Candidates, state: State, history: History, key: Array) -> Any:
     return searcher.ask(candidates, state, history, key)
 
 
 @jax.jit
-def _tell(searcher: Searcher, candidates: Candidates, state: State, rows: Array, values: Array) -> State:
+def _tell(searcher: ArraySearcher, candidates: Candidates, state: State, rows: Array, values: Array) -> State:
     return searcher.tell(candidates, state, rows, values)

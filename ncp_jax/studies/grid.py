@@ -13,7 +13,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
-from ncp_jax.searchers.arch_graph.method import make_method, methods
+from ncp_jax.searchers import SEARCHERS, make_searcher
 
 MOST = 2**31 - 1  # numbers on the device have 32 bits
 
@@ -80,13 +80,13 @@ class Grid:
         found: dict[str, tuple[str, Settings]] = {}
         seen: dict[tuple[str, str], str] = {}
         for given, alternatives in self.searchers.items():
-            name = checks.choose("searcher", given, methods())
+            name = checks.choose("searcher", given, SEARCHERS)
             choices = [_combinations(settings) for settings in alternatives]
             every = list(itertools.chain.from_iterable(choices))
             varied = [key for key in _keys(every) if len({repr(s.get(key)) for s in every}) > 1]
             for settings in every:
                 label = " ".join([name, *(f"{key}={settings[key]}" for key in varied if key in settings)])
-                same = (name, repr(make_method(name, settings).settings()))
+                same = (name, repr(make_searcher(name, **settings).settings()))
                 if label in found or same in seen:
                     twin = seen.get(same, label)
                     raise checks.UsageError(

@@ -17,8 +17,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.records.journal import cell_hash
-from ncp_jax.searchers import Candidates, Searcher
-from ncp_jax.searchers.arch_graph.method import ArchGraph, Method, make_method
+from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
 from ncp_jax.studies.grid import Grid
 
 MOST_LANES = 1000  # runs in one call on CPU: what more would save in launches is below notice
@@ -40,7 +39,7 @@ class Pack:
     benchmark: str
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    searchers: tuple[Method, ...]
+    searchers: tuple[Searcher, ...]
     lanes: int
 
 
@@ -57,7 +56,7 @@ class Plan:
 
     grid: Grid
     tables: dict[str, Table]
-    methods: dict[str, Method]
+    methods: dict[str, Searcher]
     packs: tuple[Pack, ...]
 
     @property
@@ -124,7 +123,7 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
       FileNotFoundError: a table that is not here.
     """
     tables = grid.load()
-    methods = {label: make_method(name, settings) for label, (name, settings) in grid.methods().items()}
+    methods = {label: make_searcher(name, **settings) for label, (name, settings) in grid.methods().items()}
     plan = Plan(grid, tables, methods, ())
     packs: list[Pack] = []
     block = 0
@@ -143,14 +142,14 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
     return dataclasses.replace(plan, packs=tuple(packs))
 
 
-def _block(method: Method, runs: int, shares: int) -> int:
-    """How many consecutive runs of a group go to one share."""
-    if isinstance(method, ArchGraph):
-        return min(method.lanes, runs)  # its rounding may depend on how many runs are fitted together: no share enters
+def _block(searcher: Searcher, runs: int, shares: int) -> int:
+    """Number of consecutive runs of a group that go to one share."""
+    if isinstance(searcher, HostSearcher):
+        return min(searcher.runs_per_call, runs)  # the same runs in one call, whatever the number of shares
     return -(-runs // shares)
 
 
-def _packs(benchmark: str, runs: list[tuple[str, Method, int]], lanes: int) -> list[Pack]:
+def _packs(benchmark: str, runs: list[tuple[str, Searcher, int]], lanes: int) -> list[Pack]:
     packs = []
     for first in range(0, len(runs), lanes):
         named, made, seeds = (tuple(column) for column in zip(*runs[first : first + lanes], strict=True))
@@ -162,43 +161,34 @@ def _seeds(grid: Grid) -> range:
     return range(grid.first_seed, grid.first_seed + grid.seeds)
 
 
-def program(label: str, method: Method) -> Any:
-    """What is equal for methods that one program can run together; those on the host run each on their own."""
-    return label if isinstance(method, ArchGraph) else jax.tree.structure(method)
-
-
-def _groups(methods: dict[str, Method]) -> list[tuple[list[str], list[Method]]]:
-    """Methods that one program can run together, in the grid's order."""
-    groups: dict[Any, list[tuple[str, Method]]] = {}
-    for label, method in methods.items():
-        groups.setdefault(program(label, method), []).append((label, method))
-    found: list[tuple[list[str], list[Method]]] = []
-    for members in groups.values():
-        labels, searchers = [label for label, _ in members], [method for _, method in members]
-        first: Any = searchers[0]
-        found.append((labels, searchers if isinstance(first, ArchGraph) else type(first).together(searchers)))
-    return found
+def _groups(methods: dict[str, Searcher]) -> list[tuple[list[str], list[Searcher]]]:
+    """Labels and searchers of methods whose runs can share a call, in the grid's order."""
+    groups: dict[Any, list[str]] = {}
+    for label, searcher in methods.items():
+        groups.setdefault(searcher.program(), []).append(label)
+    searchers = [[methods[label] for label in labels] for labels in groups.values()]
+    return [(labels, type(group[0]).together(group)) for labels, group in zip(groups.values(), searchers, strict=True)]
 
 
 def _lanes(
-    method: Method, candidates: Candidates, view: QueryView, runs: int, devices: int, memory_mb: float | None
+    searcher: Searcher, candidates: Candidates, view: QueryView, runs: int, devices: int, memory_mb: float | None
 ) -> int:
-    """How many runs of a block go into one call."""
-    if isinstance(method, ArchGraph):
+    """Number of runs of a block that go into one call."""
+    if not isinstance(searcher, ArraySearcher):
         return runs
     memory = _memory(memory_mb)
-    each = run_bytes(method, candidates, view)
+    each = run_bytes(searcher, candidates, view)
     if memory < each:
         raise checks.UsageError(
-            expected=f"at least {each / 1e6:.3g} MB for one run of {method.name}",
+            expected=f"at least {each / 1e6:.3g} MB for one run of {searcher.name}",
             got=f"{memory / 1e6:.3g} MB",
             remedy="allow more memory or a smaller budget of queries",
         )
     most = MOST_LANES if jax.default_backend() == "cpu" else MOST_LANES_ELSEWHERE
-    return int(min(memory // each, most, method.lanes(candidates, view.budget), -(-runs // devices)))
+    return int(min(memory // each, most, searcher.lanes(candidates, view.budget), -(-runs // devices)))
 
 
-def run_bytes(searcher: Searcher, candidates: Candidates, view: QueryView) -> int:
+def run_bytes(searcher: ArraySearcher, candidates: Candidates, view: QueryView) -> int:
     """Bytes of one run: its account and state, twice (a step reads one and writes the other), and its work."""
     key = jax.random.key(0)
     kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))

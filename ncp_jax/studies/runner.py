@@ -22,12 +22,11 @@ from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import Candidates, Runs, Searcher, search
-from ncp_jax.searchers.arch_graph.method import ArchGraph
+from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Runs, search, search_on_host
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
 from ncp_jax.studies.outcomes import Judge
-from ncp_jax.studies.plan import Pack, Plan, make_plan, program
+from ncp_jax.studies.plan import Pack, Plan, make_plan
 
 Progress = Callable[[int, int], None]
 
@@ -156,7 +155,7 @@ def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tupl
 
 
 def _shape(pack: Pack) -> Any:
-    return pack.benchmark, program(pack.methods[0], pack.searchers[0]), pack.lanes
+    return pack.benchmark, pack.searchers[0].program(), pack.lanes
 
 
 def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
@@ -171,10 +170,10 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
       The runs of each pack.
     """
     table, view = plan.tables[packs[0].benchmark], plan.view(packs[0].benchmark)
-    first: Any = packs[0].searchers[0]
-    if isinstance(first, ArchGraph):
+    searcher = packs[0].searchers[0]
+    if isinstance(searcher, HostSearcher):
         metric = plan.grid.metric or table.main.name
-        return [_within(first.run(table, metric, plan.grid.budget, pack.seeds), view) for pack in packs]
+        return [search_on_host(searcher, pack.seeds, table, metric, view) for pack in packs]
     # A device without a pack repeats the last one: the program is the same for any number of packs.
     filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
     seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
@@ -184,25 +183,13 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
     return [Runs(*(array[part] for array in runs)) for part in parts]
 
 
-def _within(runs: Runs, view: QueryView) -> Runs:
-    """Runs of a host searcher, which knows queries alone, up to the first that no longer fits the budget in seconds."""
-    if not view.costs.size:
-        return runs
-    spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(runs.rows, 0)], axis=1)
-    fits = (np.asarray(runs.rows) >= 0) & (spent <= float(view.limit))
-    count = fits.sum(axis=1).astype(np.int32)
-    rows, values = np.where(fits, runs.rows, -1), np.where(fits, runs.values, -np.inf)
-    total = np.where(fits, spent, 0).max(axis=1)
-    return Runs(rows, values, count, count, total.astype(np.float32))  # type: ignore[arg-type]
-
-
-def stack(searchers: list[Any]) -> Searcher:
+def stack(searchers: list[Any]) -> ArraySearcher:
     """One searcher whose numeric settings have a leading axis."""
     return jax.tree.map(lambda *leaves: np.asarray(leaves), *searchers)
 
 
 def search_on(
-    devices: list[jax.Device], searchers: Searcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
+    devices: list[jax.Device], searchers: ArraySearcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
 ) -> Runs:
     """``search`` with the runs shared out evenly over devices; the results are on the host."""
     if len(devices) == 1:

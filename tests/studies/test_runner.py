@@ -24,8 +24,7 @@ from ncp_jax import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import UsageError
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import Candidates, Runs, search
-from ncp_jax.searchers.arch_graph.method import make_method
+from ncp_jax.searchers import Candidates, Runs, make_searcher, search
 from ncp_jax.studies import Grid, RunnerOptions, run_study, runner
 from ncp_jax.studies.outcomes import Judge
 from ncp_jax.studies.plan import make_plan
@@ -109,7 +108,7 @@ def test_records_are_what_search_and_judge_say(finished: bytes, grid: Grid, mine
     checked = 0
     for record in wanted:
         if record["benchmark"] == "mine" and record["seed"] in (0, 3):
-            method = make_method(record["searcher"], record["settings"])
+            method = make_searcher(record["searcher"], **record["settings"])
             alone = stack(type(method).together([method]))
             runs = search(alone, jnp.array([record["seed"]]), candidates, view)
             assert judge.results(Runs(*map(np.asarray, runs))) == [record["results"]]

@@ -9,8 +9,9 @@ import pytest
 from transfer import rivals
 
 from ncp_jax import MetricSpec, Table, checks, get_space
-from ncp_jax.analysis import ranks as trace
+from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
+from ncp_jax.searchers.arch_graph import SearchHistory
 
 N = 1024
 SPACE = get_space("nas-bench-201")
@@ -19,7 +20,7 @@ ONE_HOT = (CODES[:, :, None] == np.arange(5)).reshape(N, -1).astype(np.float32)
 RNG = np.random.default_rng(0)
 EASY = (ONE_HOT @ RNG.normal(size=30) + 0.1 * RNG.normal(size=N)).astype(np.float32)
 SOURCES = np.stack([EASY + RNG.normal(size=N), np.exp(EASY + RNG.normal(size=N))], axis=1)
-METHODS: dict[str, Callable[..., trace.Trace]] = {
+METHODS: dict[str, Callable[..., SearchHistory]] = {
     "random": rivals.random_search,
     "mean rank": lambda guard, seed: rivals.mean_rank(guard, SOURCES[: len(guard.codes)]),
     "gaussian process": lambda guard, seed: rivals.gaussian_process(guard, ONE_HOT[: len(guard.codes)], seed=seed),
@@ -98,9 +99,9 @@ def test_a_used_guard_is_refused(method) -> None:
 def test_random_search_finds_what_chance_would() -> None:
     runs, k = 2000, 15
     found = rivals.random_search(guard_of(budget=k, runs=runs), seed=0)
-    ranks = trace.best_ranks(found.asked, EASY)
+    ranks = best_ranks(found.asked, EASY)
     for j in (1, 5, k):
-        expected = trace.expected_random_rank(N, j)
+        expected = expected_random_rank(N, j)
         assert abs(ranks[:, j - 1].mean() - expected) < 4 * ranks[:, j - 1].std() / runs**0.5
     assert np.bincount(found.asked.ravel(), minlength=N).max() < 70  # uniform: 29 times each, 5.4 up or down
 
@@ -141,8 +142,8 @@ def test_mean_rank_refuses(sources: np.ndarray) -> None:
 
 def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
     found = rivals.gaussian_process(guard_of(budget=35), ONE_HOT, seed=0)
-    assert trace.best_ranks(found.asked, EASY)[:, -1].mean() < 3 < trace.expected_random_rank(N, 35) / 5
-    assert trace.kendall_tau(found.scores, EASY).min() > 0.5
+    assert best_ranks(found.asked, EASY)[:, -1].mean() < 3 < expected_random_rank(N, 35) / 5
+    assert kendall_tau(found.scores, EASY).min() > 0.5
 
 
 def test_features_that_never_vary_or_change_unit_change_nothing() -> None:

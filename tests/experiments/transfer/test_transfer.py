@@ -11,7 +11,7 @@ from transfer import transfer
 
 from ncp_jax import Table, checks
 from ncp_jax.benchmarks.registry import load_tasks
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, Trace
+from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, SearchHistory
 from ncp_jax.searchers.arch_graph.sources import Sources, measured_scores
 from ncp_jax.training.relations import RelationInputs
 
@@ -78,7 +78,7 @@ def test_sampled_sources(pose: Callable[..., transfer.Problem], quality: np.ndar
 def test_no_transfer_is_a_search_without_sources(pose: Callable[..., transfer.Problem], quick: ArchGraphConfig) -> None:
     blind, alone = search("no_transfer", pose("all"), quick), search("arch_graph", pose("none"), quick)
     for a, b in zip(blind, alone, strict=True):
-        np.testing.assert_array_equal(a.trace.asked, b.trace.asked)
+        np.testing.assert_array_equal(a.history.asked, b.history.asked)
         np.testing.assert_array_equal(a.utilities, b.utilities)
 
 
@@ -94,14 +94,14 @@ def test_what_cannot_be_posed(pose: Callable[..., transfer.Problem]) -> None:
 
 def test_judge_of_a_rival() -> None:
     values = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
-    trace = Trace(np.array([[1, 3, 2], [0, 1, 2]]), np.zeros((2, 3)), np.array([values, -values]))
+    trace = SearchHistory(np.array([[1, 3, 2], [0, 1, 2]]), np.zeros((2, 3)), np.array([values, -values]))
     found = transfer.judge(trace, values, ranking="mwas", trust=0.6)
     assert found == {
         "ranks": [[5, 4, 2], [1, 1, 1]],
         "regret": [1.0, 0.0],
         "tau": [pytest.approx(1), pytest.approx(-1)],
     }
-    flat = Trace(trace.asked, trace.paid, np.zeros((2, 5)))
+    flat = SearchHistory(trace.asked, trace.paid, np.zeros((2, 5)))
     assert transfer.judge(flat, values, ranking="borda", trust=0.6)["tau"] == [None, None]
 
 
@@ -110,10 +110,10 @@ def test_judge_of_arch_graph_takes_the_order_of_the_graph() -> None:
     values = np.array([3.0, 2.0, 1.0])
     members = np.array([[[0.0, 8.0, -20.0], [0.4, 0.0, -20.0], [0.4, 0.0, -20.0]]], np.float32)
     mean = members.mean(axis=1)
-    found = ArchGraphRuns(Trace(np.array([[0, 1]]), np.zeros((1, 2)), mean), members)
+    found = ArchGraphRuns(SearchHistory(np.array([[0, 1]]), np.zeros((1, 2)), mean), members)
     # P(a over b) = (0.0003 + 2 * 0.599) / 3 = 0.4: the graph puts b first, and so does the mean.
     assert transfer.judge(found, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
-    sure = ArchGraphRuns(found.trace, members * np.array([1, 5, 5], np.float32)[:, None])
+    sure = ArchGraphRuns(found.history, members * np.array([1, 5, 5], np.float32)[:, None])
     # P = (0.0003 + 2 * 0.881) / 3 = 0.59: the graph has a first, the given scores still b.
     assert transfer.judge(sure, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1)]
     assert transfer.judge(sure, values, ranking="borda", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
@@ -122,7 +122,7 @@ def test_judge_of_arch_graph_takes_the_order_of_the_graph() -> None:
 def test_calibration_looks_at_pairs_that_nobody_measured() -> None:
     values = np.arange(6.0)
     utilities = np.array([[[900.0, 0, 1, 2, 3, -900]]], np.float32)
-    found = ArchGraphRuns(Trace(np.array([[0, 5]]), np.zeros((1, 2)), utilities[0]), utilities)
+    found = ArchGraphRuns(SearchHistory(np.array([[0, 5]]), np.zeros((1, 2)), utilities[0]), utilities)
     predicted, truth = transfer.calibration(found, values)
     assert predicted.shape == truth.shape == (transfer.PAIRS,)
     assert set(truth) == {0, 0.5, 1}
