@@ -25,8 +25,8 @@ from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import UsageError
 from ncp_jax.records.shards import read_shard
 from ncp_jax.searchers import Candidates, Runs, make_searcher, search
-from ncp_jax.studies import Grid, RunnerOptions, run_study, runner
-from ncp_jax.studies.outcomes import Judge
+from ncp_jax.studies import Grid, RunnerOptions, StudyResult, run_study, runner
+from ncp_jax.studies.outcomes import Evaluator
 from ncp_jax.studies.plan import make_plan
 from ncp_jax.studies.runner import stack
 
@@ -42,7 +42,7 @@ grid = grid_of(given["grid"])
 
 def run(folder, **options):
     told = lambda done, total: print(done, total, flush=True)
-    return run_study(grid, folder, RunnerOptions(**options, memory_mb=given["memory_mb"], progress=told))
+    return run_study(grid, folder, RunnerOptions(**options, memory_mb=given["memory_mb"], progress=told)).finished
 """
 ONE = MAIN + 'print("finished", run(given["folder"], resume=True))'
 DEVICES = (
@@ -91,7 +91,7 @@ def grid(make_grid: Callable[..., Grid]) -> Grid:
 def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The records of the study done at once, a group of runs in one call."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    assert run_study(grid, folder)
+    assert run_study(grid, folder).finished
     assert {p.name for p in folder.iterdir() if not p.name.endswith(".lock")} == {
         "study.json",
         "records.jsonl",
@@ -100,10 +100,10 @@ def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "records.jsonl").read_bytes()
 
 
-def test_records_are_what_search_and_judge_say(finished: bytes, grid: Grid, mine: Table) -> None:
+def test_records_are_what_search_and_evaluator_return(finished: bytes, grid: Grid, mine: Table) -> None:
     """Each run on its own, without packs: the same."""
     view = QueryView.of(mine, budget=12, seconds=600, seconds_column="train_s")
-    judge, candidates = Judge(mine, "acc", "tested", np.asarray(view.costs)), Candidates.of(mine)
+    evaluator, candidates = Evaluator(mine, "acc", "tested", np.asarray(view.costs)), Candidates.of(mine)
     wanted = [json.loads(line) for line in finished.splitlines()]
     checked = 0
     for record in wanted:
@@ -111,7 +111,8 @@ def test_records_are_what_search_and_judge_say(finished: bytes, grid: Grid, mine
             method = make_searcher(record["searcher"], **record["settings"])
             alone = stack(type(method).together([method]))
             runs = search(alone, jnp.array([record["seed"]]), candidates, view)
-            assert judge.results(Runs(*map(np.asarray, runs))) == [record["results"]]
+            (outcome,) = evaluator.score(Runs(*map(np.asarray, runs)))
+            assert outcome.to_json() == record["results"]
             checked += 1
     assert checked == 10
     assert all(0 < record["results"]["seconds"] <= 600 for record in wanted)
@@ -142,7 +143,7 @@ def test_interrupted_after_each_pack(finished: bytes, grid: Grid, tmp_path: Path
         assert not (tmp_path / "records.jsonl").exists()
         assert records_in(tmp_path) > turn
     # Every run is there, and nothing has put them together yet.
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
     sessions = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
     assert len(sessions) == packs
@@ -155,7 +156,7 @@ def test_a_pack_half_recorded(finished: bytes, grid: Grid, tmp_path: Path) -> No
     path = tmp_path / "records-0-of-1.jsonl"
     path.write_bytes(path.read_bytes()[:-150])
     said: list[str] = []
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True, say=said.append, memory_mb=MEMORY_MB))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True, say=said.append, memory_mb=MEMORY_MB)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
     assert said[0] == "dropped 1 damaged record(s); their runs are repeated"
     assert said[1].endswith("of 50 runs are finished already")
@@ -190,7 +191,7 @@ def test_in_three_shares(finished: bytes, grid: Grid, tmp_path: Path, order: tup
     for place, index in enumerate(order):
         told: list[tuple[int, int]] = []
         options = RunnerOptions(f"{index}/3", progress=lambda *numbers, told=told: told.append(numbers))
-        assert run_study(grid, tmp_path, options) is (place == 2)
+        assert run_study(grid, tmp_path, options).finished is (place == 2)
         assert told[-1][0] == told[-1][1]
         totals.append(told[-1][1])
     assert sum(totals) == 50
@@ -200,7 +201,7 @@ def test_in_three_shares(finished: bytes, grid: Grid, tmp_path: Path, order: tup
 def test_shares_of_unequal_machines(finished: bytes, grid: Grid, tmp_path: Path) -> None:
     """Memory decides how many runs go into a call, not whose they are."""
     for index, memory in enumerate((None, MEMORY_MB, 0.01)):
-        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", memory_mb=memory)) is (index == 2)
+        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", memory_mb=memory)).finished is (index == 2)
     assert (tmp_path / "records.jsonl").read_bytes() == finished
 
 
@@ -258,23 +259,34 @@ def test_progress_and_what_is_said(make_grid: Callable[..., Grid], tmp_path: Pat
     options = RunnerOptions(
         memory_mb=MEMORY_MB, resume=True, progress=lambda *n: told.append(n), say=lambda text: said.append(text)
     )
-    assert run_study(grid, tmp_path, options)
+    assert run_study(grid, tmp_path, options).finished
     assert told == [(min(done, 9), 9) for done in range(each, 9 + each, each)]
     assert said == []
     told.clear()
-    assert run_study(grid, tmp_path, options)
+    assert run_study(grid, tmp_path, options).finished
     assert (told, said) == ([], ["9 of 9 runs are finished already"])
     assert len((tmp_path / "sessions.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_result_says_what_is_recorded(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
+    grid = make_grid(searchers={"random": [{}]}, seeds=9)
+    first = run_study(grid, tmp_path, RunnerOptions("0/2"))
+    assert first == StudyResult(folder=tmp_path, finished=False, runs=9, done=5)
+    second = run_study(grid, tmp_path, RunnerOptions("1/2"))
+    assert second == StudyResult(folder=tmp_path, finished=True, runs=9, done=9)
+    folder = str(tmp_path)
+    assert second.to_json() == {"schema": "study/1", "folder": folder, "finished": True, "runs": 9, "done": 9}
+    assert next(iter(second.to_json())) == "schema"
 
 
 def test_a_finished_study_computes_nothing(
     finished: bytes, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_study(grid, tmp_path)
+    assert run_study(grid, tmp_path).finished
     monkeypatch.setattr(runner, "run_packs", lambda *_: pytest.fail("run again"))
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     for index in range(3):
-        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", resume=True))
+        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
     with pytest.raises(UsageError, match="add --resume"):
         run_study(grid, tmp_path)
@@ -286,8 +298,8 @@ def test_a_host_searcher_keeps_the_budget_in_seconds(
     """It knows queries alone; what goes beyond is cut off, as if it had been stopped then."""
     searchers: Any = {"arch-graph": [{"first": 4, "batch": 4, "members": 2, "steps": 5}]}
     free = make_grid(searchers=searchers, seeds=3, budget=8, seconds_column="train_s")
-    assert run_study(free, tmp_path / "free")
-    assert run_study(dataclasses.replace(free, seconds=200.0), tmp_path / "timed")
+    assert run_study(free, tmp_path / "free").finished
+    assert run_study(dataclasses.replace(free, seconds=200.0), tmp_path / "timed").finished
     for whole, cut in zip(records(tmp_path / "free"), records(tmp_path / "timed"), strict=True):
         whole, cut = whole["results"], cut["results"]
         assert (whole["queries"], whole["seconds"] > 200) == (8, True)
@@ -315,7 +327,7 @@ def test_a_full_disk_in_the_middle(
             run_study(grid, tmp_path, RunnerOptions(memory_mb=MEMORY_MB))
     kept = [json.loads(line) for line in (tmp_path / "records-0-of-1.jsonl").read_text().splitlines()]
     assert 0 < len(kept) < 50
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
 
 
