@@ -1,7 +1,7 @@
-"""From a grid to packs of runs.
+"""Plans a study: turns a grid into packs of runs.
 
-Which share does a run is fixed by the grid and the number of shares, so that shares fit together wherever they run;
-what goes into one compiled call by the share's devices and memory besides, whatever was finished before.
+The grid and the number of shares determine which share does a run, so shares fit together wherever they run. The
+devices and the memory of a share only determine how its runs are split into compiled calls.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ncp_jax.records.journal import cell_hash
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
 from ncp_jax.studies.grid import Grid
 
-MOST_LANES = 1000  # runs in one call on CPU: what more would save in launches is below notice
-MOST_LANES_ELSEWHERE = 65_536  # an accelerator is filled by more
+MOST_LANES = 1000  # runs in one call on CPU; more would not save a noticeable share of the time
+MOST_LANES_ELSEWHERE = 65_536  # it takes more runs to fill an accelerator
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pack:
-    """Runs of one compiled call: one benchmark, searchers of one shape.
+    """Runs of one call: one benchmark, searchers that share a program.
 
     Attributes:
-      benchmark: the table's name.
-      methods: for each run the label of its method.
-      seeds: for each run its seed.
-      searchers: for each run its searcher; of one host searcher otherwise.
-      lanes: the size of the call; a shorter pack is filled up by repeating its last run.
+      benchmark: name of the table.
+      methods: label of the method of each run.
+      seeds: seed of each run.
+      searchers: searcher of each run.
+      lanes: number of runs of the compiled call; a shorter pack is filled up by repeating its last run.
     """
 
     benchmark: str
@@ -45,13 +45,13 @@ class Pack:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """All runs of a grid, and what one share does of them.
+    """All runs of a grid, and the part of one share.
 
     Attributes:
-      grid: what it was made from.
+      grid: the grid of the study.
       tables: benchmark → table.
       methods: label → searcher.
-      packs: every run of the share once, in the order in which they are done.
+      packs: the runs of the share, each once, in the order in which they are done.
     """
 
     grid: Grid
@@ -61,11 +61,11 @@ class Plan:
 
     @property
     def size(self) -> int:
-        """Number of runs, those of other shares included."""
+        """Number of runs of the study, those of other shares included."""
         return len(self.tables) * len(self.methods) * self.grid.seeds
 
     def view(self, benchmark: str) -> QueryView:
-        """What answers the searchers' questions on a benchmark; made once, on the device."""
+        """Returns the view that answers the queries on a benchmark; made once, on the device."""
         if benchmark not in self._views:
             grid = self.grid
             self._views[benchmark] = QueryView.of(
@@ -83,7 +83,7 @@ class Plan:
         return {}
 
     def cell(self, benchmark: str, method: str, seed: int) -> str:
-        """The hash of all that one run's results depend on, but for the versions of the software."""
+        """Returns the hash of everything that a run's results depend on, except for the versions of the software."""
         return cell_hash(self._configs[benchmark, method] | {"seed": seed})
 
     @functools.cached_property
@@ -112,11 +112,12 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
     """Checks a grid against its tables and packs the runs of one share.
 
     Args:
-      grid: what to run.
-      shard: (share, number of shares): N shares have every run once between them, and each about an N-th of every
-        method's, whatever their devices and memory.
-      devices: that do the share: packs are so small that each gets one, where there are runs enough.
-      memory_mb: device memory that one call may use; a GiB on CPU and half of the device's elsewhere if None.
+      grid: the study.
+      shard: (share, number of shares). Each run belongs to one of the N shares, and each share has about 1/N of every
+        method's runs, whatever its devices and memory.
+      devices: number of devices of the share. Packs are small enough that each device gets one, if there are enough
+        runs.
+      memory_mb: device memory that one call may use; if None, one GiB on CPU and half of the device's memory elsewhere.
 
     Raises:
       UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table.
@@ -189,7 +190,7 @@ def _lanes(
 
 
 def run_bytes(searcher: ArraySearcher, candidates: Candidates, view: QueryView) -> int:
-    """Bytes of one run: its account and state, twice (a step reads one and writes the other), and its work."""
+    """Bytes of one run: twice its account and state (a step reads one copy and writes the other), and its work."""
     key = jax.random.key(0)
     kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))
     sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)]

@@ -14,7 +14,7 @@ from ncp_jax import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import Candidates, Runs, make_searcher
 from ncp_jax.searchers.inputs import raw_inputs
-from ncp_jax.searchers.points import kernel_points
+from ncp_jax.searchers.kernel_features import kernel_features
 
 from . import plain_models as models
 from . import plain_networks as networks
@@ -68,7 +68,7 @@ def sample(rows: np.ndarray, asks: np.ndarray, world: models.World) -> Sample:
 
 @pytest.fixture(scope="module")
 def world(small: Table, candidates: Candidates) -> Callable[[str], models.World]:
-    points, blocks = kernel_points(candidates)
+    points, blocks = kernel_features(candidates)
     neighbours = zip(np.asarray(candidates.neighbours), np.asarray(candidates.degree), strict=True)
     made = models.World(
         values=np.asarray(small.oriented("acc"), np.float64),

@@ -167,7 +167,7 @@ def test_patience_ends_a_run_that_asks_for_nothing_new(run: Run, small: Table) -
 def test_slots_of_a_population_change_nothing(small: Table, candidates: Candidates) -> None:
     view, seeds = QueryView.of(small, budget=BUDGET), np.arange(3, dtype=np.int32)
     (tight,) = Evolution.together([make(Evolution, SMALL["evolution"])])
-    roomy = dataclasses.replace(tight, capacity=50, rivals=20)
+    roomy = dataclasses.replace(tight, capacity=50, competitors=20)
     runs = [search(jax.tree.map(lambda x: np.full(3, x), s), seeds, candidates, view) for s in (tight, roomy)]
     assert_same(*runs)
 
