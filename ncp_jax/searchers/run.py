@@ -16,7 +16,7 @@ from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.types import Array, Float, Int
 
-PATIENCE = 50  # steps per step that the budget needs, after which a run that only proposes free repeats ends
+PATIENCE = 50  # a run ends after this many times the steps that its budget needs, if it only asks for free repeats
 TOGETHER = 256  # runs that advance together on CPU: more would fill the caches, and more would wait for the slowest
 
 
