@@ -105,8 +105,8 @@ def gaussian_process(
 
     Targets are the normal scores of the paid values, so nothing depends on the metric's unit or outliers. In each round
     the hyper-parameters of ``Kernel`` are set to their maximum a posteriori by 40 steps of Adam, starting from those of
-    the last round, and the ``batch`` architectures of highest expected improvement that were not asked for yet are asked
-    for (among equals, the lower rows). The improvement is that of a measured value, noise included, over the best value paid for.
+    the last round. Then the ``batch`` new architectures of highest expected improvement are asked for; ties go to the
+    lower rows. The improvement is that of a measured value, noise included, over the best value paid for.
 
     A run depends on the seed, its number and ``start``, not on the other runs, up to rounding. A program is compiled
     once for each (n, f, blocks, budget, batch, runs), and serves all rounds, tasks and seeds.
