@@ -12,19 +12,20 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ncp_jax import Table
+from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import UsageError
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import Candidates, Runs, make_searcher, search
+from ncp_jax.searchers import SEARCHERS, Candidates, HostSearcher, Runs, choice, make_searcher, register, search
 from ncp_jax.studies import Grid, RunnerOptions, StudyResult, run_study, runner
 from ncp_jax.studies.outcomes import Evaluator
 from ncp_jax.studies.plan import make_plan
@@ -307,6 +308,38 @@ def test_a_host_searcher_keeps_the_budget_in_seconds(
         assert cut["seconds"] <= 200
         assert cut["at"] == [at for at in whole["at"] if at <= cut["queries"]]
         assert cut["rows"] == whole["rows"][: len(cut["rows"])]
+
+
+def test_a_registered_searcher_is_a_method_of_a_grid(
+    make_grid: Callable[..., Grid],
+    tmp_path: Path,
+    mine: Table,
+    records: Callable[[Path], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing but the decorator is needed, also for a searcher that runs on the host."""
+
+    class InOrder(HostSearcher):
+        name: ClassVar[str] = "in-order"
+        runs_per_call: ClassVar[int] = 2
+
+        step: int = choice(1, "distance of two queries")
+
+        def run(self, guard: QueryGuard, seeds: Sequence[int]) -> None:
+            guard.query(np.arange(guard.budget) * self.step + np.array(seeds)[:, None])
+
+    monkeypatch.setitem(SEARCHERS, InOrder.name, InOrder)  # taken back in the end
+    register(InOrder)
+    grid = make_grid(searchers={"in-order": [{"step": [1, 2]}], "random": [{}]}, seeds=3)
+    assert run_study(grid, tmp_path).finished
+    values = np.asarray(mine.column("acc"))
+    for record in records(tmp_path)[:6]:
+        step, seed, found = record["settings"]["step"], record["seed"], record["results"]
+        rows = np.arange(12) * step + seed
+        best = np.maximum.accumulate(values[rows])
+        assert found["queries"] == found["asks"] == 12
+        assert found["values"][-1] == pytest.approx(best[-1])
+        assert found["rows"] == [row for i, row in enumerate(rows) if i == 0 or best[i] > best[i - 1]]
 
 
 def test_a_full_disk_in_the_middle(
