@@ -11,7 +11,7 @@ import dataclasses
 import time
 from typing import Any
 
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -55,8 +55,7 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax import checks
     from ncp_jax.benchmarks.registry import load_tasks
     from ncp_jax.ordering import Reliability
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
+    from ncp_jax.records.journal import Records
     from ncp_jax.searchers.arch_graph import ArchGraphConfig, RelationRecipe, read_source_budget
 
     checks.choose("sources", config.sources, ("none", "one", "all"))
@@ -106,14 +105,12 @@ def run(config: Config) -> dict[str, Any]:
         "calibration": {m: by_method[m]["calibration"] for m in methods if "calibration" in by_method[m]},
         "similarity": transfer.task_similarity(problem),
         "architectures": sizes,
-        "config": settings,
-        **run_card(),
     }
     query_figure(summary["curves"], config.out / "curves.png")
     curves = {m: Reliability.from_json(c) for m, c in summary["calibration"].items()}
     if curves:
         reliability_figure(curves, config.out / "calibration.png")
-    write_json(config.out / "summary.json", summary)
+    summary = write_summary(config.out, "arch_graph", summary, settings)
     for method in methods:
         share, rank = summary["percentile"][method], summary["rank"][method]
         print(
