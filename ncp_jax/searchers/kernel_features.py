@@ -23,11 +23,11 @@ def kernel_features(candidates: Candidates) -> tuple[Float[Array, "n f"], tuple[
       ``(features, blocks)``: float32 [n, f]; the mean square over a block and the networks is 1 if all features vary.
     """
     n = len(candidates)
-    plain = candidates.attributes if candidates.attributes.shape[1] else candidates.relaxed
+    features = candidates.attributes if candidates.attributes.shape[1] else candidates.relaxed
     members = jnp.maximum(jax.ops.segment_sum(jnp.ones(n), candidates.classes, n), 1)
     weights = 1 / members[candidates.classes]
     weights = (weights / weights.sum())[:, None]
-    attributes = (jax.ops.segment_sum(plain, candidates.classes, n) / members[:, None])[candidates.classes]
+    attributes = (jax.ops.segment_sum(features, candidates.classes, n) / members[:, None])[candidates.classes]
     attributes, squares = _centred(attributes, weights)
     parts = [attributes * _inverse(squares)]
     counts = get_space(candidates.space).path_counts(candidates.codes)
