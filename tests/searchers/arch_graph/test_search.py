@@ -17,8 +17,8 @@ from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
     SearchHistory,
-    _favourites,
     _next,
+    _rank_by_sources,
     acyclic_order,
     final_order,
     run_arch_graph,
@@ -198,7 +198,7 @@ def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> 
 
 def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
     evidence = jnp.array([[[0.0], [3.0], [1.0], [2.0], [-1.0]]])
-    favourites = _favourites(evidence)
+    favourites = _rank_by_sources(evidence)
     assert favourites.tolist() == [[1, 3, 2, 0, 4]]
     found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
     assert found.tolist() == [[2, 0], [3, 2]]
