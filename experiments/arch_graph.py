@@ -1,8 +1,8 @@
-"""Arch-Graph against its rivals: the best architecture found within a budget of queries, every task in turn the target.
+"""Arch-Graph against baselines: the best architecture found within a budget of queries, with each task as the target.
 
     python experiments/arch_graph.py --space micro --budget 50 --seeds 20 --sources all --out out/micro_all
 
-A method sees the sources, and of the target only the values that it queries.
+A method sees the source tasks, and of the target only the values that it queries.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import dataclasses
 import time
 from typing import Any
 
-from harness.script import ExperimentConfig, run_main
+from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -23,13 +23,13 @@ class Config(ExperimentConfig):
     Attributes:
       space: micro, macro (TransNAS-Bench-101), nas-bench-201 (data sets as tasks) or digits; without it micro, and
         digits where micro is not downloaded.
-      budget: queries of each target.
-      sources: none, one (the task that follows) or all the other tasks.
-      source_budget: architectures measured on the sources (50, 500), or all; without sources it does not matter.
-      tasks: targets and sources; all of the space without it.
-      encoder: of the relation predictor, graph or code.
-      batch: queries between two rankings.
-      methods: arch_graph, borda, no_transfer, gaussian_process, mean_rank, random; all that apply without it.
+      budget: number of queries of each target.
+      sources: source tasks: none, one (the task that follows) or all the other tasks.
+      source_budget: number of architectures measured on the sources (50, 500), or all; without sources it is ignored.
+      tasks: targets and sources; by default all tasks of the space.
+      encoder: encoder of the relation predictor, graph or code.
+      batch: number of queries between two rankings.
+      methods: arch_graph, borda, no_transfer, gaussian_process, mean_rank, random; by default all that apply.
     """
 
     seeds: int = 20
@@ -55,11 +55,8 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax import checks
     from ncp_jax.benchmarks.registry import load_tasks
     from ncp_jax.ordering import Reliability
-    from ncp_jax.records.journal import Records, write_json
-    from ncp_jax.records.run_card import run_card
-    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
-    from ncp_jax.searchers.arch_graph.sources import read_source_budget
-    from ncp_jax.training.relations import RelationRecipe
+    from ncp_jax.records.journal import Records
+    from ncp_jax.searchers.arch_graph import ArchGraphConfig, RelationRecipe, read_source_budget
 
     checks.choose("sources", config.sources, ("none", "one", "all"))
     source_budget = read_source_budget(config.source_budget)
@@ -79,7 +76,7 @@ def run(config: Config) -> dict[str, Any]:
     hashes = {table.name: table.content_hash() for table in tables}
     settings = config.settings() | {"tables": hashes, "search": dataclasses.asdict(search), "methods": methods}
     records = Records(config.out, settings, resume=config.resume)
-    problem = transfer.pose(
+    problem = transfer.make_problem(
         tables, sources=config.sources, source_budget=source_budget, runs=runs, seed=0, config=search
     )
     sizes = dict(zip(problem.tasks, (len(t) for t in tables), strict=True))
@@ -92,11 +89,11 @@ def run(config: Config) -> dict[str, Any]:
             found = transfer.search_all(method, problem, budget=budget, runs=runs, seed=0, config=search, progress=bar)
         seconds = time.perf_counter() - began
         ranking = "borda" if method == "borda" else search.ranking
-        judged = {
-            task: transfer.judge(f, v, ranking=ranking, trust=search.trust)
+        scored = {
+            task: transfer.score_runs(f, v, ranking=ranking, trust=search.trust)
             for task, f, v in zip(problem.tasks, found, problem.values, strict=True)
         }
-        results: dict[str, Any] = {"seconds": seconds, "tasks": judged}
+        results: dict[str, Any] = {"seconds": seconds, "tasks": scored}
         if method in ("arch_graph", "no_transfer"):
             results["calibration"] = transfer.relation_quality(found, problem.values).to_json()  # type: ignore[arg-type]
         records.add({"method": method}, results)
@@ -108,14 +105,12 @@ def run(config: Config) -> dict[str, Any]:
         "calibration": {m: by_method[m]["calibration"] for m in methods if "calibration" in by_method[m]},
         "similarity": transfer.task_similarity(problem),
         "architectures": sizes,
-        "config": settings,
-        **run_card(),
     }
     query_figure(summary["curves"], config.out / "curves.png")
     curves = {m: Reliability.from_json(c) for m, c in summary["calibration"].items()}
     if curves:
         reliability_figure(curves, config.out / "calibration.png")
-    write_json(config.out / "summary.json", summary)
+    summary = write_summary(config.out, "arch_graph", summary, settings)
     for method in methods:
         share, rank = summary["percentile"][method], summary["rank"][method]
         print(

@@ -51,14 +51,14 @@ def run(config: Config) -> None:
     from ncp_jax import checks
     from ncp_jax.commands.study import run_grid
     from ncp_jax.console import say
-    from ncp_jax.searchers.arch_graph.method import methods
+    from ncp_jax.searchers import SEARCHERS
     from ncp_jax.studies import Grid
 
     if config.against is not None:
         checks.choose("rival", config.against, ("python",))
-    searchers = names(config.searchers) or tuple(methods())
+    searchers = names(config.searchers) or tuple(SEARCHERS)
     grid = Grid(
-        searchers={checks.choose("searcher", name, methods()): [{}] for name in searchers},
+        searchers={checks.choose("searcher", name, SEARCHERS): [{}] for name in searchers},
         benchmarks=names(config.benchmark) or or_digits("nas-bench-201"),
         budget=min(config.budget, 20) if config.smoke else config.budget,
         seeds=min(config.seeds, 3) if config.smoke else config.seeds,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import atexit
+import dataclasses
 import os
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 # Before NumPy is imported, also by the processes that tests start. Matrices are small here: threads of BLAS only wait
 # for each other, and for those of other workers, which made plain references several times slower.
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from ncp_jax import Table
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
+    from ncp_jax.studies import Grid
     from ncp_jax.training.relations import RelationInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -197,3 +199,58 @@ def quick() -> ArchGraphConfig:
 
     recipe = RelationRecipe(width=8, members=2, steps=40, learning_rate=1e-2)
     return ArchGraphConfig(first=4, batch=3, shortlist=12, recipe=recipe)
+
+
+STUDY_SEARCHERS: dict[str, list[dict[str, Any]]] = {
+    "random": [{}],
+    "evolution": [{"population": [4, 6], "tournament": 2}],
+    "local-search": [{"move": ["first", "best"]}],
+}
+
+
+def _csv_text(n: int, seed: int) -> str:
+    """Architectures with ties and with two codes of one network; accuracy, another one, a loss, seconds and FLOPs."""
+    import numpy as np
+
+    from ncp_jax import get_space
+
+    space = get_space("transnas-micro")
+    rng, codes = np.random.default_rng(seed), np.asarray(space.all_codes())
+    chosen = codes[np.sort(rng.choice(space.size, n, replace=False))]
+    lines = ["architecture,acc,tested,loss,train_s,flops"]
+    for code in chosen:
+        acc = round(50 + 4 * float(code.sum()) + rng.normal(), 0)
+        cells = [acc, round(acc - 3 + 2 * rng.normal(), 2), round(100 - acc + rng.normal(), 1)]
+        cells += [int(rng.integers(10, 100)), round(1 + float(code[:3].sum()) + rng.random(), 2)]
+        lines.append(",".join([space.to_string(code), *map(str, cells)]))
+    return "\n".join(lines) + "\n"
+
+
+@pytest.fixture(scope="session")
+def folder_of_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Holds ``mine.csv`` and ``other.csv``."""
+    folder = tmp_path_factory.mktemp("tables")
+    (folder / "mine.csv").write_text(_csv_text(60, 0))
+    (folder / "other.csv").write_text(_csv_text(60, 1))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def arguments(folder_of_tables: Path) -> Callable[[str], dict[str, Any]]:
+    """What a grid says of one of the CSV files."""
+
+    def of(name: str) -> dict[str, Any]:
+        columns = {"maximize": ["acc", "tested"], "minimize": ["loss", "train_s", "flops"], "test": ["tested"]}
+        return {"path": str(folder_of_tables / f"{name}.csv"), "space": "transnas-micro", **columns}
+
+    return of
+
+
+@pytest.fixture(scope="session")
+def make_grid(arguments: Callable[[str], dict[str, Any]]) -> Callable[..., Grid]:
+    """A grid over "mine": three searchers, five methods, 5 seeds, 12 queries; keywords change it."""
+    from ncp_jax.studies import Grid
+
+    own = {name: arguments(name) for name in ("mine", "other")}
+    grid = Grid(STUDY_SEARCHERS, ("mine",), budget=12, seeds=5, tables=own)
+    return lambda **changes: dataclasses.replace(grid, **changes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -40,8 +39,6 @@ def make_benchmark(config: GenerateConfig) -> dict[str, Any]:
     """Runs the experiment, writes its files into ``config.out`` and returns the summary."""
     use_all_cores()
     records = Records(config.out, config.settings(), resume=config.resume)
-    if records.dropped:
-        print(f"ncp-jax: {records.path} was cut short; its last chunk is trained again", file=sys.stderr)
     with ProgressBar("trainings") as bar:
         generate(config, records, progress=bar)
     return write_benchmark(config, records)

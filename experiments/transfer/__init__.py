@@ -1,1 +1,1 @@
-"""Arch-Graph and its rivals, each task in turn the target and the others its sources."""
+"""Arch-Graph and baselines, with each task in turn as the target and the others as its sources."""

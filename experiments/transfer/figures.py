@@ -13,7 +13,7 @@ from ncp_jax.ordering.relations import Reliability
 
 
 def reliability_figure(curves: Mapping[str, Reliability], path: Path) -> Path:
-    """Draws how often "better" came true against its predicted probability; the area of a point is its bin's share.
+    """Draws the frequency of "better" against its predicted probability; a point's area is its bin's share of pairs.
 
     Args:
       curves: name → reliability; empty bins are left out.

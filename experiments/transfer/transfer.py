@@ -1,4 +1,4 @@
-"""Arch-Graph and its rivals on every task of a space, each task in turn the target and the others its sources."""
+"""Runs and scores Arch-Graph and baselines on every task of a space, with the other tasks as sources."""
 
 from __future__ import annotations
 
@@ -16,28 +16,34 @@ from ncp_jax.analysis.ranks import best_ranks, kendall_tau, percentiles, regret
 from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.embeddings import agreement, choose_anchors, fingerprint, rank_correlations, similarity
 from ncp_jax.ordering import Reliability, reliability
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, Trace, final_order, run_arch_graph
+from ncp_jax.searchers.arch_graph.search import (
+    ArchGraphConfig,
+    ArchGraphRuns,
+    SearchHistory,
+    final_order,
+    run_arch_graph,
+)
 from ncp_jax.searchers.arch_graph.sources import Sources, full_sources, learn_sources, sampled_values, source_values
 from ncp_jax.spaces import get_space
 from ncp_jax.training.relations import RelationInputs
-from transfer.rivals import gaussian_process, mean_rank, random_search
+from transfer.baselines import gaussian_process, mean_rank, random_search
 
-FINAL_GRAPH = 256  # candidates in the graph of a run's final order; the rest follows by expected wins
-PAIRS = 4000  # pairs a run that the calibration looks at
-ANCHORS = 50
+FINAL_GRAPH = 256  # candidates in the graph of a run's final order; the others follow by expected wins
+PAIRS = 4000  # pairs per run for the calibration
+ANCHORS = 50  # architectures that a task's fingerprint is made of
 
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
-    """The tasks of a space and what may be known before the first query.
+    """The tasks of a space and the evidence that is known before the first query.
 
     Attributes:
-      tables: one a task, over the same architectures.
-      values: ``[t, n]`` main metrics, higher better; the evaluator's.
-      inputs: of the candidates.
-      known: for each target the values of its sources ``[s, n]``; empty without sources.
-      rows: for each target the architectures measured on its sources ``[runs, b]``; None where all are.
-      sources: what the relation predictor gets of them, targets × runs or targets variants; None without sources.
+      tables: one table per task, over the same architectures.
+      values: ``[t, n]``, main metrics, higher is better; only for scoring results.
+      inputs: predictor inputs of the candidates.
+      known: values of each target's sources, ``[s, n]``; empty without sources.
+      rows: architectures measured on each target's sources, ``[runs, b]``; None where all are.
+      sources: evidence for the relation predictor, one variant per target or per run; None without sources.
     """
 
     tables: tuple[Table, ...]
@@ -53,7 +59,7 @@ class Problem:
         return tuple(table.name.partition("/")[2] for table in self.tables)
 
 
-def pose(
+def make_problem(
     tables: Sequence[Table],
     *,
     sources: str,
@@ -65,12 +71,12 @@ def pose(
     """Prepares every task as a target.
 
     Args:
-      tables: one a task.
+      tables: one table per task.
       sources: "none", "one" (the task that follows, cyclically) or "all" (all the others).
-      source_budget: architectures measured on the sources, others in each run; None for all.
-      runs: of each target.
-      seed: of the sampling and of the sources' predictors.
-      config: its recipe learns the sources where they are sampled.
+      source_budget: number of architectures measured on the sources, drawn anew for each run; None for all.
+      runs: number of runs of each target.
+      seed: random seed of the samples and of the sources' predictors.
+      config: settings of the search; its recipe trains the sources' predictors.
 
     Raises:
       UsageError: unknown ``sources``, a source budget out of range, or fewer than two tasks with sources.
@@ -105,7 +111,7 @@ def pose(
 
 
 def guards(problem: Problem, budget: int, runs: int) -> list[QueryGuard]:
-    """Fresh guards, one a task."""
+    """Returns a new guard for each task."""
     return [QueryGuard(table, table.main.name, budget=budget, runs=runs) for table in problem.tables]
 
 
@@ -118,8 +124,8 @@ def search_all(
     seed: int,
     config: ArchGraphConfig,
     progress: Callable[[int, int], None] | None = None,
-) -> list[ArchGraphRuns | Trace]:
-    """Runs one method on every task: "arch_graph", "borda" (without the graph), "no_transfer", or a rival."""
+) -> list[ArchGraphRuns | SearchHistory]:
+    """Runs one method on every task: "arch_graph", "borda" (without the graph), "no_transfer", or a baseline."""
     fresh = guards(problem, budget, runs)
     if method in ("arch_graph", "borda", "no_transfer"):
         ranking = "borda" if method == "borda" else config.ranking
@@ -135,27 +141,29 @@ def search_all(
         )
     if method == "random":
         return [random_search(guard, seed=seed) for guard in fresh]
-    rival = _mean_rank if method == "mean_rank" else _gaussian_process
-    return [rival(problem, t, guard, seed) for t, guard in enumerate(fresh)]
+    baseline = _mean_rank if method == "mean_rank" else _gaussian_process
+    return [baseline(problem, t, guard, seed) for t, guard in enumerate(fresh)]
 
 
 def _evidence(problem: Problem, target: int) -> np.ndarray:
-    """The sources as the rivals see them: ``[1 or runs, n, s]``."""
+    """The evidence for the baselines: ``[1 or runs, n, s]``."""
     if problem.sources is None:
         return np.zeros((1, len(problem.values[0]), 0), np.float32)
     return np.split(np.asarray(problem.sources.evidence), len(problem.tables))[target]
 
 
-def _each_run(problem: Problem, target: int, guard: QueryGuard, search: Callable[[QueryGuard, int], Trace]) -> Trace:
-    """Searches run by run, where every run knows other values of the sources."""
+def _each_run(
+    problem: Problem, target: int, guard: QueryGuard, search: Callable[[QueryGuard, int], SearchHistory]
+) -> SearchHistory:
+    """Searches run by run, where every run has its own sample of the sources."""
     table = problem.tables[target]
     single = [
         search(QueryGuard(table, table.main.name, budget=guard.budget), run) for run in range(len(guard.remaining))
     ]
-    return Trace(*(np.concatenate([getattr(t, f) for t in single]) for f in ("asked", "paid", "scores")))
+    return SearchHistory(*(np.concatenate([getattr(t, f) for t in single]) for f in ("asked", "paid", "scores")))
 
 
-def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> Trace:
+def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> SearchHistory:
     del seed
     if problem.rows is None:
         return mean_rank(guard, problem.known[target].T)
@@ -163,15 +171,15 @@ def _mean_rank(problem: Problem, target: int, guard: QueryGuard, seed: int) -> T
     return _each_run(problem, target, guard, lambda one, run: mean_rank(one, evidence[run]))
 
 
-def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: int) -> Trace:
-    """The same information as Arch-Graph has: attributes of the graphs, codes, the sources' utilities."""
+def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: int) -> SearchHistory:
+    """A Gaussian process with the information that Arch-Graph has: graph attributes, codes, the sources' utilities."""
     space = get_space(problem.tables[0].space)
     codes = np.asarray(space.encode(jnp.asarray(guard.codes)))
     structure = np.concatenate([np.asarray(problem.inputs.attributes), codes], axis=1)
     evidence = _evidence(problem, target)
     blocks = (structure.shape[1], evidence.shape[-1]) if evidence.shape[-1] else (structure.shape[1],)
 
-    def search(one: QueryGuard, variant: int, number: int) -> Trace:
+    def search(one: QueryGuard, variant: int, number: int) -> SearchHistory:
         features = np.concatenate([structure, evidence[variant]], axis=1).astype(np.float32)
         start = None
         if evidence.shape[-1]:
@@ -184,47 +192,50 @@ def _gaussian_process(problem: Problem, target: int, guard: QueryGuard, seed: in
     return _each_run(problem, target, guard, lambda one, run: search(one, run, seed + run))
 
 
-def judge(found: ArchGraphRuns | Trace, values: np.ndarray, *, ranking: str, trust: float) -> dict[str, list[Any]]:
-    """What the owner of the table makes of a method's runs on one task, JSON-ready, one entry a run.
+def score_runs(
+    found: ArchGraphRuns | SearchHistory, values: np.ndarray, *, ranking: str, trust: float
+) -> dict[str, list[Any]]:
+    """Scores a method's runs on one task.
 
     Returns:
-      "ranks" (of the best after each query), "regret" (in the metric's unit), "tau" (of the final order).
+      JSON-ready lists with one entry per run: "ranks" (of the best after each query), "regret" (in the metric's unit),
+      "tau" (of the final order).
     """
-    trace = found if isinstance(found, Trace) else found.trace
-    scores = trace.scores
+    history = found if isinstance(found, SearchHistory) else found.history
+    scores = history.scores
     if isinstance(found, ArchGraphRuns) and ranking == "mwas":
         runs = range(len(scores))
         orders = [final_order(found, run, trust=trust, nearest=FINAL_GRAPH, time_limit=0.1)[0] for run in runs]
         scores = -np.argsort(np.stack(orders), axis=1).astype(np.float32)
     tau = kendall_tau(scores, values)
     return {
-        "ranks": best_ranks(trace.asked, values).tolist(),
-        "regret": regret(trace.asked, values)[:, -1].tolist(),
+        "ranks": best_ranks(history.asked, values).tolist(),
+        "regret": regret(history.asked, values)[:, -1].tolist(),
         "tau": [float(x) if np.isfinite(x) else None for x in tau],
     }
 
 
 def calibration(found: ArchGraphRuns, values: np.ndarray, *, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted and true relations of random pairs that no run measured: ``[k]`` probabilities and outcomes."""
+    """Predicted and true relations of random pairs that were not measured: ``[k]`` probabilities and outcomes."""
     rng = np.random.default_rng(seed)
-    predicted, truth = [], []
-    for asked, utilities in zip(found.trace.asked, np.asarray(found.utilities), strict=True):
+    predicted, outcomes = [], []
+    for asked, utilities in zip(found.history.asked, np.asarray(found.utilities), strict=True):
         left = np.setdiff1d(np.arange(len(values)), asked)
         if not len(left):
             continue
         a, b = rng.choice(left, (2, PAIRS))
         predicted.append(np.asarray(jax.nn.sigmoid(utilities[:, a] - utilities[:, b])).mean(axis=0))
-        truth.append(0.5 * (1 + np.sign(values[a] - values[b])))
-    if not predicted:  # everything was measured: no relation is left to be wrong about
+        outcomes.append(0.5 * (1 + np.sign(values[a] - values[b])))
+    if not predicted:  # everything was measured, so there is no relation to predict
         return np.array([0.5]), np.array([0.5])
-    return np.concatenate(predicted), np.concatenate(truth)
+    return np.concatenate(predicted), np.concatenate(outcomes)
 
 
-def summarise(judged: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int]) -> dict[str, Any]:
+def summarise(scored: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int]) -> dict[str, Any]:
     """Means over tasks and seeds with bootstrap intervals over seeds.
 
     Args:
-      judged: method → task → ``judge``'s result.
+      scored: method → task → result of ``score_runs``.
       sizes: number of architectures of each task.
 
     Returns:
@@ -234,7 +245,7 @@ def summarise(judged: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int
     per_task: dict[str, Any] = {}
     curves: dict[str, Any] = {}
     overall: dict[str, dict[str, Any]] = {"percentile": {}, "rank": {}, "tau": {}}
-    for method, by_task in judged.items():
+    for method, by_task in scored.items():
         ranks = {task: np.asarray(r["ranks"]) for task, r in by_task.items()}
         share = {task: percentiles(r, sizes[task]) for task, r in ranks.items()}
         tau = {task: np.array([np.nan if x is None else x for x in r["tau"]], float) for task, r in by_task.items()}
@@ -242,8 +253,8 @@ def summarise(judged: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int
         overall["rank"][method] = mean_interval(np.mean([r[:, -1] for r in ranks.values()], axis=0))
         overall["tau"][method] = mean_interval(np.nan_to_num(np.mean(list(tau.values()), axis=0)))
         mean = np.mean(list(share.values()), axis=0)
-        points = [mean_interval(column) for column in mean.T]
-        curves[method] = {k: [p[k] for p in points] for k in ("mean", "low", "high")}
+        intervals = [mean_interval(column) for column in mean.T]
+        curves[method] = {k: [interval[k] for interval in intervals] for k in ("mean", "low", "high")}
         for task in by_task:
             per_task.setdefault(task, {})[method] = {
                 "percentile": mean_interval(share[task][:, -1]),
@@ -255,16 +266,16 @@ def summarise(judged: dict[str, dict[str, dict[str, Any]]], sizes: dict[str, int
 
 
 def task_similarity(problem: Problem) -> dict[str, Any]:
-    """Fingerprints' similarity beside the tasks' true rank correlations, JSON-ready."""
+    """Similarity of the tasks' fingerprints, and their rank correlations on the whole tables, JSON-ready."""
     anchors = np.asarray(choose_anchors(np.asarray(problem.tables[0].codes), ANCHORS, key=jax.random.key(0)))
-    alike = np.asarray(similarity(fingerprint(problem.values[:, anchors])))
-    true = np.asarray(rank_correlations(problem.values))
+    by_fingerprint = np.asarray(similarity(fingerprint(problem.values[:, anchors])))
+    by_rank = np.asarray(rank_correlations(problem.values))
     return {
         "tasks": list(problem.tasks),
         "anchors": ANCHORS,
-        "fingerprint": alike.tolist(),
-        "kendall": true.tolist(),
-        "agreement": float(agreement(alike, true)) if len(problem.tasks) > 2 else None,
+        "fingerprint": by_fingerprint.tolist(),
+        "kendall": by_rank.tolist(),
+        "agreement": float(agreement(by_fingerprint, by_rank)) if len(problem.tasks) > 2 else None,
     }
 
 

@@ -64,7 +64,7 @@ def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str,
     _join_processes(options)
     with ProgressBar("runs") as bar:
         runner = RunnerOptions(options.shard, options.devices, options.memory_mb, options.resume, bar, say)
-        finished = run_study(grid, options.out, runner)
+        finished = run_study(grid, options.out, runner).finished
     if jax.process_count() > 1:
         from orbax.checkpoint import multihost
 
@@ -74,7 +74,7 @@ def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str,
             return
         # All shares are done now: this call runs nothing, it puts their records together.
         runner = RunnerOptions(options.shard, options.devices, options.memory_mb, resume=True)
-        finished = run_study(grid, options.out, runner)
+        finished = run_study(grid, options.out, runner).finished
     if not finished:
         say(f"this share is done; the summary comes with the last one, in {options.out}")
         return

@@ -1,4 +1,4 @@
-"""What a result depends on besides its config: versions, device, date."""
+"""The run card: versions, device and date, which a result depends on besides its config."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import platform
 from typing import Any
 
 _PACKAGES = ("ncp-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
+RESULT_PACKAGES = ("ncp-jax", "jax", "jaxlib", "numpy")
+"""Packages whose version the result of a run may depend on."""
 
 
 def run_card() -> dict[str, Any]:
-    """Returns versions of what matters, the device that JAX computes on, and the time (UTC). Starts the backend."""
+    """Returns the packages' versions, the device that JAX computes on, and the time (UTC). Starts JAX's backend."""
     import jax
 
     device = jax.devices()[0]
@@ -27,6 +29,11 @@ def run_card() -> dict[str, Any]:
         },
         "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def result_versions() -> dict[str, str]:
+    """Returns package → version of the packages that results may depend on."""
+    return {name: _version(name) for name in RESULT_PACKAGES}
 
 
 def _version(name: str) -> str:

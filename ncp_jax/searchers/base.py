@@ -1,15 +1,21 @@
-"""What a searcher is: pure functions of one run; whoever runs it keeps the account and batches over runs."""
+"""What a searcher must provide, and the registry of searchers.
+
+A searcher is one search method with its settings. Those that are array programs (``ArraySearcher``) are pure functions
+of one run, of which thousands run in one compiled call; the others (``HostSearcher``) run on the host.
+"""
 
 from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Hashable, Sequence
 from typing import Any, ClassVar, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.benchmarks.view import History
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.types import Array, Float, Int, Key
@@ -22,22 +28,22 @@ def number(default: float, what: str, *, least: float, most: float = np.inf, who
     """A numeric setting: an array in the pytree of its searcher, so that a sweep over it is a vmap.
 
     Args:
-      default: its value where nobody gives one; an integer where ``whole``.
-      what: one line for error texts and documentation.
+      default: default value; an integer where ``whole`` is set.
+      what: one line that describes the setting, for error texts and documentation.
       least: smallest legal value.
       most: largest legal value.
-      whole: only integers.
+      whole: whether only integers are legal.
     """
     return dataclasses.field(default=default, metadata={"what": what, "least": least, "most": most, "whole": whole})
 
 
 def choice(default: Any, what: str, *, options: tuple[Any, ...] | None = None, least: int = 1) -> Any:
-    """A static setting: a size, or one of some names; every value is compiled on its own.
+    """A static setting: a size or a name. A program is compiled for each of its values.
 
     Args:
-      default: its value where nobody gives one.
-      what: one line for error texts and documentation.
-      options: the legal values; without them an integer of at least ``least``.
+      default: default value.
+      what: one line that describes the setting, for error texts and documentation.
+      options: legal values; if None, the legal values are the integers from ``least`` on.
       least: smallest legal integer.
     """
     return dataclasses.field(
@@ -47,78 +53,153 @@ def choice(default: Any, what: str, *, options: tuple[Any, ...] | None = None, l
 
 @dataclasses.dataclass(frozen=True)
 class Searcher(abc.ABC):
-    """One search method with its settings: a pytree whose leaves are the numeric settings.
+    """One search method with its settings, which are ``number`` and ``choice`` fields.
 
-    A subclass is a frozen dataclass of ``number`` and ``choice`` fields. Its three functions are pure and know one run;
-    they get what is free (``Candidates``) and what the run has paid for (``History``), and no table. They are called in
-    turn until the budget is spent; what they do after that is discarded.
+    Subclasses derive from ``ArraySearcher`` or ``HostSearcher`` and are decorated with ``@register``.
+
+    Attributes:
+      name: name of the method in a grid.
     """
 
     name: ClassVar[str]
 
-    @property
     @abc.abstractmethod
-    def batch(self) -> int:
-        """Architectures asked for at once, k. Static."""
-
-    @abc.abstractmethod
-    def start(self, candidates: Candidates, budget: int, key: Key) -> State:
-        """The state before the first question: a pytree of arrays whose shapes never change.
-
-        Args:
-          candidates: what is free.
-          budget: queries that the run may pay for. Static.
-          key: of this call alone.
-        """
-
-    @abc.abstractmethod
-    def ask(self, candidates: Candidates, state: State, history: History, key: Key) -> tuple[Int[Array, " k"], State]:
-        """What to ask next: rows of the candidates, -1 for "nothing in this slot", and the state after asking."""
-
-    def tell(self, candidates: Candidates, state: State, rows: Int[Array, " k"], values: Float[Array, " k"]) -> State:
-        """Takes the answers, higher better, NaN where there was none; the state by default stays as it is."""
-        del candidates, rows, values
-        return state
-
-    def memory(self, candidates: Candidates, budget: int) -> int:
-        """Bytes that a run needs besides its account and state, roughly; decides how many go into one call."""
-        del candidates, budget
-        return 0
-
-    def lanes(self, candidates: Candidates, budget: int) -> int:
-        """The most runs in one call that make it faster a run; more only delay the first records."""
-        del candidates, budget
-        return 2**20
+    def program(self) -> Hashable:
+        """A value that is equal for searchers whose runs can share a call."""
 
     @classmethod
     def together(cls: type[S], group: list[S]) -> list[S]:
-        """The same searchers with static sizes that all of them share, so that one program runs them all.
+        """Returns the same searchers with static sizes that all of them share, so that one program runs them all.
 
-        Results must not depend on it. By default they stay as they are.
+        Results must not depend on it. By default the searchers stay as they are.
         """
         return group
 
     def settings(self) -> dict[str, Any]:
-        """Name → plain value of every setting, JSON-ready."""
-        plain = {}
+        """Name → JSON-ready value of every setting."""
+        values = {}
         for field in dataclasses.fields(self):
             if field.metadata.get("what"):
                 value = getattr(self, field.name)
-                plain[field.name] = value if isinstance(value, str | bool) else np.asarray(value).item()
-        return plain
+                values[field.name] = value if isinstance(value, str | bool) else np.asarray(value).item()
+        return values
+
+
+@dataclasses.dataclass(frozen=True)
+class ArraySearcher(Searcher):
+    """A searcher that is an array program: a pytree whose leaves are the numeric settings.
+
+    Its functions ``start``, ``ask`` and ``tell`` are pure and know one run. They see the candidates and what the run
+    has paid for (``History``), never the table. They are called in turn until the budget is spent; what they return
+    after that is discarded.
+    """
+
+    @property
+    @abc.abstractmethod
+    def batch(self) -> int:
+        """Number of architectures asked for at once, k. Static."""
+
+    @abc.abstractmethod
+    def start(self, candidates: Candidates, budget: int, key: Key) -> State:
+        """Returns the state before the first question: a pytree of arrays whose shapes never change.
+
+        Args:
+          candidates: architectures that can be asked for.
+          budget: number of queries that the run may pay for. Static.
+          key: key of this call.
+        """
+
+    @abc.abstractmethod
+    def ask(self, candidates: Candidates, state: State, history: History, key: Key) -> tuple[Int[Array, " k"], State]:
+        """Returns the next question and the state after asking.
+
+        A question is k rows of the candidates; -1 leaves a slot empty.
+        """
+
+    def tell(self, candidates: Candidates, state: State, rows: Int[Array, " k"], values: Float[Array, " k"]) -> State:
+        """Returns the state after the answers: higher is better, NaN where there was no answer.
+
+        By default the state stays as it is.
+        """
+        del candidates, rows, values
+        return state
+
+    def memory(self, candidates: Candidates, budget: int) -> int:
+        """Approximate bytes that a run needs besides its account and state; limits the runs of one call."""
+        del candidates, budget
+        return 0
+
+    def lanes(self, candidates: Candidates, budget: int) -> int:
+        """Number of runs in one call above which more runs do not make it faster, but only delay the first records."""
+        del candidates, budget
+        return 2**20
+
+    def program(self) -> Hashable:
+        """The structure of the pytree: searchers that differ in numeric settings alone share a call."""
+        return jax.tree.structure(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class HostSearcher(Searcher):
+    """A searcher that runs on the host, around jitted programs of its own.
+
+    Attributes:
+      runs_per_call: most runs of one call. A study always searches the same runs in one call, whatever its shares,
+        devices and memory: rounding may depend on which runs are searched together.
+    """
+
+    runs_per_call: ClassVar[int]
+
+    @abc.abstractmethod
+    def run(self, guard: QueryGuard, seeds: Sequence[int]) -> None:
+        """Searches one target; the result is what the guard has recorded.
+
+        Args:
+          guard: answers queries of each run, up to its budget.
+          seeds: the seed of each run of the guard. A run's draws depend on its seed alone.
+        """
+
+    def program(self) -> Hashable:
+        """The searcher itself: each one has calls of its own."""
+        return self
+
+
+SEARCHERS: dict[str, type[Searcher]] = {}
+"""Name → registered searcher class."""
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, number, choice))
+def searcher_class(cls: type[S]) -> type[S]:
+    """Class decorator for base classes: makes a frozen dataclass, and a pytree of an ``ArraySearcher``.
+
+    The numeric settings are the leaves of the pytree; the others are static.
+    """
+    made = dataclasses.dataclass(frozen=True)(cls)
+    return jax.tree_util.register_dataclass(made) if issubclass(made, ArraySearcher) else made
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, number, choice))
 def register(cls: type[S]) -> type[S]:
-    """Class decorator: a frozen dataclass that is a pytree, numeric settings as leaves, the others static."""
-    return jax.tree_util.register_dataclass(dataclasses.dataclass(frozen=True)(cls))
+    """Class decorator: makes a ``searcher_class`` and enters it into the registry under its ``name``."""
+    made = searcher_class(cls)
+    SEARCHERS[made.name] = made
+    return made
+
+
+def make_searcher(name: str, **settings: Any) -> Searcher:
+    """Returns a registered searcher with checked settings; settings that are not given have their defaults.
+
+    Raises:
+      UsageError: an unknown searcher or setting (the text lists the nearest), or an illegal value.
+    """
+    return make(SEARCHERS[checks.choose("searcher", name, SEARCHERS)], settings)
 
 
 def make(cls: type[S], settings: dict[str, Any]) -> S:
-    """A searcher with checked settings.
+    """Returns a searcher of a class with checked settings.
 
     Raises:
-      UsageError: an unknown setting (the text lists the nearest), or a value that is not legal.
+      UsageError: an unknown setting (the text lists the nearest), or an illegal value.
     """
     fields = {f.name: f for f in dataclasses.fields(cls) if f.metadata.get("what")}
     checked = {}

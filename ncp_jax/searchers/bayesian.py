@@ -1,4 +1,4 @@
-"""Bayesian optimisation: a Gaussian process on the space's kernel says what to measure next."""
+"""Bayesian optimisation with a Gaussian process on features of the space."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ import numpy as np
 from ncp_jax.benchmarks.view import History
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.base import Searcher, choice, number, register
+from ncp_jax.searchers.base import ArraySearcher, choice, number, register
 from ncp_jax.searchers.candidates import Candidates
-from ncp_jax.searchers.points import block_sizes, kernel_points
+from ncp_jax.searchers.kernel_features import block_sizes, kernel_features
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
-GROWTH = 1.5  # paid queries at a fit are this many times those at the last one,
-LATER = 2.0  # and this many times once there are more than a fit looks at
-FITTED = 64  # measurements, at most, that hyper-parameters are fitted to
-SIZES = (32, 64, 128, 256, 512, 1024, 2048)  # slots of the compiled fits; the last is the budget
-PIECE = 2048  # candidates looked at in one go while a model is built
+GROWTH = 1.5  # a fit is due when the number of queries has grown by this factor since the last one,
+LATER = 2.0  # and by this factor once there are more queries than a fit uses
+FITTED = 64  # largest number of measurements that hyper-parameters are fitted to
+SIZES = (32, 64, 128, 256, 512, 1024, 2048)  # slots of the compiled fits; the last one is the budget
+PIECE = 2048  # candidates evaluated at once while a model is built
 WAVES = 128  # cosines of a draw
-TIES = 1e-3  # spread of the noise that decides between equals, in the logarithm of the expected improvement
+TIES = 1e-3  # range of the noise that breaks ties, in the logarithm of the expected improvement
 
 
 class Belief(NamedTuple):
-    """What a run believes: its model, and what that says about the shortlist.
+    """Model of a run and its predictions for the shortlist.
 
     Attributes:
-      first: int32 [i], the rows of the initial design.
-      begun: int32 [], questions so far.
+      first: int32 [i], rows of the initial design.
+      begun: int32 [], number of architectures asked for so far.
       kernel: hyper-parameters.
-      rows: int32 [b], measured architectures in the model, in order; those asked for now count as measured.
-      size: int32 [], how many they are.
-      due: int32 [], paid queries from which on the next fit is due.
-      asked: bool [n], not to be asked (again).
-      distinct: bool [], another code of a network already paid for brings nothing new, as answers have shown.
-      seen: float32 [b, f], features of the measured.
-      factor: float32 [b, b], inverse of the Cholesky factor of their covariance; rows from ``size`` on mean nothing.
-      short: int32 [c], the shortlist: rows that may be asked next.
-      near: float32 [c, f], their features.
-      half: float32 [b, c], ``factor`` times their covariance with the measured; likewise.
-      variance: float32 [c], of their noise-free values.
-      luck: float32 [c], decides between equals.
+      rows: int32 [b], architectures in the model, in order. Those of the current proposal count as measured.
+      size: int32 [], their number.
+      due: int32 [], number of paid queries at which the next fit is due.
+      asked: bool [n], True for rows that must not be asked for (again).
+      distinct: bool [], True once answers have shown that other codes of a paid network bring nothing new.
+      seen: float32 [b, f], features of the architectures in the model.
+      factor: float32 [b, b], inverse of the Cholesky factor of their covariance; the first ``size`` rows are valid.
+      short: int32 [c], the shortlist: rows that can be asked for next.
+      near: float32 [c, f], features of the shortlist.
+      half: float32 [b, c], ``factor`` times the covariance of ``seen`` and ``near``; the first ``size`` rows are valid.
+      variance: float32 [c], variance of the shortlist's noise-free values.
+      tie_break: float32 [c], small noise that breaks ties.
     """
 
     first: Int[Array, " i"]
@@ -62,28 +62,28 @@ class Belief(NamedTuple):
     near: Float[Array, "c f"]
     half: Float[Array, "b c"]
     variance: Float[Array, " c"]
-    luck: Float[Array, " c"]
+    tie_break: Float[Array, " c"]
 
 
 @register
-class Bayesian(Searcher):
+class Bayesian(ArraySearcher):
     """Bayesian optimisation with a Gaussian process: D. R. Jones et al., J. Global Optimization 13 (1998).
 
     Targets are the normal scores of the values paid for. The kernel (``gaussian_process.Kernel``) compares the features
-    of ``kernel_points``; its hyper-parameters go to their maximum a posteriori when half as many queries again are
-    paid for as at the last fit, and what is found later is added to the model row by row. At each fit the candidates of
-    highest expected improvement become the shortlist; until the next one only these can be asked.
+    of ``kernel_features``. Its hyper-parameters are set to their maximum a posteriori each time the number of queries
+    has grown by half since the last fit; measurements in between are added to the model row by row. At each fit, the
+    candidates of highest expected improvement become the shortlist, and only these can be asked for until the next fit.
 
-    "expected-improvement" is that of a measured value, noise included, over the best value paid for; in a batch,
-    earlier picks count as measured with the value expected of them (D. Ginsbourger et al., 2010: kriging believer).
-    "thompson" asks for the best of a function drawn from the posterior, another one for each slot of a batch (J. Wilson
-    et al., ICML 2020: a draw from the prior, corrected by the measured values). Equals are told apart at random.
+    "expected-improvement" is that of a measured value, noise included, over the best value paid for. Within a batch,
+    earlier picks count as measured with their expected value (D. Ginsbourger et al., 2010: kriging believer).
+    "thompson" asks for the best of a function drawn from the posterior, with another draw for each slot of a batch
+    (J. Wilson et al., ICML 2020: a draw from the prior, corrected by the measured values). Ties are broken at random.
 
     Attributes:
       acquisition: "expected-improvement" or "thompson".
-      batch: architectures asked for at once.
-      initial: architectures drawn uniformly, all different, before the first fit.
-      shortlist: candidates that can be asked between two fits.
+      batch: number of architectures asked for at once.
+      initial: number of different architectures drawn uniformly before the first fit.
+      shortlist: number of candidates that can be asked for between two fits.
       freedom: standard deviation of the log-normal priors of the hyper-parameters.
     """
 
@@ -98,7 +98,7 @@ class Bayesian(Searcher):
     freedom: float | Array = number(2.0, "spread of the hyper-parameters' priors", least=0.01, most=10.0)
 
     def start(self, candidates: Candidates, budget: int, key: Key) -> Belief:
-        """The initial design, and no model."""
+        """Returns the initial design, without a model."""
         blocks = block_sizes(candidates)
         n, f = len(candidates), sum(blocks)
         c = self._width(n)
@@ -118,16 +118,17 @@ class Bayesian(Searcher):
             near=zero((c, f)),
             half=zero((budget, c)),
             variance=zero(c),
-            luck=zero(c),
+            tie_break=zero(c),
         )
 
     def ask(self, candidates: Candidates, state: Belief, history: History, key: Key) -> tuple[Int[Array, " k"], Belief]:
-        """The initial design, then what the acquisition likes best of the shortlist."""
+        """Returns rows of the initial design, then the best of the shortlist by the acquisition."""
         design, blocks, budget = len(state.first), block_sizes(candidates), len(state.rows)
         keys = jax.random.split(key)
         early = state.begun < design
         scores = normal_scores(history.values, jnp.arange(budget) < history.count)
-        # What was asked but not paid for is in the model and not in the history: a known network's other code.
+        # An architecture that was asked for and not paid for, another code of a known network, is in the model but not
+        # in the history.
         stale = (state.size != history.count) | (history.count >= state.due)
         state = state._replace(distinct=state.distinct | (state.size > history.count))
         sizes = _sizes(budget)
@@ -143,14 +144,14 @@ class Bayesian(Searcher):
         return rows, state._replace(begun=state.begun + self.batch, asked=asked)
 
     def memory(self, candidates: Candidates, budget: int) -> int:
-        """The state once more, which a step may copy, and the covariances with a piece of the candidates."""
+        """Bytes of a copy of the state, which a step may make, and of covariances with a piece of the candidates."""
         n = len(candidates)
         f = sum(block_sizes(candidates))
         c, piece = self._width(n), _piece(n)
         return 4 * (budget * (c + budget + f) + c * f + 3 * budget * piece + 4 * n)
 
     def lanes(self, candidates: Candidates, budget: int) -> int:
-        """On a CPU a few runs fill the caches, and records come sooner."""
+        """Few on a CPU, where a few runs fill the caches and smaller calls give earlier records."""
         del candidates, budget
         return 25 if jax.default_backend() == "cpu" else 2**20
 
@@ -158,11 +159,11 @@ class Bayesian(Searcher):
         return min(self.shortlist, n)
 
     def _builder(self, size: int, blocks: tuple[int, ...]) -> Callable[..., Belief]:
-        """A function that fits the model of a run with at most ``size`` paid queries and makes its shortlist."""
+        """Returns a function that fits the model of a run with at most ``size`` queries and makes its shortlist."""
 
         def build(state: Belief, own: tuple[History, Array, Key, Array], shared: Candidates) -> Belief:
             (history, scores, key, freedom), candidates = own, shared
-            points = kernel_points(candidates)[0]
+            points = kernel_features(candidates)[0]
             n, c, budget = len(points), len(state.short), len(state.rows)
             rows, z, count = history.rows[:size], scores[:size], history.count
             mask = jnp.arange(size) < count
@@ -174,7 +175,7 @@ class Bayesian(Searcher):
             factor = gp.inverse_factor(kernel, gp.geometry(seen, seen, blocks), mask)
             weights, best = factor.T @ (factor @ z), jnp.where(mask, z, -jnp.inf).max()
             taken = _close(state.asked, candidates.classes, state.distinct)
-            luck = TIES * jax.random.uniform(key, (n,))
+            tie_break = TIES * jax.random.uniform(key, (n,))
 
             def look(piece: Array) -> Array:
                 cross = gp.covariance_between(kernel, seen, piece, blocks) * mask[:, None]
@@ -186,7 +187,7 @@ class Bayesian(Searcher):
                 wide = _piece(n)
                 padded = jnp.pad(points, ((0, -n % wide), (0, 0))).reshape(-1, wide, points.shape[1])
                 gain = jax.lax.map(look, padded).reshape(-1)[:n]
-                short = jax.lax.top_k(jnp.where(taken, -jnp.inf, gain + luck), c)[1].astype(jnp.int32)
+                short = jax.lax.top_k(jnp.where(taken, -jnp.inf, gain + tie_break), c)[1].astype(jnp.int32)
             else:
                 short = jnp.arange(n, dtype=jnp.int32)
             near = points[short]
@@ -206,7 +207,7 @@ class Bayesian(Searcher):
                 near=near,
                 half=jnp.pad(half * mask[:, None], ((0, rest), (0, 0))),
                 variance=gp.own_variance(kernel, near, blocks) - (half**2).sum(axis=0),
-                luck=luck[short],
+                tie_break=tie_break[short],
             )
 
         return build
@@ -214,7 +215,7 @@ class Bayesian(Searcher):
     def _choose(
         self, candidates: Candidates, state: Belief, scores: Array, key: Key, blocks: tuple[int, ...], early: Array
     ) -> tuple[Int[Array, " k"], Belief]:
-        """Picks rows one by one; each joins the model as if measured. Nothing changes while it is early."""
+        """Picks rows one by one and adds each to the model as if measured; if ``early``, the state stays as it is."""
         weights = state.factor @ scores
         taken = state.asked[state.short]
         values = weights @ state.half
@@ -224,11 +225,11 @@ class Bayesian(Searcher):
         picks = []
         for slot in range(self.batch):
             if self.acquisition == "thompson":
-                liking = values[slot]
+                preference = values[slot]
             else:
                 deviation = jnp.sqrt(jnp.maximum(state.variance, 0.0) + jnp.exp(state.kernel.noise))
-                liking = gp.log_expected_improvement(values, deviation, best) + state.luck
-            place = jnp.argmax(jnp.where(taken, -jnp.inf, liking))
+                preference = gp.log_expected_improvement(values, deviation, best) + state.tie_break
+            place = jnp.argmax(jnp.where(taken, -jnp.inf, preference))
             picks.append(state.short[place])
             networks = candidates.classes[state.short]
             alike = state.distinct & (networks == networks[place])
@@ -237,7 +238,7 @@ class Bayesian(Searcher):
         return jnp.stack(picks), state
 
     def _draws(self, state: Belief, scores: Array, key: Key, blocks: tuple[int, ...]) -> Float[Array, "k c"]:
-        """Functions from the posterior on the shortlist, one for each slot."""
+        """Draws a function from the posterior on the shortlist for each slot."""
         keys = jax.random.split(key)
         near, seen = gp.prior_draws(
             keys[0], state.kernel, (state.near, state.seen), blocks, draws=self.batch, waves=WAVES
@@ -248,7 +249,7 @@ class Bayesian(Searcher):
 
 
 def _add(state: Belief, place: Array, blocks: tuple[int, ...], really: Array) -> Belief:
-    """Adds one architecture of the shortlist to the measured: a row of the Cholesky factor and of all it multiplies."""
+    """Adds an architecture of the shortlist to the model: a row of the factor and of its products."""
     point, column = state.near[place], state.half[:, place]
     cross = gp.covariance_between(state.kernel, point[None], state.near, blocks)[0]
     slot = jnp.where(really, state.size, len(state.rows))
@@ -267,9 +268,9 @@ def _add(state: Belief, place: Array, blocks: tuple[int, ...], really: Array) ->
 def _where_due(
     builds: list[Callable[..., Belief]], due: Bool[Array, " s"], state: Belief, own: Any, shared: Any
 ) -> Belief:
-    """The state after that of ``builds`` which is due, if one is; a batch computes those that any of its runs needs.
+    """Returns the state after the one of ``builds`` that is due, if any; a batch computes those that any run needs.
 
-    A conditional in a batch would otherwise do everything at every step.
+    Under vmap a plain conditional would compute every build at every step.
     """
 
     def choose(due: Array, state: Belief, own: Any, shared: Any) -> Belief:
@@ -304,7 +305,7 @@ def _where_due(
 
 
 def _where(predicate: Array, change: Callable[[Belief], Belief], state: Belief) -> Belief:
-    """The changed state where the predicate holds. A conditional would copy the state, every time; a loop does not."""
+    """The changed state if the predicate holds. A loop of at most one pass: a conditional would copy the state."""
     return jax.lax.while_loop(
         lambda carry: carry[0], lambda carry: (False & carry[0], change(carry[1])), (predicate, state)
     )[1]
@@ -315,12 +316,12 @@ def _select(predicate: Array, a: Belief, b: Belief) -> Belief:
 
 
 def _spread(size: int, batched: Any, tree: Any) -> Any:
-    """The tree with a leading axis on every leaf that has none yet."""
+    """Adds a leading axis to every leaf that is not batched yet."""
     return jax.tree.map(lambda flag, leaf: leaf if flag else jnp.broadcast_to(leaf, (size, *leaf.shape)), batched, tree)
 
 
 def _close(asked: Array, networks: Array, distinct: Array) -> Array:
-    """Asked, or of the same network as one asked where that brings nothing new."""
+    """Rows that were asked for, and other codes of their networks where those bring nothing new."""
     known = jax.ops.segment_max(asked.astype(jnp.int32), networks, len(asked)) > 0
     return asked | (distinct & known[networks])
 

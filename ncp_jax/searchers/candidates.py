@@ -1,4 +1,4 @@
-"""What every searcher knows for free: the architectures that can be asked for, and how they relate."""
+"""Candidates of a search: the architectures that can be asked for, their features and their neighbours."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int
 
-NEAREST = 16  # neighbours of an architecture in a table that holds few of its space
+NEAREST = 16  # neighbours of an architecture in a table that holds a small part of its space
 CHUNK = 2**24  # pairs compared at once
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Candidates:
-    """The architectures of a table, without a single measured value: a pytree, shared by all runs.
+    """The architectures of a table without any measured value: a pytree, shared by all runs.
 
     Attributes:
       codes: int32 [n, d].
-      neighbours: int32 [n, k], rows of the architectures at one edit, by position and value; the first ``degree``
-        count. Where the table holds only a part of its space: the 16 nearest rows (see ``of``).
-      degree: int32 [n], at least 1.
+      neighbours: int32 [n, k], rows of the architectures at one edit, by position and value; the first ``degree`` are
+        valid. Where the table holds a part of its space: the 16 nearest rows (see ``of``).
+      degree: int32 [n], number of neighbours, at least 1.
       relaxed: float32 [n, f], the relaxed codes.
-      attributes: float32 [n, a], what the graph of an architecture shows at once (``Space.graphs``), in standard
-        units over the candidates; those that never vary are left out.
-      classes: int32 [n], the same for codes of the same network.
-      space: the name of the space. Static.
+      attributes: float32 [n, a], attributes of an architecture's graph (``Space.graphs``), in standard units
+        over the candidates; those that never vary are left out.
+      classes: int32 [n], number of the network; codes of the same network have the same.
+      space: name of the space. Static.
     """
 
     codes: Int[Array, "n d"]
@@ -45,11 +45,11 @@ class Candidates:
 
     @staticmethod
     def of(table: Table) -> Candidates:
-        """The candidates of a table (host-side; kept for tables of the same architectures).
+        """Returns the candidates of a table (host-side; cached for tables of the same architectures).
 
-        In a complete space, and in one where every architecture has neighbours at one edit in the table, these are the
-        neighbours. Elsewhere (NAS-Bench-MR's 2507 of 10^23 codes) they are the 16 nearest rows: Euclidean distance of
-        relaxed codes, each feature scaled by its standard deviation.
+        Neighbours are the rows at one edit, if every architecture has at least one such row in the table. Otherwise
+        (2507 of 10^23 codes in NAS-Bench-MR) they are the 16 nearest rows, by the Euclidean distance of relaxed codes
+        with each feature scaled by its standard deviation.
 
         Raises:
           UsageError: fewer than two architectures.
@@ -58,11 +58,11 @@ class Candidates:
 
     @staticmethod
     def of_space(space: str | Space, codes: Int[np.ndarray, "n d"] | None = None) -> Candidates:
-        """The candidates of a space, for searches of architectures that nobody has measured yet.
+        """Returns the candidates of a space, for searches over architectures that are not measured yet.
 
         Args:
-          space: a space, or its name.
-          codes: the architectures that may be asked for; all of the space if None.
+          space: the space, or its name.
+          codes: int [n, d], the architectures that can be asked for; all of the space if None.
 
         Raises:
           UsageError: codes that are not legal or repeat, fewer than two of them, or a space too large to list.
@@ -106,7 +106,7 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
 
 
 def _edits(space_name: str, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows at one edit, those in the table first, in the order of ``Space.neighbours``; and how many there are."""
+    """Rows at one edit, those in the table first, in the order of ``Space.neighbours``; and their number."""
     from ncp_jax.benchmarks.row_index import build_index
 
     space, index = get_space(space_name), build_index(codes)
@@ -120,7 +120,7 @@ def _edits(space_name: str, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _nearest(relaxed: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other rows of each, nearest first, int32 [n, k]."""
+    """The k nearest other rows of each row, nearest first, int32 [n, k]."""
     spread = relaxed.std(axis=0)
     scaled = relaxed / np.where(spread > 0, spread, 1)
     norms = (scaled**2).sum(axis=1)

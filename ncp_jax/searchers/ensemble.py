@@ -1,4 +1,4 @@
-"""Small networks that learn from what a run has paid for: one way to train them for all who search by a predictor."""
+"""Ensembles of small networks that learn from a run's queries; shared by the searchers that use a predictor."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from ncp_jax.types import Array, Bool, Float, Int, Key
 
 # Standard deviations of the prior: of a layer's weights times the root of its inputs, and of its biases.
 WEIGHT, BIAS, BIAS_OUT = 1.0, 0.3, 0.3
-LENGTHS = (1.0, 0.25)  # of a step; the better one is made
-BLOCK = 1024  # candidates that all members see at once
+LENGTHS = (1.0, 0.25)  # step lengths that are tried
+BLOCK = 1024  # candidates predicted at once by all members
 Network = tuple[Float[Array, "i o"], ...]  # for each layer its weights, the last row the biases, in units of the prior
 
 
-class Lessons(NamedTuple):
-    """What networks learn from, padded to the budget.
+class TrainingSet(NamedTuple):
+    """Training set of the networks, padded to the budget.
 
     Attributes:
-      x: float32 [b, g], inputs.
-      y: float32 [b], targets.
+      x: float32 [b, g], network inputs.
+      y: float32 [b], targets, higher is better.
       used: bool [b], False for padding.
     """
 
@@ -35,20 +35,20 @@ class Lessons(NamedTuple):
     used: Bool[Array, " b"]
 
 
-def lessons_of(history: History, inputs: Float[Array, "n g"]) -> Lessons:
-    """What a run has paid for, values as normal scores: what matters to a search is their order.
+def training_set(history: History, inputs: Float[Array, "n g"]) -> TrainingSet:
+    """Makes the training set of a run. The targets are normal scores: only the order of values matters to a search.
 
     Args:
-      history: of the run.
-      inputs: of all candidates.
+      history: queries of the run.
+      inputs: network inputs of all candidates.
     """
     used = jnp.arange(len(history.rows)) < history.count
     x = jnp.where(used[:, None], inputs[jnp.maximum(history.rows, 0)], 0.0)
-    return Lessons(x, normal_scores(history.values, used), used)
+    return TrainingSet(x, normal_scores(history.values, used), used)
 
 
 def draw_networks(key: Key, members: int, features: int, width: int, depth: int) -> Network:
-    """Networks from the prior: features → (width, swish) × depth → 1; every leaf has a leading axis [members]."""
+    """Draws networks from the prior: features → (width, swish) × depth → 1; leaves have a leading axis [members]."""
     sizes = (features, *[width] * depth, 1)
     keys = jax.random.split(key, depth + 1)
     shapes = itertools.pairwise(sizes)
@@ -56,7 +56,7 @@ def draw_networks(key: Key, members: int, features: int, width: int, depth: int)
 
 
 def predict(network: Network, x: Float[Array, "n g"]) -> Float[Array, " n"]:
-    """What one network says of inputs."""
+    """Returns the predictions of one network."""
     hidden = x
     for place, weights in enumerate(network):
         scale, bias = _scales(network, place)
@@ -65,43 +65,44 @@ def predict(network: Network, x: Float[Array, "n g"]) -> Float[Array, " n"]:
     return hidden[:, 0]
 
 
-def train(key: Key, anchors: Network, lessons: Lessons, noise: float | Array, sweeps: int) -> Network:
-    """Trains an ensemble: each member from and towards its own draw from the prior, on targets with noise of its own.
+def train(key: Key, anchors: Network, data: TrainingSet, noise: float | Array, sweeps: int) -> Network:
+    """Trains an ensemble: each member starts at its own draw from the prior and is regularised towards it.
 
-    Where networks are linear in their weights, members trained so are draws from the posterior (A. Matthews et al.,
-    "Sample-then-optimize posterior sampling", 2017; T. Pearce et al., AISTATS 2020, "anchored ensembles").
+    Each member sees targets with its own noise. For networks that are linear in their weights, such members are draws
+    from the posterior (A. Matthews et al., "Sample-then-optimize posterior sampling", 2017; T. Pearce et al.,
+    AISTATS 2020, "anchored ensembles").
 
     Args:
-      key: for the noise; used up.
-      anchors: the draws, [members] leading.
-      lessons: what to learn.
+      key: key of the noise; consumed.
+      anchors: draws from the prior, leaves [members, ...].
+      data: training set.
       noise: standard deviation of the noise of the targets, > 0.
-      sweeps: see ``fit``.
+      sweeps: number of steps, see ``fit``.
     """
     members = len(anchors[0])
-    blur = noise * jax.random.normal(key, (members, len(lessons.y)))
-    return jax.vmap(lambda anchor, y: fit(anchor, lessons._replace(y=y), noise, sweeps))(anchors, lessons.y + blur)
+    blur = noise * jax.random.normal(key, (members, len(data.y)))
+    return jax.vmap(lambda anchor, y: fit(anchor, data._replace(y=y), noise, sweeps))(anchors, data.y + blur)
 
 
-def fit(anchor: Network, lessons: Lessons, noise: float | Array, sweeps: int) -> Network:
-    """Trains one network by Gauss-Newton on ``loss``, all lessons at once.
+def fit(anchor: Network, data: TrainingSet, noise: float | Array, sweeps: int) -> Network:
+    """Trains one network by full-batch Gauss-Newton on ``loss``.
 
-    A step solves the least squares of the linearised network exactly, in the space of the b lessons: the Gram matrix of
-    the Jacobian is a sum over layers of Hadamard products of two b × b matrices, much cheaper than the Jacobian itself.
-    A network without hidden layers is so fitted in one step. Of the steps of ``LENGTHS`` the one of the least loss is
-    made, or none.
+    A step solves the least-squares problem of the linearised network exactly, in the space of the b examples: the Gram
+    matrix of the Jacobian is a sum over layers of Hadamard products of two b × b matrices, which is much cheaper than
+    the Jacobian itself. A network without hidden layers is fitted in one step. Among the step lengths ``LENGTHS`` and
+    0, the one with the smallest loss is taken.
 
     Args:
-      anchor: where the training begins, and what it is drawn to.
-      lessons: what to learn.
+      anchor: initial weights, towards which the training is regularised.
+      data: training set.
       noise: standard deviation of the noise of the targets, > 0.
-      sweeps: steps. Static.
+      sweeps: number of steps. Static.
     """
 
     def sweep(network: Network, _: None) -> tuple[Network, None]:
-        aim = _solve(network, anchor, lessons, noise)
+        aim = _solve(network, anchor, data, noise)
         moved = [network, *(_between(network, aim, length) for length in LENGTHS)]
-        losses = jnp.stack([loss(one, anchor, lessons, noise) for one in moved])
+        losses = jnp.stack([loss(one, anchor, data, noise) for one in moved])
         best = jnp.argmin(jnp.where(jnp.isfinite(losses), losses, jnp.inf))
         return jax.tree.map(lambda *leaves: jnp.stack(leaves)[best], *moved), None
 
@@ -112,15 +113,15 @@ def _between(one: Network, other: Network, share: float) -> Network:
     return tuple(a + share * (b - a) for a, b in zip(one, other, strict=True))
 
 
-def loss(network: Network, anchor: Network, lessons: Lessons, noise: float | Array) -> Float[Array, ""]:
-    """Squared errors in units of the noise, and squared distances from the anchor in units of the prior, summed."""
-    wrong = jnp.where(lessons.used, lessons.y - predict(network, lessons.x), 0.0) / noise
+def loss(network: Network, anchor: Network, data: TrainingSet, noise: float | Array) -> Float[Array, ""]:
+    """Sum of squared errors in units of the noise and squared distances from the anchor in units of the prior."""
+    wrong = jnp.where(data.used, data.y - predict(network, data.x), 0.0) / noise
     far = sum(jnp.sum((a - b) ** 2) for a, b in zip(network, anchor, strict=True))
     return jnp.sum(wrong**2) + far
 
 
-def say(networks: Network, inputs: Float[Array, "n g"]) -> Float[Array, "m n"]:
-    """What every member says of many inputs, a block at a time: the hidden layers of all would not fit the caches."""
+def predict_members(networks: Network, inputs: Float[Array, "n g"]) -> Float[Array, "m n"]:
+    """Returns the predictions of every member, in blocks: all hidden units at once would not fit the caches."""
 
     def one(row: Float[Array, " g"]) -> Float[Array, " m"]:
         return jax.vmap(predict, in_axes=(0, None))(networks, row[None])[:, 0]
@@ -128,23 +129,23 @@ def say(networks: Network, inputs: Float[Array, "n g"]) -> Float[Array, "m n"]:
     return jax.lax.map(one, inputs, batch_size=BLOCK).T
 
 
-def questions(count: Int[Array, ""], least: int | Array, most: int) -> Int[Array, ""]:
-    """Architectures to ask for at once: a tenth of those paid for, within bounds."""
+def proposal_size(count: Int[Array, ""], least: int | Array, most: int) -> Int[Array, ""]:
+    """Returns the number of architectures to ask for at once: a tenth of those paid for, within bounds."""
     return jnp.clip(count // 10, least, most)
 
 
 def pick(
     scores: Float[Array, "k n"], asked: Bool[Array, " n"], wanted: int | Int[Array, ""]
 ) -> tuple[Int[Array, " k"], Bool[Array, " n"]]:
-    """For each of the first ``wanted`` slots in turn the best row not asked for yet; and what is asked for then.
+    """Fills each of the first ``wanted`` slots in turn with the best row that was not asked for yet.
 
     Args:
-      scores: of every row in every slot, higher is better, above -inf.
-      asked: what was asked for earlier.
-      wanted: slots to fill.
+      scores: scores of every row in every slot, higher is better, above -inf.
+      asked: True for rows that were asked for earlier.
+      wanted: number of slots to fill.
 
     Returns:
-      ``(rows, asked)``: int32 [k], -1 in the other slots and where nothing is left.
+      ``(rows, asked)``: int32 [k], -1 in the other slots and where no row is left; and ``asked`` with these rows.
     """
 
     def one(
@@ -160,20 +161,21 @@ def pick(
 
 
 def training_bytes(members: int, features: int, width: int, depth: int, budget: int) -> int:
-    """Bytes that training takes in one run, roughly."""
+    """Approximate bytes that training takes in one run."""
     weights = features * width + (depth - 1) * width**2
     return 4 * members * (6 * weights + 6 * budget**2 + 4 * (depth + 1) * budget * (width + features))
 
 
 def _scales(network: Network, place: int) -> tuple[float, float]:
-    """What weights and biases of a layer are multiplied by, so that standard normal ones have the prior's spread."""
+    """Factors of a layer's weights and biases that turn standard normal ones into draws from the prior."""
     inputs = network[place].shape[-2] - 1
     return WEIGHT / float(np.sqrt(inputs)), BIAS_OUT if place == len(network) - 1 else BIAS
 
 
-def _solve(network: Network, anchor: Network, lessons: Lessons, noise: float | Array) -> Network:
+def _solve(network: Network, anchor: Network, data: TrainingSet, noise: float | Array) -> Network:
     """The minimum of ``loss`` for the network linearised at its weights."""
-    below, slopes, hidden = [], [], lessons.x
+    # Forward pass: the inputs of each layer, and the derivatives of its activations.
+    below, slopes, hidden = [], [], data.x
     for place, weights in enumerate(network):
         scale, bias = _scales(network, place)
         below.append(jnp.concatenate([hidden * scale, jnp.full((len(hidden), 1), bias)], axis=1))
@@ -181,16 +183,17 @@ def _solve(network: Network, anchor: Network, lessons: Lessons, noise: float | A
         share = jax.nn.sigmoid(z)
         hidden = z * share
         slopes.append(share + hidden * (1 - share))
-    above = [jnp.ones((len(hidden), 1))]  # slope of the output in what each layer returns, from the last one
+    above = [jnp.ones((len(hidden), 1))]  # derivative of the output by each layer's result, from the last layer on
     for place in range(len(network) - 1, 0, -1):
         scale, _ = _scales(network, place)
         above.insert(0, above[0] @ (network[place][:-1] * scale).T * slopes[place - 1])
+    # The Jacobian of layer l is the outer product of below[l] and above[l], so its Gram matrix is a Hadamard product.
     output = z[:, 0]
     gram = sum((a @ a.T) * (d @ d.T) for a, d in zip(below, above, strict=True))
     layers = zip(network, anchor, below, above, strict=True)
     moved = sum(jnp.sum((a @ (w - w0)) * d, axis=1) for w, w0, a, d in layers)
-    used = lessons.used
+    used = data.used
     gram = jnp.where(used[:, None] & used, gram, 0.0) + jnp.diag(jnp.where(used, noise**2, 1.0))
-    wrong = jnp.where(used, lessons.y - output + moved, 0.0)
+    wrong = jnp.where(used, data.y - output + moved, 0.0)
     duals = cho_solve(cho_factor(gram, lower=True), wrong)
     return tuple(w0 + a.T @ (d * duals[:, None]) for w0, a, d in zip(anchor, below, above, strict=True))

@@ -1,4 +1,4 @@
-"""What searchers that learn by an ensemble of networks share: settings, training, and whom they ask for."""
+"""Base class of the searchers that train an ensemble of networks: settings, training, choice of proposals."""
 
 from __future__ import annotations
 
@@ -9,50 +9,53 @@ import jax
 import jax.numpy as jnp
 
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, choice, number, register
+from ncp_jax.searchers.base import ArraySearcher, choice, number, searcher_class
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.ensemble import (
-    Lessons,
     Network,
+    TrainingSet,
     draw_networks,
-    lessons_of,
     pick,
-    questions,
+    proposal_size,
     train,
     training_bytes,
+    training_set,
 )
 from ncp_jax.searchers.inputs import Units, input_units, network_features, network_inputs
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 
 class Learned(NamedTuple):
-    """An ensemble and what it sees.
+    """A trained ensemble and its inputs.
 
     Attributes:
-      inputs: float32 [n, g], of all candidates, in standard units.
-      units: of the inputs.
-      lessons: what it was trained on.
-      networks: the members, a leading axis [members] on every leaf.
+      inputs: float32 [n, g], network inputs of all candidates, in standard units.
+      units: units of the inputs.
+      data: training set of the ensemble.
+      networks: the members, leaves [members, ...].
     """
 
     inputs: Float[Array, "n g"]
     units: Units
-    lessons: Lessons
+    data: TrainingSet
     networks: Network
 
 
-@register
-class EnsembleSearch(Searcher):
-    """Trains an ensemble on what is paid for (``ensemble.train``), asks for what it is led to, and again.
+@searcher_class
+class EnsembleSearch(ArraySearcher):
+    """Trains an ensemble on the measured architectures (``ensemble.train``), asks for the best by score, and repeats.
 
-    It never asks for an architecture twice. When all are asked for, it asks for nothing.
+    It never asks for an architecture twice. When all were asked for, its proposals are empty.
 
     Attributes:
-      first: architectures drawn uniformly before any network is believed.
+      first: number of architectures drawn uniformly before the networks are used.
       noise: standard deviation of the values' noise, in units of the normal scores.
-      least: fewest architectures asked for at once; a tenth of those paid for, up to ``most``, where that is more.
-      most: most architectures asked for at once.
-      members, width, depth, sweeps: networks, units of a hidden layer, hidden layers, steps of training.
+      least: smallest number of architectures asked for at once; the number is a tenth of those paid for, within bounds.
+      most: largest number of architectures asked for at once.
+      members: number of networks.
+      width: number of units of a hidden layer.
+      depth: number of hidden layers.
+      sweeps: number of training steps.
     """
 
     first: int | Array = number(10, "random architectures to begin with", least=1, most=100_000, whole=True)
@@ -66,31 +69,31 @@ class EnsembleSearch(Searcher):
 
     @property
     def batch(self) -> int:
-        """Architectures asked for at once."""
+        """Number of architectures asked for at once."""
         return self.most
 
     def start(self, candidates: Candidates, budget: int, key: Key) -> Bool[Array, " n"]:
-        """Nothing is asked for yet."""
+        """Returns the state, True for rows that were asked for: none yet."""
         del budget, key
         return jnp.zeros(len(candidates), bool)
 
     def ask(
         self, candidates: Candidates, state: Bool[Array, " n"], history: History, key: Key
     ) -> tuple[Int[Array, " k"], Bool[Array, " n"]]:
-        """Trains anew and takes the best by ``scores`` that were not asked for yet."""
+        """Trains a new ensemble and takes the best rows by ``scores`` that were not asked for yet."""
         draws, noise, chance, own = jax.random.split(key, 4)
         units = input_units(candidates)
         inputs = network_inputs(candidates.space, candidates.relaxed, units)
-        lessons = lessons_of(history, inputs)
+        data = training_set(history, inputs)
         anchors = draw_networks(draws, self.members, inputs.shape[1], self.width, self.depth)
-        networks = train(noise, anchors, lessons, self.noise, self.sweeps)
-        scores = self.scores(candidates, Learned(inputs, units, lessons, networks), history, own)
+        networks = train(noise, anchors, data, self.noise, self.sweeps)
+        scores = self.scores(candidates, Learned(inputs, units, data, networks), history, own)
         random = jax.random.uniform(chance, (len(candidates),))
         scores = jnp.where(history.count < self.first, random, scores)
-        return pick(scores, state, questions(history.count, self.least, self.most))
+        return pick(scores, state, proposal_size(history.count, self.least, self.most))
 
     def memory(self, candidates: Candidates, budget: int) -> int:
-        """Bytes of training, of making the scores, and of these."""
+        """Bytes of training, of computing the scores, and of the scores."""
         features = network_features(candidates)
         kept = 4 * len(candidates) * 2 * self.most
         trained = training_bytes(self.members, features, self.width, self.depth, budget)
@@ -98,15 +101,15 @@ class EnsembleSearch(Searcher):
 
     @abc.abstractmethod
     def scores(self, candidates: Candidates, learned: Learned, history: History, key: Key) -> Float[Array, "k n"]:
-        """How much each slot of a question wants each candidate, higher is better, above -inf.
+        """Returns the score of each candidate for each slot of a proposal: higher is better, above -inf.
 
         Args:
-          candidates: what is free.
-          learned: the trained networks, and what they see.
-          history: what is paid for.
-          key: of this call alone.
+          candidates: the candidates.
+          learned: the trained ensemble and its inputs.
+          history: queries of the run.
+          key: key of this call.
         """
 
     @abc.abstractmethod
     def scoring_bytes(self, candidates: Candidates, features: int) -> int:
-        """Bytes that ``scores`` needs in one run, roughly, besides its result."""
+        """Approximate bytes that ``scores`` needs in one run besides its result."""

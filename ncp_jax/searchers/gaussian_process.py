@@ -1,6 +1,6 @@
-"""Gaussian processes on features of architectures: covariance, hyper-parameters, posterior, improvement.
+"""Gaussian processes on features of architectures: covariance, hyper-parameters, posterior, expected improvement.
 
-Pure functions of one run. Slots that hold no measurement are masked out, so that shapes never change.
+All functions are pure functions of one run. Slots without a measurement are masked, so that shapes never change.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from jax.scipy.stats import norm
 
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
-_STEPS = 40  # of Adam in a fit; fits are warm-started, so the early ones need not converge
-_RATE = 0.1
-LEAST_VARIANCE = 1e-6  # of a measurement given others: rounding may leave less
-_TAIL = -5.0  # standard deviations below the best from where on the improvement's series is used
+_STEPS = 40  # steps of Adam per fit; fits are warm-started, so the early ones need not converge
+_RATE = 0.1  # learning rate of Adam
+LEAST_VARIANCE = 1e-6  # lower limit for the variance of a measurement given others, which rounding may undercut
+_TAIL = -5.0  # below this number of standard deviations, the series of the expected improvement is used
 
 
 class Kernel(NamedTuple):
@@ -43,13 +43,13 @@ class Kernel(NamedTuple):
 
 
 def prior(blocks: int) -> Kernel:
-    """The medians of the log-normal priors for targets and features of unit variance."""
+    """Returns the medians of the log-normal priors, for targets and features of unit variance."""
     each = jnp.ones(blocks)
     return Kernel(jnp.log(0.5), 0.0 * each, jnp.log(0.5 / blocks) * each, jnp.log(0.1))
 
 
 def geometry(a: Array, b: Array, blocks: tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean squared differences and mean products in each block, [b, |a|, |b|] both: all a kernel needs to know."""
+    """Returns mean squared differences and mean products of each block, [blocks, |a|, |b|] each: a kernel's inputs."""
     squares, products = [], []
     for p, q in zip(_split(a, blocks), _split(b, blocks), strict=True):
         product = p @ q.T / p.shape[1]
@@ -60,7 +60,7 @@ def geometry(a: Array, b: Array, blocks: tuple[int, ...]) -> tuple[Array, Array]
 
 
 def covariance(kernel: Kernel, pairs: tuple[Array, Array]) -> Float[Array, "a b"]:
-    """Covariance of noise-free values, from the ``geometry`` of two sets of architectures."""
+    """Returns the covariance of noise-free values, from the ``geometry`` of two sets of architectures."""
     squares, products = pairs
     smooth = jnp.exp(kernel.rbf - 0.5 * jnp.tensordot(jnp.exp(-2 * kernel.length), squares, 1))
     return smooth + jnp.tensordot(jnp.exp(kernel.linear), products, 1)
@@ -69,7 +69,7 @@ def covariance(kernel: Kernel, pairs: tuple[Array, Array]) -> Float[Array, "a b"
 def covariance_between(
     kernel: Kernel, a: Float[Array, "a f"], b: Float[Array, "b f"], blocks: tuple[int, ...]
 ) -> Float[Array, "a b"]:
-    """``covariance`` of ``geometry``, with fewer passes over the pairs: for when it is needed once."""
+    """Returns ``covariance`` of ``geometry`` with fewer passes over the pairs, where it is needed only once."""
     lengths, tilts = _scales(kernel, blocks)
     p, q = a * lengths, b * lengths
     squares = (p**2).sum(axis=1)[:, None] + (q**2).sum(axis=1) - 2 * p @ q.T
@@ -77,13 +77,13 @@ def covariance_between(
 
 
 def own_variance(kernel: Kernel, features: Float[Array, "n f"], blocks: tuple[int, ...]) -> Float[Array, " n"]:
-    """Variance of each architecture's noise-free value before anything is measured."""
+    """Returns the prior variance of each architecture's noise-free value."""
     own = jnp.stack([(part**2).mean(axis=1) for part in _split(features, blocks)])
     return jnp.exp(kernel.rbf) + jnp.exp(kernel.linear) @ own
 
 
 def noisy(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -> Float[Array, "k k"]:
-    """Covariance of measured values; slots that hold none are independent of all others."""
+    """Returns the covariance of measured values; slots without a measurement are independent of all others."""
     between = covariance(kernel, pairs) * mask[:, None] * mask
     return between + jnp.diag(jnp.where(mask, jnp.exp(kernel.noise), 1.0))
 
@@ -91,15 +91,15 @@ def noisy(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -
 def slope(
     kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array, *, freedom: float | Array = 1.0
 ) -> Kernel:
-    """Gradient of minus the log posterior of the hyper-parameters: Rasmussen and Williams (2006), eq. 5.9 (jittable).
+    """Returns the gradient of minus the log posterior of the hyper-parameters (jittable).
 
-    Nothing is differentiated through a factorisation, which takes many times as long.
+    Rasmussen and Williams (2006), eq. 5.9. Differentiating through a factorisation would take many times as long.
 
     Args:
       kernel: the hyper-parameters.
       pairs: ``geometry`` of the k slots with themselves.
-      targets: measured values [k], 0 in slots that hold none.
-      mask: False [k] for slots that hold no measurement.
+      targets: measured values [k], 0 in slots without a measurement.
+      mask: bool [k], False for slots without a measurement.
       freedom: standard deviation of the priors, which are normal in the logarithms.
     """
     between, back = jax.vjp(lambda kernel: noisy(kernel, pairs, mask), kernel)
@@ -112,9 +112,10 @@ def slope(
 def fit_kernel(
     kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array, *, freedom: float | Array = 1.0
 ) -> Kernel:
-    """Climbs the log posterior of the hyper-parameters by 40 steps of Adam; arguments as of ``slope``.
+    """Maximises the log posterior of the hyper-parameters by 40 steps of Adam; for the arguments see ``slope``.
 
-    They stay within a factor e³ of their prior medians: far out, the covariance is singular in float32.
+    The hyper-parameters stay within a factor e³ of their prior medians: farther out, the covariance is singular in
+    float32.
     """
     centre, adam = prior(len(kernel.length)), optax.scale_by_adam(b1=0.8, b2=0.95)
 
@@ -136,20 +137,20 @@ def posterior(
     *,
     blocks: tuple[int, ...],
 ) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Mean and variance of the noise-free value of all n architectures, given k noisy ones (jittable).
+    """Returns mean and variance of the noise-free values of all n architectures, given k noisy ones (jittable).
 
     C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1, prior mean 0.
 
     Args:
       kernel: the hyper-parameters.
-      rows: the measured architectures.
-      targets: their values.
-      mask: False for slots that hold no measurement.
-      features: [n, f].
-      blocks: sizes of consecutive groups of features, in all f.
+      rows: int32 [k], rows of the measured architectures.
+      targets: float32 [k], their values.
+      mask: bool [k], False for slots without a measurement.
+      features: float32 [n, f], features of all architectures.
+      blocks: sizes of consecutive blocks of features; their sum is f.
 
     Returns:
-      float32 [n] and [n]; the variance is without the noise.
+      Mean and variance, float32 [n] each; the variance is without the noise.
     """
     seen = features[rows]
     factor = jnp.linalg.cholesky(noisy(kernel, geometry(seen, seen, blocks), mask))
@@ -161,7 +162,7 @@ def posterior(
 
 
 def inverse_factor(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -> Float[Array, "k k"]:
-    """The inverse W of the lower Cholesky factor of ``noisy``, row by row: W K Wᵀ = 1. No LAPACK: see ``_inverse``."""
+    """Returns the inverse W of the lower Cholesky factor of ``noisy``: W K Wᵀ = 1. Without LAPACK, see ``_inverse``."""
     matrix = noisy(kernel, pairs, mask)
     places = jnp.arange(len(matrix))
 
@@ -175,16 +176,16 @@ def inverse_factor(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array,
 def inverse_row(
     factor: Float[Array, "k k"], column: Float[Array, " k"], own: Float[Array, ""], place: Int[Array, ""]
 ) -> tuple[Float[Array, " k"], Float[Array, ""]]:
-    """The row that one more measurement adds to an ``inverse_factor``.
+    """Returns the row that one more measurement adds to an ``inverse_factor``.
 
     Args:
       factor: the inverse so far; zeros from row ``place`` on.
-      column: the factor times the covariance of the measured with the new one.
-      own: variance of the new measurement, noise included.
-      place: the row to add.
+      column: the factor times the covariance of the other measurements with the new one.
+      own: prior variance of the new measurement, noise included.
+      place: index of the row.
 
     Returns:
-      ``(row, deviation)``: the latter is what the new measurement's standard deviation is, given the others.
+      ``(row, deviation)``; ``deviation`` is the standard deviation of the new measurement given the others.
     """
     deviation = jnp.sqrt(jnp.maximum(own - column @ column, LEAST_VARIANCE))
     return jnp.where(jnp.arange(len(factor)) == place, 1.0, -(column @ factor)) / deviation, deviation
@@ -193,7 +194,7 @@ def inverse_row(
 def expected_improvement(
     mean: Float[Array, " n"], deviation: Float[Array, " n"], best: Float[Array, ""]
 ) -> Float[Array, " n"]:
-    """E[max(y - best, 0)] for normal y with this mean and standard deviation (> 0): Jones et al. (1998), eq. 15."""
+    """Returns E[max(y - best, 0)] for a normal y with standard deviation > 0: Jones et al. (1998), eq. 15."""
     gap = (mean - best) / deviation
     return jnp.maximum(deviation * (gap * norm.cdf(gap) + norm.pdf(gap)), 0.0)
 
@@ -201,9 +202,10 @@ def expected_improvement(
 def log_expected_improvement(
     mean: Float[Array, " n"], deviation: Float[Array, " n"], best: Float[Array, ""]
 ) -> Float[Array, " n"]:
-    """Its logarithm, which also tells those apart whose improvement is nothing in float32.
+    """Returns the logarithm of the expected improvement, also where that underflows in float32.
 
-    More than 5 standard deviations below the best, by the first terms of the series of Mills' ratio (1e-3 relative).
+    From 5 standard deviations below the best on, it uses the first terms of the series of Mills' ratio (relative error
+    1e-3).
     """
     gap = (mean - best) / deviation
     near, far = jnp.maximum(gap, _TAIL), jnp.minimum(gap, _TAIL)
@@ -214,19 +216,20 @@ def log_expected_improvement(
 
 
 def prior_draws(
-    key: Key, kernel: Kernel, points: tuple[Array, ...], blocks: tuple[int, ...], *, draws: int, waves: int = 512
+    key: Key, kernel: Kernel, features: tuple[Array, ...], blocks: tuple[int, ...], *, draws: int, waves: int = 512
 ) -> tuple[Float[Array, "s n"], ...]:
-    """Functions drawn from the process before anything is measured, at several sets of points.
+    """Draws functions from the prior of the process, evaluated at several sets of architectures.
 
-    The smooth part is a sum of ``waves`` random cosines: A. Rahimi and B. Recht, NeurIPS 2007.
+    The smooth part is a sum of ``waves`` random cosines (A. Rahimi and B. Recht, NeurIPS 2007).
 
     Args:
-      key: of this call.
+      key: key of this call.
       kernel: the hyper-parameters.
-      points: features [n, f] of each set.
-      blocks: sizes of consecutive groups of features.
-      draws: functions, s.
-      waves: cosines; the covariance of a draw is off by about 1 / sqrt(waves) of the variance of the smooth part.
+      features: features [n, f] of each set.
+      blocks: sizes of consecutive blocks of features.
+      draws: number of functions, s.
+      waves: number of cosines. The error of a draw's covariance is about 1 / sqrt(waves) of the variance of the smooth
+        part.
 
     Returns:
       float32 [s, n] for each set.
@@ -237,11 +240,11 @@ def prior_draws(
     phases = jax.random.uniform(keys[1], (waves,), maxval=2 * np.pi)
     heights = jax.random.normal(keys[2], (draws, waves)) * jnp.exp(0.5 * kernel.rbf) * np.sqrt(2 / waves)
     gradients = jax.random.normal(keys[3], (draws, len(tilts))) * tilts
-    return tuple(heights @ jnp.cos(x @ frequencies + phases).T + gradients @ x.T for x in points)
+    return tuple(heights @ jnp.cos(x @ frequencies + phases).T + gradients @ x.T for x in features)
 
 
 def _scales(kernel: Kernel, blocks: tuple[int, ...]) -> tuple[Float[Array, " f"], Float[Array, " f"]]:
-    """What each feature is multiplied with in the smooth part, and in the linear one."""
+    """Factors of each feature in the smooth part and in the linear part."""
     sizes = np.asarray(blocks)
     each = [jnp.exp(-kernel.length) / np.sqrt(sizes), jnp.exp(0.5 * kernel.linear) / np.sqrt(sizes)]
     lengths, tilts = (jnp.repeat(scale, sizes, total_repeat_length=int(sizes.sum())) for scale in each)
@@ -253,9 +256,9 @@ def _split(features: Array, blocks: tuple[int, ...]) -> list[Array]:
 
 
 def _inverse(matrix: Array) -> Array:
-    """Inverse of a positive definite matrix by Gauss-Jordan elimination, which needs no pivots there.
+    """Inverse of a positive definite matrix by Gauss-Jordan elimination, which needs no pivoting for such a matrix.
 
-    Small calls of a multi-threaded LAPACK, one a run and step, wait for each other on a busy machine: this does not.
+    Many small calls of a multi-threaded LAPACK wait for each other on a busy machine; this does not.
     """
 
     def eliminate(i: Array, left: Array) -> Array:

@@ -1,4 +1,4 @@
-"""Local search: go to a better neighbour until there is none, then begin anew."""
+"""Local search: moves to a better neighbour until there is none, then restarts."""
 
 from __future__ import annotations
 
@@ -7,21 +7,21 @@ from typing import ClassVar, NamedTuple
 import jax.numpy as jnp
 
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, choice, register
+from ncp_jax.searchers.base import ArraySearcher, choice, register
 from ncp_jax.searchers.candidates import Candidates
-from ncp_jax.searchers.draws import below, words
+from ncp_jax.searchers.draws import below, random_bits
 from ncp_jax.types import Array, Float, Int, Key
 
 
 class Climb(NamedTuple):
-    """Where a climb stands.
+    """State of a climb.
 
     Attributes:
-      here: int32 [], the architecture whose neighbours are looked at; -1 before a climb.
+      here: int32 [], row of the architecture whose neighbours are examined; -1 before a climb.
       value: float32 [], its value.
-      order: int32 [k], places in its list of neighbours; the first ``left`` are those not looked at yet.
-      left: int32 [].
-      best: int32 [], the best of those looked at, and
+      order: int32 [k], indices into its list of neighbours; the first ``left`` are not examined yet.
+      left: int32 [], number of neighbours that are not examined yet.
+      best: int32 [], row of the best neighbour examined.
       best_value: float32 [], its value.
     """
 
@@ -34,12 +34,12 @@ class Climb(NamedTuple):
 
 
 @register
-class LocalSearch(Searcher):
+class LocalSearch(ArraySearcher):
     """Hill climbing with restarts: C. White et al., UAI 2021 (arXiv 2005.02960).
 
-    Begins at an architecture drawn uniformly, and looks at its neighbours in random order. With ``move`` "best" all of
-    them are looked at, and the best is next if it is better; with "first" the first better one is. Where none is
-    better, a new climb begins at random.
+    A climb starts at an architecture drawn uniformly and examines its neighbours in random order. With ``move`` "first"
+    it moves to the first neighbour that is better; with "best" it examines all of them and moves to the best one if
+    that is better. If no neighbour is better, a new climb starts.
 
     Attributes:
       move: "first" or "best".
@@ -51,22 +51,22 @@ class LocalSearch(Searcher):
 
     @property
     def batch(self) -> int:
-        """Architectures asked for at once."""
+        """Number of architectures asked for at once."""
         return 1
 
     def start(self, candidates: Candidates, budget: int, key: Key) -> Climb:
-        """Before the first climb."""
+        """Returns the state before the first climb."""
         del budget, key
         none, low = jnp.full((), -1, jnp.int32), jnp.full((), -jnp.inf, jnp.float32)
         order = jnp.arange(candidates.neighbours.shape[1], dtype=jnp.int32)
         return Climb(none, low, order, jnp.zeros((), jnp.int32), none, low)
 
     def ask(self, candidates: Candidates, state: Climb, history: History, key: Key) -> tuple[Int[Array, " k"], Climb]:
-        """A neighbour not looked at yet, or where a new climb begins."""
+        """Returns a neighbour that is not examined yet, or the start of a new climb."""
         del history
         anew = state.here < 0
-        drawn = below(words(key, 1)[0], jnp.where(anew, len(candidates), state.left))
-        # Shuffled only as far as it is looked at: the last one fills the gap.
+        drawn = below(random_bits(key, 1)[0], jnp.where(anew, len(candidates), state.left))
+        # One step of a Fisher-Yates shuffle: the last unexamined neighbour takes the place of the one drawn.
         last = jnp.maximum(state.left - 1, 0)
         place = jnp.where(anew, last, drawn)
         row = jnp.where(anew, drawn, candidates.neighbours[state.here, state.order[place]])
@@ -74,7 +74,7 @@ class LocalSearch(Searcher):
         return row[None], state._replace(order=order, left=last)
 
     def tell(self, candidates: Candidates, state: Climb, rows: Int[Array, " k"], values: Float[Array, " k"]) -> Climb:
-        """Moves on, goes on looking, or ends the climb."""
+        """Moves to a better neighbour, continues with the next one, or ends the climb."""
         row, value = rows[0], values[0]
         better = value > state.best_value
         best, best_value = jnp.where(better, row, state.best), jnp.where(better, value, state.best_value)

@@ -1,4 +1,4 @@
-"""Network Coding Propagation as a searcher: predict, invert, project, ask, and again."""
+"""Network Coding Propagation as a searcher: predicts, inverts, projects, asks, and repeats."""
 
 from __future__ import annotations
 
@@ -23,21 +23,24 @@ TINY = 1e-6
 
 @register
 class NCPSearch(EnsembleSearch):
-    """Trains networks on what is paid for, climbs their gradients from the best codes, asks for where that leads.
+    """Trains networks on the measured architectures, climbs their gradients from the best codes, asks for the results.
 
     After M. Ding et al., ICLR 2022 (arXiv 2103.13253): a predictor is held fixed and propagated back to its input, the
     relaxed code, which moves in steps of fixed length and is projected to legal codes. Here this is repeated within a
-    budget. Each of several small networks, trained anew towards its own draw from the prior (``ensemble.train``), has
-    its own climbs and its own slots of a question: the spread of the ensemble is what explores, for the climbs of one
-    predictor end where it is most mistaken. Every code on the way is projected; the best that were reached are polished
-    by single edits (``Candidates.neighbours``). No network scores all candidates. Where a table holds a part of its
-    space, a projected code stands for the nearest row. What lies nearest to a network's best comes last.
+    budget. Several small networks are trained anew each time, each towards its own draw from the prior
+    (``ensemble.train``). Each network has its own climbs and its own slots of a proposal: the differences between the
+    networks make the search explore, since the climbs of a single predictor end where its error is largest.
+
+    Every code of a climb is projected, and single edits (``Candidates.neighbours``) of the best ones are predicted too.
+    No network scores all candidates: those that were not reached come last, nearest to the network's best first. Where
+    a table holds a part of its space, the row nearest to a projected code takes its place.
 
     Attributes: those of ``EnsembleSearch``, and
       rate: length of a step, in standard deviations of a feature over the candidates.
-      steps: steps of a climb.
-      best, strangers: climbs from the best paid for, and from some drawn uniformly.
-      polish: reached architectures whose neighbours are looked at.
+      steps: number of steps of a climb.
+      best: number of climbs from the best architectures paid for.
+      strangers: number of climbs from architectures drawn uniformly.
+      polish: number of reached architectures whose neighbours are predicted.
     """
 
     name: ClassVar[str] = "ncp"
@@ -49,14 +52,14 @@ class NCPSearch(EnsembleSearch):
     polish: int = choice(5, "reached architectures whose neighbours are looked at")
 
     def scores(self, candidates: Candidates, learned: Learned, history: History, key: Key) -> Float[Array, "k n"]:
-        """What each network has reached from the best paid for and from strangers; a slot has the scores of one."""
+        """Returns one network's scores for each slot, from climbs that start at the best and at random codes."""
         paid = jnp.maximum(history.rows[jnp.argsort(-history.values)[: self.best]], 0)
         starts = jnp.concatenate([paid, draw_rows(key, self.strangers, len(candidates))])
         each = jax.lax.map(lambda network: self._reached(candidates, learned, network, starts), learned.networks)
         return each[jnp.arange(self.most) % self.members]
 
     def scoring_bytes(self, candidates: Candidates, features: int) -> int:
-        """Bytes of the climbs of one network, and of the scores of all."""
+        """Bytes of the climbs of one network and of the scores of all."""
         n = len(candidates)
         reached = (self.best + self.strangers) * (self.steps + 1)
         near = self.polish * candidates.neighbours.shape[1]
@@ -69,7 +72,7 @@ class NCPSearch(EnsembleSearch):
     def _reached(
         self, candidates: Candidates, learned: Learned, network: Network, starts: Int[Array, " s"]
     ) -> Float[Array, " n"]:
-        """One network's scores of what it reached from some rows; of the others, how near they are to its best."""
+        """One network's predictions of the rows that it reached; the others are scored by the distance to its best."""
         inputs = learned.inputs
         reached = climb(
             candidates, learned.units, network, candidates.relaxed[starts], rate=self.rate, steps=self.steps
@@ -96,20 +99,20 @@ def climb(
     rate: float | Array,
     steps: int,
 ) -> Float[Array, "p f"]:
-    """Gradient ascent of one network on relaxed codes, inside the space's box.
+    """Climbs the gradient of one network on relaxed codes, inside the space's box.
 
     A categorical position stays a set of shares that sum to 1, so it moves between its letters.
 
     Args:
-      candidates: what sets the length of a step.
-      units: of the network's inputs.
-      network: what to climb.
-      relaxed: where the climbs begin, raw units.
+      candidates: the candidates, whose standard deviations set the length of a step.
+      units: units of the network's inputs.
+      network: the network.
+      relaxed: float32 [s, f], starts of the climbs, raw units.
       rate: length of a step, in standard deviations of a feature.
-      steps: steps. Static.
+      steps: number of steps. Static.
 
     Returns:
-      Every code on the way, float32 [steps * s, f], raw units.
+      The code after every step, float32 [steps * s, f], raw units.
     """
     space = get_space(candidates.space)
     spread = jnp.maximum(candidates.relaxed.std(axis=0), TINY)
@@ -126,7 +129,7 @@ def climb(
 
 
 def nearest_rows(candidates: Candidates, relaxed: Float[Array, "p f"]) -> Int[Array, " p"]:
-    """The rows of the projected codes; where the table is a part of its space, the nearest rows in standard units."""
+    """Returns the rows of the projected codes; where the table is a part of its space, the nearest rows instead."""
     space = get_space(candidates.space)
     codes = space.project(relaxed)
     n = len(candidates)

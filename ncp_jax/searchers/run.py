@@ -1,31 +1,34 @@
-"""Runs of a searcher: a compiled loop that asks, answers from the table and tells, for many runs at once."""
+"""Runs searchers: a compiled loop that asks, answers from the table and tells, for many runs at once."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
+from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.benchmarks.view import Account, QueryView
-from ncp_jax.searchers.base import Searcher
+from ncp_jax.searchers.base import ArraySearcher, HostSearcher
 from ncp_jax.searchers.candidates import Candidates
-from ncp_jax.searchers.draws import question_key, run_keys
+from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.types import Array, Float, Int
 
-PATIENCE = 50  # questions a query, on average, before a run whose questions are all free repeats is given up
-TOGETHER = 256  # runs in step with each other on CPU: of more, caches hold less and the slowest keeps more waiting
+PATIENCE = 50  # a run ends after this many times the steps that its budget needs, if it only asks for free repeats
+TOGETHER = 256  # runs that advance together on CPU: more would fill the caches, and more would wait for the slowest
 
 
 class Runs(NamedTuple):
-    """What r runs left behind.
+    """The queries of r runs.
 
     Attributes:
-      rows: int32 [r, b], what was paid for in the order of asking, then -1.
-      values: float32 [r, b], the answers, oriented so that higher is better, then -inf.
-      count: int32 [r], queries paid for; below the budget where the seconds ran out, or where a searcher asked for
-        nothing but known architectures for too long.
-      asks: int32 [r], architectures asked for, free repeats included.
+      rows: int32 [r, b], rows of the architectures paid for, in the order of asking; -1 in unused slots.
+      values: float32 [r, b], their values, oriented so that higher is better; -inf in unused slots.
+      count: int32 [r], number of queries paid for. It is below the budget where the seconds ran out, or where a
+        searcher asked only for known architectures for too long.
+      asks: int32 [r], number of architectures asked for, free repeats included.
       seconds: float32 [r], simulated training seconds spent.
     """
 
@@ -37,14 +40,14 @@ class Runs(NamedTuple):
 
 
 @jax.jit
-def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
     """Runs searches until their budgets are spent, all in one program.
 
     Args:
       searchers: one searcher whose numeric settings have a leading axis [r].
-      seeds: the seed of each run, from 0. A run depends on its seed and settings alone.
-      candidates: what the searcher knows for free.
-      view: what answers its questions. The searcher's functions never get it.
+      seeds: seed of each run, at least 0. A run depends on its seed and settings alone.
+      candidates: the architectures that can be asked for.
+      view: answers the queries. The searcher's functions never see it.
 
     Returns:
       The runs.
@@ -54,7 +57,7 @@ def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates,
         return _portion(searchers, seeds, candidates, view)
     portions = -(-runs // TOGETHER)
     size = -(-runs // portions)
-    # The last portion is filled up with runs that are there already.
+    # The last portion is filled up by repeating the last run.
     places = jnp.minimum(jnp.arange(portions * size), runs - 1).reshape(portions, size)
     found = jax.lax.map(
         lambda at: _portion(jax.tree.map(lambda leaf: jnp.asarray(leaf)[at], searchers), seeds[at], candidates, view),
@@ -63,15 +66,17 @@ def search(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates,
     return jax.tree.map(lambda leaf: leaf.reshape(portions * size, *leaf.shape[2:])[:runs], found)
 
 
-def _portion(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
-    """Runs that take their turns together; those that are over wait for the others."""
+def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+    """Advances runs together, step by step; runs that are over wait for the others."""
     first, stream = jax.vmap(run_keys)(seeds)
 
-    def begin(searcher: Searcher, key: Array) -> tuple[object, Account]:
+    def begin(searcher: ArraySearcher, key: Array) -> tuple[object, Account]:
         return searcher.start(candidates, view.budget, key), view.open()
 
-    def turn(searcher: Searcher, key: Array, step: Array, state: object, account: Account) -> tuple[object, Account]:
-        rows, state = searcher.ask(candidates, state, account.history, question_key(key, step))
+    def turn(
+        searcher: ArraySearcher, key: Array, step: Array, state: object, account: Account
+    ) -> tuple[object, Account]:
+        rows, state = searcher.ask(candidates, state, account.history, step_key(key, step))
         values, account = view.query(account, rows)
         return searcher.tell(candidates, state, rows, values), account
 
@@ -90,3 +95,32 @@ def _portion(searchers: Searcher, seeds: Int[Array, " r"], candidates: Candidate
     _, _, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
     history = account.history
     return Runs(history.rows, history.values, history.count, history.asks, history.seconds)
+
+
+def search_on_host(searcher: HostSearcher, seeds: Sequence[int], table: Table, metric: str, view: QueryView) -> Runs:
+    """Runs a host searcher on one table; the result has the form that ``search`` returns.
+
+    A host searcher only knows its budget of queries. Where the budget of seconds is smaller, each run ends before the
+    first query that no longer fits, as if it had been stopped then.
+
+    Args:
+      searcher: the searcher.
+      seeds: the seed of each run.
+      table: the measured architectures. The searcher never gets it.
+      metric: the column that is searched.
+      view: the budgets, and the seconds of each architecture.
+
+    Returns:
+      The runs, on the host.
+    """
+    guard = QueryGuard(table, metric, budget=view.budget, runs=len(seeds))
+    searcher.run(guard, seeds)
+    paid = guard.asked >= 0
+    seconds = np.zeros(len(seeds), np.float32)
+    if view.costs.size:
+        spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(guard.asked, 0)], axis=1)
+        paid = paid & (spent <= float(view.limit))
+        seconds = np.where(paid, spent, 0).max(axis=1).astype(np.float32)
+    count = paid.sum(axis=1).astype(np.int32)
+    rows, values = np.where(paid, guard.asked, -1), np.where(paid, guard.paid, -np.inf)
+    return Runs(rows, values, count, count, seconds)  # type: ignore[arg-type]

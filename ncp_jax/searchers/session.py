@@ -1,4 +1,4 @@
-"""A searcher over one's own measurements: it asks for architectures to train, and is told what came out."""
+"""Runs a searcher on the user's own measurements: it asks for architectures to train and is told the results."""
 
 from __future__ import annotations
 
@@ -12,29 +12,35 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers.base import Searcher, State
+from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
-from ncp_jax.searchers.draws import question_key, run_keys
+from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.searchers.run import PATIENCE
 from ncp_jax.types import Array, Float, Int
 
 
 class SearchSession:
-    """One run of a searcher, asked and told from the host (not jittable): for architectures that are really trained.
+    """One run of a searcher, asked and told from the host (not jittable), for architectures that are really trained.
 
-    With a table's values as answers it does what ``search`` does with repeats "free", run for run.
+    With a table's values as answers, a run is the same as that of ``search`` with repeats "free".
 
     Args:
-      searcher: what decides.
-      candidates: what it may ask for.
-      budget: the most architectures that will be trained.
-      seed: of the run.
+      searcher: the searcher.
+      candidates: the architectures that can be asked for.
+      budget: largest number of architectures that will be trained.
+      seed: random seed of the run.
 
     Raises:
-      UsageError: a budget outside 1..n.
+      UsageError: a budget outside 1..n, or a ``HostSearcher``.
     """
 
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
+        if not isinstance(searcher, ArraySearcher):
+            raise checks.UsageError(
+                expected="a searcher that is asked and told",
+                got=f"{searcher.name}, which runs on the host",
+                remedy="choose another searcher",
+            )
         n = len(candidates)
         if not 1 <= budget <= n:
             raise checks.UsageError(expected=f"a budget in 1..{n}", got=str(budget), remedy=f"there are {n} candidates")
@@ -45,50 +51,50 @@ class SearchSession:
         self._values: list[float] = []
         self._known: dict[int, float] = {}
         self._asks, self._step = 0, 0
-        self._question: np.ndarray | None = None
+        self._proposal: np.ndarray | None = None
         self._open: list[int] = []
         self._state: State = _start(budget)(self._searcher, candidates, first)
 
     @property
     def over(self) -> bool:
-        """Whether the budget is spent, or the searcher has asked for nothing but known architectures for too long."""
+        """Whether the budget is spent, or the searcher has asked only for known architectures for too long."""
         most = PATIENCE * -(-self._budget // self._searcher.batch)
         return len(self._rows) >= self._budget or self._step >= most
 
     @property
     def codes(self) -> Int[np.ndarray, "k d"]:
-        """int32 [k, d], the architectures told so far, in the order of asking."""
+        """int32 [k, d], the architectures measured so far, in the order of asking."""
         return np.asarray(self._candidates.codes)[np.array(self._rows, np.int32)]
 
     @property
     def values(self) -> Float[np.ndarray, " k"]:
-        """float32 [k], what was told."""
+        """float32 [k], their values."""
         return np.array(self._values, np.float32)
 
     def ask(self) -> Int[np.ndarray, "k d"]:
-        """The next architectures to train, int32 [k, d], none of them known; empty when the run is over.
+        """Returns the next architectures to train, int32 [k, d], all of them new; empty when the run is over.
 
-        Asking again before ``tell`` gives the same.
+        Asking again before ``tell`` returns the same architectures.
         """
         while not self._open and not self.over:
             self._step += 1
-            key = question_key(self._stream, self._step)
+            key = step_key(self._stream, self._step)
             rows, self._state = _ask(self._searcher, self._candidates, self._state, self._history(), key)
-            self._question = np.asarray(rows)
-            new = dict.fromkeys(int(row) for row in self._question if row >= 0 and int(row) not in self._known)
+            self._proposal = np.asarray(rows)
+            new = dict.fromkeys(int(row) for row in self._proposal if row >= 0 and int(row) not in self._known)
             self._open = list(new)[: self._budget - len(self._rows)]
             if not self._open:
                 self._answer()
         return np.asarray(self._candidates.codes)[np.array(self._open, np.int32)]
 
     def tell(self, values: Sequence[float] | Float[np.ndarray, " k"]) -> None:
-        """Takes what came out of the architectures last asked for.
+        """Takes the values of the architectures last asked for.
 
         Args:
-          values: float [k], higher is better; a training that failed gets the worst value that makes sense.
+          values: float [k], higher is better. Give a failed training the worst value that makes sense.
 
         Raises:
-          UsageError: nothing was asked, another number of values, or one that is not finite.
+          UsageError: ``ask`` was not called before, the number of values is another one, or a value is not finite.
         """
         told = np.asarray(values, np.float32).reshape(-1)
         if len(told) != len(self._open) or not len(told) or not np.isfinite(told).all():
@@ -104,11 +110,11 @@ class SearchSession:
         self._answer()
 
     def _answer(self) -> None:
-        """Tells the searcher what is known of its question."""
-        assert self._question is not None
-        answers = [self._known.get(int(row), np.nan) for row in self._question]
+        """Tells the searcher the values of its proposal, known architectures included."""
+        assert self._proposal is not None
+        answers = [self._known.get(int(row), np.nan) for row in self._proposal]
         self._asks += sum(not np.isnan(a) for a in answers)
-        rows, values = jnp.asarray(self._question), jnp.asarray(np.array(answers, np.float32))
+        rows, values = jnp.asarray(self._proposal), jnp.asarray(np.array(answers, np.float32))
         self._state = _tell(self._searcher, self._candidates, self._state, rows, values)
 
     def _history(self) -> History:
@@ -129,10 +135,10 @@ def _start(budget: int) -> Any:
 
 
 @jax.jit
-def _ask(searcher: Searcher, candidates: Candidates, state: State, history: History, key: Array) -> Any:
+def _ask(searcher: ArraySearcher, candidates: Candidates, state: State, history: History, key: Array) -> Any:
     return searcher.ask(candidates, state, history, key)
 
 
 @jax.jit
-def _tell(searcher: Searcher, candidates: Candidates, state: State, rows: Array, values: Array) -> State:
+def _tell(searcher: ArraySearcher, candidates: Candidates, state: State, rows: Array, values: Array) -> State:
     return searcher.tell(candidates, state, rows, values)

@@ -1,63 +1,79 @@
-"""The folder of a study: what was asked for, one line a run, and one record file in the end."""
+"""The folder of a study: its description, one line per finished run, and one record file in the end."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from ncp_jax import checks
 from ncp_jax.files import append, atomic_write, lock, make_folder
-from ncp_jax.records.journal import MAKE_ROOM, Record, write_json
+from ncp_jax.records import journal
+from ncp_jax.records.journal import MAKE_ROOM, OTHER_FOLDER, Record
+from ncp_jax.records.run_card import RESULT_PACKAGES
 from ncp_jax.studies.plan import Pack, Plan
 
-WHOLE = "records.jsonl"
-NAME = re.compile(r"records(-\d+-of-\d+)?\.jsonl")  # no other file is read, or put together and removed
-MOST_OPEN = 256  # files at once; many systems allow a process 1024
-VERSIONS = ("ncp-jax", "jax", "jaxlib", "numpy")  # what the results of a run may depend on
+MERGED = "records.jsonl"
+RECORD_FILE = re.compile(r"records(-\d+-of-\d+)?\.jsonl")  # no other file is read, or merged and removed
+MOST_OPEN = 256  # files open at once; many systems allow a process 1024
+
+
+class _Progress(NamedTuple):
+    """How far a record file has been read.
+
+    Attributes:
+      inode: the file's inode: a file that was replaced is read anew.
+      end: byte offset of the end of its last readable line.
+      damaged: number of damaged lines before that.
+      tail: number of damaged lines behind it; the last one may be in the course of being written.
+    """
+
+    inode: int
+    end: int = 0
+    damaged: int = 0
+    tail: int = 0
 
 
 class StudyFolder:
-    """The records of one share of a study; a context manager that holds the share meanwhile.
+    """The records of one share of a study; a context manager that keeps other processes from the share meanwhile.
 
-    ``study.json`` says what the study is. A share appends to ``records-I-of-N.jsonl``, all runs of a call at once and
-    synced, so a killed process loses at most the calls in flight; a line cut short by the kill is dropped. When every
-    run of the plan is there, all shares' files become one ``records.jsonl`` in the plan's order: the same bytes,
-    however often the study was interrupted and however it was shared out.
+    ``study.json`` describes the study. A share appends to ``records-I-of-N.jsonl``, all runs of a call at once and
+    synced, so a killed process loses at most the calls in flight. Damaged lines are dropped and their runs repeated
+    (``ncp_jax.records.journal``). When every run of the plan is recorded, the files of all shares are merged into one
+    ``records.jsonl`` in the plan's order: the same bytes, however the study was interrupted and split into shares.
 
-    Hundreds of shares may begin at the same time: what takes long, reading the records, is done without the lock of
+    Hundreds of shares may start at the same time. What takes long, reading the records, happens without the lock of
     the folder.
 
     Args:
-      folder: made if missing.
+      folder: where to write; made if missing.
       plan: all runs of the study.
-      versions: of the software, from the run card.
+      versions: package → version, from the run card.
       shard: (share, number of shares).
-      resume: continue this share's records. Without it a folder is refused that has any, but for those of other shares
-        of as many.
+      resume: continue this share's records. Without it, a folder that has records is refused, unless they are those of
+        other shares out of the same number.
 
     Raises:
       UsageError: there are records and ``resume`` is off; or the folder is of another grid, data or version (the
         difference is shown); or another process runs this share.
-      DataError: a record that is no record of this study.
+      DataError: a record is not a record of this study.
       OSError: the folder cannot be written.
     """
 
     def __init__(
         self, folder: str | Path, plan: Plan, versions: Record, *, shard: tuple[int, int] = (0, 1), resume: bool = False
     ) -> None:
-        self.folder = make_folder(folder, remedy="choose another --out")
+        self.folder = make_folder(folder, remedy=OTHER_FOLDER)
         self.plan = plan
         self.path = self.folder / f"records-{shard[0] % shard[1]}-of-{shard[1]}.jsonl"
-        self.dropped = 0
-        self._numbers = _numbers(plan)
+        self._repaired = 0
+        self._first_numbers = _first_numbers(plan)
         self._cells: dict[int, str] = {}
         self._places: dict[int, tuple[Path, int]] = {}
-        self._read: dict[Path, tuple[int, int]] = {}
+        self._read: dict[Path, _Progress] = {}
         self._held = contextlib.ExitStack()
         try:
             self._open(folder, versions, shard, resume)
@@ -66,28 +82,28 @@ class StudyFolder:
             raise
 
     def _open(self, folder: str | Path, versions: Record, shard: tuple[int, int], resume: bool) -> None:
-        try:
-            self._held.enter_context(lock(self.folder / f".share-{self.path.stem}.lock", wait=False))
-        except BlockingIOError as error:
-            raise checks.UsageError(
-                expected="no other process on this share",
-                got=f"one that is at work on share {shard[0]}/{shard[1]} in {folder}",
-                remedy="wait for it, or let another number of shares do what is left",
-            ) from error
+        journal.hold(
+            self._held,
+            self.folder / f".share-{self.path.stem}.lock",
+            what="share",
+            who=f"share {shard[0]}/{shard[1]} in {folder}",
+            remedy="wait for it, or let another number of shares do what is left",
+        )
         with lock(self.folder / ".lock"):
-            if not resume and any(self._of_another_run(path, shard[1]) for path in self.files()):
-                raise checks.UsageError(
-                    expected=f"a folder without records for --out {folder}",
-                    got="one with records",
-                    remedy="add --resume or choose another --out",
-                )
+            if not resume and any(self._is_of_another_run(path, shard[1]) for path in self.files()):
+                raise journal.refuse_existing(folder)
             study = describe_study(self.plan, versions)
-            if not _is_this_study(folder, study):
-                self._look()  # before the folder is ours: records without a study may be somebody else's
-                write_json(self.folder / "study.json", study)
-            if self.path.exists():
-                self._drop_cut_line()
-        self._look()
+            if not _holds_study(folder, study):
+                # Read before writing: records without a study.json may belong to somebody else.
+                self._read_new()
+                journal.write_json(self.folder / "study.json", study)
+        self._read_new()
+        own = self._read.get(self.path)
+        if own and own.damaged + own.tail:
+            # Under the lock, because another share that merges the files relies on where their lines start.
+            with lock(self.folder / ".lock"):
+                self._repaired = journal.repair(self.path) if self.path.exists() else 0
+            self._read_new()
 
     def __enter__(self) -> StudyFolder:
         return self
@@ -96,37 +112,47 @@ class StudyFolder:
         self.close()
 
     def close(self) -> None:
-        """Lets others have this share."""
+        """Lets other processes have this share."""
         self._held.close()
 
     def files(self) -> list[Path]:
         """All record files of the folder."""
-        return sorted(path for path in self.folder.glob("records*.jsonl") if NAME.fullmatch(path.name))
+        return sorted(path for path in self.folder.glob("records*.jsonl") if RECORD_FILE.fullmatch(path.name))
 
-    def _of_another_run(self, path: Path, count: int) -> bool:
-        """Whether a file has records that are not from a sister share of a study just begun."""
+    @property
+    def dropped(self) -> int:
+        """Number of damaged lines found in the record files; their runs are repeated."""
+        return self._repaired + sum(progress.damaged for progress in self._read.values())
+
+    def _is_of_another_run(self, path: Path, count: int) -> bool:
+        """Whether a file has records and is not of a sister share, one out of the same number of shares."""
         sister = path != self.path and path.name.endswith(f"-of-{count}.jsonl")
         return not sister and path.stat().st_size > 0
 
     def missing(self, pack: Pack) -> list[int]:
-        """Places in the pack of runs that no file has."""
-        runs = zip(pack.methods, pack.seeds, strict=True)
-        return [i for i, (m, s) in enumerate(runs) if self._number(pack.benchmark, m, s) not in self._places]
+        """Indices of the pack's runs that no file has a record of."""
+        runs = enumerate(zip(pack.methods, pack.seeds, strict=True))
+        return [i for i, (method, seed) in runs if self._number(pack.benchmark, method, seed) not in self._places]
 
     @property
     def done(self) -> int:
-        """Runs that some file has."""
+        """Number of runs that some file has a record of."""
         return len(self._places)
 
-    def add(self, pack: Pack, places: Iterable[int], results: list[Record]) -> None:
+    def add(self, pack: Pack, chosen: Iterable[int], results: Sequence[Record]) -> None:
         """Appends the records of a call, synced to disk.
+
+        Args:
+          pack: the runs of the call.
+          chosen: indices of the pack's runs to record.
+          results: JSON-ready results of each chosen run.
 
         Raises:
           OSError: the disk is full; what was finished before stays whole.
         """
         lines = []
-        for place, result in zip(places, results, strict=True):
-            method, seed = pack.methods[place], pack.seeds[place]
+        for i, result in zip(chosen, results, strict=True):
+            method, seed = pack.methods[i], pack.seeds[i]
             searcher = self.plan.methods[method]
             record = {
                 "cell": self._cell(pack.benchmark, method, seed),
@@ -139,7 +165,7 @@ class StudyFolder:
             }
             lines.append(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
         append(self.path, "".join(lines).encode(), remedy=MAKE_ROOM)
-        self._look([self.path])
+        self._read_new([self.path])
 
     def add_session(self, session: Record) -> None:
         """Appends what one process did to ``sessions.jsonl``."""
@@ -148,17 +174,18 @@ class StudyFolder:
             append(self.folder / "sessions.jsonl", line, remedy=MAKE_ROOM)
 
     def finish(self) -> bool:
-        """Where every run is recorded, puts all files together in the plan's order; says whether it is so."""
-        self._look()
+        """Merges all files in the plan's order if every run is recorded; returns whether that is so."""
+        self._read_new()
         if len(self._places) < self.plan.size:
             return False
         with lock(self.folder / ".lock"):
-            self._look()
-            if self.files() != [self.folder / WHOLE]:
+            self._read_new()
+            if self.dropped or self.files() != [self.folder / MERGED]:
                 self._merge([self._places[number] for number in range(self.plan.size)])
         return True
 
     def _merge(self, places: list[tuple[Path, int]]) -> None:
+        """Writes the lines at the given places (file, byte offset) to one file and removes the others."""
         files: dict[Path, BinaryIO] = {}
         try:
 
@@ -167,24 +194,24 @@ class StudyFolder:
                     if path not in files:
                         if len(files) == MOST_OPEN:
                             files.pop(next(iter(files))).close()
-                        files[path] = open(path, "rb")  # noqa: SIM115, closed below, all at once
+                        files[path] = open(path, "rb")  # noqa: SIM115, closed below
                     files[path].seek(offset)
                     out.write(files[path].readline())
 
-            atomic_write(self.folder / WHOLE, write, remedy=MAKE_ROOM)
+            atomic_write(self.folder / MERGED, write, remedy=MAKE_ROOM)
         finally:
             for file in files.values():
                 file.close()
         for path in self.files():
-            if path.name != WHOLE:
+            if path.name != MERGED:
                 path.unlink()
 
     def _number(self, benchmark: str, method: str, seed: int) -> int:
-        """The place of a run in the plan: by method, then benchmark, then seed."""
+        """Index of a run in the plan, which is sorted by method, then benchmark, then seed."""
         grid = self.plan.grid
         if not (type(seed) is int and 0 <= seed - grid.first_seed < grid.seeds):
             raise KeyError(seed)
-        return self._numbers[method, benchmark] + seed - grid.first_seed
+        return self._first_numbers[method, benchmark] + seed - grid.first_seed
 
     def _cell(self, benchmark: str, method: str, seed: int) -> str:
         number = self._number(benchmark, method, seed)
@@ -192,92 +219,48 @@ class StudyFolder:
             self._cells[number] = self.plan.cell(benchmark, method, seed)
         return self._cells[number]
 
-    def _look(self, paths: list[Path] | None = None) -> None:
-        """Notes where the records are that have come since the last look, in all files or in some."""
+    def _read_new(self, paths: list[Path] | None = None) -> None:
+        """Reads what was added since the last call, in some files or in all."""
         while True:
             try:
                 for path in self.files() if paths is None else paths:
-                    self._look_into(path)
+                    self._read_new_in(path)
                 return
             except FileNotFoundError:
-                # Another share has just put all files together: begin anew with the one that it made.
+                # Another share has just merged all files: start again with the merged one.
                 self._places, self._read, paths = {}, {}, None
 
-    def _look_into(self, path: Path) -> None:
-        """Reads what has come to a file.
-
-        Another share may be writing its last line at this moment, or was killed while it wrote (a power cut can leave
-        zeros behind that end like a whole line): what does not end, or is nothing with no record after it, is passed
-        over.
-        """
-        with open(path, "rb") as file:
-            identity = os.fstat(file.fileno()).st_ino
-            known, offset = self._read.get(path, (identity, 0))
-            if known != identity:
-                offset = 0
-            file.seek(offset)
-            end, bad = offset, None
-            for line in file:
-                if not line.endswith(b"\n"):
-                    break
-                record = _parse(line)
-                if record is None:
-                    bad = end if bad is None else bad
-                elif bad is not None:
-                    raise checks.DataError(
-                        expected=f"records of this study in {path}",
-                        got=f"something else at byte {bad}",
-                        remedy="remove that line or choose another --out",
-                    )
-                else:
-                    self._places[self._check(record, path)] = path, end
-                    offset = end + len(line)
-                end += len(line)
-            self._read[path] = identity, offset
+    def _read_new_in(self, path: Path) -> None:
+        inode = path.stat().st_ino
+        known = self._read.get(path, _Progress(inode))
+        if known.inode != inode:
+            known = _Progress(inode)
+        reader = journal.read_records(path, start=known.end)
+        for line in reader:
+            self._places[self._check(line.record, path)] = path, line.start
+        self._read[path] = _Progress(inode, reader.end, known.damaged + reader.damaged, reader.tail)
 
     def _check(self, record: Any, path: Path) -> int:
-        """The number of a record; DataError where it is none of this study."""
-        expected, remedy = f"records of this study in {path}", "choose another --out"
+        """The number of a record's run; DataError if the record is not of this study."""
+        expected = f"records of this study in {path}"
         try:
             key = record["benchmark"], record["method"], record["seed"]
             number, cell = self._number(*key), record["cell"]
         except (KeyError, TypeError) as error:
             raise checks.DataError(
-                expected=expected, got=f"something else ({type(error).__name__}: {error})", remedy=remedy
+                expected=expected, got=f"something else ({type(error).__name__}: {error})", remedy=OTHER_FOLDER
             ) from error
         if cell != self._cell(*key):
             raise checks.DataError(
                 expected=expected,
                 got=f"a run of another one ({record['method']}, seed {record['seed']})",
-                remedy=remedy,
+                remedy=OTHER_FOLDER,
             )
         return number
 
-    def _drop_cut_line(self) -> None:
-        """Cuts off what follows the last whole record: the tail of a killed write."""
-        content = self.path.read_bytes()
-        whole = content.rfind(b"\n") + 1
-        while whole:
-            # A power cut can leave a last line of zeros behind that ends like a whole one.
-            start = content.rfind(b"\n", 0, whole - 1) + 1
-            if _parse(content[start:whole]) is not None:
-                break
-            whole = start
-        if whole < len(content):
-            self.dropped = max(1, content[whole:].strip(b"\n").count(b"\n") + 1)
-            atomic_write(self.path, content[:whole])
-
-
-def _parse(line: bytes) -> Any:
-    """The JSON of a line; None where it is none."""
-    try:
-        return json.loads(line)
-    except ValueError:
-        return None
-
 
 def describe_study(plan: Plan, versions: Record) -> Record:
-    """What ``study.json`` says."""
+    """The content of ``study.json``."""
     grid = plan.grid
     tables = {}
     for name, table in plan.tables.items():
@@ -291,7 +274,7 @@ def describe_study(plan: Plan, versions: Record) -> Record:
         }
     return {
         "grid": grid.to_json(),
-        "versions": {name: versions.get(name) for name in VERSIONS},
+        "versions": {name: versions.get(name) for name in RESULT_PACKAGES},
         "tables": tables,
         "budget": grid.budget,
         "seconds": grid.seconds,
@@ -302,59 +285,32 @@ def describe_study(plan: Plan, versions: Record) -> Record:
     }
 
 
-def _numbers(plan: Plan) -> dict[tuple[str, str], int]:
-    """The number of the first run of each method and benchmark."""
+def _first_numbers(plan: Plan) -> dict[tuple[str, str], int]:
+    """(method, benchmark) → number of its first run."""
     pairs = [(method, benchmark) for method in plan.methods for benchmark in plan.tables]
     return {pair: i * plan.grid.seeds for i, pair in enumerate(pairs)}
 
 
-def _is_this_study(folder: str | Path, new: Record) -> bool:
-    """Whether the folder is of this study already; False where it is of none.
+def _holds_study(folder: str | Path, study: Record) -> bool:
+    """Whether the folder has a ``study.json``, which must be that of this study.
 
     Raises:
-      UsageError: it is of another one.
-      DataError: ``study.json`` is damaged.
+      UsageError: it is that of another study.
+      DataError: it is damaged.
     """
     path = Path(folder) / "study.json"
     if not path.exists():
         return False
-    try:
-        old = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise checks.DataError(
-            expected=f"JSON in {path}", got=f"something else ({error})", remedy="choose another --out"
-        ) from error
-    differences = list(_differences(_without_paths(old), _without_paths(new)))
-    if differences:
-        shown = "; ".join(differences[:6]) + ("; …" if len(differences) > 6 else "")
-        raise checks.UsageError(
-            expected=f"{folder} to hold this study", got=f"another study ({shown})", remedy="choose another --out"
-        )
+    old = journal.read_json(path)
+    journal.refuse_other(folder, _without_paths(old), _without_paths(study), what="study", got="another study")
     return True
 
 
 def _without_paths(study: Any) -> Any:
-    """A copy without the paths of the user's own tables: their content counts, wherever the job was started."""
+    """A copy without the paths of the user's own tables: what counts is their content, not where they lie."""
     study = json.loads(json.dumps(study))
     grid = study.get("grid") if isinstance(study, dict) else None
     tables = grid.get("tables") if isinstance(grid, dict) else None
     for table in tables.values() if isinstance(tables, dict) else ():
         table.pop("path", None)
     return study
-
-
-def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:
-    """Where two JSON values differ, as "path: there, now"."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*new, *(k for k in old if k not in new)]:
-            if key not in old or key not in new:
-                there, now = (repr(d[key]) if key in d else "nothing" for d in (old, new))
-                yield f"{where}{key}: {_short(there)} there, {_short(now)} now"
-            else:
-                yield from _differences(old[key], new[key], f"{where}{key}.")
-    elif old != new:
-        yield f"{where.rstrip('.')}: {_short(repr(old))} there, {_short(repr(new))} now"
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,4 +1,4 @@
-"""A grid of searches: what a user writes, checked before anything runs."""
+"""The grid of a study, as a user writes it; checked before anything runs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
-from ncp_jax.searchers.arch_graph.method import make_method, methods
+from ncp_jax.searchers import SEARCHERS, make_searcher
 
-MOST = 2**31 - 1  # numbers on the device have 32 bits
+MOST = 2**31 - 1  # integers on the device have 32 bits
 
 Settings = dict[str, Any]
 
@@ -25,19 +25,19 @@ class Grid:
     """Searchers with their settings, benchmarks, seeds and a budget: every combination is one run.
 
     Attributes:
-      searchers: searcher → alternatives; each maps settings to a value or a list of values, of which every combination
-        is a method of its own.
-      benchmarks: tables; the name of a family stands for all its tables.
-      budget: queries that a run pays for.
-      seeds: how many seeds; they begin at ``first_seed``.
+      searchers: searcher → alternatives. Each alternative maps settings to a value or to a list of values; every
+        combination of the listed values is one method.
+      benchmarks: names of tables; the name of a family stands for all its tables.
+      budget: number of queries that a run pays for.
+      seeds: number of seeds, from ``first_seed`` on.
       first_seed: the first seed.
-      repeats: what asking for a known architecture costs: "free", "counted", "free-isomorphs" (``QueryView.of``).
-      seconds: simulated training seconds a run may spend; None for no such limit.
-      seconds_column: the column of training seconds; the only one of unit "s" if None.
-      metric: the column that queries read; each table's main one if None.
-      judge: the column that found architectures are judged by; that of the queries if None.
-      tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, those columns that were
-        measured on the test split, which can judge but not be searched.
+      repeats: cost of asking for a known architecture: "free", "counted" or "free-isomorphs" (``QueryView.of``).
+      seconds: simulated training seconds that a run may spend; None for no limit.
+      seconds_column: column of the training seconds; the only one of unit "s" if None.
+      metric: column that queries read; each table's main one if None.
+      judge: column by which results are scored; that of the queries if None.
+      tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, the columns that were
+        measured on the test split, which can score results but not be searched.
     """
 
     searchers: Mapping[str, Sequence[Settings]]
@@ -54,8 +54,8 @@ class Grid:
 
     def __post_init__(self) -> None:
         for name in ("budget", "seeds"):
-            _whole(name, getattr(self, name), 1)
-        _whole("first_seed", self.first_seed, 0)
+            object.__setattr__(self, name, checks.integer(name, getattr(self, name), least=1, most=MOST))
+        object.__setattr__(self, "first_seed", checks.integer("first_seed", self.first_seed, least=0, most=MOST))
         if self.first_seed + self.seeds > 2**31:
             raise checks.UsageError(
                 expected="seeds below 2**31",
@@ -72,7 +72,7 @@ class Grid:
             raise checks.UsageError(expected=f"at least one {missing}", got="none", remedy=f"add one to {missing}s")
 
     def methods(self) -> dict[str, tuple[str, Settings]]:
-        """Label → (searcher, settings given), in the grid's order.
+        """Returns label → (searcher, given settings), in the grid's order.
 
         Raises:
           UsageError: an unknown searcher or setting, an illegal value, two methods that are the same.
@@ -80,13 +80,13 @@ class Grid:
         found: dict[str, tuple[str, Settings]] = {}
         seen: dict[tuple[str, str], str] = {}
         for given, alternatives in self.searchers.items():
-            name = checks.choose("searcher", given, methods())
+            name = checks.choose("searcher", given, SEARCHERS)
             choices = [_combinations(settings) for settings in alternatives]
             every = list(itertools.chain.from_iterable(choices))
             varied = [key for key in _keys(every) if len({repr(s.get(key)) for s in every}) > 1]
             for settings in every:
                 label = " ".join([name, *(f"{key}={settings[key]}" for key in varied if key in settings)])
-                same = (name, repr(make_method(name, settings).settings()))
+                same = (name, repr(make_searcher(name, **settings).settings()))
                 if label in found or same in seen:
                     twin = seen.get(same, label)
                     raise checks.UsageError(
@@ -96,12 +96,12 @@ class Grid:
         return found
 
     def load(self) -> dict[str, Table]:
-        """Benchmark → table, each once, under its full name.
+        """Returns benchmark → table, each once, under its full name.
 
         Raises:
           UsageError: an unknown table (the text lists the nearest names).
-          DataError: a CSV file that is none.
-          FileNotFoundError: a table that is not here.
+          DataError: a damaged CSV file.
+          FileNotFoundError: a table that is not on this machine.
         """
         names = dict.fromkeys(itertools.chain.from_iterable(_expand(name, self.tables) for name in self.benchmarks))
         return {
@@ -122,12 +122,12 @@ def read_grid(path: str | Path) -> Grid:
     """Reads a grid from a TOML file; its keys are the fields of ``Grid``.
 
     A searcher is a table ``[searchers.evolution]`` of settings, each a value or a list of values; several alternatives
-    are an array of tables, ``[[searchers.evolution]]``. Tables of one's own are ``[tables.NAME]`` with ``path``,
+    are an array of tables, ``[[searchers.evolution]]``. The user's own tables are ``[tables.NAME]`` with ``path``,
     ``space``, ``maximize``, ``minimize``, ``test``.
 
     Raises:
-      FileNotFoundError: there is no such file.
-      DataError: it is not TOML.
+      FileNotFoundError: the file does not exist.
+      DataError: the file is not TOML.
       UsageError: an unknown key, searcher or setting, or an illegal value.
     """
     file = Path(path)
@@ -141,7 +141,7 @@ def read_grid(path: str | Path) -> Grid:
 
 
 def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
-    """A grid from the content of a TOML file; paths in it are relative to ``folder``."""
+    """Makes a grid from the content of a TOML file; paths in it are relative to ``folder``."""
     fields = [f.name for f in dataclasses.fields(Grid)]
     given = {checks.choose("key of a grid", key, fields): value for key, value in content.items()}
     for key in ("searchers", "benchmarks"):
@@ -168,7 +168,7 @@ def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
 
 
 def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
-    """The user's own tables, their paths as seen from here."""
+    """The user's own tables, with paths relative to the current folder."""
     if not isinstance(tables, Mapping) or not all(isinstance(table, Mapping) for table in tables.values()):
         raise checks.UsageError(expected="a table for each of tables", got=repr(tables), remedy="write [tables.NAME]")
     found = {name: dict(table) for name, table in tables.items()}
@@ -230,10 +230,3 @@ def _from_csv(name: str, arguments: Settings) -> Table:
     # The task is the name too: what the file is called does not matter to a study.
     metrics = (dataclasses.replace(m, task=name, split="test" if m.name in tested else "") for m in table.metrics)
     return dataclasses.replace(table, name=name, metrics=tuple(metrics))
-
-
-def _whole(name: str, value: Any, least: int) -> None:
-    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= MOST:
-        raise checks.UsageError(
-            expected=f"{name} to be an integer in {least}..{MOST}", got=repr(value), remedy=f"give another {name}"
-        )

@@ -1,7 +1,9 @@
-"""What the owner of the table makes of runs: when they improved, and how good that was in truth."""
+"""Scores finished runs: when they improved, and the ranks, regrets and hypervolume of what they found."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,96 +15,137 @@ from ncp_jax.searchers import Runs
 from ncp_jax.spaces import cost_model_for, get_space
 from ncp_jax.types import Float, Int
 
-AT_ONCE = 1024  # runs: some tens of MB for budgets of some hundred queries
+AT_ONCE = 1024  # runs scored together: some tens of MB for budgets of some hundred queries
 
 
-class Judge:
-    """One benchmark's truth.
+@dataclasses.dataclass(frozen=True)
+class RunOutcome:
+    """What one run found. The lists have one entry per improvement of the best value that the search has seen.
+
+    Attributes:
+      queries: number of queries paid for.
+      asks: number of architectures asked for, free repeats included.
+      at: the query, from 1, of each improvement.
+      rows: row of the table that was found.
+      values: its value of the evaluated metric, in the metric's unit.
+      ranks: its rank in the whole table; 1 is best, ties share the better rank.
+      regrets: its distance from the table's best value, in the metric's unit, at least 0.
+      times: simulated training seconds spent until then; None where the table has none.
+      seconds: simulated training seconds spent by the whole run; None where the table has none.
+      hypervolume: area that all queried architectures dominate, quality against log10 FLOPs, as a share of the whole
+        table's; None where FLOPs are unknown or that area is 0.
+    """
+
+    queries: int
+    asks: int
+    at: Sequence[int]
+    rows: Sequence[int]
+    values: Sequence[float]
+    ranks: Sequence[int]
+    regrets: Sequence[float]
+    times: Sequence[float] | None = None
+    seconds: float | None = None
+    hypervolume: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields that are not None, JSON-ready; the ``results`` of a record."""
+        fields = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class Evaluator:
+    """Scores runs on one benchmark, with the whole table at hand.
 
     Args:
       table: the measured architectures.
       metric: the column that was searched.
-      judge: the column that counts; the searched one if None.
-      costs: simulated training seconds of each row, or empty.
+      judge: the column by which results are scored; the searched one if None.
+      costs: float [n], simulated training seconds of each row, or empty.
     """
 
     def __init__(self, table: Table, metric: str, judge: str | None, costs: Float[np.ndarray, " n"]) -> None:
         name = table.metric(judge or metric).name
-        truth = np.asarray(table.oriented(name), np.float64)
-        self._own = np.asarray(table.column(name))
-        self._regret = truth.max() - truth
-        self._rank = table_ranks(truth)
+        quality = np.asarray(table.oriented(name), np.float64)
+        self._values = np.asarray(table.column(name))
+        self._regret = quality.max() - quality
+        self._rank = table_ranks(quality)
         self._costs = np.asarray(costs, np.float64)
         flops, _ = flops_of(table)
-        # Quality against log10 FLOPs; a table with one quality or one cost throughout dominates nothing.
-        self._points = None if flops is None else np.stack([truth, np.log10(flops)], axis=-1)
-        if self._points is not None:
-            self._worst = np.array([truth.min(), self._points[:, 1].max()])
-            self._whole = float(hypervolume(self._points, self._worst))
+        # Quality against log10 FLOPs. The hypervolume is 0 in a table where all qualities or all costs are equal.
+        self._objectives = None if flops is None else np.stack([quality, np.log10(flops)], axis=-1)
+        if self._objectives is not None:
+            self._worst = np.array([quality.min(), self._objectives[:, 1].max()])
+            self._table_volume = float(hypervolume(self._objectives, self._worst))
 
-    def results(self, runs: Runs) -> list[dict[str, Any]]:
-        """One JSON-ready dictionary a run; see docs/studies.md for the keys."""
+    def score(self, runs: Runs) -> list[RunOutcome]:
+        """Returns the outcome of each run."""
         arrays = [np.asarray(array) for array in runs]
         parts = range(0, len(arrays[0]), AT_ONCE)
-        return [result for first in parts for result in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
+        return [outcome for first in parts for outcome in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
 
     def _part(
         self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray, _: np.ndarray
-    ) -> list[dict[str, Any]]:
+    ) -> list[RunOutcome]:
         volumes = self._hypervolumes(rows, count)
         spent = np.cumsum(self._costs[np.maximum(rows, 0)], axis=1) if self._costs.size else None
-        found = []
-        for i in range(len(rows)):
-            seconds = None if spent is None else spent[i]
-            result = self._result(rows[i], values[i], int(count[i]), int(asks[i]), seconds)
-            if volumes is not None:
-                result["hypervolume"] = _short(volumes[i], 6)
-            found.append(result)
-        return found
+        return [
+            self._outcome(
+                rows[i],
+                values[i],
+                (int(count[i]), int(asks[i])),
+                None if spent is None else spent[i],
+                None if volumes is None else _round(volumes[i], 6),
+            )
+            for i in range(len(rows))
+        ]
 
-    def _result(
+    def _outcome(
         self,
         rows: Int[np.ndarray, " b"],
         values: Float[np.ndarray, " b"],
-        count: int,
-        asks: int,
+        counts: tuple[int, int],
         spent: Float[np.ndarray, " b"] | None,
-    ) -> dict[str, Any]:
-        best = np.maximum.accumulate(values[:count])
+        volume: float | None,
+    ) -> RunOutcome:
+        queries, asks = counts
+        best = np.maximum.accumulate(values[:queries])
         at = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
-        chosen = rows[at]
-        result: dict[str, Any] = {
-            "queries": count,
-            "asks": asks,
-            "at": (at + 1).tolist(),
-            "rows": chosen.tolist(),
-            "values": [_short(value) for value in self._own[chosen]],
-            "ranks": self._rank[chosen].tolist(),
-            "regrets": [_short(value) for value in self._regret[chosen]],
-        }
+        found = rows[at]
+        times = seconds = None
         if spent is not None:
-            result["times"] = [_short(value) for value in spent[at]]
-            result["seconds"] = _short(spent[count - 1]) if count else 0.0
-        return result
+            times = [_round(value) for value in spent[at]]
+            seconds = _round(spent[queries - 1]) if queries else 0.0
+        return RunOutcome(
+            queries=queries,
+            asks=asks,
+            at=(at + 1).tolist(),
+            rows=found.tolist(),
+            values=[_round(value) for value in self._values[found]],
+            ranks=self._rank[found].tolist(),
+            regrets=[_round(value) for value in self._regret[found]],
+            times=times,
+            seconds=seconds,
+            hypervolume=volume,
+        )
 
     def _hypervolumes(self, rows: np.ndarray, count: np.ndarray) -> np.ndarray | None:
-        """Share of the table's own hypervolume, down to the worst of both, of each run; None where that has no area."""
-        if self._points is None or not self._whole > 0:
+        """Hypervolume of each run as a share of the whole table's; None where there is none."""
+        if self._objectives is None or not self._table_volume > 0:
             return None
         paid = np.arange(rows.shape[1]) < count[:, None]
-        asked = np.where(paid[..., None], self._points[np.maximum(rows, 0)], np.nan)
-        return hypervolume(asked, self._worst) / self._whole
+        queried = np.where(paid[..., None], self._objectives[np.maximum(rows, 0)], np.nan)
+        return hypervolume(queried, self._worst) / self._table_volume
 
 
-def _short(value: float, digits: int = 7) -> float:
-    """As many digits as a table's float32 holds: records stay short, and equal."""
+def _round(value: float, digits: int = 7) -> float:
+    """Rounds to the digits that a table's float32 holds: records stay short, and equal."""
     return float(f"{value:.{digits}g}")
 
 
 def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:
-    """FLOPs of the architectures, from the table or from the codes, with their unit; None where neither has them.
+    """Returns the architectures' FLOPs and their unit, from the table or from the codes; None where neither has them.
 
-    A column with zeros or less counts as none: it has no logarithm.
+    A column with a value of zero or less is ignored: it has no logarithm.
     """
     for spec in table.metrics:
         if spec.kind == "cost" and spec.name == "flops" and float(table.column("flops").min()) > 0:

@@ -1,7 +1,7 @@
-"""From a grid to packs of runs.
+"""Plans a study: turns a grid into packs of runs.
 
-Which share does a run is fixed by the grid and the number of shares, so that shares fit together wherever they run;
-what goes into one compiled call by the share's devices and memory besides, whatever was finished before.
+The grid and the number of shares determine which share does a run, so shares fit together wherever they run. The
+devices and the memory of a share only determine how its runs are split into compiled calls.
 """
 
 from __future__ import annotations
@@ -17,56 +17,55 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.records.journal import cell_hash
-from ncp_jax.searchers import Candidates, Searcher
-from ncp_jax.searchers.arch_graph.method import ArchGraph, Method, make_method
+from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
 from ncp_jax.studies.grid import Grid
 
-MOST_LANES = 1000  # runs in one call on CPU: what more would save in launches is below notice
-MOST_LANES_ELSEWHERE = 65_536  # an accelerator is filled by more
+MOST_LANES = 1000  # runs in one call on CPU; more would not save a noticeable share of the time
+MOST_LANES_ELSEWHERE = 65_536  # it takes more runs to fill an accelerator
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Pack:
-    """Runs of one compiled call: one benchmark, searchers of one shape.
+    """Runs of one call: one benchmark, searchers that share a program.
 
     Attributes:
-      benchmark: the table's name.
-      methods: for each run the label of its method.
-      seeds: for each run its seed.
-      searchers: for each run its searcher; of one host searcher otherwise.
-      lanes: the size of the call; a shorter pack is filled up by repeating its last run.
+      benchmark: name of the table.
+      methods: label of the method of each run.
+      seeds: seed of each run.
+      searchers: searcher of each run.
+      lanes: number of runs of the compiled call; a shorter pack is filled up by repeating its last run.
     """
 
     benchmark: str
     methods: tuple[str, ...]
     seeds: tuple[int, ...]
-    searchers: tuple[Method, ...]
+    searchers: tuple[Searcher, ...]
     lanes: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Plan:
-    """All runs of a grid, and what one share does of them.
+    """All runs of a grid, and the part of one share.
 
     Attributes:
-      grid: what it was made from.
+      grid: the grid of the study.
       tables: benchmark → table.
       methods: label → searcher.
-      packs: every run of the share once, in the order in which they are done.
+      packs: the runs of the share, each once, in the order in which they are done.
     """
 
     grid: Grid
     tables: dict[str, Table]
-    methods: dict[str, Method]
+    methods: dict[str, Searcher]
     packs: tuple[Pack, ...]
 
     @property
     def size(self) -> int:
-        """Number of runs, those of other shares included."""
+        """Number of runs of the study, those of other shares included."""
         return len(self.tables) * len(self.methods) * self.grid.seeds
 
     def view(self, benchmark: str) -> QueryView:
-        """What answers the searchers' questions on a benchmark; made once, on the device."""
+        """Returns the view that answers the queries on a benchmark; made once, on the device."""
         if benchmark not in self._views:
             grid = self.grid
             self._views[benchmark] = QueryView.of(
@@ -84,7 +83,7 @@ class Plan:
         return {}
 
     def cell(self, benchmark: str, method: str, seed: int) -> str:
-        """The hash of all that one run's results depend on, but for the versions of the software."""
+        """Returns the hash of everything that a run's results depend on, except for the versions of the software."""
         return cell_hash(self._configs[benchmark, method] | {"seed": seed})
 
     @functools.cached_property
@@ -113,18 +112,19 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
     """Checks a grid against its tables and packs the runs of one share.
 
     Args:
-      grid: what to run.
-      shard: (share, number of shares): N shares have every run once between them, and each about an N-th of every
-        method's, whatever their devices and memory.
-      devices: that do the share: packs are so small that each gets one, where there are runs enough.
-      memory_mb: device memory that one call may use; a GiB on CPU and half of the device's elsewhere if None.
+      grid: the study.
+      shard: (share, number of shares). Each run belongs to one of the N shares, and each share has about 1/N of every
+        method's runs, whatever its devices and memory.
+      devices: number of devices of the share. Packs are small enough that each device gets one, if there are enough
+        runs.
+      memory_mb: device memory that one call may use; if None, one GiB on CPU and half of the device's memory elsewhere.
 
     Raises:
       UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table.
       FileNotFoundError: a table that is not here.
     """
     tables = grid.load()
-    methods = {label: make_method(name, settings) for label, (name, settings) in grid.methods().items()}
+    methods = {label: make_searcher(name, **settings) for label, (name, settings) in grid.methods().items()}
     plan = Plan(grid, tables, methods, ())
     packs: list[Pack] = []
     block = 0
@@ -143,14 +143,14 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
     return dataclasses.replace(plan, packs=tuple(packs))
 
 
-def _block(method: Method, runs: int, shares: int) -> int:
-    """How many consecutive runs of a group go to one share."""
-    if isinstance(method, ArchGraph):
-        return min(method.lanes, runs)  # its rounding may depend on how many runs are fitted together: no share enters
+def _block(searcher: Searcher, runs: int, shares: int) -> int:
+    """Number of consecutive runs of a group that go to one share."""
+    if isinstance(searcher, HostSearcher):
+        return min(searcher.runs_per_call, runs)  # the same runs in one call, whatever the number of shares
     return -(-runs // shares)
 
 
-def _packs(benchmark: str, runs: list[tuple[str, Method, int]], lanes: int) -> list[Pack]:
+def _packs(benchmark: str, runs: list[tuple[str, Searcher, int]], lanes: int) -> list[Pack]:
     packs = []
     for first in range(0, len(runs), lanes):
         named, made, seeds = (tuple(column) for column in zip(*runs[first : first + lanes], strict=True))
@@ -162,44 +162,35 @@ def _seeds(grid: Grid) -> range:
     return range(grid.first_seed, grid.first_seed + grid.seeds)
 
 
-def program(label: str, method: Method) -> Any:
-    """What is equal for methods that one program can run together; those on the host run each on their own."""
-    return label if isinstance(method, ArchGraph) else jax.tree.structure(method)
-
-
-def _groups(methods: dict[str, Method]) -> list[tuple[list[str], list[Method]]]:
-    """Methods that one program can run together, in the grid's order."""
-    groups: dict[Any, list[tuple[str, Method]]] = {}
-    for label, method in methods.items():
-        groups.setdefault(program(label, method), []).append((label, method))
-    found: list[tuple[list[str], list[Method]]] = []
-    for members in groups.values():
-        labels, searchers = [label for label, _ in members], [method for _, method in members]
-        first: Any = searchers[0]
-        found.append((labels, searchers if isinstance(first, ArchGraph) else type(first).together(searchers)))
-    return found
+def _groups(methods: dict[str, Searcher]) -> list[tuple[list[str], list[Searcher]]]:
+    """Labels and searchers of methods whose runs can share a call, in the grid's order."""
+    groups: dict[Any, list[str]] = {}
+    for label, searcher in methods.items():
+        groups.setdefault(searcher.program(), []).append(label)
+    searchers = [[methods[label] for label in labels] for labels in groups.values()]
+    return [(labels, type(group[0]).together(group)) for labels, group in zip(groups.values(), searchers, strict=True)]
 
 
 def _lanes(
-    method: Method, candidates: Candidates, view: QueryView, runs: int, devices: int, memory_mb: float | None
+    searcher: Searcher, candidates: Candidates, view: QueryView, runs: int, devices: int, memory_mb: float | None
 ) -> int:
-    """How many runs of a block go into one call."""
-    if isinstance(method, ArchGraph):
+    """Number of runs of a block that go into one call."""
+    if not isinstance(searcher, ArraySearcher):
         return runs
     memory = _memory(memory_mb)
-    each = run_bytes(method, candidates, view)
+    each = run_bytes(searcher, candidates, view)
     if memory < each:
         raise checks.UsageError(
-            expected=f"at least {each / 1e6:.3g} MB for one run of {method.name}",
+            expected=f"at least {each / 1e6:.3g} MB for one run of {searcher.name}",
             got=f"{memory / 1e6:.3g} MB",
             remedy="allow more memory or a smaller budget of queries",
         )
     most = MOST_LANES if jax.default_backend() == "cpu" else MOST_LANES_ELSEWHERE
-    return int(min(memory // each, most, method.lanes(candidates, view.budget), -(-runs // devices)))
+    return int(min(memory // each, most, searcher.lanes(candidates, view.budget), -(-runs // devices)))
 
 
-def run_bytes(searcher: Searcher, candidates: Candidates, view: QueryView) -> int:
-    """Bytes of one run: its account and state, twice (a step reads one and writes the other), and its work."""
+def run_bytes(searcher: ArraySearcher, candidates: Candidates, view: QueryView) -> int:
+    """Bytes of one run: twice its account and state (a step reads one copy and writes the other), and its work."""
     key = jax.random.key(0)
     kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))
     sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)]

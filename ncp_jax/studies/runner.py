@@ -1,4 +1,4 @@
-"""Runs a plan: packs of runs in one compiled call each, over local devices, with records as they finish."""
+"""Runs a study: each pack of runs in one compiled call, over local devices, with records as they finish."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import Candidates, Runs, Searcher, search
-from ncp_jax.searchers.arch_graph.method import ArchGraph
+from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Runs, search, search_on_host
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
-from ncp_jax.studies.outcomes import Judge
-from ncp_jax.studies.plan import Pack, Plan, make_plan, program
+from ncp_jax.studies.outcomes import Evaluator
+from ncp_jax.studies.plan import Pack, Plan, make_plan
 
 Progress = Callable[[int, int], None]
 
 
 @dataclasses.dataclass(frozen=True)
 class RunnerOptions:
-    """How a study is run; nothing of it changes a result.
+    """Settings of the runner. None of them changes a result.
 
     Attributes:
-      shard: "i/N": only the i-th of N shares. Shares count from 0 or from 1: i and i + N are the same share. Processes
-        under ``jax.distributed`` take one share each where this is empty.
-      devices: local devices that share the work; all of them if None.
+      shard: "i/N" to run only the i-th of N shares. Shares count from 0 or from 1: i and i + N are the same share. If
+        empty, each process under ``jax.distributed`` takes one share.
+      devices: number of local devices that share the work; all of them if None.
       memory_mb: device memory that one call may use, see ``make_plan``.
-      resume: continue in a folder that has records.
+      resume: whether to continue in a folder that has records.
       progress: called with (runs done, runs of this share).
-      say: takes one line of text for the user.
+      say: called with a line of text for the user.
     """
 
     shard: str = ""
@@ -53,8 +53,29 @@ class RunnerOptions:
     say: Callable[[str], None] = lambda text: None
 
 
-def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> bool:
-    """Runs what is missing of a study (host loop around compiled calls).
+@dataclasses.dataclass(frozen=True)
+class StudyResult:
+    """State of a study after a call of ``run_study``.
+
+    Attributes:
+      folder: folder of the study; see ``StudyFolder`` for its files.
+      finished: whether every run of the study is recorded, those of other shares included.
+      runs: number of runs in the study.
+      done: number of runs that are recorded.
+    """
+
+    folder: Path
+    finished: bool
+    runs: int
+    done: int
+
+    def to_json(self) -> dict[str, Any]:
+        """The fields, JSON-ready."""
+        return {"schema": "study/1", **dataclasses.asdict(self), "folder": str(self.folder)}
+
+
+def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> StudyResult:
+    """Runs the missing runs of a study (host loop around compiled calls).
 
     Example:
       >>> import tempfile, ncp_jax as ncp
@@ -64,16 +85,16 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
       >>> report = ncp.write_report(folder)
 
     Args:
-      grid: what to run.
-      folder: where records go, see ``StudyFolder``.
-      options: how to run it.
+      grid: the study.
+      folder: folder of the records, see ``StudyFolder``.
+      options: settings of the runner.
 
     Returns:
-      Whether the whole study is finished, other shares included.
+      What the folder holds now.
 
     Raises:
       UsageError: a bad grid, shard or number of devices; a folder of another study.
-      DataError: records that are none.
+      DataError: a record that is not of this study.
       OSError: the disk is full; what is finished stays whole.
     """
     options = options or RunnerOptions()
@@ -83,7 +104,7 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
     card = run_card()
     with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
         if store.dropped:
-            options.say(f"dropped {store.dropped} record(s) cut short; their runs are repeated")
+            options.say(describe_dropped(store.dropped))
         began, before = time.perf_counter(), store.done
 
         def close_session() -> None:
@@ -95,40 +116,41 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
         try:
             _run_missing(plan, store, devices, options)
         except BaseException:
-            with contextlib.suppress(OSError):  # a disk that is full is full for this too
+            with contextlib.suppress(OSError):  # on a full disk this fails too
                 close_session()
             raise
         close_session()
-        return store.finish()
+        finished = store.finish()
+        return StudyResult(folder=Path(folder), finished=finished, runs=plan.size, done=store.done)
 
 
 def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions) -> None:
-    """Runs what no file has of the share's packs."""
-    todo = [(pack, places) for pack in plan.packs if (places := store.missing(pack))]
+    """Runs the share's packs, except for runs that some file has a record of."""
+    todo = [(pack, missing) for pack in plan.packs if (missing := store.missing(pack))]
     total = sum(len(pack.seeds) for pack in plan.packs)
-    done = total - sum(len(places) for _, places in todo)
+    done = total - sum(len(missing) for _, missing in todo)
     if done:
         options.say(f"{done} of {total} runs are finished already")
-    judges = dict[str, Judge]()
+    evaluators = dict[str, Evaluator]()
     for batch in _batches(todo, len(devices)):
-        for (pack, places), runs in zip(batch, run_packs(plan, [pack for pack, _ in batch], devices), strict=True):
-            if pack.benchmark not in judges:
-                judges = {pack.benchmark: _judge(plan, pack.benchmark)}
-            chosen = Runs(*(array[np.array(places)] for array in runs))
-            store.add(pack, places, judges[pack.benchmark].results(chosen))
-            done += len(places)
+        for (pack, missing), runs in zip(batch, run_packs(plan, [pack for pack, _ in batch], devices), strict=True):
+            if pack.benchmark not in evaluators:  # only the latest is kept: an evaluator holds the whole table
+                evaluators = {pack.benchmark: _evaluator(plan, pack.benchmark)}
+            chosen = Runs(*(array[np.array(missing)] for array in runs))
+            store.add(pack, missing, [outcome.to_json() for outcome in evaluators[pack.benchmark].score(chosen)])
+            done += len(missing)
             if options.progress:
                 options.progress(done, total)
 
 
 def _command() -> str:
-    """What was typed, the program without its folder."""
+    """The command line, the program without its folder."""
     return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
 
 
-def _judge(plan: Plan, benchmark: str) -> Judge:
+def _evaluator(plan: Plan, benchmark: str) -> Evaluator:
     table, grid = plan.tables[benchmark], plan.grid
-    return Judge(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs))
+    return Evaluator(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs))
 
 
 def _find_devices(count: int | None) -> list[jax.Device]:
@@ -143,7 +165,7 @@ def _find_devices(count: int | None) -> list[jax.Device]:
 
 
 def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tuple[Pack, list[int]]]]:
-    """Packs that go to the devices at the same time: consecutive ones that one program runs."""
+    """Groups consecutive packs that one program runs; the packs of a group run at the same time, one per device."""
     batches: list[list[tuple[Pack, list[int]]]] = []
     for item in todo:
         last = batches[-1] if batches else []
@@ -155,25 +177,25 @@ def _batches(todo: list[tuple[Pack, list[int]]], devices: int) -> list[list[tupl
 
 
 def _shape(pack: Pack) -> Any:
-    return pack.benchmark, program(pack.methods[0], pack.searchers[0]), pack.lanes
+    return pack.benchmark, pack.searchers[0].program(), pack.lanes
 
 
 def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[Runs]:
-    """Runs packs of one shape, one a device; the results, without what fills up the last pack, are on the host.
+    """Runs packs of one shape at the same time, one per device.
 
     Args:
-      plan: that the packs are of.
-      packs: one a device, or fewer; of one benchmark, of searchers that one program runs.
-      devices: that share the packs.
+      plan: the plan of the packs.
+      packs: at most one per device, all of one benchmark and of searchers that one program runs.
+      devices: devices that share the packs.
 
     Returns:
-      The runs of each pack.
+      The runs of each pack, on the host, without those that fill up a pack.
     """
     table, view = plan.tables[packs[0].benchmark], plan.view(packs[0].benchmark)
-    first: Any = packs[0].searchers[0]
-    if isinstance(first, ArchGraph):
+    searcher = packs[0].searchers[0]
+    if isinstance(searcher, HostSearcher):
         metric = plan.grid.metric or table.main.name
-        return [_within(first.run(table, metric, plan.grid.budget, pack.seeds), view) for pack in packs]
+        return [search_on_host(searcher, pack.seeds, table, metric, view) for pack in packs]
     # A device without a pack repeats the last one: the program is the same for any number of packs.
     filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
     seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
@@ -183,27 +205,15 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
     return [Runs(*(array[part] for array in runs)) for part in parts]
 
 
-def _within(runs: Runs, view: QueryView) -> Runs:
-    """Runs of a host searcher, which knows queries alone, up to the first that no longer fits the budget in seconds."""
-    if not view.costs.size:
-        return runs
-    spent = np.cumsum(np.asarray(view.costs, np.float64)[np.maximum(runs.rows, 0)], axis=1)
-    fits = (np.asarray(runs.rows) >= 0) & (spent <= float(view.limit))
-    count = fits.sum(axis=1).astype(np.int32)
-    rows, values = np.where(fits, runs.rows, -1), np.where(fits, runs.values, -np.inf)
-    total = np.where(fits, spent, 0).max(axis=1)
-    return Runs(rows, values, count, count, total.astype(np.float32))  # type: ignore[arg-type]
-
-
-def stack(searchers: list[Any]) -> Searcher:
-    """One searcher whose numeric settings have a leading axis."""
+def stack(searchers: list[Any]) -> ArraySearcher:
+    """Returns one searcher whose numeric settings have a leading axis."""
     return jax.tree.map(lambda *leaves: np.asarray(leaves), *searchers)
 
 
 def search_on(
-    devices: list[jax.Device], searchers: Searcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
+    devices: list[jax.Device], searchers: ArraySearcher, seeds: np.ndarray, candidates: Candidates, view: QueryView
 ) -> Runs:
-    """``search`` with the runs shared out evenly over devices; the results are on the host."""
+    """Runs ``search`` with the runs split evenly over devices; returns the results on the host."""
     if len(devices) == 1:
         with jax.default_device(devices[0]):
             return jax.device_get(search(searchers, jnp.asarray(seeds), candidates, view))
@@ -215,10 +225,10 @@ def _sharded(devices: tuple[jax.Device, ...]) -> Callable[..., Runs]:
     mesh = Mesh(np.array(devices), ("runs",))
     runs, everywhere = PartitionSpec("runs"), PartitionSpec()
     specs = (runs, runs, everywhere, everywhere)
-    # Every device has a loop of its own, which ends with its own last run: nothing is exchanged.
+    # Every device has its own loop, which ends with its own last run. Devices exchange nothing.
     return jax.jit(jax.shard_map(search, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
 
 
 def _filled(values: tuple[Any, ...], lanes: int) -> list[Any]:
-    """As many as the call has lanes: the last one is repeated."""
+    """Fills up to the call's number of lanes by repeating the last value."""
     return [*values, *[values[-1]] * (lanes - len(values))]

@@ -35,6 +35,7 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
     for path in smoke.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(smoke)
+    assert next(iter(summary.items())) == ("schema", "arch_graph/1")
     for measure in ("percentile", "rank", "tau"):
         assert set(summary[measure]) == set(METHODS)
         for interval in summary[measure].values():

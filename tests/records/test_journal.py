@@ -11,7 +11,9 @@ import pytest
 
 from ncp_jax import files
 from ncp_jax.checks import DataError, UsageError
-from ncp_jax.records.journal import Records, cell_hash, write_json
+from ncp_jax.records import journal
+from ncp_jax.records.journal import Records, cell_hash, read_records, write_json
+from ncp_jax.records.run_card import result_versions, run_card
 
 CONFIG = {"seeds": 2, "tasks": ["seg"]}
 ONE, TWO = {"seed": 0, "task": "seg"}, {"seed": 1, "task": "seg"}
@@ -27,7 +29,7 @@ def test_records_are_read_back(tmp_path: Path) -> None:
     assert again.dropped == 0
     assert again.get({"task": "seg", "seed": 1}) == {"cell": TWO, "results": {"tau": 0.25}}
     assert [r["cell"] for r in again] == [ONE, TWO]
-    assert json.loads((tmp_path / "out" / "config.json").read_text()) == CONFIG
+    assert json.loads((tmp_path / "out" / "config.json").read_text()) == CONFIG | {"versions": result_versions()}
     assert len((tmp_path / "out" / "records.jsonl").read_text().splitlines()) == 2
 
 
@@ -63,6 +65,92 @@ def test_lines_that_are_no_records_are_dropped(tmp_path: Path, junk: bytes) -> N
     assert first.path.read_bytes() == whole
 
 
+@pytest.mark.parametrize("junk", [b"\x00\xff\n", b'{"cell": {"seed"\n', b'{"results": {}}\n', b"\n"])
+def test_a_damaged_line_loses_no_line_behind_it(
+    tmp_path: Path, junk: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = Records(tmp_path, CONFIG)
+    first.add(ONE, {"tau": 0.5})
+    one = first.path.read_bytes()
+    first.add(TWO, {"tau": 0.25})
+    whole = first.path.read_bytes()
+    first.path.write_bytes(one + junk + junk + whole[len(one) :] + b"\x00\n{")
+    assert capsys.readouterr().err == ""
+    again = Records(tmp_path, CONFIG, resume=True)
+    assert [record["cell"] for record in again] == [ONE, TWO]
+    assert again.dropped == 4
+    assert capsys.readouterr().err == "ncp-jax: dropped 4 damaged record(s); their runs are repeated\n"
+    assert first.path.read_bytes() == whole
+    assert Records(tmp_path, CONFIG, resume=True).dropped == 0
+
+
+def test_the_reader_counts_damaged_lines_and_says_where_readable_ones_are(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    lines = [b'{"a": 1}\n', b"\0\n", b'{"a": "\xc3\xa9"}\n', b"[2]\n", b"\n", b'{"a": 3}']
+    path.write_bytes(b"".join(lines))
+    reader = read_records(path)
+    found = list(reader)
+    assert [(line.number, line.text, line.record) for line in found] == [
+        (1, lines[0], {"a": 1}),
+        (3, lines[2], {"a": "é"}),
+        (4, lines[3], [2]),
+    ]
+    content = path.read_bytes()
+    assert all(content[line.start :].startswith(line.text) for line in found)
+    assert (reader.damaged, reader.tail, reader.dropped) == (1, 2, 3)
+    assert content[: reader.end] == b"".join(lines[:4])
+    later = read_records(path, start=found[1].start, keys=("a",))
+    assert [line.record for line in later] == [{"a": "é"}]
+    assert (later.damaged, later.tail) == (0, 3)
+
+
+def test_another_version_is_refused_with_the_difference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Records(tmp_path, CONFIG).add(ONE, {})
+    now = result_versions()
+    assert list(now) == ["ncp-jax", "jax", "jaxlib", "numpy"]
+    assert now.items() <= run_card()["versions"].items()
+    monkeypatch.setattr(journal, "result_versions", lambda: now | {"jax": "99"})
+    with pytest.raises(UsageError, match=rf"other settings \(versions\.jax: '{now['jax']}' there, '99' now\)"):
+        Records(tmp_path, CONFIG, resume=True)
+
+
+OPEN = """
+import sys
+from ncp_jax.checks import UsageError
+from ncp_jax.records.journal import Records
+try:
+    Records(sys.argv[1], {}, resume=True).add({"seed": 1}, {})
+except UsageError as error:
+    print(error)
+"""
+
+
+def test_one_process_writes_at_a_time(tmp_path: Path) -> None:
+    def other() -> str:
+        done = subprocess.run([sys.executable, "-c", OPEN, tmp_path], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    first = Records(tmp_path, {})
+    # The same process may open its folder again, and holds it still.
+    second = Records(tmp_path, {})
+    first.close()
+    assert other() == (
+        f"expected no other process on this folder, got one that is at work on {tmp_path}; "
+        "wait for it, or choose another --out\n"
+    )
+    assert not second.path.exists()
+    second.close()
+    assert other() == ""
+    assert [record["cell"] for record in Records(tmp_path, {}, resume=True)] == [{"seed": 1}]
+
+
+def test_a_folder_is_free_when_its_records_are_gone(tmp_path: Path) -> None:
+    records = Records(tmp_path, {})
+    del records
+    with files.lock(tmp_path / ".records.lock", wait=False) as held:
+        assert held
+
+
 def test_records_without_resume_are_refused(tmp_path: Path) -> None:
     Records(tmp_path, CONFIG).add(ONE, {})
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
@@ -73,9 +161,9 @@ def test_records_without_resume_are_refused(tmp_path: Path) -> None:
 
 def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     Records(tmp_path, CONFIG).add(ONE, {})
-    with pytest.raises(UsageError, match=r"other settings \(folds: None there, 5 now; seeds: 2 there, 3 now\)"):
+    with pytest.raises(UsageError, match=r"other settings \(seeds: 2 there, 3 now; folds: nothing there, 5 now\)"):
         Records(tmp_path, {**CONFIG, "seeds": 3, "folds": 5}, resume=True)
-    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG
+    assert json.loads((tmp_path / "config.json").read_text()) == CONFIG | {"versions": result_versions()}
 
 
 def test_tuples_and_lists_are_the_same_setting(tmp_path: Path) -> None:

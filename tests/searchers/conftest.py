@@ -12,7 +12,7 @@ import pytest
 
 from ncp_jax import MetricSpec, Table, get_space
 from ncp_jax.benchmarks.view import QueryView
-from ncp_jax.searchers import Candidates, Runs, Searcher, search
+from ncp_jax.searchers import ArraySearcher, Candidates, Runs, search
 
 SPACE = get_space("transnas-micro")
 
@@ -33,7 +33,7 @@ def candidates(small: Table) -> Candidates:
     return Candidates.of(small)
 
 
-def stack(searchers: Sequence[Searcher]) -> Any:
+def stack(searchers: Sequence[ArraySearcher]) -> Any:
     """One searcher with a leading axis, sizes shared."""
     return jax.tree.map(lambda *leaves: np.asarray(leaves), *type(searchers[0]).together(list(searchers)))
 
@@ -42,8 +42,10 @@ def stack(searchers: Sequence[Searcher]) -> Any:
 def run(candidates: Candidates) -> Callable[..., Runs]:
     """Runs searchers, each with its seed, on a view of the small table; the results are NumPy arrays."""
 
-    def call(searchers: Searcher | Sequence[Searcher], seeds: Sequence[int] | np.ndarray, view: QueryView) -> Runs:
-        several = [searchers] * len(seeds) if isinstance(searchers, Searcher) else searchers
+    def call(
+        searchers: ArraySearcher | Sequence[ArraySearcher], seeds: Sequence[int] | np.ndarray, view: QueryView
+    ) -> Runs:
+        several = [searchers] * len(seeds) if isinstance(searchers, ArraySearcher) else searchers
         found = search(stack(several), np.asarray(seeds, np.int32), candidates, view)
         return Runs(*(np.asarray(leaf) for leaf in found))
 

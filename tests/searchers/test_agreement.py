@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from references.plain import PlainTable, plain_search
+from references.python_searches import PythonTable, python_search
 from scipy import stats
 
 from ncp_jax import Table
@@ -67,12 +67,12 @@ def ours(run: Run, small: Table) -> Callable[..., Sample]:
 
 @pytest.fixture(scope="module")
 def theirs(small: Table) -> Callable[..., Sample]:
-    table = PlainTable.of(small)
+    table = PythonTable.of(small)
     row = {code: i for i, code in enumerate(table.codes)}
 
     def make_sample(name: str, settings: dict[str, Any], repeats: str) -> Sample:
         runs = [
-            plain_search(name, table, budget=BUDGET, seed=seed, repeats=repeats, settings=settings)
+            python_search(name, table, budget=BUDGET, seed=seed, repeats=repeats, settings=settings)
             for seed in range(SEEDS)
         ]
         rows = np.array([[row[code] for code in found.codes] for found in runs])

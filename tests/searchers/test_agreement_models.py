@@ -14,10 +14,10 @@ from ncp_jax import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import Candidates, Runs, make_searcher
 from ncp_jax.searchers.inputs import raw_inputs
-from ncp_jax.searchers.points import kernel_points
+from ncp_jax.searchers.kernel_features import kernel_features
 
-from . import plain_models as models
-from . import plain_networks as networks
+from . import numpy_models as models
+from . import numpy_networks as networks
 
 OURS, THEIRS = 250, 120  # seeds of each side: the plain ones take long
 TWISTED = 80  # fewer are enough to see what is wrong
@@ -32,7 +32,7 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "neural ensemble": ("neural-ensemble", NETWORKS | {"depth": 2}, "free"),
     "ncp": ("ncp", CLIMBS, "free"),
 }
-PLAIN = {"bayesian": models.bayesian, "neural-ensemble": networks.neural_ensemble, "ncp": networks.ncp}
+PYTHON_SEARCHES = {"bayesian": models.bayesian, "neural-ensemble": networks.neural_ensemble, "ncp": networks.ncp}
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Eleven statistics of five cases, and of all of them at most one in a hundred false alarms.
 LEVEL = 0.01 / (11 * len(CASES))
@@ -68,7 +68,7 @@ def sample(rows: np.ndarray, asks: np.ndarray, world: models.World) -> Sample:
 
 @pytest.fixture(scope="module")
 def world(small: Table, candidates: Candidates) -> Callable[[str], models.World]:
-    points, blocks = kernel_points(candidates)
+    points, blocks = kernel_features(candidates)
     neighbours = zip(np.asarray(candidates.neighbours), np.asarray(candidates.degree), strict=True)
     made = models.World(
         values=np.asarray(small.oriented("acc"), np.float64),
@@ -101,7 +101,7 @@ def theirs(world: Any) -> Callable[..., Sample]:
         name, settings, repeats = CASES[case]
         terms = world(repeats)
         seeds = range(TWISTED if twist else THEIRS)
-        runs = [PLAIN[name](terms, np.random.default_rng(seed), twist=twist, **settings) for seed in seeds]
+        runs = [PYTHON_SEARCHES[name](terms, np.random.default_rng(seed), twist=twist, **settings) for seed in seeds]
         return sample(np.array([found.rows for found in runs]), np.array([found.asks for found in runs]), terms)
 
     return make_sample

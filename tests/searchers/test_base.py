@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from ncp_jax import checks
-from ncp_jax.searchers import SEARCHERS, Evolution, LocalSearch, RandomSearch
-from ncp_jax.searchers.base import choice, make, number, register
+from ncp_jax.searchers import SEARCHERS, ArraySearcher, Evolution, HostSearcher, LocalSearch, RandomSearch
+from ncp_jax.searchers.base import choice, make, make_searcher, number, register, searcher_class
 
 
-@register
+@searcher_class
 class Example(RandomSearch):
     name: ClassVar[str] = "example"
 
@@ -95,3 +95,41 @@ def test_defaults_are_legal_and_errors_say_what_a_setting_is(searcher: type) -> 
             with pytest.raises(checks.UsageError) as caught:
                 make(searcher, {field.name: object()})
             assert f"{field.name} of {searcher.name} ({meta['what']})" in str(caught.value)
+
+
+def test_the_registry_keeps_its_order() -> None:
+    names = ["random", "evolution", "local-search", "bayesian", "neural-ensemble", "ncp", "arch-graph"]
+    assert [name for name in SEARCHERS if name in names] == names  # the order of a comparison of all
+    for name, kind in SEARCHERS.items():
+        made = make_searcher(name)
+        assert (type(made), made.name) == (kind, name)
+        assert isinstance(made, ArraySearcher) != isinstance(made, HostSearcher)
+
+
+def test_register_makes_a_searcher_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An array program or one that runs on the host."""
+
+    class Random(RandomSearch):
+        name: ClassVar[str] = "random-twice"
+
+        rate: float = number(0.5, "a share", least=0, most=1)
+
+    class First(HostSearcher):
+        name: ClassVar[str] = "first"
+        runs_per_call: ClassVar[int] = 3
+
+        step: int = choice(1, "distance of two queries")
+
+        def run(self, guard, seeds):
+            guard.query(np.tile(np.arange(guard.budget) * self.step, (len(seeds), 1)))
+
+    for cls in (Random, First):
+        monkeypatch.setitem(SEARCHERS, cls.name, cls)  # taken back in the end
+        register(cls)
+    assert make_searcher("Random-Twice", rate=1).settings() == {"rate": 1.0}
+    assert jax.tree.leaves(make_searcher("random-twice")) == [0.5]
+    assert make_searcher("first", step=2).settings() == {"step": 2}
+    assert make_searcher("first", step=2).program() == make_searcher("first", step=2)
+    assert make_searcher("first").program() != make_searcher("first", step=2)
+    with pytest.raises(checks.UsageError, match=r"expected a known searcher, got 'frist'; did you mean: first"):
+        make_searcher("frist")

@@ -15,7 +15,7 @@ from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import Candidates, Runs, make, search
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.bayesian import Bayesian
-from ncp_jax.searchers.points import kernel_points
+from ncp_jax.searchers.kernel_features import kernel_features
 
 Run = Callable[..., Runs]
 QUICK = {"initial": 5}
@@ -70,7 +70,7 @@ def test_seconds_end_a_run(run: Run, small: Table) -> None:
 
 
 def test_codes_of_a_network_have_the_same_features(candidates: Candidates) -> None:
-    points, blocks = kernel_points(candidates)
+    points, blocks = kernel_features(candidates)
     assert points.shape == (243, sum(blocks))
     _, first, inverse = np.unique(candidates.classes, return_index=True, return_inverse=True)
     np.testing.assert_allclose(points, np.asarray(points)[first][inverse], atol=1e-5)
@@ -94,7 +94,7 @@ def test_words_are_those_on_whole_paths() -> None:
 
 def test_the_model_kept_row_by_row_is_the_one_made_anew(small: Table, candidates: Candidates) -> None:
     searcher, view = make(Bayesian, QUICK), QueryView.of(small, budget=16)
-    points, blocks = kernel_points(candidates)
+    points, blocks = kernel_features(candidates)
     account = view.open()
     state = searcher.start(candidates, 16, jax.random.key(0))
     ask, query = jax.jit(searcher.ask), jax.jit(view.query)

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ncp_jax.searchers.draws import below, draw_rows, question_key, run_keys, words
+from ncp_jax.searchers.draws import below, draw_rows, random_bits, run_keys, step_key
 
 RUNS, STEPS = 200, 100
 
 
 def draw(seed: int, step: int) -> jax.Array:
-    return words(question_key(run_keys(seed)[1], step), 11)
+    return random_bits(step_key(run_keys(seed)[1], step), 11)
 
 
 DRAWN = np.asarray(jax.jit(jax.vmap(jax.vmap(draw, (None, 0)), (0, None)))(jnp.arange(RUNS), jnp.arange(STEPS)))
@@ -69,13 +69,13 @@ def test_below_takes_a_limit_a_word_and_none_of_nothing() -> None:
 
 def test_rows_are_uniform_and_no_question_has_those_of_another() -> None:
     stream = run_keys(3)[1]
-    rows = np.asarray(jax.vmap(lambda step: draw_rows(question_key(stream, step), 8, 243))(jnp.arange(5000)))
+    rows = np.asarray(jax.vmap(lambda step: draw_rows(step_key(stream, step), 8, 243))(jnp.arange(5000)))
     assert 1e-4 < chi_square(np.bincount(rows.ravel(), minlength=243)) < 1 - 1e-4
     assert len({tuple(line) for line in rows.tolist()}) == len(rows)
 
 
 def test_keys_serve_other_draws_too() -> None:
-    normal = jax.vmap(lambda step: jax.random.normal(question_key(run_keys(5)[1], step)))(jnp.arange(2000))
+    normal = jax.vmap(lambda step: jax.random.normal(step_key(run_keys(5)[1], step)))(jnp.arange(2000))
     assert stats.kstest(np.asarray(normal), "norm").pvalue > 1e-3
 
 

@@ -13,16 +13,16 @@ from ncp_jax import get_space
 from ncp_jax.benchmarks.view import History
 from ncp_jax.searchers import Candidates
 from ncp_jax.searchers.ensemble import (
-    Lessons,
+    TrainingSet,
     draw_networks,
     fit,
-    lessons_of,
     loss,
     pick,
     predict,
-    questions,
-    say,
+    predict_members,
+    proposal_size,
     train,
+    training_set,
 )
 from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs
 
@@ -30,10 +30,10 @@ KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def lessons(b: int = 12, g: int = 3, used: int = 9) -> Lessons:
+def lessons(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(b, g)).astype(np.float32), rng.normal(size=b).astype(np.float32)
-    return Lessons(jnp.asarray(x), jnp.asarray(y), jnp.arange(b) < used)
+    return TrainingSet(jnp.asarray(x), jnp.asarray(y), jnp.arange(b) < used)
 
 
 def one(width: int = 8, depth: int = 1, g: int = 3) -> tuple:
@@ -53,7 +53,7 @@ def test_the_end_of_training_is_a_minimum(depth: int) -> None:
     """Finite differences of the loss in float64, along random directions, against its size at the start."""
     with jax.enable_x64(True):
         anchor = tuple(jnp.asarray(w, jnp.float64) for w in one(depth=depth))
-        what = Lessons(*(jnp.asarray(part, jnp.float64) for part in lessons()[:2]), lessons().used)
+        what = TrainingSet(*(jnp.asarray(part, jnp.float64) for part in lessons()[:2]), lessons().used)
         end = fit(anchor, what, 0.5, 40)
 
         def slope(at: tuple, step: float = 1e-5) -> np.ndarray:
@@ -82,9 +82,9 @@ def test_a_network_without_hidden_layers_is_ridge_regression() -> None:
 def test_a_linear_function_is_recovered() -> None:
     rng = np.random.default_rng(0)
     x, weights = rng.normal(size=(40, 3)).astype(np.float32), np.array([1.0, -2.0, 0.5], np.float32)
-    what = Lessons(jnp.asarray(x), jnp.asarray(x @ weights), jnp.ones(40, bool))
+    what = TrainingSet(jnp.asarray(x), jnp.asarray(x @ weights), jnp.ones(40, bool))
     anchors = draw_networks(KEY, 8, 3, 32, 1)
-    said = say(train(jax.random.key(1), anchors, what, 0.05, 10), jnp.asarray(x)).mean(axis=0)
+    said = predict_members(train(jax.random.key(1), anchors, what, 0.05, 10), jnp.asarray(x)).mean(axis=0)
     assert np.corrcoef(said, x @ weights)[0, 1] > 0.99
     (line,) = fit(one(depth=0), what, 1e-2, 1)
     np.testing.assert_allclose(line[:3, 0] / np.sqrt(3), weights, atol=2e-3)
@@ -94,7 +94,7 @@ def test_members_without_hidden_layers_are_draws_from_the_posterior() -> None:
     """Mean and spread of 4000 members against Bayesian linear regression."""
     what, noise, members = lessons(used=5), 0.5, 4000
     anchors = draw_networks(KEY, members, 3, 1, 0)
-    said = np.asarray(say(train(jax.random.key(1), anchors, what, noise, 1), what.x), np.float64)
+    said = np.asarray(predict_members(train(jax.random.key(1), anchors, what, noise, 1), what.x), np.float64)
     design = np.column_stack([np.asarray(what.x) / np.sqrt(3), np.full(12, 0.3)]).astype(np.float64)
     seen = design[:5]
     covariance = np.linalg.inv(seen.T @ seen / noise**2 + np.eye(4))
@@ -106,8 +106,8 @@ def test_members_without_hidden_layers_are_draws_from_the_posterior() -> None:
 
 def test_padding_changes_nothing() -> None:
     what, anchor = lessons(), one(depth=2)
-    other = Lessons(what.x.at[9:].set(7.0), what.y.at[9:].set(-5.0), what.used)
-    short = Lessons(what.x[:9], what.y[:9], what.used[:9])
+    other = TrainingSet(what.x.at[9:].set(7.0), what.y.at[9:].set(-5.0), what.used)
+    short = TrainingSet(what.x[:9], what.y[:9], what.used[:9])
     for a, b, c in zip(*(fit(anchor, part, 0.3, 3) for part in (what, other, short)), strict=True):
         np.testing.assert_array_equal(a, b)
         np.testing.assert_allclose(a, c, rtol=1e-3, atol=1e-4)
@@ -126,7 +126,7 @@ def test_lessons_are_what_is_paid_for(candidates: Candidates) -> None:
     history = History(
         jnp.array([5, 2, -1]), jnp.array([1.0, 3.0, -jnp.inf]), jnp.int32(2), jnp.int32(2), zero, jnp.zeros((), bool)
     )
-    found = lessons_of(history, inputs)
+    found = training_set(history, inputs)
     np.testing.assert_array_equal(found.x[:2], inputs[jnp.array([5, 2])])
     np.testing.assert_array_equal(found.x[2], 0)
     assert found.used.tolist() == [True, True, False]
@@ -137,9 +137,9 @@ def test_lessons_are_what_is_paid_for(candidates: Candidates) -> None:
 def test_blocks_of_candidates_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, networks = lessons().x, draw_networks(KEY, 3, 3, 8, 2)
     expected = jnp.stack([predict(jax.tree.map(lambda w, i=i: w[i], networks), x) for i in range(3)])
-    np.testing.assert_allclose(say(networks, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(predict_members(networks, x), expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr("ncp_jax.searchers.ensemble.BLOCK", 5)
-    np.testing.assert_allclose(say(networks, x), expected, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(predict_members(networks, x), expected, rtol=1e-5, atol=1e-6)
 
 
 def test_picks_are_the_best_that_are_left() -> None:
@@ -153,7 +153,7 @@ def test_picks_are_the_best_that_are_left() -> None:
 
 
 def test_questions_grow_with_what_is_paid_for() -> None:
-    assert [int(questions(jnp.int32(count), 3, 7)) for count in (0, 30, 49, 60, 500)] == [3, 3, 4, 6, 7]
+    assert [int(proposal_size(jnp.int32(count), 3, 7)) for count in (0, 30, 49, 60, 500)] == [3, 3, 4, 6, 7]
 
 
 @pytest.mark.parametrize("name", ["nas-bench-201", "transnas-micro", "transnas-macro"])

@@ -2,68 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import pytest
 
-from ncp_jax import Table, get_space
+from ncp_jax import Table
 from ncp_jax.studies import Grid
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.plan import Plan, make_plan
-
-SPACE = get_space("transnas-micro")
-N = 60
-SEARCHERS: dict[str, list[dict[str, Any]]] = {
-    "random": [{}],
-    "evolution": [{"population": [4, 6], "tournament": 2}],
-    "local-search": [{"move": ["first", "best"]}],
-}
-
-
-def _text(n: int, seed: int) -> str:
-    """Architectures with ties and with two codes of one network; accuracy, another one, a loss, seconds and FLOPs."""
-    rng, codes = np.random.default_rng(seed), np.asarray(SPACE.all_codes())
-    chosen = codes[np.sort(rng.choice(SPACE.size, n, replace=False))]
-    lines = ["architecture,acc,tested,loss,train_s,flops"]
-    for code in chosen:
-        acc = round(50 + 4 * float(code.sum()) + rng.normal(), 0)
-        cells = [acc, round(acc - 3 + 2 * rng.normal(), 2), round(100 - acc + rng.normal(), 1)]
-        cells += [int(rng.integers(10, 100)), round(1 + float(code[:3].sum()) + rng.random(), 2)]
-        lines.append(",".join([SPACE.to_string(code), *map(str, cells)]))
-    return "\n".join(lines) + "\n"
-
-
-@pytest.fixture(scope="session")
-def folder_of_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Holds ``mine.csv`` and ``other.csv``."""
-    folder = tmp_path_factory.mktemp("tables")
-    (folder / "mine.csv").write_text(_text(N, 0))
-    (folder / "other.csv").write_text(_text(N, 1))
-    return folder
-
-
-@pytest.fixture(scope="session")
-def arguments(folder_of_tables: Path) -> Callable[[str], dict[str, Any]]:
-    """What a grid says of one of the CSV files."""
-
-    def of(name: str) -> dict[str, Any]:
-        columns = {"maximize": ["acc", "tested"], "minimize": ["loss", "train_s", "flops"], "test": ["tested"]}
-        return {"path": str(folder_of_tables / f"{name}.csv"), "space": SPACE.name, **columns}
-
-    return of
-
-
-@pytest.fixture(scope="session")
-def make_grid(arguments: Callable[[str], dict[str, Any]]) -> Callable[..., Grid]:
-    """A grid over "mine": three searchers, five methods, 5 seeds, 12 queries; keywords change it."""
-    own = {name: arguments(name) for name in ("mine", "other")}
-    grid = Grid(SEARCHERS, ("mine",), budget=12, seeds=5, tables=own)
-    return lambda **changes: dataclasses.replace(grid, **changes)
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from ncp_jax.checks import DataError, UsageError
+from ncp_jax.records import journal
 from ncp_jax.studies import Grid
-from ncp_jax.studies import folder as store
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.plan import Plan, make_plan
 
@@ -128,13 +128,35 @@ def test_foreign_records_are_refused(plan: Plan, tmp_path: Path, line: str, word
     assert set(folders.content(tmp_path)) == {"records.jsonl"}
 
 
-def test_a_damaged_line_amid_good_ones_is_told(plan: Plan, tmp_path: Path, folders: Any) -> None:
+@pytest.mark.parametrize("merged", [False, True])
+def test_a_damaged_line_amid_good_ones_loses_its_run_alone(
+    recorded: bytes, plan: Plan, tmp_path: Path, folders: Any, merged: bool
+) -> None:
     with folders.open(tmp_path, plan) as folder:
-        folders.work(folder, 2)
-    lines = folder.path.read_bytes().splitlines(keepends=True)
-    folder.path.write_bytes(b"".join([lines[0], b"\0\0\0\n", *lines[1:]]))
-    with pytest.raises(DataError, match=rf"got something else at byte {len(lines[0])}; remove that line or"):
-        folders.open(tmp_path, plan, resume=True)
+        folders.work(folder, None if merged else 2)
+        assert folder.finish() is merged
+    path = tmp_path / "records.jsonl" if merged else folder.path
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(b"".join([lines[0], lines[1][:40] + b"\n", b"\0\0\0\n", *lines[3:]]))
+    with folders.open(tmp_path, plan, resume=True) as again:
+        assert (again.done, again.dropped) == (len(lines) - 2, 2)
+        assert folders.work(again) == 50 - len(lines) + 2
+        assert again.finish()
+    assert (tmp_path / "records.jsonl").read_bytes() == recorded
+
+
+def test_a_damaged_line_that_was_replaced_does_not_stay(
+    recorded: bytes, plan: Plan, tmp_path: Path, folders: Any
+) -> None:
+    """Every run is there: the merged file is written anew without the damaged line."""
+    with folders.open(tmp_path, plan) as folder:
+        folders.work(folder)
+        folder.finish()
+    (tmp_path / "records.jsonl").write_bytes(b"\0\n" + recorded)
+    with folders.open(tmp_path, plan, resume=True) as again:
+        assert (again.done, again.dropped) == (50, 1)
+        assert again.finish()
+    assert (tmp_path / "records.jsonl").read_bytes() == recorded
 
 
 def test_a_full_disk_leaves_what_was_finished(
@@ -148,7 +170,7 @@ def test_a_full_disk_leaves_what_was_finished(
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         with monkeypatch.context() as patch:
-            patch.setattr(store.os, "fsync", full)
+            patch.setattr("ncp_jax.files.os.fsync", full)
             with pytest.raises(OSError, match=r"expected to write .*, got a full disk .*--resume") as caught:
                 folders.work(folder)
             assert caught.value.errno == errno.ENOSPC
@@ -199,7 +221,7 @@ def test_records_are_read_without_the_lock_of_the_folder(plan: Plan, tmp_path: P
     with folders.open(tmp_path, plan) as folder:
         folders.work(folder)
     free: list[bool] = []
-    look = StudyFolder._look_into
+    read = StudyFolder._read_new_in
 
     def watched(self: StudyFolder, path: Path) -> None:
         with open(tmp_path / ".lock", "w") as file:
@@ -208,10 +230,10 @@ def test_records_are_read_without_the_lock_of_the_folder(plan: Plan, tmp_path: P
                 free.append(True)
             except BlockingIOError:
                 free.append(False)
-        look(self, path)
+        read(self, path)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StudyFolder, "_look_into", watched)
+        patch.setattr(StudyFolder, "_read_new_in", watched)
         with folders.open(tmp_path, plan, resume=True) as folder:
             assert free == [True]
             assert folder.finish()
@@ -221,8 +243,8 @@ def test_records_are_read_without_the_lock_of_the_folder(plan: Plan, tmp_path: P
 
 def test_no_record_is_read_twice(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folders: Any) -> None:
     parsed: list[bytes] = []
-    parse = store._parse
-    monkeypatch.setattr(store, "_parse", lambda line: parsed.append(line) or parse(line))
+    parse = journal._parse
+    monkeypatch.setattr(journal, "_parse", lambda line, keys: parsed.append(line) or parse(line, keys))
     with folders.open(tmp_path, plan) as folder:
         folders.work(folder)
         folder.finish()

@@ -13,7 +13,7 @@ import pytest
 from ncp_jax import MetricSpec, Table, cost_model, get_space
 from ncp_jax.searchers import Runs
 from ncp_jax.studies import outcomes as module
-from ncp_jax.studies.outcomes import Judge, flops_of
+from ncp_jax.studies.outcomes import Evaluator, flops_of
 
 BUDGET = 9
 NO_COSTS = np.zeros(0, np.float32)
@@ -28,6 +28,11 @@ def make_runs(table: Table, metric: str, *, seed: int = 0, runs: int = 8) -> Run
     rows = np.where(used, rng.integers(0, len(table), (runs, BUDGET)), -1).astype(np.int32)
     values = np.where(used, np.asarray(table.oriented(metric))[rows], -np.inf).astype(np.float32)
     return Runs(rows, values, count.astype(np.int32), count.astype(np.int32) + 3, np.zeros(runs, np.float32))
+
+
+def results_of(evaluator: Evaluator, runs: Runs) -> list[dict[str, Any]]:
+    """The results of the runs' records."""
+    return [outcome.to_json() for outcome in evaluator.score(runs)]
 
 
 def by_hand(table: Table, runs: Runs, metric: str, judge: str) -> list[dict[str, Any]]:
@@ -61,7 +66,7 @@ def by_hand(table: Table, runs: Runs, metric: str, judge: str) -> list[dict[str,
 @pytest.mark.parametrize("judge", [None, "acc", "tested", "loss"])
 def test_results_are_those_of_brute_force(mine: Table, metric: str, judge: str | None) -> None:
     runs = make_runs(mine, metric)
-    results = Judge(mine, metric, judge, NO_COSTS).results(runs)
+    results = results_of(Evaluator(mine, metric, judge, NO_COSTS), runs)
     hand = by_hand(mine, runs, metric, judge or metric)
     keys = list(hand[0])
     assert [{key: result[key] for key in keys} for result in results] == hand
@@ -75,7 +80,7 @@ def test_ties_share_the_better_rank(mine: Table) -> None:
     tied = values[counts > 1][-1]
     rows = np.flatnonzero(acc == tied)[:2, None].astype(np.int32)
     one = np.ones(2, np.int32)
-    results = Judge(mine, "acc", None, NO_COSTS).results(Runs(rows, acc[rows], one, one, one * 0.0))
+    results = results_of(Evaluator(mine, "acc", None, NO_COSTS), Runs(rows, acc[rows], one, one, one * 0.0))
     assert [result["ranks"] for result in results] == [[1 + (acc > tied).sum()]] * 2
 
 
@@ -84,13 +89,13 @@ def test_a_run_that_reached_the_optimum_has_no_regret(mine: Table) -> None:
         best = int(np.asarray(mine.oriented(metric)).argmax())
         rows, one = np.array([[best]], np.int32), np.ones(1, np.int32)
         runs = Runs(rows, np.asarray(mine.oriented(metric))[rows], one, one, one * 0.0)
-        (result,) = Judge(mine, metric, None, NO_COSTS).results(runs)
+        (result,) = results_of(Evaluator(mine, metric, None, NO_COSTS), runs)
         assert (result["ranks"], result["regrets"]) == ([1], [0.0])
 
 
 def test_times_are_spent_seconds(mine: Table) -> None:
     runs, costs = make_runs(mine, "acc"), np.asarray(mine.column("train_s"))
-    for result, rows in zip(Judge(mine, "acc", None, costs).results(runs), runs.rows, strict=True):
+    for result, rows in zip(results_of(Evaluator(mine, "acc", None, costs), runs), runs.rows, strict=True):
         spent = [float(costs[rows[:query]].sum()) for query in range(1, result["queries"] + 1)]
         assert result["seconds"] == (spent[-1] if spent else 0.0)
         assert result["times"] == [spent[query - 1] for query in result["at"]]
@@ -98,7 +103,7 @@ def test_times_are_spent_seconds(mine: Table) -> None:
 
 def test_a_run_without_queries(mine: Table) -> None:
     costs = np.asarray(mine.column("train_s"))
-    empty = Judge(mine, "acc", "tested", costs).results(make_runs(mine, "acc"))[0]
+    empty = results_of(Evaluator(mine, "acc", "tested", costs), make_runs(mine, "acc"))[0]
     lists = {key: [] for key in ("at", "rows", "values", "ranks", "regrets", "times")}
     assert empty == {"queries": 0, "asks": 3, **lists, "seconds": 0.0, "hypervolume": 0.0}
 
@@ -119,14 +124,14 @@ def test_hypervolume_is_a_share_of_the_tables(mine: Table, metric: str, judge: s
     cost = [math.log10(flops) for flops in np.asarray(mine.column("flops"), np.float64).tolist()]
     points, worst = list(zip(quality, cost, strict=True)), (min(quality), max(cost))
     whole, runs = area_by_hand(points, worst), make_runs(mine, metric)
-    results = Judge(mine, metric, judge, NO_COSTS).results(runs)
+    results = results_of(Evaluator(mine, metric, judge, NO_COSTS), runs)
     for result, rows in zip(results, runs.rows, strict=True):
         asked = [points[row] for row in rows if row >= 0]
         assert result["hypervolume"] == pytest.approx(area_by_hand(asked, worst) / whole, rel=1e-5)
         assert 0 <= result["hypervolume"] <= 1
     every = np.arange(len(mine), dtype=np.int32)[None]
     all_of = Runs(every, np.asarray(mine.oriented(metric))[every], *(np.array([len(mine)]) for _ in range(3)))
-    assert Judge(mine, metric, judge, NO_COSTS).results(all_of)[0]["hypervolume"] == 1.0
+    assert results_of(Evaluator(mine, metric, judge, NO_COSTS), all_of)[0]["hypervolume"] == 1.0
 
 
 def test_where_flops_come_from(mine: Table, tiny_table: Table) -> None:
@@ -143,7 +148,7 @@ def test_where_flops_come_from(mine: Table, tiny_table: Table) -> None:
     for task, flops_known in (("", True), ("jigsaw", True), ("mine", False)):
         without = [MetricSpec("acc", task=task)]
         table = Table.from_arrays("four", space=space, codes=codes, values=np.arange(4.0)[:, None], metrics=without)
-        result = Judge(table, "acc", None, NO_COSTS).results(make_runs(table, "acc"))[1]
+        result = results_of(Evaluator(table, "acc", None, NO_COSTS), make_runs(table, "acc"))[1]
         assert ("hypervolume" in result) == flops_known
         if flops_known:
             exact = cost_model(space, task or None).exact(codes)["flops"]
@@ -157,11 +162,11 @@ def test_where_flops_come_from(mine: Table, tiny_table: Table) -> None:
     assert flops_of(with_zero) == (None, "")
 
 
-def test_many_runs_are_judged_in_parts(mine: Table, monkeypatch: pytest.MonkeyPatch) -> None:
-    runs, judge = make_runs(mine, "acc", runs=11), Judge(mine, "acc", None, np.asarray(mine.column("train_s")))
-    whole = judge.results(runs)
+def test_many_runs_are_scored_in_parts(mine: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, evaluator = make_runs(mine, "acc", runs=11), Evaluator(mine, "acc", None, np.asarray(mine.column("train_s")))
+    whole = results_of(evaluator, runs)
     monkeypatch.setattr(module, "AT_ONCE", 4)
-    assert judge.results(runs) == whole
+    assert results_of(evaluator, runs) == whole
     assert len(whole) == 11
 
 
@@ -171,7 +176,7 @@ def test_published_tables_have_true_optima(mirror: Any, make_grid: Callable[...,
     loss = np.asarray(table.column("l2_loss"))
     rows = np.array([[loss.argmax(), loss.argmin()]], np.int32)
     two = np.array([2], np.int32)
-    (result,) = Judge(table, "l2_loss", None, NO_COSTS).results(Runs(rows, -loss[rows], two, two, two * 0.0))
+    (result,) = results_of(Evaluator(table, "l2_loss", None, NO_COSTS), Runs(rows, -loss[rows], two, two, two * 0.0))
     assert result["at"] == [1, 2]
     assert result["ranks"] == [(loss < loss.max()).sum() + 1, 1]
     assert result["values"] == pytest.approx([loss.max(), loss.min()], rel=1e-6)

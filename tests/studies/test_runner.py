@@ -12,23 +12,22 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ncp_jax import Table
+from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import UsageError
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import Candidates, Runs, search
-from ncp_jax.searchers.arch_graph.method import make_method
-from ncp_jax.studies import Grid, RunnerOptions, run_study, runner
-from ncp_jax.studies import folder as store
-from ncp_jax.studies.outcomes import Judge
+from ncp_jax.searchers import SEARCHERS, Candidates, HostSearcher, Runs, choice, make_searcher, register, search
+from ncp_jax.studies import Grid, RunnerOptions, StudyResult, run_study, runner
+from ncp_jax.studies.outcomes import Evaluator
 from ncp_jax.studies.plan import make_plan
 from ncp_jax.studies.runner import stack
 
@@ -44,7 +43,7 @@ grid = grid_of(given["grid"])
 
 def run(folder, **options):
     told = lambda done, total: print(done, total, flush=True)
-    return run_study(grid, folder, RunnerOptions(**options, memory_mb=given["memory_mb"], progress=told))
+    return run_study(grid, folder, RunnerOptions(**options, memory_mb=given["memory_mb"], progress=told)).finished
 """
 ONE = MAIN + 'print("finished", run(given["folder"], resume=True))'
 DEVICES = (
@@ -93,7 +92,7 @@ def grid(make_grid: Callable[..., Grid]) -> Grid:
 def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     """The records of the study done at once, a group of runs in one call."""
     folder = tmp_path_factory.mktemp("finished") / "out"
-    assert run_study(grid, folder)
+    assert run_study(grid, folder).finished
     assert {p.name for p in folder.iterdir() if not p.name.endswith(".lock")} == {
         "study.json",
         "records.jsonl",
@@ -102,18 +101,19 @@ def finished(grid: Grid, tmp_path_factory: pytest.TempPathFactory) -> bytes:
     return (folder / "records.jsonl").read_bytes()
 
 
-def test_records_are_what_search_and_judge_say(finished: bytes, grid: Grid, mine: Table) -> None:
+def test_records_are_what_search_and_evaluator_return(finished: bytes, grid: Grid, mine: Table) -> None:
     """Each run on its own, without packs: the same."""
     view = QueryView.of(mine, budget=12, seconds=600, seconds_column="train_s")
-    judge, candidates = Judge(mine, "acc", "tested", np.asarray(view.costs)), Candidates.of(mine)
+    evaluator, candidates = Evaluator(mine, "acc", "tested", np.asarray(view.costs)), Candidates.of(mine)
     wanted = [json.loads(line) for line in finished.splitlines()]
     checked = 0
     for record in wanted:
         if record["benchmark"] == "mine" and record["seed"] in (0, 3):
-            method = make_method(record["searcher"], record["settings"])
+            method = make_searcher(record["searcher"], **record["settings"])
             alone = stack(type(method).together([method]))
             runs = search(alone, jnp.array([record["seed"]]), candidates, view)
-            assert judge.results(Runs(*map(np.asarray, runs))) == [record["results"]]
+            (outcome,) = evaluator.score(Runs(*map(np.asarray, runs)))
+            assert outcome.to_json() == record["results"]
             checked += 1
     assert checked == 10
     assert all(0 < record["results"]["seconds"] <= 600 for record in wanted)
@@ -144,7 +144,7 @@ def test_interrupted_after_each_pack(finished: bytes, grid: Grid, tmp_path: Path
         assert not (tmp_path / "records.jsonl").exists()
         assert records_in(tmp_path) > turn
     # Every run is there, and nothing has put them together yet.
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
     sessions = [json.loads(line) for line in (tmp_path / "sessions.jsonl").read_text().splitlines()]
     assert len(sessions) == packs
@@ -157,9 +157,9 @@ def test_a_pack_half_recorded(finished: bytes, grid: Grid, tmp_path: Path) -> No
     path = tmp_path / "records-0-of-1.jsonl"
     path.write_bytes(path.read_bytes()[:-150])
     said: list[str] = []
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True, say=said.append, memory_mb=MEMORY_MB))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True, say=said.append, memory_mb=MEMORY_MB)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
-    assert said[0] == "dropped 1 record(s) cut short; their runs are repeated"
+    assert said[0] == "dropped 1 damaged record(s); their runs are repeated"
     assert said[1].endswith("of 50 runs are finished already")
 
 
@@ -192,7 +192,7 @@ def test_in_three_shares(finished: bytes, grid: Grid, tmp_path: Path, order: tup
     for place, index in enumerate(order):
         told: list[tuple[int, int]] = []
         options = RunnerOptions(f"{index}/3", progress=lambda *numbers, told=told: told.append(numbers))
-        assert run_study(grid, tmp_path, options) is (place == 2)
+        assert run_study(grid, tmp_path, options).finished is (place == 2)
         assert told[-1][0] == told[-1][1]
         totals.append(told[-1][1])
     assert sum(totals) == 50
@@ -202,7 +202,7 @@ def test_in_three_shares(finished: bytes, grid: Grid, tmp_path: Path, order: tup
 def test_shares_of_unequal_machines(finished: bytes, grid: Grid, tmp_path: Path) -> None:
     """Memory decides how many runs go into a call, not whose they are."""
     for index, memory in enumerate((None, MEMORY_MB, 0.01)):
-        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", memory_mb=memory)) is (index == 2)
+        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", memory_mb=memory)).finished is (index == 2)
     assert (tmp_path / "records.jsonl").read_bytes() == finished
 
 
@@ -260,23 +260,34 @@ def test_progress_and_what_is_said(make_grid: Callable[..., Grid], tmp_path: Pat
     options = RunnerOptions(
         memory_mb=MEMORY_MB, resume=True, progress=lambda *n: told.append(n), say=lambda text: said.append(text)
     )
-    assert run_study(grid, tmp_path, options)
+    assert run_study(grid, tmp_path, options).finished
     assert told == [(min(done, 9), 9) for done in range(each, 9 + each, each)]
     assert said == []
     told.clear()
-    assert run_study(grid, tmp_path, options)
+    assert run_study(grid, tmp_path, options).finished
     assert (told, said) == ([], ["9 of 9 runs are finished already"])
     assert len((tmp_path / "sessions.jsonl").read_text().splitlines()) == 1
+
+
+def test_the_result_says_what_is_recorded(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
+    grid = make_grid(searchers={"random": [{}]}, seeds=9)
+    first = run_study(grid, tmp_path, RunnerOptions("0/2"))
+    assert first == StudyResult(folder=tmp_path, finished=False, runs=9, done=5)
+    second = run_study(grid, tmp_path, RunnerOptions("1/2"))
+    assert second == StudyResult(folder=tmp_path, finished=True, runs=9, done=9)
+    folder = str(tmp_path)
+    assert second.to_json() == {"schema": "study/1", "folder": folder, "finished": True, "runs": 9, "done": 9}
+    assert next(iter(second.to_json())) == "schema"
 
 
 def test_a_finished_study_computes_nothing(
     finished: bytes, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert run_study(grid, tmp_path)
+    assert run_study(grid, tmp_path).finished
     monkeypatch.setattr(runner, "run_packs", lambda *_: pytest.fail("run again"))
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     for index in range(3):
-        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", resume=True))
+        assert run_study(grid, tmp_path, RunnerOptions(f"{index}/3", resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
     with pytest.raises(UsageError, match="add --resume"):
         run_study(grid, tmp_path)
@@ -288,8 +299,8 @@ def test_a_host_searcher_keeps_the_budget_in_seconds(
     """It knows queries alone; what goes beyond is cut off, as if it had been stopped then."""
     searchers: Any = {"arch-graph": [{"first": 4, "batch": 4, "members": 2, "steps": 5}]}
     free = make_grid(searchers=searchers, seeds=3, budget=8, seconds_column="train_s")
-    assert run_study(free, tmp_path / "free")
-    assert run_study(dataclasses.replace(free, seconds=200.0), tmp_path / "timed")
+    assert run_study(free, tmp_path / "free").finished
+    assert run_study(dataclasses.replace(free, seconds=200.0), tmp_path / "timed").finished
     for whole, cut in zip(records(tmp_path / "free"), records(tmp_path / "timed"), strict=True):
         whole, cut = whole["results"], cut["results"]
         assert (whole["queries"], whole["seconds"] > 200) == (8, True)
@@ -297,6 +308,38 @@ def test_a_host_searcher_keeps_the_budget_in_seconds(
         assert cut["seconds"] <= 200
         assert cut["at"] == [at for at in whole["at"] if at <= cut["queries"]]
         assert cut["rows"] == whole["rows"][: len(cut["rows"])]
+
+
+def test_a_registered_searcher_is_a_method_of_a_grid(
+    make_grid: Callable[..., Grid],
+    tmp_path: Path,
+    mine: Table,
+    records: Callable[[Path], list[dict[str, Any]]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing but the decorator is needed, also for a searcher that runs on the host."""
+
+    class InOrder(HostSearcher):
+        name: ClassVar[str] = "in-order"
+        runs_per_call: ClassVar[int] = 2
+
+        step: int = choice(1, "distance of two queries")
+
+        def run(self, guard: QueryGuard, seeds: Sequence[int]) -> None:
+            guard.query(np.arange(guard.budget) * self.step + np.array(seeds)[:, None])
+
+    monkeypatch.setitem(SEARCHERS, InOrder.name, InOrder)  # taken back in the end
+    register(InOrder)
+    grid = make_grid(searchers={"in-order": [{"step": [1, 2]}], "random": [{}]}, seeds=3)
+    assert run_study(grid, tmp_path).finished
+    values = np.asarray(mine.column("acc"))
+    for record in records(tmp_path)[:6]:
+        step, seed, found = record["settings"]["step"], record["seed"], record["results"]
+        rows = np.arange(12) * step + seed
+        best = np.maximum.accumulate(values[rows])
+        assert found["queries"] == found["asks"] == 12
+        assert found["values"][-1] == pytest.approx(best[-1])
+        assert found["rows"] == [row for i, row in enumerate(rows) if i == 0 or best[i] > best[i - 1]]
 
 
 def test_a_full_disk_in_the_middle(
@@ -312,12 +355,12 @@ def test_a_full_disk_in_the_middle(
         sync(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(store.os, "fsync", full)
+        patch.setattr("ncp_jax.files.os.fsync", full)
         with pytest.raises(OSError, match=r"expected to write .*records-0-of-1\.jsonl, got a full disk .*--resume"):
             run_study(grid, tmp_path, RunnerOptions(memory_mb=MEMORY_MB))
     kept = [json.loads(line) for line in (tmp_path / "records-0-of-1.jsonl").read_text().splitlines()]
     assert 0 < len(kept) < 50
-    assert run_study(grid, tmp_path, RunnerOptions(resume=True))
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
     assert (tmp_path / "records.jsonl").read_bytes() == finished
 
 

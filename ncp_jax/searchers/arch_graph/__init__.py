@@ -1,1 +1,40 @@
-"""Arch-Graph: pairwise relations, an acyclic graph of the trusted ones, its top measured next."""
+"""Arch-Graph: pairwise relations between architectures, learned with evidence from source tasks."""
+
+from __future__ import annotations
+
+from ncp_jax.searchers.arch_graph.search import (
+    ArchGraphConfig,
+    ArchGraphRuns,
+    SearchHistory,
+    acyclic_order,
+    final_order,
+    run_arch_graph,
+)
+from ncp_jax.searchers.arch_graph.sources import (
+    Sources,
+    full_sources,
+    learn_sources,
+    measured_scores,
+    read_source_budget,
+    sampled_values,
+    source_values,
+)
+from ncp_jax.training.relations import RelationInputs, RelationRecipe
+
+__all__ = [
+    "ArchGraphConfig",
+    "ArchGraphRuns",
+    "RelationInputs",
+    "RelationRecipe",
+    "SearchHistory",
+    "Sources",
+    "acyclic_order",
+    "final_order",
+    "full_sources",
+    "learn_sources",
+    "measured_scores",
+    "read_source_budget",
+    "run_arch_graph",
+    "sampled_values",
+    "source_values",
+]

@@ -1,4 +1,4 @@
-"""Arch-Graph: relations between architectures, an acyclic graph of the trusted ones, its top measured next."""
+"""Arch-Graph: learns which of two architectures is better, and measures what a graph of these relations ranks first."""
 
 from __future__ import annotations
 
@@ -24,24 +24,26 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]
 RANKINGS = ("mwas", "borda")
-SLOTS = 64  # a program is compiled for every so many measurements
-NEAREST = 4096  # candidates that the final graph holds, at most: its matrix has their number squared
+SLOTS = 64  # measurements: programs are compiled for multiples of this number
+NEAREST = 4096  # most candidates in the final graph, whose matrix has their number squared
 
 
 @dataclasses.dataclass(frozen=True)
 class ArchGraphConfig:
-    """How a search queries and ranks.
+    """Settings of a search.
 
     Attributes:
-      first: queries before the first ranking: at random without sources, the sources' favourites with them.
-      batch: queries between two rankings; ``budget`` makes the search one-shot.
-      hedge: queries of a batch that go to the sources' favourites whatever the relations say, as long as one is left
-        for those: a guard against a predictor that follows the luck of a few measurements.
+      first: number of queries before the first ranking: random ones without sources. With sources, half as many, those
+        that rank best on the sources.
+      batch: number of queries between two rankings; ``budget`` makes the search one-shot.
+      hedge: number of queries per batch that go to the architectures that rank best on the sources, whatever the
+        relations say. It protects against a predictor that is misled by a few noisy measurements. At least one query
+        of a batch always follows the relations.
       trust: probability from which a relation counts as trusted, 0.5 ≤ trust < 1.
-      optimism: standard deviations of the ensemble that are added to a candidate's utility before it is ranked.
-      shortlist: candidates with the most expected wins that enter the graph.
+      optimism: number of ensemble standard deviations added to a candidate's utility before the ranking.
+      shortlist: number of candidates with the highest optimistic utility that enter the graph.
       ranking: "mwas" (topological order of the maximum weighted acyclic subgraph) or "borda" (expected wins).
-      recipe: of the relation predictor.
+      recipe: settings of the relation predictor.
     """
 
     first: int = 10
@@ -67,14 +69,13 @@ class ArchGraphConfig:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Trace:
-    """Independent runs of one search method against one guard, as the method saw them.
+class SearchHistory:
+    """Queries and final predictions of independent runs of one search method on one target.
 
     Attributes:
-      asked: int32 [runs, budget], rows of the candidates in the order of asking, none twice in a run.
+      asked: int32 [runs, budget], rows of the candidates in the order of asking; no row is repeated within a run.
       paid: float32 [runs, budget], their values in the metric's unit, negated where lower is better.
-      scores: float32 [runs, n], the method's final belief about all candidates; only their order means anything,
-        higher is better.
+      scores: float32 [runs, n], final score of every candidate. Higher is better; only the order has a meaning.
     """
 
     asked: Int[np.ndarray, "runs budget"]
@@ -83,15 +84,15 @@ class Trace:
 
 
 class ArchGraphRuns(NamedTuple):
-    """What a search of one target left behind.
+    """The result of searching one target.
 
     Attributes:
-      trace: queries and final beliefs of the runs.
-      utilities: ``[runs, members, n]`` of all candidates in log-odds, from the last fit: sigmoid of the difference of
-        two is the probability that one is better.
+      history: queries and final scores of the runs.
+      utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
+        difference of two utilities is the probability that the first candidate is better.
     """
 
-    trace: Trace
+    history: SearchHistory
     utilities: Float[Array, "runs members n"]
 
 
@@ -101,24 +102,24 @@ def run_arch_graph(
     *,
     sources: Sources | None = None,
     seed: int = 0,
-    numbers: Sequence[int] | None = None,
+    run_numbers: Sequence[int] | None = None,
     config: ArchGraphConfig | None = None,
     progress: Progress | None = None,
 ) -> list[ArchGraphRuns]:
     """Searches several targets at once, each with the runs of its guard (host loop around jitted programs).
 
     Args:
-      guards: one a target, over the same candidates with the same budget and number of runs.
-      inputs: of the candidates.
-      sources: what is known of other tasks, one variant a target, or one a run (targets × runs, the runs of a target
-        together); None for no sources.
-      seed: of starts and weights; a run's draws depend on it and the run's number alone.
-      numbers: of the runs of each guard; 0, 1, … if None.
-      config: how to query and rank.
+      guards: one guard per target, over the same candidates, with the same budget and number of runs.
+      inputs: predictor inputs of the candidates.
+      sources: evidence from other tasks: one variant per target, or one per run (targets × runs, the runs of a target
+        consecutive); None to search without sources.
+      seed: random seed of the starts and of the weights. The draws of a run depend on it and on the run's number alone.
+      run_numbers: numbers of the runs of each guard; 0, 1, … if None.
+      config: settings of the search.
       progress: called with (queries done, budget).
 
     Returns:
-      One result a guard.
+      One result per guard.
 
     Raises:
       UsageError: guards that differ in shape, or a budget below 2.
@@ -130,24 +131,24 @@ def run_arch_graph(
     if budget < 2:
         raise checks.UsageError(expected="a budget of 2 or more", got=str(budget), remedy="relations need pairs")
     evidence = None if sources is None else sources.evidence
-    which = _variants(evidence, len(guards), runs)
-    # The same seeds for every target: their runs start alike, and differences between targets are paired.
-    own = np.arange(runs) if numbers is None else np.asarray(numbers)
-    if own.shape != (runs,):
+    variants = _variant_of_each_run(evidence, len(guards), runs)
+    numbers = np.arange(runs) if run_numbers is None else np.asarray(run_numbers)
+    if numbers.shape != (runs,):
         raise checks.UsageError(
-            expected=f"{runs} numbers of runs", got=f"{own.size}", remedy="number every run of a guard"
+            expected=f"{runs} numbers of runs", got=f"{numbers.size}", remedy="number every run of a guard"
         )
-    seeds = np.tile(np.stack([np.full(runs, seed), own], axis=1), (len(guards), 1))
-    favourites = None if evidence is None else _favourites(evidence)
-    opening = _opening(favourites, which, n, min(config.first, budget), seeds=seeds)
+    # Every target gets the same seeds, so that its runs start alike and differences between targets are paired.
+    seeds = np.tile(np.stack([np.full(runs, seed), numbers], axis=1), (len(guards), 1))
+    favourites = None if evidence is None else _rank_by_sources(evidence)
+    opening = _opening(favourites, variants, n, min(config.first, budget), seeds=seeds)
     _ask(guards, opening)
     done = opening.shape[1]
     while True:
-        # All pairs are learned: slots not used yet cost as much as the others.
+        # Learn relations from all measurements so far. All pairs of slots are computed, so unused slots cost as much
+        # as used ones: their number grows in steps of SLOTS, and a program is compiled for each of these.
         slots = min(budget, -(-done // SLOTS) * SLOTS)
-        rows, values = (
-            np.concatenate(parts)[:, :slots] for parts in ([g.asked for g in guards], [g.paid for g in guards])
-        )
+        rows = np.concatenate([guard.asked for guard in guards])[:, :slots]
+        values = np.concatenate([guard.paid for guard in guards])[:, :slots]
         fits = fit_relations(
             inputs,
             rows,
@@ -155,31 +156,33 @@ def run_arch_graph(
             seeds=seeds,
             recipe=config.recipe,
             evidence=evidence,
-            which=which,
+            which=variants,
             encoder=None if sources is None else sources.encoder,
         )
         if done >= budget:
             break
         if progress:
             progress(done, budget)
+        # Measure what the graph of relations ranks first, and a few of the sources' favourites.
         count = min(config.batch, budget - done)
         hedges = 0 if favourites is None else min(config.hedge, count - 1)
         proposals = _propose(fits.utilities[..., 0], rows, config, count - hedges)
         if favourites is not None and hedges:
-            proposals = np.concatenate([proposals, _next(favourites[which], rows, proposals, hedges)], axis=1)
+            proposals = np.concatenate([proposals, _next(favourites[variants], rows, proposals, hedges)], axis=1)
         _ask(guards, proposals)
         done += count
     if progress:
         progress(budget, budget)
     utilities = fits.utilities[..., 0].reshape(len(guards), runs, config.recipe.members, n)
-    slope = PROBIT / config.recipe.noise
+    slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
     return [
-        ArchGraphRuns(Trace(g.asked, g.paid, np.asarray(u.mean(axis=1))), slope * u)
+        ArchGraphRuns(SearchHistory(g.asked, g.paid, np.asarray(u.mean(axis=1))), slope * u)
         for g, u in zip(guards, utilities, strict=True)
     ]
 
 
-def _variants(evidence: Array | None, targets: int, runs: int) -> Int[np.ndarray, " r"]:
+def _variant_of_each_run(evidence: Array | None, targets: int, runs: int) -> Int[np.ndarray, " r"]:
+    """Index of the evidence that each run sees, over the runs of all targets."""
     if evidence is None:
         return np.zeros(targets * runs, np.int32)
     if evidence.shape[0] == targets:
@@ -188,16 +191,16 @@ def _variants(evidence: Array | None, targets: int, runs: int) -> Int[np.ndarray
 
 
 def _opening(
-    favourites: np.ndarray | None, which: np.ndarray, n: int, first: int, *, seeds: Int[np.ndarray, "r k"]
+    favourites: np.ndarray | None, variants: np.ndarray, n: int, first: int, *, seeds: Int[np.ndarray, "r k"]
 ) -> Int[np.ndarray, "r first"]:
-    """The queries before the first ranking."""
+    """The queries of each run before the first ranking."""
     if favourites is None:
         return np.stack([np.random.default_rng(seed).permutation(n)[:first] for seed in seeds]).astype(np.int32)
-    return favourites[which, : max(2, first // 2)]
+    return favourites[variants, : max(2, first // 2)]
 
 
-def _favourites(evidence: Float[Array, "e n s"]) -> Int[np.ndarray, "e n"]:
-    """Candidates by their mean over the sources, best first."""
+def _rank_by_sources(evidence: Float[Array, "e n s"]) -> Int[np.ndarray, "e n"]:
+    """Rows of the candidates by their mean over the sources, best first."""
     return np.argsort(-np.asarray(evidence.mean(axis=-1)), axis=-1, kind="stable").astype(np.int32)
 
 
@@ -206,10 +209,11 @@ def _next(
 ) -> Int[np.ndarray, "r count"]:
     """The sources' best candidates that are neither asked nor chosen."""
     pairs = zip(favourites, np.concatenate([asked, chosen], axis=1), strict=True)
-    return np.stack([line[~np.isin(line, taken)][:count] for line, taken in pairs])
+    return np.stack([ranked[~np.isin(ranked, taken)][:count] for ranked, taken in pairs])
 
 
 def _ask(guards: Sequence[QueryGuard], rows: Int[np.ndarray, "r k"]) -> None:
+    """Queries each guard with the rows of its runs."""
     for guard, part in zip(guards, np.split(rows, len(guards)), strict=True):
         guard.query(part)
 
@@ -218,14 +222,14 @@ def _ask(guards: Sequence[QueryGuard], rows: Int[np.ndarray, "r k"]) -> None:
 def _shortlist(
     utilities: Float[Array, "r m n"], asked: Int[Array, "r b"], optimism: Array, keep: int
 ) -> tuple[Int[Array, "r k"], Float[Array, "r m k"]]:
-    """The most promising candidates that were not asked, best first, and their optimistic utilities."""
-    hopeful = utilities + optimism * utilities.std(axis=1, keepdims=True)
-    # Scatter drops slots that are not used: their row is out of range.
+    """The candidates of highest mean optimistic utility that were not asked, best first, and these utilities."""
+    optimistic = utilities + optimism * utilities.std(axis=1, keepdims=True)
+    # Asked candidates get -inf. Unused slots point to a row out of range, which the scatter drops.
     mean = jax.vmap(lambda s, a: s.at[jnp.where(a < 0, s.shape[0], a)].set(-jnp.inf, mode="drop"))(
-        hopeful.mean(axis=1), asked
+        optimistic.mean(axis=1), asked
     )
     rows = jax.lax.top_k(mean, keep)[1]
-    return rows, jnp.take_along_axis(hopeful, rows[:, None], axis=2)
+    return rows, jnp.take_along_axis(optimistic, rows[:, None], axis=2)
 
 
 def _propose(
@@ -234,28 +238,28 @@ def _propose(
     """The next queries of each run: the first ``count`` of the order of its shortlist."""
     left = utilities.shape[-1] - int((asked[0] >= 0).sum())
     keep = min(max(config.shortlist, count), left)
-    rows, hopeful = (np.asarray(a) for a in _shortlist(utilities, asked, config.optimism, keep))
+    rows, optimistic = (np.asarray(a) for a in _shortlist(utilities, asked, config.optimism, keep))
     if config.ranking == "borda":
         return rows[:, :count]
     slope = PROBIT / config.recipe.noise
-    order = np.stack([acyclic_order(slope * h, trust=config.trust)[0] for h in hopeful])
+    order = np.stack([acyclic_order(slope * u, trust=config.trust)[0] for u in optimistic])
     return np.take_along_axis(rows, order[:, :count], axis=1)
 
 
 def acyclic_order(
     utilities: Float[np.ndarray, "m k"], *, trust: float, time_limit: float = 0.2
 ) -> tuple[Int[np.ndarray, " k"], Ordering]:
-    """Topological order of the maximum weighted acyclic subgraph of the trusted relations.
+    """Orders candidates topologically by the maximum weighted acyclic subgraph of their trusted relations.
 
     Args:
-      utilities: of each member, in log-odds. Candidates that no trusted relation orders keep the order given.
+      utilities: log-odds of each member. Candidates that no trusted relation orders keep the order given.
       trust: probability from which a relation counts.
-      time_limit: of the solver, seconds.
+      time_limit: time limit of the solver, seconds.
 
     Returns:
-      The order, and the solver's answer with its weight and bound.
+      The order, best first, and the solver's answer with its weight and bound.
     """
-    from ncp_jax.ordering import order  # compiled code: imported by who needs it
+    from ncp_jax.ordering import order  # imported on use: it compiles code
 
     weights = trusted_weights(relation_matrix(utilities), trust)
     answer = order(weights, time_limit=time_limit)
@@ -265,14 +269,15 @@ def acyclic_order(
 def final_order(
     found: ArchGraphRuns, run: int = 0, *, trust: float = 0.55, nearest: int = NEAREST, time_limit: float = 3.0
 ) -> tuple[Int[np.ndarray, " n"], Ordering]:
-    """The order of all candidates after a search, measured ones at the place that their relations give them.
+    """Orders all candidates after a search; measured ones stand where their relations place them.
 
     Args:
-      found: what the search left behind.
-      run: one of its runs.
+      found: the result of the search.
+      run: index of the run.
       trust: probability from which a relation counts.
-      nearest: candidates with the best mean utility that enter the graph; the rest follows in order of that.
-      time_limit: of the solver, seconds.
+      nearest: number of candidates with the best mean utility that enter the graph; the others follow in the order of
+        their mean utility.
+      time_limit: time limit of the solver, seconds.
 
     Returns:
       Rows, best first, and the solver's answer.

@@ -1,4 +1,4 @@
-"""What other tasks say about the candidates of a target: their measured values, or relations learned from a few."""
+"""Evidence from source tasks about a target's candidates: measured values, or relations learned from a few."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
 
-CENSUS = 512  # architectures of whole source tables that a predictor learns them from
+SAMPLE = 512  # architectures of whole source tables that a predictor is trained on
 
 
 class Sources(NamedTuple):
-    """What is known of the source tasks, in e variants (one a target, or one a run).
+    """Evidence from the source tasks, in e variants (one per target, or one per run).
 
     Attributes:
-      evidence: ``[e, n, s]`` utilities of all candidates on the sources, in standard units.
-      encoder: weights of an encoder pre-trained on them, leaves ``[e, members, …]``; None for fresh ones.
+      evidence: float32 ``[e, n, s]``, utilities of all candidates on the sources, in standard units, higher is better.
+      encoder: weights of an encoder pre-trained on the sources, leaves ``[e, members, …]``; None for fresh weights.
     """
 
     evidence: Float[Array, "e n s"]
@@ -30,13 +30,13 @@ class Sources(NamedTuple):
 
 
 def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, "s n"]:
-    """The sources' main metrics for the target's architectures, higher better, NaN where a source lacks one.
+    """Reads the sources' main metrics for the target's architectures: higher is better, NaN where one has no value.
 
     Raises:
-      UsageError: a source of another space, or one that is the target itself: under any name, in any order.
+      UsageError: a source of another space, or one that is the target itself, under any name and in any order.
       DataError: a source that shares no architecture with the target.
     """
-    columns, sought = [], np.asarray(target.oriented(target.main.name))
+    columns, target_values = [], np.asarray(target.oriented(target.main.name))
     for source in sources:
         if source.space != target.space:
             raise checks.UsageError(
@@ -52,7 +52,7 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
                 remedy="choose sources measured on the same architectures",
             )
         shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
-        if shared.sum() > 1 and np.array_equal(values[rows[shared]], sought[shared]):
+        if shared.sum() > 1 and np.array_equal(values[rows[shared]], target_values[shared]):
             raise checks.UsageError(
                 expected="sources other than the target",
                 got=source.name,
@@ -65,25 +65,25 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
 def full_sources(
     inputs: RelationInputs, values: Sequence[Float[np.ndarray, "s n"]], *, seed: int, recipe: RelationRecipe
 ) -> Sources:
-    """Evidence from whole source tables: the measured scores, and beside them what a predictor makes of a sample.
+    """Makes evidence from whole source tables: measured scores, and utilities that a predictor learns from a sample.
 
-    The predictor's utilities know nothing of the single training run's luck that a measured value holds.
+    A measured value contains the noise of its single training run, a learned utility does not.
 
     Args:
-      inputs: of the candidates.
-      values: for each target its sources' values, higher better, NaN where not measured.
-      seed: of the sample and of the weights.
-      recipe: of the relation predictor.
+      inputs: predictor inputs of the candidates.
+      values: for each target the values of its sources, higher is better, NaN where not measured.
+      seed: random seed of the sample and of the weights.
+      recipe: settings of the relation predictor.
 
     Returns:
-      One variant a target, s measured and s learned columns.
+      One variant per target, with s measured and s learned columns.
     """
     measured = np.stack([measured_scores(v) for v in values])
     shared = [int(np.isfinite(v).all(axis=0).sum()) for v in values]
     if min(shared) < 2:
         return Sources(jnp.asarray(measured))
-    census = min(CENSUS, *shared)
-    drawn = [sampled_values(v, census, runs=1, seed=seed) for v in values]
+    sample = min(SAMPLE, *shared)
+    drawn = [sampled_values(v, sample, runs=1, seed=seed) for v in values]
     rows, sampled = (np.concatenate(part) for part in zip(*drawn, strict=True))
     learned = learn_sources(inputs, rows, sampled, seed=seed, recipe=recipe).evidence
     return Sources(jnp.concatenate([jnp.asarray(measured), learned], axis=-1))
@@ -92,7 +92,10 @@ def full_sources(
 def sampled_values(
     values: Float[np.ndarray, "s n"], budget: int, *, runs: int, seed: int
 ) -> tuple[Int[np.ndarray, "r b"], Float[np.ndarray, "r b s"]]:
-    """The same ``budget`` random architectures measured on every source, another set for each run.
+    """Draws ``budget`` random architectures for each run and reads their values on every source.
+
+    Returns:
+      Rows int32 [r, b] and values [r, b, s].
 
     Raises:
       UsageError: a budget below 2 or above the number of architectures that all sources have.
@@ -110,14 +113,14 @@ def sampled_values(
 
 
 def measured_scores(values: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "n s"]:
-    """Full source tables (higher better, NaN where not measured) as evidence: normal scores; 0 where not measured."""
+    """Turns full source tables (higher is better, NaN where not measured) into normal scores, 0 where not measured."""
     values = np.asarray(values, np.float32)
     known = np.isfinite(values)
     return np.asarray(jax.vmap(_sorted_scores)(jnp.where(known, values, jnp.nan))).T
 
 
 def _sorted_scores(values: Float[Array, " n"]) -> Float[Array, " n"]:
-    """As ``normal_scores`` for many values: by sorting, not by pairs."""
+    """``normal_scores`` by sorting instead of comparing pairs, for many values."""
     known = jnp.isfinite(values)
     ordered = jnp.sort(jnp.where(known, values, jnp.inf))
     low, high = (jnp.searchsorted(ordered, values, side=side) for side in ("left", "right"))
@@ -134,19 +137,19 @@ def learn_sources(
     seed: int,
     recipe: RelationRecipe,
 ) -> Sources:
-    """Evidence from small source budgets: relation predictors of all sources together, read off for every candidate.
+    """Makes evidence from small source budgets: trains relation predictors and predicts utilities of every candidate.
 
-    One encoder learns all sources of a run; each source keeps an embedding of its own.
+    One encoder learns all sources of a run; each source has an embedding of its own.
 
     Args:
-      inputs: of the candidates.
-      rows: architectures measured on the sources, one set a run.
-      values: their metrics on each source, higher better, NaN where not measured.
-      seed: of the weights.
-      recipe: of the relation predictor.
+      inputs: predictor inputs of the candidates.
+      rows: architectures measured on the sources, one set per run.
+      values: their values on each source, higher is better, NaN where not measured.
+      seed: random seed of the weights.
+      recipe: settings of the relation predictor.
 
     Returns:
-      The members' mean utilities and their encoders, a variant a run.
+      The members' mean utilities and their encoders, one variant per run.
     """
     # A third number keeps these weights apart from those of the targets.
     seeds = np.stack([np.full(len(rows), seed), np.arange(len(rows)), np.ones(len(rows), int)], axis=1)

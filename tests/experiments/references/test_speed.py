@@ -18,10 +18,10 @@ THEIRS = {"python_queries_per_s", "python_runs", "ratio"}
 def turns(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Who had a turn, in order: "ours", or the seed of a plain run."""
     found: list[str] = []
-    ours, plain = speed._ours, speed._plain
-    monkeypatch.setattr(speed, "PLAIN_RUNS", 2)
+    ours, plain = speed._ours, speed._python
+    monkeypatch.setattr(speed, "PYTHON_RUNS", 2)
     monkeypatch.setattr(speed, "_ours", lambda *a: found.append("ours") or ours(*a))
-    monkeypatch.setattr(speed, "_plain", lambda *a: found.append(str(a[-1])) or plain(*a))
+    monkeypatch.setattr(speed, "_python", lambda *a: found.append(str(a[-1])) or plain(*a))
     return found
 
 
@@ -56,7 +56,7 @@ def test_a_searcher_that_trains_is_timed_once_by_one_call(
     make_grid: Callable[..., Grid], turns: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those without a plain loop are the ones that train; evolution stands for them here."""
-    monkeypatch.setattr(speed, "PLAIN", {})
+    monkeypatch.setattr(speed, "PYTHON_SEARCHES", {})
     (result,) = measure_speed(make_grid(searchers={"evolution": [{}]}), memory_mb=0.003).values()
     assert turns == ["ours", "ours"]
     assert set(result) == OURS

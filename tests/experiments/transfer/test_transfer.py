@@ -1,4 +1,4 @@
-"""Every task in turn the target: what the methods get, and how they are judged, against hand-made numbers."""
+"""Every task in turn the target: what the methods get, and how they are scored, against hand-made numbers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from transfer import transfer
 
 from ncp_jax import Table, checks
 from ncp_jax.benchmarks.registry import load_tasks
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, Trace
+from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, SearchHistory
 from ncp_jax.searchers.arch_graph.sources import Sources, measured_scores
 from ncp_jax.training.relations import RelationInputs
 
@@ -19,9 +19,9 @@ BUDGET, RUNS = 13, 2
 
 
 @pytest.fixture(scope="module")
-def pose(tables: list[Table], quick: ArchGraphConfig) -> Callable[..., transfer.Problem]:
+def make_problem(tables: list[Table], quick: ArchGraphConfig) -> Callable[..., transfer.Problem]:
     def make(sources: str, source_budget: int | None = None, count: int = 2) -> transfer.Problem:
-        return transfer.pose(
+        return transfer.make_problem(
             tables[:count], sources=sources, source_budget=source_budget, runs=RUNS, seed=0, config=quick
         )
 
@@ -48,8 +48,8 @@ def nothing_learned(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_who_knows_what(pose: Callable[..., transfer.Problem], quality: np.ndarray) -> None:
-    none, one, every = (pose(sources, count=3) for sources in ("none", "one", "all"))
+def test_who_knows_what(make_problem: Callable[..., transfer.Problem], quality: np.ndarray) -> None:
+    none, one, every = (make_problem(sources, count=3) for sources in ("none", "one", "all"))
     assert (none.sources, [len(k) for k in none.known]) == (None, [0, 0, 0])
     assert none.tasks == ("a", "b", "c")
     for t in range(3):
@@ -62,8 +62,8 @@ def test_who_knows_what(pose: Callable[..., transfer.Problem], quality: np.ndarr
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_sampled_sources(pose: Callable[..., transfer.Problem], quality: np.ndarray) -> None:
-    problem = pose("all", 24)
+def test_sampled_sources(make_problem: Callable[..., transfer.Problem], quality: np.ndarray) -> None:
+    problem = make_problem("all", 24)
     assert problem.sources.evidence.shape == (2 * RUNS, quality.shape[1], 1)
     assert [rows.shape for rows in problem.rows] == [(RUNS, 24)] * 2
     assert (problem.rows[0][0] != problem.rows[0][1]).any()
@@ -75,54 +75,56 @@ def test_sampled_sources(pose: Callable[..., transfer.Problem], quality: np.ndar
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_no_transfer_is_a_search_without_sources(pose: Callable[..., transfer.Problem], quick: ArchGraphConfig) -> None:
-    blind, alone = search("no_transfer", pose("all"), quick), search("arch_graph", pose("none"), quick)
+def test_no_transfer_is_a_search_without_sources(
+    make_problem: Callable[..., transfer.Problem], quick: ArchGraphConfig
+) -> None:
+    blind, alone = search("no_transfer", make_problem("all"), quick), search("arch_graph", make_problem("none"), quick)
     for a, b in zip(blind, alone, strict=True):
-        np.testing.assert_array_equal(a.trace.asked, b.trace.asked)
+        np.testing.assert_array_equal(a.history.asked, b.history.asked)
         np.testing.assert_array_equal(a.utilities, b.utilities)
 
 
 @pytest.mark.usefixtures("nothing_learned")
-def test_what_cannot_be_posed(pose: Callable[..., transfer.Problem]) -> None:
+def test_what_is_refused(make_problem: Callable[..., transfer.Problem]) -> None:
     with pytest.raises(checks.UsageError, match=r"got 'some'; choose one of: none, one, all|got 'some'.*one"):
-        pose("some")
+        make_problem("some")
     with pytest.raises(checks.UsageError, match=r"expected two tasks or more with sources, got 1; use --sources none"):
-        pose("all", count=1)
+        make_problem("all", count=1)
     with pytest.raises(checks.UsageError, match=r"expected a source budget from 2 to the 128 architectures .*got 129"):
-        pose("all", 129)
+        make_problem("all", 129)
 
 
-def test_judge_of_a_rival() -> None:
+def test_scores_of_a_baseline() -> None:
     values = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
-    trace = Trace(np.array([[1, 3, 2], [0, 1, 2]]), np.zeros((2, 3)), np.array([values, -values]))
-    found = transfer.judge(trace, values, ranking="mwas", trust=0.6)
+    history = SearchHistory(np.array([[1, 3, 2], [0, 1, 2]]), np.zeros((2, 3)), np.array([values, -values]))
+    found = transfer.score_runs(history, values, ranking="mwas", trust=0.6)
     assert found == {
         "ranks": [[5, 4, 2], [1, 1, 1]],
         "regret": [1.0, 0.0],
         "tau": [pytest.approx(1), pytest.approx(-1)],
     }
-    flat = Trace(trace.asked, trace.paid, np.zeros((2, 5)))
-    assert transfer.judge(flat, values, ranking="borda", trust=0.6)["tau"] == [None, None]
+    flat = SearchHistory(history.asked, history.paid, np.zeros((2, 5)))
+    assert transfer.score_runs(flat, values, ranking="borda", trust=0.6)["tau"] == [None, None]
 
 
-def test_judge_of_arch_graph_takes_the_order_of_the_graph() -> None:
+def test_scores_of_arch_graph_take_the_order_of_the_graph() -> None:
     """Two members are nearly indifferent between a and b, the third is sure: the means say a, so do the relations."""
     values = np.array([3.0, 2.0, 1.0])
     members = np.array([[[0.0, 8.0, -20.0], [0.4, 0.0, -20.0], [0.4, 0.0, -20.0]]], np.float32)
     mean = members.mean(axis=1)
-    found = ArchGraphRuns(Trace(np.array([[0, 1]]), np.zeros((1, 2)), mean), members)
+    found = ArchGraphRuns(SearchHistory(np.array([[0, 1]]), np.zeros((1, 2)), mean), members)
     # P(a over b) = (0.0003 + 2 * 0.599) / 3 = 0.4: the graph puts b first, and so does the mean.
-    assert transfer.judge(found, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
-    sure = ArchGraphRuns(found.trace, members * np.array([1, 5, 5], np.float32)[:, None])
+    assert transfer.score_runs(found, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
+    sure = ArchGraphRuns(found.history, members * np.array([1, 5, 5], np.float32)[:, None])
     # P = (0.0003 + 2 * 0.881) / 3 = 0.59: the graph has a first, the given scores still b.
-    assert transfer.judge(sure, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1)]
-    assert transfer.judge(sure, values, ranking="borda", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
+    assert transfer.score_runs(sure, values, ranking="mwas", trust=0.55)["tau"] == [pytest.approx(1)]
+    assert transfer.score_runs(sure, values, ranking="borda", trust=0.55)["tau"] == [pytest.approx(1 / 3)]
 
 
 def test_calibration_looks_at_pairs_that_nobody_measured() -> None:
     values = np.arange(6.0)
     utilities = np.array([[[900.0, 0, 1, 2, 3, -900]]], np.float32)
-    found = ArchGraphRuns(Trace(np.array([[0, 5]]), np.zeros((1, 2)), utilities[0]), utilities)
+    found = ArchGraphRuns(SearchHistory(np.array([[0, 5]]), np.zeros((1, 2)), utilities[0]), utilities)
     predicted, truth = transfer.calibration(found, values)
     assert predicted.shape == truth.shape == (transfer.PAIRS,)
     assert set(truth) == {0, 0.5, 1}
@@ -136,14 +138,14 @@ def test_summary_of_hand_made_numbers() -> None:
     def result(ranks: list, regret: list, tau: list) -> dict:
         return {"ranks": ranks, "regret": regret, "tau": tau}
 
-    judged = {
+    scored = {
         "m": {
             "x": result([[4, 2], [3, 3]], [0.5, 0.7], [0.2, 0.4]),
             "y": result([[10, 5], [20, 20]], [1.0, 3.0], [0.6, 0.4]),
         },
         "flat": {"x": result([[1, 1]] * 2, [0, 0], [None] * 2), "y": result([[1, 1]] * 2, [0, 0], [None] * 2)},
     }
-    found = transfer.summarise(judged, {"x": 10, "y": 20})
+    found = transfer.summarise(scored, {"x": 10, "y": 20})
     assert set(found) == {"percentile", "rank", "tau", "tasks", "curves"}
     assert found["percentile"]["m"] == {"mean": 43.75, "low": 22.5, "high": 65.0, "n": 2}
     assert found["rank"]["m"] == {"mean": 7.5, "low": 3.5, "high": 11.5, "n": 2}
@@ -159,7 +161,7 @@ def test_summary_of_hand_made_numbers() -> None:
 
 @pytest.mark.parametrize(("space", "count"), [("micro", 7), ("macro", 7), ("nas-bench-201", 3)])
 def test_tasks_of_a_space_have_the_same_architectures(mirror: Path, space: str, count: int) -> None:
-    """``pose`` takes the rows of one table for those of all."""
+    """``make_problem`` takes the rows of one table for those of all."""
     tables = load_tasks(space)
     assert len(tables) == count
     for table in tables:

@@ -16,9 +16,9 @@ from ncp_jax.benchmarks.guard import QueryGuard
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
-    Trace,
-    _favourites,
+    SearchHistory,
     _next,
+    _rank_by_sources,
     acyclic_order,
     final_order,
     run_arch_graph,
@@ -52,10 +52,10 @@ def test_the_budget_is_spent_to_the_last_and_no_row_twice(
     guard, seen = guard_of(tables[0]), []
     (result,) = run_arch_graph([guard], relation_inputs, config=quick, progress=lambda *done: seen.append(done))
     assert guard.remaining.tolist() == [0] * RUNS
-    assert all(len(set(run)) == BUDGET for run in result.trace.asked.tolist())
-    np.testing.assert_array_equal(result.trace.paid, quality[0][result.trace.asked])
+    assert all(len(set(run)) == BUDGET for run in result.history.asked.tolist())
+    np.testing.assert_array_equal(result.history.paid, quality[0][result.history.asked])
     assert result.utilities.shape == (RUNS, quick.recipe.members, len(quality[0]))
-    assert np.isfinite(result.trace.scores).all()
+    assert np.isfinite(result.history.scores).all()
     assert seen == [(4, 13), (7, 13), (10, 13), (13, 13)]
 
 
@@ -63,11 +63,11 @@ def test_it_sees_what_it_paid_for_alone(
     search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray
 ) -> None:
     other = np.random.default_rng(0).normal(size=len(quality[0])).astype(np.float32) * 100
-    paid = np.unique(found.trace.asked)
+    paid = np.unique(found.history.asked)
     assert len(paid) < len(other) - 20
     other[paid] = quality[0][paid]
     (again,) = search(make_table(other), seed=3)
-    np.testing.assert_array_equal(again.trace.asked, found.trace.asked)
+    np.testing.assert_array_equal(again.history.asked, found.history.asked)
     np.testing.assert_array_equal(again.utilities, found.utilities)
 
 
@@ -76,26 +76,26 @@ def test_only_the_order_of_the_metric_matters(
     search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray, change: Callable
 ) -> None:
     (again,) = search(make_table(change(quality[0] / 4)), seed=3)
-    np.testing.assert_array_equal(again.trace.asked, found.trace.asked)
+    np.testing.assert_array_equal(again.history.asked, found.history.asked)
 
 
 def test_a_run_depends_on_its_seed_and_number_alone(
     search: Callable, tables: list[Table], found: ArchGraphRuns
 ) -> None:
     """Two runs on two targets have the program of four runs on one."""
-    np.testing.assert_array_equal(search(tables[0], seed=3)[0].trace.asked, found.trace.asked)
+    np.testing.assert_array_equal(search(tables[0], seed=3)[0].history.asked, found.history.asked)
     among = search(tables[0], tables[1], runs=2, seed=3)
-    np.testing.assert_array_equal(among[0].trace.asked, found.trace.asked[:2])
-    np.testing.assert_array_equal(among[1].trace.asked[:, :4], found.trace.asked[:2, :4])
-    assert (among[1].trace.asked != found.trace.asked[:2]).any()
-    other = search(tables[0], seed=4)[0].trace.asked
-    assert len({tuple(run) for run in np.concatenate([other, found.trace.asked])}) == 2 * RUNS
+    np.testing.assert_array_equal(among[0].history.asked, found.history.asked[:2])
+    np.testing.assert_array_equal(among[1].history.asked[:, :4], found.history.asked[:2, :4])
+    assert (among[1].history.asked != found.history.asked[:2]).any()
+    other = search(tables[0], seed=4)[0].history.asked
+    assert len({tuple(run) for run in np.concatenate([other, found.history.asked])}) == 2 * RUNS
 
 
 def test_it_beats_chance_and_knows_the_order(found: ArchGraphRuns, quality: np.ndarray) -> None:
     n = len(quality[0])
-    assert best_ranks(found.trace.asked, quality[0])[:, -1].mean() < 0.6 * expected_random_rank(n, BUDGET)
-    assert kendall_tau(found.trace.scores, quality[0]).mean() > 0.25
+    assert best_ranks(found.history.asked, quality[0])[:, -1].mean() < 0.6 * expected_random_rank(n, BUDGET)
+    assert kendall_tau(found.history.scores, quality[0]).mean() > 0.25
 
 
 def test_sources_open_the_search(search: Callable, tables: list[Table], quality: np.ndarray) -> None:
@@ -103,13 +103,13 @@ def test_sources_open_the_search(search: Callable, tables: list[Table], quality:
     variants = np.repeat(evidence[None], RUNS, axis=0)
     (found,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
     favourites = np.argsort(-evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(found.trace.asked[:, :2], np.tile(favourites, (RUNS, 1)))
-    assert best_ranks(found.trace.asked, quality[0])[:, -1].max() <= 3
+    np.testing.assert_array_equal(found.history.asked[:, :2], np.tile(favourites, (RUNS, 1)))
+    assert best_ranks(found.history.asked, quality[0])[:, -1].max() <= 3
     variants[1] *= -1
     (apart,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
-    np.testing.assert_array_equal(apart.trace.asked[[0, 2, 3]], found.trace.asked[[0, 2, 3]])
+    np.testing.assert_array_equal(apart.history.asked[[0, 2, 3]], found.history.asked[[0, 2, 3]])
     worst = np.argsort(evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(apart.trace.asked[1, :2], worst)
+    np.testing.assert_array_equal(apart.history.asked[1, :2], worst)
 
 
 def test_borda_is_the_shortlist_without_the_graph(
@@ -118,8 +118,8 @@ def test_borda_is_the_shortlist_without_the_graph(
     config = dataclasses.replace(quick, ranking="borda")
     (found,) = search(tables[0], config=config)
     (wide,) = search(tables[0], config=dataclasses.replace(config, shortlist=100))
-    np.testing.assert_array_equal(found.trace.asked, wide.trace.asked)
-    assert all(len(set(run)) == BUDGET for run in found.trace.asked.tolist())
+    np.testing.assert_array_equal(found.history.asked, wide.history.asked)
+    assert all(len(set(run)) == BUDGET for run in found.history.asked.tolist())
 
 
 @pytest.mark.parametrize("budget", [2, 3, 11, 12])
@@ -138,7 +138,7 @@ def test_a_small_space(
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     config = ArchGraphConfig(first=4, batch=5, recipe=RelationRecipe(members=3))
     (found,) = run_arch_graph([guard_of(table, runs=2, budget=budget)], inputs, config=config)
-    assert all(len(set(run)) == budget for run in found.trace.asked.tolist())
+    assert all(len(set(run)) == budget for run in found.history.asked.tolist())
 
 
 def test_what_cannot_be_searched(relation_inputs: RelationInputs, tables: list[Table]) -> None:
@@ -198,7 +198,7 @@ def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> 
 
 def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
     evidence = jnp.array([[[0.0], [3.0], [1.0], [2.0], [-1.0]]])
-    favourites = _favourites(evidence)
+    favourites = _rank_by_sources(evidence)
     assert favourites.tolist() == [[1, 3, 2, 0, 4]]
     found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
     assert found.tolist() == [[2, 0], [3, 2]]
@@ -207,7 +207,9 @@ def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
 def test_the_final_order_of_a_known_relation() -> None:
     """The best come from the acyclic graph, the rest follows by mean utility."""
     utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
-    found = ArchGraphRuns(Trace(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None])
+    found = ArchGraphRuns(
+        SearchHistory(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None]
+    )
     for nearest in (30, 7):
         order, answer = final_order(found, trust=0.5, nearest=nearest)
         np.testing.assert_array_equal(order, np.argsort(-utilities))

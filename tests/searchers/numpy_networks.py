@@ -1,6 +1,6 @@
 """The searches by networks as plain NumPy in float64: by Jacobians and normal equations, climbs by the chain rule.
 
-See ``plain_models``.
+See ``numpy_models``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.random import Generator
 
-from .plain_models import Paid, World
+from .numpy_models import Paid, World
 
 PATHS = ((3,), (0, 4), (1, 5), (0, 2, 5))  # edges of a cell on each way from its input to its output
 ON_PATH = np.array([[edge in path for edge in range(6)] for path in PATHS], float)

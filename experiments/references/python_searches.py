@@ -1,8 +1,8 @@
-"""The searches that ask one architecture at a time, as plain Python: one run, dictionaries, no arrays.
+"""Python loops for the searches that ask for one architecture at a time: one run, dictionaries, no arrays.
 
-The compiled searchers must find what these find, in distribution, and find it faster: these are the reference of the
-tests and the rival that the speed is measured against. So they are written to be read, but not to be slow: everything
-that is the same for all runs is prepared in a ``PlainTable``, and loops draw with ``random()`` alone.
+They are the reference of the tests (the compiled searchers must agree with them in distribution) and the baseline for
+the speed of the compiled searchers. They are written to be readable, but also to be fast: everything that is the same
+for all runs is prepared in a ``PythonTable``, and the loops draw with ``random()`` alone.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ Code = tuple[int, ...]
 Query = Callable[[Code], float]
 
 
-class PlainTable(NamedTuple):
-    """One metric of a table as dictionaries; made once for all runs.
+class PythonTable(NamedTuple):
+    """One metric of a table as dictionaries, made once for all runs.
 
     Attributes:
       codes: the architectures in the table's order.
       values: their values, oriented so that higher is better.
-      neighbours: for each the architectures at one edit; where the table holds only a part of its space, the nearest
-        (``Candidates``).
-      networks: for each the first architecture of the same network.
+      neighbours: the architectures at one edit of each architecture; where the table holds a part of its space, the
+        nearest ones (``Candidates``).
+      networks: the first architecture with the same network, for each architecture.
     """
 
     codes: list[Code]
@@ -46,8 +46,8 @@ class PlainTable(NamedTuple):
     networks: dict[Code, Code]
 
     @staticmethod
-    def of(table: Table, metric: str | None = None) -> PlainTable:
-        """The dictionaries of one column, the main one if None."""
+    def of(table: Table, metric: str | None = None) -> PythonTable:
+        """Makes the dictionaries of one column, the main one if None."""
         space, rows = get_space(table.space), np.asarray(table.codes)
         codes = [tuple(row) for row in rows.tolist()]
         column = np.asarray(table.oriented(metric or table.main.name)).tolist()
@@ -59,16 +59,16 @@ class PlainTable(NamedTuple):
         first: dict[Code, Code] = {}
         canonical = map(tuple, np.asarray(space.canonical(table.codes)).tolist())
         networks = {code: first.setdefault(same, code) for code, same in zip(codes, canonical, strict=True)}
-        return PlainTable(codes, values, neighbours, networks)
+        return PythonTable(codes, values, neighbours, networks)
 
 
-class PlainRun(NamedTuple):
-    """What one run paid for, in the order of asking.
+class PythonRun(NamedTuple):
+    """The queries of one run, in the order of asking.
 
     Attributes:
       codes: the architectures.
       values: their values, oriented so that higher is better.
-      asks: architectures asked for, free repeats included.
+      asks: number of architectures asked for, free repeats included.
     """
 
     codes: list[Code]
@@ -76,27 +76,27 @@ class PlainRun(NamedTuple):
     asks: int
 
 
-def plain_search(
-    name: str, table: PlainTable, *, budget: int, seed: int, repeats: str, settings: dict[str, Any]
-) -> PlainRun:
-    """One run of a search.
+def python_search(
+    name: str, table: PythonTable, *, budget: int, seed: int, repeats: str, settings: dict[str, Any]
+) -> PythonRun:
+    """Runs one search.
 
     Args:
-      name: one of ``PLAIN``.
-      table: what is searched.
-      budget: queries to pay for.
-      seed: of ``random.Random``.
-      repeats: what a known architecture costs, one of ``REPEATS``: as for ``QueryView``.
-      settings: those of the searcher of that name; the others are its defaults.
+      name: one of ``PYTHON_SEARCHES``.
+      table: the table to search.
+      budget: number of queries to pay for.
+      seed: random seed.
+      repeats: cost of asking for a known architecture, one of ``REPEATS``, see ``QueryView``.
+      settings: settings of the searcher of that name; the others have their defaults.
 
     Returns:
-      The run; shorter than the budget where it asked for nothing but known architectures for too long (``PATIENCE``).
+      The run. It is shorter than the budget where it asked only for known architectures for too long (``PATIENCE``).
 
     Raises:
-      UsageError: an unknown name, repeats or setting, or a setting that is not legal.
+      UsageError: an unknown name, repeats or setting, or an illegal setting.
     """
     repeats = checks.choose("repeats", repeats, REPEATS)
-    searcher, walk = PLAIN[checks.choose("searcher", name, PLAIN)]
+    searcher, walk = PYTHON_SEARCHES[checks.choose("searcher", name, PYTHON_SEARCHES)]
     options = make(searcher, settings).settings()
     batch = DRAWN if searcher is RandomSearch else 1
     query, run = _account(table, budget, PATIENCE * -(-budget // batch) * batch, repeats)
@@ -107,15 +107,15 @@ def plain_search(
     raise AssertionError("a search goes on until its budget is spent")
 
 
-def random_search(table: PlainTable, query: Query, draw: Callable[[], float]) -> None:
-    """Uniform draws, independent of each other, without end."""
+def random_search(table: PythonTable, query: Query, draw: Callable[[], float]) -> None:
+    """Random search: independent uniform draws."""
     codes, n = table.codes, len(table.codes)
     while True:
         query(codes[int(draw() * n)])
 
 
-def evolution(table: PlainTable, query: Query, draw: Callable[[], float], *, population: int, tournament: int) -> None:
-    """Regularised evolution: the best of a tournament has a child, which takes the oldest member's place."""
+def evolution(table: PythonTable, query: Query, draw: Callable[[], float], *, population: int, tournament: int) -> None:
+    """Regularised evolution: the best of a few random members has a child, which replaces the oldest member."""
     codes, neighbours, n, value_of = table.codes, table.neighbours, len(table.codes), operator.itemgetter(0)
     members = []
     for _ in range(population):
@@ -130,8 +130,8 @@ def evolution(table: PlainTable, query: Query, draw: Callable[[], float], *, pop
         oldest = (oldest + 1) % population
 
 
-def local_search(table: PlainTable, query: Query, draw: Callable[[], float], *, move: str) -> None:
-    """Hill climbing with restarts: to the first better neighbour in random order, or to the best of all."""
+def local_search(table: PythonTable, query: Query, draw: Callable[[], float], *, move: str) -> None:
+    """Hill climbing with restarts: moves to the first better neighbour in random order, or to the best of all."""
     codes, neighbours, n, first = table.codes, table.neighbours, len(table.codes), move == "first"
     while True:
         here = codes[int(draw() * n)]
@@ -139,7 +139,7 @@ def local_search(table: PlainTable, query: Query, draw: Callable[[], float], *, 
         while climbing:
             left, best, climbing = neighbours[here].copy(), value, False
             while left:
-                # A random order, drawn only as far as it is looked at: the last one fills the gap.
+                # One step of a Fisher-Yates shuffle: the last unexamined neighbour takes the place of the one drawn.
                 place = int(draw() * len(left))
                 near = left[place]
                 left[place] = left[-1]
@@ -152,7 +152,7 @@ def local_search(table: PlainTable, query: Query, draw: Callable[[], float], *, 
             value = best
 
 
-PLAIN: dict[str, tuple[Any, Callable[..., None]]] = {
+PYTHON_SEARCHES: dict[str, tuple[Any, Callable[..., None]]] = {
     "random": (RandomSearch, random_search),
     "evolution": (Evolution, evolution),
     "local-search": (LocalSearch, local_search),
@@ -160,11 +160,11 @@ PLAIN: dict[str, tuple[Any, Callable[..., None]]] = {
 
 
 class _OverError(Exception):
-    """The run has spent its budget or its patience."""
+    """The run has spent its budget, or asked only for known architectures for too long."""
 
 
-def _account(table: PlainTable, budget: int, most: int, repeats: str) -> tuple[Query, Callable[[], PlainRun]]:
-    """A function that answers queries until the run is over, and one that returns what was paid for."""
+def _account(table: PythonTable, budget: int, most: int, repeats: str) -> tuple[Query, Callable[[], PythonRun]]:
+    """Returns a function that answers queries until the run is over, and one that returns the run."""
     values, networks, asks = table.values, table.networks, 0
     paid: list[tuple[Code, float]] = []
     known: dict[Code, float] = {}
@@ -190,9 +190,9 @@ def _account(table: PlainTable, budget: int, most: int, repeats: str) -> tuple[Q
             raise _OverError
         return value
 
-    def run() -> PlainRun:
+    def run() -> PythonRun:
         codes, answers = [code for code, _ in paid], [value for _, value in paid]
-        return PlainRun(codes, answers, asks or len(paid))
+        return PythonRun(codes, answers, asks or len(paid))
 
     merged = repeats == "free-isomorphs"
     return (counted if repeats == "counted" else free), run

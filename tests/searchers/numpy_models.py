@@ -1,8 +1,8 @@
 """Bayesian optimisation as plain NumPy in float64: one run, nothing compiled, everything anew at each question.
 
-What is written here and in ``plain_networks`` comes from the papers and the documentation, by other numerics than the
-library's: here by solving with the whole covariance. Given are the candidates and ``kernel_points``. ``twist`` makes a
-search that is wrong on purpose.
+What is written here and in ``numpy_networks`` comes from the papers and the documentation, by other numerics than the
+library's: here by solving with the whole covariance. Given are the candidates and ``kernel_features``. ``twist`` makes
+a search that is wrong on purpose.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Search methods to compare with: random search, mean rank on other tasks, a Gaussian process.
+"""Baselines: random search, mean rank on the source tasks, a Gaussian process.
 
-Each runs all seeds of one guard at once and spends the whole budget. A method looks at nothing but the guard's codes,
-the features or source values handed to it, and the values it paid for.
+Each one runs all seeds of a guard at once and spends the whole budget. A method only sees the guard's codes, the
+features or source values that it is given, and the values that it paid for.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.guard import QueryGuard
-from ncp_jax.searchers.arch_graph.search import Trace
+from ncp_jax.searchers.arch_graph.search import SearchHistory
 from ncp_jax.searchers.gaussian_process import (
     Kernel,
     expected_improvement,
@@ -26,25 +26,25 @@ from ncp_jax.searchers.gaussian_process import (
 from ncp_jax.types import Array, Float, Int
 
 START = 10
-"""Random architectures that a model-based search begins with."""
-_CELLS = 2**26  # float32 in the covariance of all runs with all candidates; more runs than fit take turns
+"""Number of random architectures at the start of a model-based search."""
+_CELLS = 2**26  # float32 in the covariances of the runs that are computed together
 
 
-def random_search(guard: QueryGuard, *, seed: int) -> Trace:
+def random_search(guard: QueryGuard, *, seed: int) -> SearchHistory:
     """Asks for architectures drawn uniformly without replacement.
 
-    A run's rows depend on (seed, number of the run) alone: more runs leave the others as they are, and a larger budget
+    A run's rows depend on the seed and the run's number alone. More runs do not change the others, and a larger budget
     only adds rows.
 
     Args:
-      guard: a guard nobody has asked yet; its budget is spent.
+      guard: a guard without queries; its whole budget is spent.
       seed: an integer from 0.
 
     Returns:
       The runs; scores are a run's paid values for the rows it asked, and their mean for all others.
 
     Raises:
-      UsageError: a guard already asked, or a negative seed.
+      UsageError: a guard with queries, or a negative seed.
     """
     _check_fresh(guard)
     runs, n = len(guard.remaining), len(guard.codes)
@@ -52,25 +52,25 @@ def random_search(guard: QueryGuard, *, seed: int) -> Trace:
     paid = guard.query(rows)
     scores = np.repeat(paid.mean(axis=1, keepdims=True), n, axis=1)
     np.put_along_axis(scores, rows, paid, axis=1)
-    return Trace(guard.asked, guard.paid, scores)
+    return SearchHistory(guard.asked, guard.paid, scores)
 
 
-def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> Trace:
+def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> SearchHistory:
     """Asks for the architectures that rank best on the other tasks on average, best first.
 
-    What it paid for changes nothing: all runs are the same. An architecture's rank on a task counts from 0 (best) to
-    1 (worst) among those measured there, equal values sharing the middle; its mean is over the tasks it was measured
-    on, and 0.5 where it was measured on none. Of equal means the lower row comes first.
+    The paid values do not change what it asks for, so all runs are the same. The rank on a task goes from 0 (best) to
+    1 (worst) among the architectures measured there, with ties at the mean of their ranks. An architecture's score is
+    its mean rank over the tasks on which it was measured, 0.5 if there are none. Ties go to the lower row.
 
     Args:
-      guard: a guard nobody has asked yet; its budget is spent.
+      guard: a guard without queries; its whole budget is spent.
       sources: the other tasks' values, oriented so that higher is better; NaN where not measured.
 
     Returns:
       The runs; scores are minus the mean rank.
 
     Raises:
-      UsageError: a guard already asked; sources that are not [n, s], hold infinities, or have a task without values.
+      UsageError: a guard with queries; sources that are not [n, s], hold infinities, or have a task without values.
     """
     from scipy.stats import rankdata
 
@@ -89,7 +89,7 @@ def mean_rank(guard: QueryGuard, sources: Float[np.ndarray, "n s"]) -> Trace:
     mean = np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), 0.5)
     runs = len(guard.remaining)
     guard.query(np.tile(np.argsort(mean, kind="stable")[: guard.budget], (runs, 1)))
-    return Trace(guard.asked, guard.paid, np.tile(-mean.astype(np.float32), (runs, 1)))
+    return SearchHistory(guard.asked, guard.paid, np.tile(-mean.astype(np.float32), (runs, 1)))
 
 
 def gaussian_process(
@@ -100,19 +100,19 @@ def gaussian_process(
     start: Int[np.ndarray, "runs k"] | None = None,
     batch: int = 5,
     blocks: tuple[int, ...] | None = None,
-) -> Trace:
+) -> SearchHistory:
     """Bayesian optimisation: a Gaussian process on features of the architectures, and expected improvement.
 
     Targets are the normal scores of the paid values, so nothing depends on the metric's unit or outliers. In each round
-    the hyper-parameters of ``Kernel`` go to their maximum a posteriori by 40 steps of Adam from where the last round
-    left them, and the ``batch`` unasked architectures of highest expected improvement are asked (of equals, the lower
-    rows). The improvement is that of a measured value, noise included, over the best value paid for.
+    the hyper-parameters of ``Kernel`` are set to their maximum a posteriori by 40 steps of Adam, starting from those of
+    the last round. Then the ``batch`` new architectures of highest expected improvement are asked for; ties go to the
+    lower rows. The improvement is that of a measured value, noise included, over the best value paid for.
 
     A run depends on the seed, its number and ``start``, not on the other runs, up to rounding. A program is compiled
     once for each (n, f, blocks, budget, batch, runs), and serves all rounds, tasks and seeds.
 
     Args:
-      guard: a guard nobody has asked yet; its budget is spent.
+      guard: a guard without queries; its whole budget is spent.
       features: finite numbers [n, f]; they are standardised over the candidates here.
       seed: an integer from 0; the first rows are those of ``random_search`` with the same seed.
       start: rows to ask first, no row twice in a run; 10 random ones if None. The budget cuts it.
@@ -123,7 +123,7 @@ def gaussian_process(
       The runs; scores are the posterior mean after the last query, in normal scores.
 
     Raises:
-      UsageError: a guard already asked; a negative seed; a batch below 1; features, blocks or start that do not fit.
+      UsageError: a guard with queries; a negative seed; a batch below 1; features, blocks or start that do not fit.
     """
     from scipy.special import ndtri
     from scipy.stats import rankdata
@@ -144,7 +144,7 @@ def gaussian_process(
         rows, mask = np.maximum(guard.asked, 0), np.arange(budget) < count
         kernel, mean, ranking = _advance(kernel, rows, z, mask, x, blocks=blocks, batch=min(int(batch), budget))
         if count == budget:
-            return Trace(guard.asked, guard.paid, np.asarray(mean))
+            return SearchHistory(guard.asked, guard.paid, np.asarray(mean))
         picks = np.asarray(ranking)
 
 

@@ -1,4 +1,4 @@
-"""The rivals against closed forms, and what every method must keep to."""
+"""The baselines against closed forms, and what every method must keep to."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from transfer import rivals
+from transfer import baselines
 
 from ncp_jax import MetricSpec, Table, checks, get_space
-from ncp_jax.analysis import ranks as trace
+from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
+from ncp_jax.searchers.arch_graph import SearchHistory
 
 N = 1024
 SPACE = get_space("nas-bench-201")
@@ -19,10 +20,10 @@ ONE_HOT = (CODES[:, :, None] == np.arange(5)).reshape(N, -1).astype(np.float32)
 RNG = np.random.default_rng(0)
 EASY = (ONE_HOT @ RNG.normal(size=30) + 0.1 * RNG.normal(size=N)).astype(np.float32)
 SOURCES = np.stack([EASY + RNG.normal(size=N), np.exp(EASY + RNG.normal(size=N))], axis=1)
-METHODS: dict[str, Callable[..., trace.Trace]] = {
-    "random": rivals.random_search,
-    "mean rank": lambda guard, seed: rivals.mean_rank(guard, SOURCES[: len(guard.codes)]),
-    "gaussian process": lambda guard, seed: rivals.gaussian_process(guard, ONE_HOT[: len(guard.codes)], seed=seed),
+METHODS: dict[str, Callable[..., SearchHistory]] = {
+    "random": baselines.random_search,
+    "mean rank": lambda guard, seed: baselines.mean_rank(guard, SOURCES[: len(guard.codes)]),
+    "gaussian process": lambda guard, seed: baselines.gaussian_process(guard, ONE_HOT[: len(guard.codes)], seed=seed),
 }
 
 
@@ -97,17 +98,17 @@ def test_a_used_guard_is_refused(method) -> None:
 
 def test_random_search_finds_what_chance_would() -> None:
     runs, k = 2000, 15
-    found = rivals.random_search(guard_of(budget=k, runs=runs), seed=0)
-    ranks = trace.best_ranks(found.asked, EASY)
+    found = baselines.random_search(guard_of(budget=k, runs=runs), seed=0)
+    ranks = best_ranks(found.asked, EASY)
     for j in (1, 5, k):
-        expected = trace.expected_random_rank(N, j)
+        expected = expected_random_rank(N, j)
         assert abs(ranks[:, j - 1].mean() - expected) < 4 * ranks[:, j - 1].std() / runs**0.5
     assert np.bincount(found.asked.ravel(), minlength=N).max() < 70  # uniform: 29 times each, 5.4 up or down
 
 
 def test_random_search_believes_what_it_paid_for() -> None:
-    found = rivals.random_search(guard_of(budget=9), seed=0)
-    shorter = rivals.random_search(guard_of(budget=5), seed=0)
+    found = baselines.random_search(guard_of(budget=9), seed=0)
+    shorter = baselines.random_search(guard_of(budget=5), seed=0)
     np.testing.assert_array_equal(found.asked[:, :5], shorter.asked)
     for run in range(4):
         other = np.setdiff1d(np.arange(N), found.asked[run])
@@ -117,7 +118,7 @@ def test_random_search_believes_what_it_paid_for() -> None:
 
 def test_mean_rank_asks_the_best_on_average_first() -> None:
     sources = np.array([[1.0, 4.0], [3.0, 9.0], [2.0, 1.0], [0.0, 0.0]])  # ranks 3 2, 1 1, 2 3, 4 4
-    found = rivals.mean_rank(guard_of(EASY[:4], budget=4, runs=2), sources)
+    found = baselines.mean_rank(guard_of(EASY[:4], budget=4, runs=2), sources)
     assert found.asked.tolist() == [[1, 0, 2, 3]] * 2  # rows 0 and 2 tie: the lower first
     np.testing.assert_allclose(found.scores[1], [-0.5, -0.125, -0.5, -0.875])
 
@@ -125,7 +126,7 @@ def test_mean_rank_asks_the_best_on_average_first() -> None:
 def test_mean_rank_takes_the_measured_tasks_only() -> None:
     missing = np.nan
     sources = np.array([[1.0, missing], [3.0, missing], [2.0, 5.0], [missing, 7.0], [missing, missing]])
-    found = rivals.mean_rank(guard_of(EASY[:5], budget=5, runs=1), sources)
+    found = baselines.mean_rank(guard_of(EASY[:5], budget=5, runs=1), sources)
     np.testing.assert_allclose(found.scores[0], [-5 / 6, -1 / 6, -(3 / 6 + 3 / 4) / 2, -1 / 4, -0.5], rtol=1e-6)
     assert found.asked[0].tolist() == [1, 3, 4, 2, 0]
 
@@ -136,39 +137,39 @@ def test_mean_rank_takes_the_measured_tasks_only() -> None:
 )
 def test_mean_rank_refuses(sources: np.ndarray) -> None:
     with pytest.raises(checks.UsageError, match=r"expected finite source values \[4, s >= 1\], got"):
-        rivals.mean_rank(guard_of(EASY[:4], budget=2), sources)
+        baselines.mean_rank(guard_of(EASY[:4], budget=2), sources)
 
 
 def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
-    found = rivals.gaussian_process(guard_of(budget=35), ONE_HOT, seed=0)
-    assert trace.best_ranks(found.asked, EASY)[:, -1].mean() < 3 < trace.expected_random_rank(N, 35) / 5
-    assert trace.kendall_tau(found.scores, EASY).min() > 0.5
+    found = baselines.gaussian_process(guard_of(budget=35), ONE_HOT, seed=0)
+    assert best_ranks(found.asked, EASY)[:, -1].mean() < 3 < expected_random_rank(N, 35) / 5
+    assert kendall_tau(found.scores, EASY).min() > 0.5
 
 
 def test_features_that_never_vary_or_change_unit_change_nothing() -> None:
-    plain = rivals.gaussian_process(guard_of(), ONE_HOT, seed=0)
-    scaled = rivals.gaussian_process(guard_of(), 1000 * ONE_HOT + 5, seed=0)
+    plain = baselines.gaussian_process(guard_of(), ONE_HOT, seed=0)
+    scaled = baselines.gaussian_process(guard_of(), 1000 * ONE_HOT + 5, seed=0)
     np.testing.assert_array_equal(plain.asked, scaled.asked)
-    same = rivals.gaussian_process(guard_of(), np.full((N, 2), 0.1), seed=0)
+    same = baselines.gaussian_process(guard_of(), np.full((N, 2), 0.1), seed=0)
     assert np.ptp(same.scores, axis=1).max() < 1e-6
 
 
 def test_start_rows_come_first_and_are_cut() -> None:
     start = np.arange(12).reshape(4, 3)
-    found = rivals.gaussian_process(guard_of(), ONE_HOT, seed=0, start=start)
+    found = baselines.gaussian_process(guard_of(), ONE_HOT, seed=0, start=start)
     np.testing.assert_array_equal(found.asked[:, :3], start)
-    cut = rivals.gaussian_process(guard_of(budget=2), ONE_HOT, seed=0, start=start)
+    cut = baselines.gaussian_process(guard_of(budget=2), ONE_HOT, seed=0, start=start)
     np.testing.assert_array_equal(cut.asked, start[:, :2])
-    random = rivals.random_search(guard_of(), seed=5)
-    found = rivals.gaussian_process(guard_of(), ONE_HOT, seed=5)
+    random = baselines.random_search(guard_of(), seed=5)
+    found = baselines.gaussian_process(guard_of(), ONE_HOT, seed=5)
     np.testing.assert_array_equal(found.asked[:, :10], random.asked[:, :10])
 
 
 def test_rounds_tasks_and_seeds_share_one_program() -> None:
-    rivals.gaussian_process(guard_of(), ONE_HOT, seed=0)
-    compiled = rivals._advance._cache_size()
-    rivals.gaussian_process(guard_of(-EASY), 2 * ONE_HOT, seed=1)
-    assert rivals._advance._cache_size() == compiled
+    baselines.gaussian_process(guard_of(), ONE_HOT, seed=0)
+    compiled = baselines._advance._cache_size()
+    baselines.gaussian_process(guard_of(-EASY), 2 * ONE_HOT, seed=1)
+    assert baselines._advance._cache_size() == compiled
 
 
 @pytest.mark.parametrize(
@@ -190,5 +191,5 @@ def test_rounds_tasks_and_seeds_share_one_program() -> None:
 def test_gaussian_process_refuses(arguments: dict, text: str) -> None:
     guard = guard_of()
     with pytest.raises(checks.UsageError, match=text):
-        rivals.gaussian_process(guard, **({"features": ONE_HOT, "seed": 0} | arguments))
+        baselines.gaussian_process(guard, **({"features": ONE_HOT, "seed": 0} | arguments))
     assert guard.remaining.tolist() == [23] * 4

@@ -1,4 +1,4 @@
-"""The plain searches themselves: tables as dictionaries, budgets, repeats, and what they are told not to do."""
+"""The Python loops: tables as dictionaries, budgets, repeats, and what they are told not to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from references.plain import PLAIN, PlainTable, plain_search
+from references.python_searches import PYTHON_SEARCHES, PythonTable, python_search
 
 from ncp_jax import MetricSpec, Table, checks, get_space, load_table
 from ncp_jax.searchers import Candidates
@@ -18,8 +18,8 @@ LOSS = np.random.default_rng(0).normal(size=len(CODES)).astype(np.float32)
 TABLE = Table.from_arrays(
     "t", space=SPACE, codes=CODES, values=LOSS[:, None], metrics=[MetricSpec("loss", direction="minimize")]
 )
-PREPARED = PlainTable.of(TABLE)
-every = pytest.mark.parametrize("name", PLAIN)
+PREPARED = PythonTable.of(TABLE)
+every = pytest.mark.parametrize("name", PYTHON_SEARCHES)
 
 
 def test_dictionaries_hold_the_table_oriented() -> None:
@@ -32,27 +32,27 @@ def test_neighbours_and_networks_are_those_of_the_candidates(space: str) -> None
     codes = get_space(space).all_codes()[:400]
     values = np.arange(400.0)[:, None]
     table = Table.from_arrays("t", space=space, codes=codes, values=values, metrics=[MetricSpec("acc")])
-    check_relations(PlainTable.of(table), Candidates.of(table))
+    check_relations(PythonTable.of(table), Candidates.of(table))
 
 
 def test_neighbours_in_a_sparse_table_are_the_nearest(mirror: Path) -> None:
     table = load_table("nas-bench-mr/cls-50-1000")
-    check_relations(PlainTable.of(table), Candidates.of(table))
+    check_relations(PythonTable.of(table), Candidates.of(table))
 
 
-def check_relations(plain: PlainTable, candidates: Candidates) -> None:
+def check_relations(dictionaries: PythonTable, candidates: Candidates) -> None:
     rows, degrees = np.asarray(candidates.neighbours), np.asarray(candidates.degree)
-    for code, near, degree in zip(plain.codes, rows, degrees, strict=True):
-        assert plain.neighbours[code] == [plain.codes[row] for row in near[:degree]]
-    classes = dict(zip(plain.codes, np.asarray(candidates.classes).tolist(), strict=True))
+    for code, near, degree in zip(dictionaries.codes, rows, degrees, strict=True):
+        assert dictionaries.neighbours[code] == [dictionaries.codes[row] for row in near[:degree]]
+    classes = dict(zip(dictionaries.codes, np.asarray(candidates.classes).tolist(), strict=True))
     first = {number: code for code, number in reversed(classes.items())}
-    assert plain.networks == {code: first[number] for code, number in classes.items()}
+    assert dictionaries.networks == {code: first[number] for code, number in classes.items()}
 
 
 @every
 @pytest.mark.parametrize("repeats", ["counted", "free", "free-isomorphs"])
 def test_budgets_and_seeds(name: str, repeats: str) -> None:
-    runs = [plain_search(name, PREPARED, budget=40, seed=s, repeats=repeats, settings={}) for s in (1, 1, 2)]
+    runs = [python_search(name, PREPARED, budget=40, seed=s, repeats=repeats, settings={}) for s in (1, 1, 2)]
     assert runs[0] == runs[1] != runs[2]
     for run in runs:
         assert (len(run.codes), len(run.values)) == (40, 40)
@@ -64,9 +64,9 @@ def test_budgets_and_seeds(name: str, repeats: str) -> None:
 
 
 def test_patience_ends_a_run_among_known_architectures() -> None:
-    two = PlainTable.of(TABLE)._replace(codes=PREPARED.codes[:1], neighbours={PREPARED.codes[0]: PREPARED.codes[:1]})
-    for name in PLAIN:
-        run = plain_search(name, two, budget=9, seed=0, repeats="free", settings={})
+    two = PythonTable.of(TABLE)._replace(codes=PREPARED.codes[:1], neighbours={PREPARED.codes[0]: PREPARED.codes[:1]})
+    for name in PYTHON_SEARCHES:
+        run = python_search(name, two, budget=9, seed=0, repeats="free", settings={})
         assert (run.codes, run.asks) == (PREPARED.codes[:1], PATIENCE * (16 if name == "random" else 9))
 
 
@@ -82,11 +82,11 @@ def test_patience_ends_a_run_among_known_architectures() -> None:
 def test_wrong_calls(changes: dict, text: str) -> None:
     given = {"name": "evolution", "budget": 3, "seed": 0, "repeats": "free", "settings": {}} | changes
     with pytest.raises(checks.UsageError, match=text):
-        plain_search(given.pop("name"), PREPARED, **given)
+        python_search(given.pop("name"), PREPARED, **given)
 
 
 def test_names_are_read_without_case() -> None:
     given = {"budget": 5, "seed": 0, "settings": {}}
-    assert plain_search("Evolution", PREPARED, repeats="FREE", **given) == plain_search(
+    assert python_search("Evolution", PREPARED, repeats="FREE", **given) == python_search(
         "evolution", PREPARED, repeats="free", **given
     )
