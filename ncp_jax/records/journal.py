@@ -25,6 +25,8 @@ OTHER_FOLDER = "choose another --out"
 
 Record = dict[str, Any]
 
+_decode = json.JSONDecoder().decode  # without the search for an encoding that json.loads begins with
+
 
 class Line(NamedTuple):
     """One readable line of a journal.
@@ -99,7 +101,7 @@ def _parse(text: bytes, keys: Sequence[str]) -> Any:
     if not text.endswith(b"\n"):
         return None
     try:
-        record = json.loads(text)
+        record = _decode(text.decode())
     except ValueError:
         return None
     return None if keys and not (isinstance(record, dict) and all(key in record for key in keys)) else record

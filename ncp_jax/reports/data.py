@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
+from ncp_jax.records.journal import read_records
 from ncp_jax.reports.columns import Columns
 from ncp_jax.reports.text import plural
 from ncp_jax.types import Float, Int
@@ -123,8 +123,7 @@ class StudyData:
 def load_study(folder: str | Path) -> StudyData:
     """Reads a study's folder: study.json, every records*.jsonl, sessions.jsonl.
 
-    A run that is recorded twice counts once. A last line that is cut off, as a killed process leaves it, is dropped;
-    ``notes`` says so.
+    A run that is recorded twice counts once. Damaged lines are dropped, as the journal does; ``notes`` says so.
 
     Args:
       folder: folder of the study. The study may be unfinished, and may be running.
@@ -143,18 +142,17 @@ def load_study(folder: str | Path) -> StudyData:
     columns = Columns(tuple(study["methods"]), tuple(study["tables"]))
     dropped = 0
     for file in files:
-        for number, line, record in read_records(file):
-            if line is None:
-                dropped += 1
-            else:
-                columns.add(f"{file.name}:{number}", line, record)
+        reader = read_records(file)
+        for line in reader:
+            columns.add(f"{file.name}:{line.number}", line.text, line.record)
+        dropped += reader.dropped
     rows = {name: table["rows"] for name, table in study["tables"].items()}
     searched, judge = searched_and_judged(study)
     arrays, notes = columns.finish(rows, judged=judge is not None)
     if judge is not None:
         notes.append(f"searches saw {searched}, results are judged by {judge}: the best so far may get worse")
     if dropped:
-        notes.insert(0, plural(dropped, "line cut short was", "lines cut short were") + " dropped")
+        notes.insert(0, plural(dropped, "damaged line was", "damaged lines were") + " dropped")
     runs, cells = len(arrays["cell"]), int(study["cells"])
     if not runs:
         raise checks.DataError(
@@ -220,44 +218,9 @@ def _read_study(folder: Path) -> dict[str, Any]:
     return study
 
 
-def read_records(path: Path) -> Iterator[tuple[int, bytes | None, Any]]:
-    """Yields the number of each line that is not empty, the line, and its content.
-
-    A last line that was cut off comes as None with None.
-
-    Raises:
-      DataError: a line is not JSON.
-    """
-    decode = json.JSONDecoder().decode
-    with open(path, "rb") as file:
-        for number, line in enumerate(file, 1):
-            text = line.strip()
-            if not text:
-                continue
-            try:
-                record = decode(text.decode())
-            except ValueError as error:
-                if not line.endswith(b"\n"):
-                    yield number, None, None
-                    return
-                raise checks.DataError(
-                    expected=f"a JSON record in {path}, line {number}",
-                    got=f"something else ({error})",
-                    remedy="remove the line; the run can be repeated",
-                ) from error
-            yield number, text, record
-
-
 def _read_sessions(path: Path) -> list[dict[str, Any]]:
     """Returns the sessions that can be read; the results do not depend on a line that was cut off."""
     if not path.exists():
         return []
-    sessions = []
-    for line in path.read_bytes().splitlines():
-        try:
-            session = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(session, dict):
-            sessions.append(session)
+    sessions = [line.record for line in read_records(path) if isinstance(line.record, dict)]
     return sorted(sessions, key=lambda session: (str(session.get("date", "")), json.dumps(session, sort_keys=True)))

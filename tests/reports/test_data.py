@@ -107,15 +107,15 @@ def test_a_last_line_cut_short_is_dropped_and_said(make_study: MakeStudy, cut: i
     assert len(data) == 63
     assert data.notes == (
         "the study is unfinished: 63 of 64 runs",
-        "1 line cut short was dropped",
+        "1 damaged line was dropped",
     )
 
 
-def test_a_missing_line_feed_alone_loses_nothing(make_study: MakeStudy) -> None:
+def test_a_line_without_its_end_is_no_record_yet(make_study: MakeStudy) -> None:
     folder = make_study()
     path = folder / "records.jsonl"
     path.write_bytes(path.read_bytes()[:-1])
-    assert load_study(folder).notes == ()
+    assert load_study(folder).notes == ("the study is unfinished: 63 of 64 runs", "1 damaged line was dropped")
 
 
 def test_an_unfinished_study(make_study: MakeStudy) -> None:
@@ -203,13 +203,15 @@ def test_no_run_has_finished(make_study: MakeStudy) -> None:
         load_study(folder)
 
 
-def test_a_damaged_line_within(make_study: MakeStudy) -> None:
+def test_a_damaged_line_within_loses_its_own_run_alone(make_study: MakeStudy) -> None:
     folder = make_study()
     lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
+    whole = load_study(folder)
     lines[6] = lines[6][:40] + b"\n"
     (folder / "records.jsonl").write_bytes(b"".join(lines))
-    with pytest.raises(DataError, match=r"expected a JSON record in .*records\.jsonl, line 7, got something else"):
-        load_study(folder)
+    data = load_study(folder)
+    assert data.notes == ("the study is unfinished: 63 of 64 runs", "1 damaged line was dropped")
+    assert len(set(whole.cell.tolist()) - set(data.cell.tolist())) == 1
 
 
 def change(record: dict[str, Any], what: str) -> None:
@@ -247,7 +249,7 @@ def test_a_record_of_something_else(make_study: MakeStudy, what: str) -> None:
         load_study(folder)
 
 
-@pytest.mark.parametrize("line", ["[1]", "3", "null", '"text"', "{}"])
+@pytest.mark.parametrize("line", ["[1]", "3", '"text"', "{}"])
 def test_lines_that_are_no_objects(make_study: MakeStudy, line: str) -> None:
     folder = make_study()
     with open(folder / "records.jsonl", "a") as file:
