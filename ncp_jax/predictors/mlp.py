@@ -8,6 +8,7 @@ import itertools
 from flax import nnx
 
 from ncp_jax.predictors.dropout import draws_needed, dropout, split_draws
+from ncp_jax.predictors.kinds import Kind, Layout, register
 from ncp_jax.predictors.ncp import dot_general, weights
 from ncp_jax.types import Array, Float, Params, UInt
 
@@ -67,3 +68,18 @@ def fold(model: MLPPredictor) -> Params:
     layers = [*model.layers, model.out]
     pairs = [weights(layer) for layer in layers]
     return {"w": tuple(w for w, _ in pairs), "b": tuple(b for _, b in pairs)}
+
+
+def make(layout: Layout, rngs: nnx.Rngs) -> MLPPredictor:
+    """Returns a new network: ``widths`` are those of the hidden layers, the first of ``rates`` is that of all."""
+    return MLPPredictor(
+        layout.features * (2 if layout.log else 1),
+        sum(layout.heads),
+        widths=layout.widths,
+        rate=layout.rates[0],
+        precision=layout.precision,
+        rngs=rngs,
+    )
+
+
+register("mlp", Kind(make, fold))

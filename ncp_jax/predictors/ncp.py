@@ -12,6 +12,7 @@ from flax import nnx
 
 from ncp_jax.predictors.dropout import draws_needed, dropout, split_draws
 from ncp_jax.predictors.folded import batch_norm_affine, fold_batch_norm
+from ncp_jax.predictors.kinds import Kind, Layout, register
 from ncp_jax.predictors.products import matmul
 from ncp_jax.types import Array, Float, Params, UInt
 
@@ -119,3 +120,22 @@ def fold(model: NCPPredictor) -> Params:
         "w": (w1, jnp.concatenate([w for w, _ in heads], axis=1), jax.scipy.linalg.block_diag(*(w for w, _ in outs))),
         "b": (b1, jnp.concatenate([b for _, b in heads]), jnp.concatenate([b for _, b in outs])),
     }
+
+
+def make(layout: Layout, rngs: nnx.Rngs) -> NCPPredictor:
+    """Returns a new network. ``widths`` and ``rates`` are those of the trunk, then of the heads; empty heads go."""
+    width, head_width = layout.widths
+    trunk_rate, *rates = layout.rates
+    groups = [(n, rate) for n, rate in zip(layout.heads, rates, strict=True) if n]
+    return NCPPredictor(
+        layout.features,
+        tuple(n for n, _ in groups),
+        width=width,
+        head_width=head_width,
+        rates=(trunk_rate, *(rate for _, rate in groups)),
+        precision=layout.precision,
+        rngs=rngs,
+    )
+
+
+register("ncp", Kind(make, fold))

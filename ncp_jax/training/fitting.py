@@ -16,7 +16,8 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation, mlp, ncp
+from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
+from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.spaces import get_space
 from ncp_jax.training.checkpoint import Checkpoints
 from ncp_jax.training.program import Moments, Program, Run, State, advance, module, moments, start
@@ -358,8 +359,7 @@ def _advance(program: Program, runs: Run, state: State, x: Array, y: Array) -> S
 
 @functools.partial(jax.jit, static_argnums=0)
 def _finish(program: Program, runs: Run, state: State, x: Array, y: Array) -> tuple[Params, Moments]:
-    folds: dict[str, Callable[[Any], Params]] = {"ncp": ncp.fold, "mlp": mlp.fold}
-    fold = folds[program.recipe.network]
+    fold = KINDS[program.recipe.network].fold
 
     def one(run: Run, state: State) -> tuple[Params, Moments]:
         return fold(module(program, state.params, state.statistics)), moments(program, run, x, y)

@@ -16,8 +16,8 @@ import numpy as np
 import optax
 from flax import nnx
 
-from ncp_jax.predictors import mlp, ncp
 from ncp_jax.predictors.folded import log_features
+from ncp_jax.predictors.kinds import KINDS, Layout
 from ncp_jax.training.recipes import Recipe
 from ncp_jax.types import Array, Bool, Float, Int, Key, Params, UInt
 
@@ -103,27 +103,8 @@ class Program:
     def network(self, rngs: nnx.Rngs) -> nnx.Module:
         """Returns a new network."""
         recipe = self.recipe
-        if recipe.network == "ncp":
-            width, head_width = recipe.widths
-            trunk_rate, *rates = recipe.rates
-            groups = [(n, rate) for n, rate in zip(self.heads, rates, strict=True) if n]
-            return ncp.NCPPredictor(
-                self.features,
-                tuple(n for n, _ in groups),
-                width=width,
-                head_width=head_width,
-                rates=(trunk_rate, *(rate for _, rate in groups)),
-                precision=recipe.precision,
-                rngs=rngs,
-            )
-        return mlp.MLPPredictor(
-            self.features * (2 if recipe.log else 1),
-            sum(self.heads),
-            widths=recipe.widths,
-            rate=recipe.rates[0],
-            precision=recipe.precision,
-            rngs=rngs,
-        )
+        layout = Layout(self.features, self.heads, recipe.widths, recipe.rates, recipe.log, recipe.precision)
+        return KINDS[recipe.network].make(layout, rngs)
 
     def draws_needed(self) -> int:
         """Returns the number of random 32-bit integers per row that the network needs for dropout."""

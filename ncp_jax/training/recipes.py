@@ -7,6 +7,8 @@ import math
 from typing import Any
 
 from ncp_jax import checks
+from ncp_jax.predictors import mlp, ncp  # noqa: F401, they register the kinds of networks that ship
+from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.predictors.products import check_precision
 
 
@@ -16,7 +18,8 @@ class Recipe:
 
     Attributes:
       name: name in records.
-      network: "ncp" (trunk and heads with BatchNorm) or "mlp" (no BatchNorm, for strong weight decay).
+      network: "ncp" (trunk and heads with BatchNorm), "mlp" (no BatchNorm, for strong weight decay), or another
+        kind that is registered (``predictors.kinds``).
       widths: hidden units: of trunk and heads for "ncp", of each layer for "mlp".
       rates: dropout rates: of the trunk and of each head for "ncp", one for all layers of "mlp".
       log: whether the network also reads logarithms of the features, if all values of the space are positive.
@@ -55,7 +58,7 @@ class Recipe:
     precision: str = "bfloat16"
 
     def __post_init__(self) -> None:
-        checks.choose("network", self.network, ("ncp", "mlp"))
+        checks.choose("network", self.network, KINDS)
         checks.choose("decay", self.decay, ("l2", "decoupled"))
         check_precision(self.precision)
         for name in ("epochs", "batch", "learning_rate", "huber", "max_steps"):
