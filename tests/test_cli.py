@@ -13,25 +13,16 @@ import jax
 import numpy as np
 import pytest
 
-from ncp_jax import cli, cost_model, get_space
+from ncp_jax import cost_model, get_space
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--codes", "64", "--steps", "3")
 
 
 @pytest.fixture
-def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Run:
+def run(command: Run) -> Run:
     """Runs ``ncp-jax`` in this process; returns (exit status, stdout, stderr)."""
-    monkeypatch.delenv("NCP_JAX_TRACEBACK", raising=False)
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["ncp-jax", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        code = caught.value.code
-        return (0 if code is None else int(code)), *capsys.readouterr()
-
-    return call
+    return command
 
 
 def failure(result: tuple[int, str, str]) -> tuple[int, str]:
@@ -386,39 +377,3 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, err = run("search", *SMALL)
     assert status == 130
     assert err == "ncp-jax: interrupted\n"  # a search keeps nothing
-
-
-def test_data_list(run: Run, mirror: Path) -> None:
-    rows = json.loads(run("data", "list", "--json")[1])
-    assert {"name", "state", "bytes", "licence", "what"} <= set(rows[0])
-    status, out, _ = run("data", "list")
-    assert status == 0
-    assert out.splitlines()[0].split() == ["name", "state", "kB", "licence", "what"]
-    assert len(out.splitlines()) == len(rows) + 1
-    assert any(line.startswith("nas-bench-mr/seg ") for line in out.splitlines())
-
-
-def test_data_fetch_verify_path(run: Run, mirror: Path, empty_cache: Path, no_mirror: None) -> None:
-    assert run("data", "path") == (0, f"{empty_cache}\n", "")
-    status, line = failure(run("data", "verify", "nas-bench-mr/seg"))
-    assert status == 1
-    assert "1 missing or altered; run: ncp-jax data fetch" in line
-    status, out, _ = run("data", "fetch", "nas-bench-mr/seg", "--mirror", mirror)
-    assert status == 0
-    assert out.split() == ["copied", "ncp/seg/trainval.pkl"]
-    status, out, _ = run("data", "verify", "nas-bench-mr/seg")
-    assert status == 0
-    assert out.split() == ["ok", "ncp/seg/trainval.pkl"]
-    (file,) = (empty_cache / "raw").rglob("trainval.pkl")
-    file.write_bytes(file.read_bytes()[:-1] + b"x")
-    status, line = failure(run("data", "verify", "nas-bench-mr/seg"))
-    assert status == 1
-    assert "1 missing or altered" in line
-
-
-def test_data_of_unknown_names(run: Run) -> None:
-    status, line = failure(run("data", "fetch", "nas-bench-mr/segg"))
-    assert status == 2
-    assert "got 'nas-bench-mr/segg'; did you mean: nas-bench-mr/seg" in line
-    status, line = failure(run("data", "verify", "everything"))
-    assert status == 2
