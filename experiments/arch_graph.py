@@ -8,19 +8,19 @@ A method sees the source tasks, and of the target only the values that it querie
 from __future__ import annotations
 
 import dataclasses
-import time
 from typing import Any
 
-from harness.script import ExperimentConfig, run_main, write_summary
+from harness.script import run_main
 
-from ncp_jax.console import ProgressBar
+from ncp_jax.commands.study import StudyOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(ExperimentConfig):
+class Config(StudyOptions):
     """Options.
 
     Attributes:
+      seeds: number of runs of each method on each target, with seeds 0, 1, ….
       space: micro, macro (TransNAS-Bench-101), nas-bench-201 (data sets as tasks) or digits; without it micro, and
         digits where micro is not downloaded.
       budget: number of queries of each target.
@@ -43,81 +43,94 @@ class Config(ExperimentConfig):
     methods: tuple[str, ...] = ()
 
 
-METHODS = ("arch_graph", "borda", "no_transfer", "gaussian_process", "mean_rank", "random")
+# Method → its searcher, and the settings that make it.
+METHODS: dict[str, tuple[str, dict[str, Any]]] = {
+    "arch_graph": ("arch-graph", {}),
+    "borda": ("arch-graph", {"ranking": "borda"}),
+    "no_transfer": ("arch-graph", {"sources": "ignored"}),
+    "gaussian_process": ("source-gaussian-process", {}),
+    "mean_rank": ("mean-rank", {}),
+    "random": ("random", {}),
+}
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Runs every method, writes records, figures and summary.json, returns the summary."""
+def run(config: Config) -> None:
+    """Runs every method as a study with source tasks; writes records, report, figures and summary.json."""
     from harness.tables import or_digits
-    from transfer import transfer
+    from transfer import summary
     from transfer.figures import query_figure, reliability_figure
 
     from ncp_jax import checks
     from ncp_jax.benchmarks.registry import load_tasks
+    from ncp_jax.commands.study import run_grid
     from ncp_jax.ordering import Reliability
-    from ncp_jax.records.journal import Records
     from ncp_jax.searchers.arch_graph import ArchGraphConfig, RelationRecipe, read_source_budget
+    from ncp_jax.studies import Grid
 
+    checks.integer("--seeds", config.seeds, least=1, remedy="try --seeds 1")
     checks.choose("sources", config.sources, ("none", "one", "all"))
     source_budget = read_source_budget(config.source_budget)
-    methods = [checks.choose("method", m, METHODS) for m in config.methods] or list(METHODS)
+    chosen = [checks.choose("method", m, METHODS) for m in config.methods] or list(METHODS)
     if config.sources == "none":
-        methods = [m for m in methods if m not in ("no_transfer", "mean_rank")]
+        chosen = [m for m in chosen if m not in ("no_transfer", "mean_rank")]
+    methods = [m for m in METHODS if m in chosen]
     if not methods:
         raise checks.UsageError(expected="a method that needs no sources", got="none", remedy="add arch_graph")
     space = config.space or or_digits("transnas-micro")[0].removeprefix("transnas-")
-    recipe, runs, budget, tasks = RelationRecipe(encoder=config.encoder), config.seeds, config.budget, config.tasks
-    if config.smoke:
-        recipe = dataclasses.replace(recipe, width=8, members=2, steps=5)
-        runs, budget = 2, min(budget, 12)
-        tasks = tasks or (("class_scene", "jigsaw", "normal") if space in ("micro", "macro") else ())
+    small: dict[str, Any] = {"width": 8, "members": 2, "steps": 5} if config.smoke else {}
+    recipe = dataclasses.replace(RelationRecipe(encoder=config.encoder), **small)
     search = ArchGraphConfig(batch=config.batch, recipe=recipe)
+    tasks = config.tasks
+    if config.smoke and space in ("micro", "macro"):
+        tasks = tasks or ("class_scene", "jigsaw", "normal")
     tables = load_tasks(space, tasks)
-    hashes = {table.name: table.content_hash() for table in tables}
-    settings = config.settings() | {"tables": hashes, "search": dataclasses.asdict(search), "methods": methods}
-    records = Records(config.out, settings, resume=config.resume)
-    problem = transfer.make_problem(
-        tables, sources=config.sources, source_budget=source_budget, runs=runs, seed=0, config=search
-    )
-    sizes = dict(zip(problem.tasks, (len(t) for t in tables), strict=True))
 
-    for method in methods:
-        if records.get({"method": method}) is not None:
-            continue
-        began = time.perf_counter()
-        with ProgressBar(method) as bar:
-            found = transfer.search_all(method, problem, budget=budget, runs=runs, seed=0, config=search, progress=bar)
-        seconds = time.perf_counter() - began
-        ranking = "borda" if method == "borda" else search.ranking
-        scored = {
-            task: transfer.score_runs(f, v, ranking=ranking, trust=search.trust)
-            for task, f, v in zip(problem.tasks, found, problem.values, strict=True)
-        }
-        results: dict[str, Any] = {"seconds": seconds, "tasks": scored}
-        if method in ("arch_graph", "no_transfer"):
-            results["calibration"] = transfer.relation_quality(found, problem.values).to_json()  # type: ignore[arg-type]
-        records.add({"method": method}, results)
-
-    by_method = {r["cell"]["method"]: r["results"] for r in records}
-    summary = {
-        **transfer.summarise({m: by_method[m]["tasks"] for m in methods}, sizes),
-        "seconds": {m: by_method[m]["seconds"] for m in methods},
-        "calibration": {m: by_method[m]["calibration"] for m in methods if "calibration" in by_method[m]},
-        "similarity": transfer.task_similarity(problem),
-        "architectures": sizes,
+    learned = {"encoder": recipe.encoder, "width": recipe.width, "members": recipe.members, "steps": recipe.steps}
+    given: dict[str, dict[str, Any]] = {
+        "arch-graph": {**learned, "first": search.first, "batch": search.batch},
+        "source-gaussian-process": learned,
+        "mean-rank": learned,
     }
-    query_figure(summary["curves"], config.out / "curves.png")
-    curves = {m: Reliability.from_json(c) for m, c in summary["calibration"].items()}
-    if curves:
-        reliability_figure(curves, config.out / "calibration.png")
-    summary = write_summary(config.out, "arch_graph", summary, settings)
-    for method in methods:
-        share, rank = summary["percentile"][method], summary["rank"][method]
+    searchers: dict[str, list[dict[str, Any]]] = {}
+    for name, settings in map(METHODS.__getitem__, methods):
+        searchers.setdefault(name, []).append({**given.get(name, {}), **settings})
+    grid = Grid(
+        searchers=searchers,
+        benchmarks=tuple(table.name for table in tables),
+        budget=min(config.budget, 12) if config.smoke else config.budget,
+        seeds=2 if config.smoke else config.seeds,
+        sources=config.sources,
+        source_budget=None if config.sources == "none" else source_budget,
+    )
+    found: dict[str, Any] = {}
+
+    def summarise() -> dict[str, Any]:
+        labels = dict(zip(grid.methods(), methods, strict=True))
+        results = summary.read_results(config.out, labels)
+        sizes = {table.name.partition("/")[2]: len(table) for table in tables}
+        calibrated = [m for m in ("arch_graph", "no_transfer") if m in methods]
+        found.update(
+            summary.summarise(results, sizes, grid.budget),
+            seconds=summary.read_seconds(config.out, labels),
+            calibration={m: summary.pool_calibration(results[m]).to_json() for m in calibrated},
+            similarity=summary.task_similarity(tables),
+            architectures=sizes,
+        )
+        query_figure(found["curves"], config.out / "curves.png")
+        curves = {m: Reliability.from_json(c) for m, c in found["calibration"].items()}
+        if curves:
+            reliability_figure(curves, config.out / "calibration.png")
+        hashes = {table.name: table.content_hash() for table in tables}
+        settings = {"space": space, "tasks": list(sizes), "methods": methods, "search": dataclasses.asdict(search)}
+        return {"schema": "arch_graph/1", **found, "config": settings | {"tables": hashes}}
+
+    run_grid(grid, config, summarise)
+    for method in methods if found else ():
+        share, rank = found["percentile"][method], found["rank"][method]
         print(
             f"{method:17} top {share['mean']:.3f} % [{share['low']:.3f}, {share['high']:.3f}], "
-            f"rank {rank['mean']:.2f}, tau {summary['tau'][method]['mean']:.3f}, {summary['seconds'][method]:.1f} s"
+            f"rank {rank['mean']:.2f}, tau {found['tau'][method]['mean']:.3f}, {found['seconds'][method]:.1f} s"
         )
-    return summary
 
 
 if __name__ == "__main__":

@@ -51,12 +51,14 @@ def run(config: Config) -> None:
     from ncp_jax import checks
     from ncp_jax.commands.study import run_grid
     from ncp_jax.console import say
-    from ncp_jax.searchers import SEARCHERS
+    from ncp_jax.searchers import SEARCHERS, SourceSearcher
     from ncp_jax.studies import Grid
 
     if config.against is not None:
         checks.choose("rival", config.against, ("python",))
-    searchers = names(config.searchers) or tuple(SEARCHERS)
+    # The baselines of studies with source tasks are no part of a comparison without them.
+    every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher)]
+    searchers = names(config.searchers) or tuple(every)
     grid = Grid(
         searchers={checks.choose("searcher", name, SEARCHERS): [{}] for name in searchers},
         benchmarks=names(config.benchmark) or or_digits("nas-bench-201"),

@@ -244,7 +244,7 @@ def _learn(config: RankConfig, method: ArchGraphConfig, inputs: RelationInputs, 
 
     if config.source_budget is None:
         return full_sources(inputs, [values], seed=config.seed, recipe=method.recipe)
-    rows, sampled = sampled_values(values, config.source_budget, runs=1, seed=config.seed)
+    rows, sampled = sampled_values(values, config.source_budget, runs=(0,), seed=config.seed)
     return learn_sources(inputs, rows, sampled, seed=config.seed, recipe=method.recipe)
 
 

@@ -51,7 +51,8 @@ def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str,
     Args:
       grid: what to run.
       options: where and how.
-      extra: called when the summary is made; returns what else goes into summary.json.
+      extra: called when the summary is made; returns what else goes into summary.json. Its "config" adds to the grid's,
+        and its "schema" replaces that of a study.
     """
     import jax
 
@@ -80,9 +81,9 @@ def run_grid(grid: Grid, options: StudyOptions, extra: Callable[[], Mapping[str,
         return
     report = write_report(options.out)
     more = extra() if extra else {}
-    config = grid.to_json() | {"smoke": options.smoke}
+    config = grid.to_json() | {"smoke": options.smoke} | more.get("config", {})
     # The schema of the report stands first; the summary has its own.
-    summary = report.to_json() | {**more, "config": config, **run_card(), "schema": "study/1"}
+    summary = report.to_json() | {"schema": "study/1", **more, "config": config, **run_card()}
     write_json(options.out / "summary.json", summary)
     print(describe(report))
 

@@ -10,11 +10,14 @@ from ncp_jax.searchers.bayesian import Bayesian  # isort: skip
 from ncp_jax.searchers.neural import NeuralEnsemble  # isort: skip
 from ncp_jax.searchers.ncp import NCPSearch  # isort: skip
 from ncp_jax.searchers.arch_graph_searcher import ArchGraph  # isort: skip
+from ncp_jax.searchers.source_gaussian_process import SourceGaussianProcess  # isort: skip
+from ncp_jax.searchers.mean_rank import MeanRank  # isort: skip
 
 from ncp_jax.searchers.base import (
     SEARCHERS,
     ArraySearcher,
     HostSearcher,
+    Predictions,
     Searcher,
     choice,
     make,
@@ -25,6 +28,7 @@ from ncp_jax.searchers.base import (
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.run import Runs, search, search_on_host
 from ncp_jax.searchers.session import SearchSession
+from ncp_jax.searchers.source_searcher import SourceSearcher
 
 __all__ = [
     "SEARCHERS",
@@ -35,12 +39,16 @@ __all__ = [
     "Evolution",
     "HostSearcher",
     "LocalSearch",
+    "MeanRank",
     "NCPSearch",
     "NeuralEnsemble",
+    "Predictions",
     "RandomSearch",
     "Runs",
     "SearchSession",
     "Searcher",
+    "SourceGaussianProcess",
+    "SourceSearcher",
     "choice",
     "make",
     "make_searcher",

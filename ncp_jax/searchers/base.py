@@ -9,7 +9,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Hashable, Sequence
-from typing import Any, ClassVar, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, dataclass_transform
 
 import jax
 import numpy as np
@@ -19,6 +19,9 @@ from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.benchmarks.view import History
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.types import Array, Float, Int, Key
+
+if TYPE_CHECKING:
+    from ncp_jax.searchers.arch_graph.sources import SourceTasks
 
 State = Any
 S = TypeVar("S", bound="Searcher")
@@ -37,7 +40,9 @@ def number(default: float, what: str, *, least: float, most: float = np.inf, who
     return dataclasses.field(default=default, metadata={"what": what, "least": least, "most": most, "whole": whole})
 
 
-def choice(default: Any, what: str, *, options: tuple[Any, ...] | None = None, least: int = 1) -> Any:
+def choice(
+    default: Any, what: str, *, options: tuple[Any, ...] | None = None, least: int = 1, later: bool = False
+) -> Any:
     """A static setting: a size or a name. A program is compiled for each of its values.
 
     Args:
@@ -45,10 +50,11 @@ def choice(default: Any, what: str, *, options: tuple[Any, ...] | None = None, l
       what: one line that describes the setting, for error texts and documentation.
       options: legal values; if None, the legal values are the integers from ``least`` on.
       least: smallest legal integer.
+      later: whether the setting came after studies had been recorded without it. ``settings`` lists it only where it is
+        not the default, so that the hashes of these studies stay.
     """
-    return dataclasses.field(
-        default=default, metadata={"static": True, "what": what, "options": options, "least": least}
-    )
+    meta = {"static": True, "what": what, "options": options, "least": least, "later": later}
+    return dataclasses.field(default=default, metadata=meta)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,11 +82,11 @@ class Searcher(abc.ABC):
         return group
 
     def settings(self) -> dict[str, Any]:
-        """Name → JSON-ready value of every setting."""
+        """Name → JSON-ready value of every setting, except for those added ``later`` that have their default."""
         values = {}
         for field in dataclasses.fields(self):
-            if field.metadata.get("what"):
-                value = getattr(self, field.name)
+            value = getattr(self, field.name)
+            if field.metadata.get("what") and not (field.metadata.get("later") and value == field.default):
                 values[field.name] = value if isinstance(value, str | bool) else np.asarray(value).item()
         return values
 
@@ -139,24 +145,43 @@ class ArraySearcher(Searcher):
         return jax.tree.structure(self)
 
 
+class Predictions(NamedTuple):
+    """What r runs predict for all n architectures after their last query.
+
+    Attributes:
+      scores: float32 [r, n], higher is better. Only their order has a meaning.
+      utilities: float32 [r, members, n]: the sigmoid of the difference of two utilities is the probability that the
+        first architecture is better. None for a searcher that learns no relations.
+    """
+
+    scores: Float[np.ndarray, "r n"]
+    utilities: Float[np.ndarray, "r m n"] | None = None
+
+
 @dataclasses.dataclass(frozen=True)
 class HostSearcher(Searcher):
     """A searcher that runs on the host, around jitted programs of its own.
 
     Attributes:
+      needs_sources: whether it cannot run without source tasks.
       runs_per_call: most runs of one call. A study always searches the same runs in one call, whatever its shares,
         devices and memory: rounding may depend on which runs are searched together.
     """
 
     runs_per_call: ClassVar[int]
+    needs_sources: ClassVar[bool] = False
 
     @abc.abstractmethod
-    def run(self, guard: QueryGuard, seeds: Sequence[int]) -> None:
+    def run(self, guard: QueryGuard, seeds: Sequence[int], sources: SourceTasks | None = None) -> Predictions | None:
         """Searches one target; the result is what the guard has recorded.
 
         Args:
           guard: answers queries of each run, up to its budget.
           seeds: the seed of each run of the guard. A run's draws depend on its seed alone.
+          sources: what is known about other tasks; None in a study without source tasks.
+
+        Returns:
+          What the runs predict for all architectures, if ``sources`` are given and the searcher predicts something.
         """
 
     def program(self) -> Hashable:

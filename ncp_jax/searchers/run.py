@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,10 +11,13 @@ import numpy as np
 
 from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.benchmarks.view import Account, QueryView
-from ncp_jax.searchers.base import ArraySearcher, HostSearcher
+from ncp_jax.searchers.base import ArraySearcher, HostSearcher, Predictions
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.types import Array, Float, Int
+
+if TYPE_CHECKING:
+    from ncp_jax.searchers.arch_graph.sources import SourceTasks
 
 PATIENCE = 50  # a run ends after this many times the steps that its budget needs, if it only asks for free repeats
 TOGETHER = 256  # runs that advance together on CPU: more would fill the caches, and more would wait for the slowest
@@ -30,6 +33,7 @@ class Runs(NamedTuple):
         searcher asked only for known architectures for too long.
       asks: int32 [r], number of architectures asked for, free repeats included.
       seconds: float32 [r], simulated training seconds spent.
+      predictions: what the runs predict in the end; None where it was not asked for.
     """
 
     rows: Int[Array, "r b"]
@@ -37,6 +41,7 @@ class Runs(NamedTuple):
     count: Int[Array, " r"]  # type: ignore[assignment]  # hides tuple.count
     asks: Int[Array, " r"]
     seconds: Float[Array, " r"]
+    predictions: Predictions | None = None
 
 
 @jax.jit
@@ -97,7 +102,14 @@ def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Cand
     return Runs(history.rows, history.values, history.count, history.asks, history.seconds)
 
 
-def search_on_host(searcher: HostSearcher, seeds: Sequence[int], table: Table, metric: str, view: QueryView) -> Runs:
+def search_on_host(
+    searcher: HostSearcher,
+    seeds: Sequence[int],
+    table: Table,
+    metric: str,
+    view: QueryView,
+    sources: SourceTasks | None = None,
+) -> Runs:
     """Runs a host searcher on one table; the result has the form that ``search`` returns.
 
     A host searcher only knows its budget of queries. Where the budget of seconds is smaller, each run ends before the
@@ -109,12 +121,13 @@ def search_on_host(searcher: HostSearcher, seeds: Sequence[int], table: Table, m
       table: the measured architectures. The searcher never gets it.
       metric: the column that is searched.
       view: the budgets, and the seconds of each architecture.
+      sources: what is known about other tasks, in a study with source tasks.
 
     Returns:
       The runs, on the host.
     """
     guard = QueryGuard(table, metric, budget=view.budget, runs=len(seeds))
-    searcher.run(guard, seeds)
+    predictions = searcher.run(guard, seeds, sources)
     paid = guard.asked >= 0
     seconds = np.zeros(len(seeds), np.float32)
     if view.costs.size:
@@ -123,4 +136,4 @@ def search_on_host(searcher: HostSearcher, seeds: Sequence[int], table: Table, m
         seconds = np.where(paid, spent, 0).max(axis=1).astype(np.float32)
     count = paid.sum(axis=1).astype(np.int32)
     rows, values = np.where(paid, guard.asked, -1), np.where(paid, guard.paid, -np.inf)
-    return Runs(rows, values, count, count, seconds)  # type: ignore[arg-type]
+    return Runs(rows, values, count, count, seconds, predictions)  # type: ignore[arg-type]

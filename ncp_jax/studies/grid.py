@@ -15,6 +15,7 @@ from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
 from ncp_jax.searchers import SEARCHERS, make_searcher
 
+SOURCES = ("none", "one", "all")
 MOST = 2**31 - 1  # integers on the device have 32 bits
 
 Settings = dict[str, Any]
@@ -38,6 +39,10 @@ class Grid:
       judge: column by which results are scored; that of the queries if None.
       tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, the columns that were
         measured on the test split, which can score results but not be searched.
+      sources: source tasks of each benchmark: "none", "one" (the benchmark that follows, cyclically), "all" (all the
+        other benchmarks), or names of tables; None for a study without source tasks. With sources, even "none", records
+        also score the runs' final predictions.
+      source_budget: number of architectures measured on the sources, drawn anew for each seed; None for all of them.
     """
 
     searchers: Mapping[str, Sequence[Settings]]
@@ -51,6 +56,8 @@ class Grid:
     metric: str | None = None
     judge: str | None = None
     tables: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
+    sources: str | tuple[str, ...] | None = None
+    source_budget: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("budget", "seeds"):
@@ -67,9 +74,29 @@ class Grid:
         if self.seconds is not None:
             checks.positive("seconds", self.seconds)
             object.__setattr__(self, "seconds", float(self.seconds))
+        self._check_sources()
         if not self.searchers or not self.benchmarks:
             missing = "searcher" if not self.searchers else "benchmark"
             raise checks.UsageError(expected=f"at least one {missing}", got="none", remedy=f"add one to {missing}s")
+
+    def _check_sources(self) -> None:
+        sources = self.sources
+        if isinstance(sources, str):
+            object.__setattr__(self, "sources", checks.choose("sources", sources, SOURCES))
+        elif sources is not None:
+            if not isinstance(sources, list | tuple) or not all(isinstance(name, str) for name in sources):
+                raise checks.UsageError(
+                    expected=f"sources to be one of {', '.join(SOURCES)}, or a list of tables",
+                    got=repr(sources),
+                    remedy='write "all"',
+                )
+            object.__setattr__(self, "sources", tuple(sources))
+        if self.source_budget is not None:
+            if sources in (None, "none", (), []):
+                raise checks.UsageError(
+                    expected="sources with a source_budget", got="none", remedy='add sources = "all"'
+                )
+            object.__setattr__(self, "source_budget", checks.integer("source_budget", self.source_budget, least=2))
 
     def methods(self) -> dict[str, tuple[str, Settings]]:
         """Returns label → (searcher, given settings), in the grid's order.
@@ -81,6 +108,10 @@ class Grid:
         seen: dict[tuple[str, str], str] = {}
         for given, alternatives in self.searchers.items():
             name = checks.choose("searcher", given, SEARCHERS)
+            if getattr(SEARCHERS[name], "needs_sources", False) and self.sources in (None, "none", ()):
+                raise checks.UsageError(
+                    expected=f"sources in a grid with {name}", got="none", remedy='add sources = "all"'
+                )
             choices = [_combinations(settings) for settings in alternatives]
             every = list(itertools.chain.from_iterable(choices))
             varied = [key for key in _keys(every) if len({repr(s.get(key)) for s in every}) > 1]
@@ -110,8 +141,13 @@ class Grid:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, JSON-ready."""
-        return dataclasses.asdict(self) | {
+        """The fields, JSON-ready; those about sources only in a study with source tasks."""
+        fields = dataclasses.asdict(self)
+        if self.sources is None:
+            del fields["sources"], fields["source_budget"]
+        elif not isinstance(self.sources, str):
+            fields["sources"] = list(self.sources)
+        return fields | {
             "searchers": {name: [dict(s) for s in alternatives] for name, alternatives in self.searchers.items()},
             "benchmarks": list(self.benchmarks),
             "tables": {name: dict(table) for name, table in self.tables.items()},

@@ -6,15 +6,17 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from ncp_jax.analysis.hypervolume import hypervolume
-from ncp_jax.analysis.ranks import table_ranks
+from ncp_jax.analysis.ranks import kendall_tau, table_ranks
 from ncp_jax.benchmarks import Table
 from ncp_jax.searchers import Runs
 from ncp_jax.spaces import cost_model_for, get_space
 from ncp_jax.types import Float, Int
 
+PAIRS = 4000  # pairs per run for the calibration
 AT_ONCE = 1024  # runs scored together: some tens of MB for budgets of some hundred queries
 
 
@@ -34,6 +36,10 @@ class RunOutcome:
       seconds: simulated training seconds spent by the whole run; None where the table has none.
       hypervolume: area that all queried architectures dominate, quality against log10 FLOPs, as a share of the whole
         table's; None where FLOPs are unknown or that area is 0.
+      tau: Kendall's tau of the final predictions with the whole table, in studies with source tasks; None elsewhere,
+        and where all predictions are equal.
+      calibration: ``Reliability`` of the predicted relations as JSON, for random pairs that the run did not measure, in
+        studies with source tasks; None where a searcher predicts no relations.
     """
 
     queries: int
@@ -46,6 +52,8 @@ class RunOutcome:
     times: Sequence[float] | None = None
     seconds: float | None = None
     hypervolume: float | None = None
+    tau: float | None = None
+    calibration: dict[str, Any] | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are not None, JSON-ready; the ``results`` of a record."""
@@ -61,11 +69,22 @@ class Evaluator:
       metric: the column that was searched.
       judge: the column by which results are scored; the searched one if None.
       costs: float [n], simulated training seconds of each row, or empty.
+      predictions: whether to score the final predictions too. What a searcher without predictions measured counts as
+        its own: the values of these architectures, and their mean for all others.
     """
 
-    def __init__(self, table: Table, metric: str, judge: str | None, costs: Float[np.ndarray, " n"]) -> None:
+    def __init__(
+        self,
+        table: Table,
+        metric: str,
+        judge: str | None,
+        costs: Float[np.ndarray, " n"],
+        predictions: bool = False,
+    ) -> None:
+        self._predictions = predictions
         name = table.metric(judge or metric).name
         quality = np.asarray(table.oriented(name), np.float64)
+        self._quality = quality
         self._values = np.asarray(table.column(name))
         self._regret = quality.max() - quality
         self._rank = table_ranks(quality)
@@ -79,13 +98,32 @@ class Evaluator:
 
     def score(self, runs: Runs) -> list[RunOutcome]:
         """Returns the outcome of each run."""
-        arrays = [np.asarray(array) for array in runs]
+        arrays = [np.asarray(array) for array in runs[:4]]
         parts = range(0, len(arrays[0]), AT_ONCE)
-        return [outcome for first in parts for outcome in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
+        found = [outcome for first in parts for outcome in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
+        if not self._predictions:
+            return found
+        return [dataclasses.replace(outcome, **self._final(runs, i)) for i, outcome in enumerate(found)]
 
-    def _part(
-        self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray, _: np.ndarray
-    ) -> list[RunOutcome]:
+    def _final(self, runs: Runs, run: int) -> dict[str, Any]:
+        """Scores the final predictions of a run."""
+        from ncp_jax.ordering.relations import reliability
+
+        asked = np.asarray(runs.rows[run])[: int(runs.count[run])]
+        given, calibration = runs.predictions, None
+        if given is None:
+            paid = np.asarray(runs.values[run])[: len(asked)]
+            scores = np.full(len(self._quality), paid.mean() if len(paid) else 0.0)
+            scores[asked] = paid
+        else:
+            scores = given.scores[run]
+            if given.utilities is not None and len(asked) < len(scores):
+                pairs = predicted_relations(given.utilities[run], self._quality, asked)
+                calibration = reliability(*pairs).to_json()
+        tau = float(kendall_tau(scores[None], self._quality)[0])
+        return {"tau": tau if np.isfinite(tau) else None, "calibration": calibration}
+
+    def _part(self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray) -> list[RunOutcome]:
         volumes = self._hypervolumes(rows, count)
         spent = np.cumsum(self._costs[np.maximum(rows, 0)], axis=1) if self._costs.size else None
         return [
@@ -135,6 +173,20 @@ class Evaluator:
         paid = np.arange(rows.shape[1]) < count[:, None]
         queried = np.where(paid[..., None], self._objectives[np.maximum(rows, 0)], np.nan)
         return hypervolume(queried, self._worst) / self._table_volume
+
+
+def predicted_relations(
+    utilities: Float[np.ndarray, "m n"], values: Float[np.ndarray, " n"], asked: Int[np.ndarray, " b"]
+) -> tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]:
+    """Draws random pairs of architectures that a run did not measure, with ``asked`` as the random seed.
+
+    Returns:
+      The predicted probability that the first is better, and the outcome: 1, 0, or 0.5 for a tie.
+    """
+    left = np.setdiff1d(np.arange(len(values)), asked)
+    a, b = np.random.default_rng(asked.tolist()).choice(left, (2, PAIRS))
+    predicted = np.asarray(jax.nn.sigmoid(utilities[:, a] - utilities[:, b])).mean(axis=0)
+    return predicted, 0.5 * (1 + np.sign(values[a] - values[b]))
 
 
 def _round(value: float, digits: int = 7) -> float:

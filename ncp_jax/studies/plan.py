@@ -14,10 +14,11 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks import Table
+from ncp_jax.benchmarks import Table, load_table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.records.journal import cell_hash
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
+from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
 from ncp_jax.studies.grid import Grid
 
 MOST_LANES = 1000  # runs in one call on CPU; more would not save a noticeable share of the time
@@ -82,6 +83,35 @@ class Plan:
     def _views(self) -> dict[str, QueryView]:
         return {}
 
+    def sources(self, benchmark: str) -> SourceTasks | None:
+        """Returns what searches on a benchmark may know about other tasks; None in a study without source tasks."""
+        if self.grid.sources is None:
+            return None
+        if benchmark not in self._sources:
+            values = source_values(self.tables[benchmark], list(self._source_tables(benchmark).values()))
+            number = list(self.tables).index(benchmark)
+            self._sources[benchmark] = SourceTasks(values, self.grid.source_budget, number)
+        return self._sources[benchmark]
+
+    @functools.cached_property
+    def _sources(self) -> dict[str, SourceTasks]:
+        return {}
+
+    def _source_tables(self, benchmark: str) -> dict[str, Table]:
+        """Returns the source tasks of a benchmark: name → table."""
+        chosen, names = self.grid.sources, list(self.tables)
+        if chosen in ("one", "all") and len(names) < 2:
+            raise checks.UsageError(
+                expected="two tasks or more with sources", got=str(len(names)), remedy='choose sources "none"'
+            )
+        if chosen == "one":
+            names = [names[(names.index(benchmark) + 1) % len(names)]]
+        elif isinstance(chosen, tuple):
+            names = list(chosen)
+        elif chosen == "none":
+            names = []
+        return {n: self.tables[n] if n in self.tables else load_table(n) for n in names if n != benchmark}
+
     def cell(self, benchmark: str, method: str, seed: int) -> str:
         """Returns the hash of everything that a run's results depend on, except for the versions of the software."""
         return cell_hash(self._configs[benchmark, method] | {"seed": seed})
@@ -89,6 +119,11 @@ class Plan:
     @functools.cached_property
     def _configs(self) -> dict[tuple[str, str], dict[str, Any]]:
         grid = self.grid
+        known: dict[str, dict[str, Any]] = {benchmark: {} for benchmark in self.tables}
+        if grid.sources is not None:
+            for number, benchmark in enumerate(self.tables):
+                hashes = [table.content_hash() for table in self._source_tables(benchmark).values()]
+                known[benchmark] = {"sources": [hashes, grid.source_budget, number]}
         return {
             (benchmark, label): {
                 "searcher": searcher.name,
@@ -97,6 +132,7 @@ class Plan:
                 "data": self.hashes[benchmark],
                 "budget": [grid.budget, grid.seconds, grid.seconds_column, grid.repeats],
                 "columns": [grid.metric, grid.judge],
+                **known[benchmark],
             }
             for benchmark in self.tables
             for label, searcher in self.methods.items()
@@ -131,6 +167,7 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
     for benchmark, table in tables.items():
         if grid.judge:
             table.metric(grid.judge)
+        plan.sources(benchmark)
         view, candidates = plan.view(benchmark), Candidates.of(table)
         for labels, searchers in _groups(methods):
             runs = [(label, s, seed) for label, s in zip(labels, searchers, strict=True) for seed in _seeds(grid)]

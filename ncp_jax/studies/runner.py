@@ -105,16 +105,17 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
     with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
         if store.dropped:
             options.say(describe_dropped(store.dropped))
-        began, before = time.perf_counter(), store.done
+        began, before, clock = time.perf_counter(), store.done, dict[str, float]()
 
         def close_session() -> None:
             if store.done > before:
                 session = {**card, "shard": f"{shard[0]}/{shard[1]}", "devices": len(devices), "command": _command()}
                 session |= {"runs": store.done - before, "seconds": round(time.perf_counter() - began, 2)}
+                session |= {"method_seconds": {label: round(spent, 2) for label, spent in clock.items()}}
                 store.add_session(session)
 
         try:
-            _run_missing(plan, store, devices, options)
+            _run_missing(plan, store, devices, options, clock)
         except BaseException:
             with contextlib.suppress(OSError):  # on a full disk this fails too
                 close_session()
@@ -124,8 +125,10 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
         return StudyResult(folder=Path(folder), finished=finished, runs=plan.size, done=store.done)
 
 
-def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions) -> None:
-    """Runs the share's packs, except for runs that some file has a record of."""
+def _run_missing(
+    plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions, clock: dict[str, float]
+) -> None:
+    """Runs the share's packs, except for runs that some file has a record of; adds up the seconds of each method."""
     todo = [(pack, missing) for pack in plan.packs if (missing := store.missing(pack))]
     total = sum(len(pack.seeds) for pack in plan.packs)
     done = total - sum(len(missing) for _, missing in todo)
@@ -133,14 +136,19 @@ def _run_missing(plan: Plan, store: StudyFolder, devices: list[jax.Device], opti
         options.say(f"{done} of {total} runs are finished already")
     evaluators = dict[str, Evaluator]()
     for batch in _batches(todo, len(devices)):
+        began = time.perf_counter()
         for (pack, missing), runs in zip(batch, run_packs(plan, [pack for pack, _ in batch], devices), strict=True):
             if pack.benchmark not in evaluators:  # only the latest is kept: an evaluator holds the whole table
                 evaluators = {pack.benchmark: _evaluator(plan, pack.benchmark)}
-            chosen = Runs(*(array[np.array(missing)] for array in runs))
+            chosen = jax.tree.map(lambda array: np.asarray(array)[np.array(missing)], runs)  # noqa: B023
             store.add(pack, missing, [outcome.to_json() for outcome in evaluators[pack.benchmark].score(chosen)])
             done += len(missing)
             if options.progress:
                 options.progress(done, total)
+        # Runs that share a call have equal parts of its time.
+        labels = [label for pack, _ in batch for label in pack.methods]
+        for label in labels:
+            clock[label] = clock.get(label, 0.0) + (time.perf_counter() - began) / len(labels)
 
 
 def _command() -> str:
@@ -150,7 +158,8 @@ def _command() -> str:
 
 def _evaluator(plan: Plan, benchmark: str) -> Evaluator:
     table, grid = plan.tables[benchmark], plan.grid
-    return Evaluator(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs))
+    scored = grid.sources is not None
+    return Evaluator(table, grid.metric or table.main.name, grid.judge, np.asarray(plan.view(benchmark).costs), scored)
 
 
 def _find_devices(count: int | None) -> list[jax.Device]:
@@ -195,14 +204,15 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
     searcher = packs[0].searchers[0]
     if isinstance(searcher, HostSearcher):
         metric = plan.grid.metric or table.main.name
-        return [search_on_host(searcher, pack.seeds, table, metric, view) for pack in packs]
+        sources = plan.sources(packs[0].benchmark)
+        return [search_on_host(searcher, pack.seeds, table, metric, view, sources) for pack in packs]
     # A device without a pack repeats the last one: the program is the same for any number of packs.
     filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
     seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
     searchers = stack([searcher for pack in filled for searcher in _filled(pack.searchers, lanes)])
     runs = search_on(devices, searchers, seeds, Candidates.of(table), view)
     parts = [slice(i * lanes, i * lanes + len(pack.seeds)) for i, pack in enumerate(packs)]
-    return [Runs(*(array[part] for array in runs)) for part in parts]
+    return [jax.tree.map(lambda array: array[part], runs) for part in parts]  # noqa: B023
 
 
 def stack(searchers: list[Any]) -> ArraySearcher:

@@ -26,12 +26,12 @@ def summary_of(folder: Path) -> dict[str, Any]:
     found = json.loads(
         (folder / "summary.json").read_text(), parse_constant=lambda name: pytest.fail(f"{name} in JSON")
     )
-    return {k: v for k, v in found.items() if k not in ("seconds", "date")}
+    return {k: v for k, v in found.items() if k not in ("seconds", "date", "run_card", "checklist")}
 
 
 def test_what_a_smoke_run_writes(smoke: Path) -> None:
     names = {p.name for p in smoke.iterdir()}
-    assert {"config.json", "records.jsonl", "summary.json", "curves.png", "calibration.png"} <= names
+    assert {"study.json", "records.jsonl", "summary.json", "report.html", "curves.png", "calibration.png"} <= names
     for path in smoke.glob("*.png"):
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(smoke)
@@ -58,12 +58,12 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
 
 
 def test_an_interrupted_run_goes_on(smoke: Path, run: Callable, tmp_path: Path) -> None:
-    """The last methods' records and half a line are lost; what comes out is the same."""
+    """The last records and half a line are lost; what comes out is the same."""
     folder = tmp_path / "out"
     shutil.copytree(smoke, folder)
     (folder / "summary.json").unlink()
     lines = (folder / "records.jsonl").read_bytes().splitlines(keepends=True)
-    assert len(lines) == len(METHODS)
+    assert len(lines) == len(METHODS) * len(TASKS) * 2
     (folder / "records.jsonl").write_bytes(b"".join(lines[:-2]) + lines[-2][:40])
     status, _, err = run("--smoke", "--resume", "--out", folder)
     assert status == 0, err
@@ -75,9 +75,9 @@ def test_records_are_not_overwritten(smoke: Path, run: Callable) -> None:
     status, _, err = run("--smoke", "--out", smoke)
     assert status == 2
     assert err.splitlines()[-1].startswith("ncp-jax: error: expected a folder without records for --out")
-    status, _, err = run("--smoke", "--resume", "--budget", "40", "--out", smoke)
+    status, _, err = run("--smoke", "--resume", "--budget", "10", "--out", smoke)
     assert status == 2
-    assert "budget: 50 there, 40 now" in err.splitlines()[-1]
+    assert "budget: 12 there, 10 now" in err.splitlines()[-1]
     assert {p.name: p.read_bytes() for p in smoke.iterdir()} == before
 
 

@@ -120,7 +120,7 @@ def test_register_makes_a_searcher_known(monkeypatch: pytest.MonkeyPatch) -> Non
 
         step: int = choice(1, "distance of two queries")
 
-        def run(self, guard, seeds):
+        def run(self, guard, seeds, sources=None):
             guard.query(np.tile(np.arange(guard.budget) * self.step, (len(seeds), 1)))
 
     for cls in (Random, First):

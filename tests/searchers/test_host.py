@@ -17,7 +17,9 @@ BUDGET = 12
 SEEDS = (3, 4, 5)
 # Settings that compile and fit quickly; an empty dictionary is the defaults.
 SMALL = {"arch-graph": {"first": 4, "batch": 4, "members": 2, "steps": 5}}
-every = pytest.mark.parametrize("name", [name for name, cls in SEARCHERS.items() if issubclass(cls, HostSearcher)])
+every = pytest.mark.parametrize(
+    "name", [name for name, cls in SEARCHERS.items() if issubclass(cls, HostSearcher) and not cls.needs_sources]
+)
 
 
 def run(name: str, table: Table, seeds: tuple[int, ...] = SEEDS, *, seconds: float | None = None) -> Runs:

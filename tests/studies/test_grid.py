@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -309,3 +310,36 @@ def test_tables_that_are_not_here(make_grid: Callable[..., Grid], no_mirror: Non
     gone = {"mine": {"path": str(empty_cache / "gone.csv"), "space": "transnas-micro", "maximize": ["acc"]}}
     with pytest.raises(FileNotFoundError, match=r"expected a CSV file at .*gone\.csv, got no such file"):
         make_grid(tables=gone).load()
+
+
+def test_sources(read: Callable[[str], Grid], make_grid: Callable[..., Grid]) -> None:
+    """They are part of the grid's JSON only where they are given."""
+    assert not {"sources", "source_budget"} & set(make_grid().to_json())
+    grid = read('sources = "All"\nsource_budget = 50\n' + LEAST)
+    assert (grid.sources, grid.source_budget) == ("all", 50)
+    assert grid_of(grid.to_json()) == grid
+    named = read('sources = ["transnas-macro/normal"]\n' + LEAST)
+    assert named.to_json()["sources"] == ["transnas-macro/normal"]
+    assert grid_of(named.to_json()) == named
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('sources = "al"', "got 'al'; did you mean: all"),
+        ("sources = 3", "expected sources to be one of none, one, all, or a list of tables, got 3"),
+        ("source_budget = 50", "expected sources with a source_budget, got none; add sources"),
+        ('sources = "none"\nsource_budget = 50', "expected sources with a source_budget, got none; add sources"),
+        ('sources = "all"\nsource_budget = 1', "expected source_budget to be an integer 2 or more, got 1"),
+    ],
+)
+def test_bad_sources(read: Callable[[str], Grid], text: str, words: str) -> None:
+    with pytest.raises(UsageError, match=re.escape(words)):
+        read(f"{text}\n{LEAST}")
+
+
+def test_a_searcher_that_needs_sources(make_grid: Callable[..., Grid]) -> None:
+    for sources in (None, "none"):
+        with pytest.raises(UsageError, match=r"expected sources in a grid with mean-rank, got none; add sources"):
+            make_grid(searchers={"mean-rank": [{}]}, sources=sources).methods()
+    assert make_grid(searchers={"mean-rank": [{}]}, sources="all").methods() == {"mean-rank": ("mean-rank", {})}

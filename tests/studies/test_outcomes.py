@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from ncp_jax import MetricSpec, Table, cost_model, get_space
-from ncp_jax.searchers import Runs
+from ncp_jax.analysis.ranks import kendall_tau
+from ncp_jax.searchers import Predictions, Runs
 from ncp_jax.studies import outcomes as module
-from ncp_jax.studies.outcomes import Evaluator, flops_of
+from ncp_jax.studies.outcomes import PAIRS, Evaluator, flops_of, predicted_relations
 
 BUDGET = 9
 NO_COSTS = np.zeros(0, np.float32)
@@ -181,3 +182,53 @@ def test_published_tables_have_true_optima(mirror: Any, make_grid: Callable[...,
     assert result["ranks"] == [(loss < loss.max()).sum() + 1, 1]
     assert result["values"] == pytest.approx([loss.max(), loss.min()], rel=1e-6)
     assert result["regrets"] == pytest.approx([loss.max() - loss.min(), 0.0], rel=1e-5)
+
+
+def test_final_predictions_are_scored_where_asked(tables: list[Table]) -> None:
+    """By Kendall's tau, and relations by their calibration on pairs that the run did not measure."""
+    table = tables[0]
+    acc = np.asarray(table.column("acc"))
+    rows = np.array([[3, 5], [7, 9]], np.int32)
+    two, zero = np.full(2, 2), np.zeros(2)
+    utilities = np.stack([np.stack([acc, acc]), np.stack([-acc, -acc])]).astype(np.float32)
+    predictions = Predictions(np.stack([acc, -acc]), utilities)
+    runs = Runs(rows, acc[rows], two, two, zero, predictions)
+    right, wrong = results_of(Evaluator(table, "acc", None, NO_COSTS, True), runs)
+    assert (right["tau"], wrong["tau"]) == (pytest.approx(1), pytest.approx(-1))
+    assert sum(right["calibration"]["counts"]) == PAIRS
+    assert right["calibration"]["brier"] < 0.25 < wrong["calibration"]["brier"]
+    assert right["calibration"] == results_of(Evaluator(table, "acc", None, NO_COSTS, True), runs)[0]["calibration"]
+    flat = Runs(*runs[:5], Predictions(np.zeros((2, len(table)), np.float32)))
+    for found in results_of(Evaluator(table, "acc", None, NO_COSTS, True), flat):
+        assert not {"tau", "calibration"} & set(found)
+    for found in results_of(Evaluator(table, "acc", None, NO_COSTS), runs):
+        assert not {"tau", "calibration"} & set(found)
+
+
+def test_a_run_without_predictions_believes_what_it_paid_for(tables: list[Table]) -> None:
+    table = tables[0]
+    acc = np.asarray(table.column("acc"), np.float64)
+    every = np.arange(len(table), dtype=np.int32)[None]
+    all_of = Runs(every, acc[every], np.array([len(table)]), np.array([len(table)]), np.zeros(1))
+    (found,) = results_of(Evaluator(table, "acc", None, NO_COSTS, True), all_of)
+    assert found["tau"] == pytest.approx(1)
+    rows = np.array([[4, 11, 30]], np.int32)
+    three = np.array([3])
+    zero = np.zeros(1, np.int32)
+    (found,) = results_of(Evaluator(table, "acc", None, NO_COSTS, True), Runs(rows, acc[rows], three, three, zero))
+    scores = np.full(len(table), acc[rows].mean())
+    scores[rows[0]] = acc[rows[0]]
+    assert found["tau"] == pytest.approx(kendall_tau(scores[None], acc)[0])
+    nothing = Runs(np.full((1, 3), -1), np.full((1, 3), -np.inf), zero, zero, zero)
+    (none,) = results_of(Evaluator(table, "acc", None, NO_COSTS, True), nothing)
+    assert "tau" not in none
+
+
+def test_relations_are_judged_by_pairs_that_nobody_measured() -> None:
+    values = np.arange(6.0)
+    utilities = np.array([[900.0, 0, 1, 2, 3, -900]], np.float32)
+    predicted, outcomes = predicted_relations(utilities, values, np.array([0, 5]))
+    assert predicted.shape == outcomes.shape == (PAIRS,)
+    assert set(outcomes) == {0, 0.5, 1}
+    assert ((predicted > 0.5) == (outcomes > 0.5)).all()
+    assert predicted.max() == pytest.approx(1 / (1 + np.exp(-3)))

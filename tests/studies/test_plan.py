@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ncp_jax import Table
+from ncp_jax import Table, list_tables, load_table
 from ncp_jax.checks import UsageError
 from ncp_jax.searchers import Candidates
 from ncp_jax.studies import Grid
@@ -185,3 +185,52 @@ def test_what_answers_is_what_the_grid_says(make_grid: Callable[..., Grid], mine
 def test_views_are_made_once_a_benchmark(make_grid: Callable[..., Grid]) -> None:
     plan = make_plan(make_grid(benchmarks=("mine", "other")))
     assert plan.view("mine") is plan.view("mine") is not plan.view("other")
+
+
+DIGITS = [name for name in list_tables() if name.startswith("digits/")]
+RELATIONS: dict[str, Any] = {"arch-graph": [{"steps": 5}], "evolution": [{"population": 4, "tournament": 2}]}
+
+
+def test_hashes_of_earlier_studies_stay() -> None:
+    """Written by a version without source tasks; studies in its folders go on."""
+    plan = make_plan(Grid(RELATIONS, ("digits/class",), budget=12, seeds=2))
+    cells = [plan.cell("digits/class", method, seed) for method in plan.methods for seed in (0, 1)]
+    assert cells == ["33a2f25b7e11e402", "a2d360131a7d4fa1", "64d38670afa226af", "39e70d92ce636334"]
+
+
+def test_sources_are_the_other_tables_of_the_grid() -> None:
+    values = {name: np.asarray(load_table(name).oriented(load_table(name).main.name)) for name in DIGITS}
+    for sources, chosen in {
+        "none": {name: [] for name in DIGITS},
+        "one": {name: [DIGITS[(i + 1) % len(DIGITS)]] for i, name in enumerate(DIGITS)},
+        "all": {name: [other for other in DIGITS if other != name] for name in DIGITS},
+        (DIGITS[1],): {name: [DIGITS[1]] if name != DIGITS[1] else [] for name in DIGITS},
+    }.items():
+        plan = make_plan(Grid(RELATIONS, tuple(DIGITS), budget=12, seeds=2, sources=sources))
+        for number, (name, others) in enumerate(chosen.items()):
+            found = plan.sources(name)
+            assert found is plan.sources(name)
+            assert (found.number, found.budget) == (number, None)
+            assert len(found.values) == len(others)
+            for given, other in zip(found.values, others, strict=True):
+                np.testing.assert_array_equal(given, values[other])
+    assert make_plan(Grid(RELATIONS, tuple(DIGITS), budget=12, seeds=2)).sources(DIGITS[0]) is None
+
+
+def test_the_hash_knows_the_sources() -> None:
+    grid = Grid(RELATIONS, tuple(DIGITS), budget=12, seeds=2)
+    changes: list[dict[str, Any]] = [{}, *({"sources": s} for s in ("none", "one", "all"))]
+    changes.append({"sources": "all", "source_budget": 20})
+    cells = [cell for change in changes for cell in cells_of(dataclasses.replace(grid, **change))]
+    assert len(set(cells)) == len(cells)
+    # How the sources are named does not matter.
+    named, one = (make_plan(dataclasses.replace(grid, sources=s)) for s in ((DIGITS[1],), "one"))
+    assert named.cell(DIGITS[0], "evolution", 0) == one.cell(DIGITS[0], "evolution", 0)
+
+
+def test_sources_that_do_not_fit() -> None:
+    one = Grid(RELATIONS, ("digits/class",), budget=12, seeds=2, sources="all")
+    with pytest.raises(UsageError, match=r"expected two tasks or more with sources, got 1; choose sources"):
+        make_plan(one)
+    with pytest.raises(UsageError, match=r"expected a source budget from 2 to the \d+ architectures .* got 999999"):
+        make_plan(dataclasses.replace(one, benchmarks=tuple(DIGITS), source_budget=999_999))

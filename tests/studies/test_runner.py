@@ -325,7 +325,7 @@ def test_a_registered_searcher_is_a_method_of_a_grid(
 
         step: int = choice(1, "distance of two queries")
 
-        def run(self, guard: QueryGuard, seeds: Sequence[int]) -> None:
+        def run(self, guard: QueryGuard, seeds: Sequence[int], sources: object = None) -> None:
             guard.query(np.arange(guard.budget) * self.step + np.array(seeds)[:, None])
 
     monkeypatch.setitem(SEARCHERS, InOrder.name, InOrder)  # taken back in the end

@@ -12,6 +12,7 @@ from ncp_jax.searchers.arch_graph.search import (
 )
 from ncp_jax.searchers.arch_graph.sources import (
     Sources,
+    SourceTasks,
     full_sources,
     learn_sources,
     measured_scores,
@@ -27,6 +28,7 @@ __all__ = [
     "RelationInputs",
     "RelationRecipe",
     "SearchHistory",
+    "SourceTasks",
     "Sources",
     "acyclic_order",
     "final_order",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -27,6 +29,56 @@ class Sources(NamedTuple):
 
     evidence: Float[Array, "e n s"]
     encoder: Params | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SourceTasks:
+    """What a search may know about other tasks before its first query.
+
+    Attributes:
+      values: float32 ``[s, n]``, values of the target's architectures on the sources, higher is better, NaN where not
+        measured; ``[0, n]`` without sources.
+      budget: number of architectures measured on the sources, drawn anew for each run; None for all of them.
+      number: number of the target among the tasks of a study. It sets the weights of its sources' predictors.
+
+    Raises:
+      UsageError: a budget below 2 or above the number of architectures that all sources have.
+    """
+
+    values: Float[np.ndarray, "s n"]
+    budget: int | None = None
+    number: int = 0
+
+    def __post_init__(self) -> None:
+        if self.budget is not None and len(self.values):
+            sampled_values(self.values, self.budget, runs=(0,), seed=0)
+
+    def learn(self, inputs: RelationInputs, runs: Sequence[int], recipe: RelationRecipe) -> Sources | None:
+        """Makes the evidence of some runs, or returns that of an earlier call with the same runs and recipe.
+
+        Args:
+          inputs: predictor inputs of the target's architectures.
+          runs: numbers of the runs. They do not matter without a budget.
+          recipe: settings of the relation predictor.
+
+        Returns:
+          One variant per run, or one for all runs without a budget; None without sources.
+        """
+        if not len(self.values):
+            return None
+        key = (recipe, None if self.budget is None else tuple(runs))
+        if key not in self._learned:
+            if self.budget is None:
+                found = full_sources(inputs, [self.values], seed=0, recipe=recipe, numbers=[self.number])
+            else:
+                drawn = sampled_values(self.values, self.budget, runs=runs, seed=0)
+                found = learn_sources(inputs, *drawn, seed=0, recipe=recipe, numbers=runs)
+            self._learned[key] = found
+        return self._learned[key]
+
+    @functools.cached_property
+    def _learned(self) -> dict[tuple[RelationRecipe, tuple[int, ...] | None], Sources]:
+        return {}
 
 
 def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, "s n"]:
@@ -63,7 +115,12 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
 
 
 def full_sources(
-    inputs: RelationInputs, values: Sequence[Float[np.ndarray, "s n"]], *, seed: int, recipe: RelationRecipe
+    inputs: RelationInputs,
+    values: Sequence[Float[np.ndarray, "s n"]],
+    *,
+    seed: int,
+    recipe: RelationRecipe,
+    numbers: Sequence[int] | None = None,
 ) -> Sources:
     """Makes evidence from whole source tables: measured scores, and utilities that a predictor learns from a sample.
 
@@ -74,6 +131,7 @@ def full_sources(
       values: for each target the values of its sources, higher is better, NaN where not measured.
       seed: random seed of the sample and of the weights.
       recipe: settings of the relation predictor.
+      numbers: numbers of the targets, which set their weights apart; 0, 1, … if None.
 
     Returns:
       One variant per target, with s measured and s learned columns.
@@ -83,16 +141,18 @@ def full_sources(
     if min(shared) < 2:
         return Sources(jnp.asarray(measured))
     sample = min(SAMPLE, *shared)
-    drawn = [sampled_values(v, sample, runs=1, seed=seed) for v in values]
+    drawn = [sampled_values(v, sample, runs=(0,), seed=seed) for v in values]
     rows, sampled = (np.concatenate(part) for part in zip(*drawn, strict=True))
-    learned = learn_sources(inputs, rows, sampled, seed=seed, recipe=recipe).evidence
+    learned = learn_sources(inputs, rows, sampled, seed=seed, recipe=recipe, numbers=numbers).evidence
     return Sources(jnp.concatenate([jnp.asarray(measured), learned], axis=-1))
 
 
 def sampled_values(
-    values: Float[np.ndarray, "s n"], budget: int, *, runs: int, seed: int
+    values: Float[np.ndarray, "s n"], budget: int, *, runs: Sequence[int], seed: int
 ) -> tuple[Int[np.ndarray, "r b"], Float[np.ndarray, "r b s"]]:
     """Draws ``budget`` random architectures for each run and reads their values on every source.
+
+    A run's sample depends on the seed and the run's number alone.
 
     Returns:
       Rows int32 [r, b] and values [r, b, s].
@@ -107,7 +167,7 @@ def sampled_values(
             got=str(budget),
             remedy="choose another one, or use all",
         )
-    rows = [np.random.default_rng([seed, run]).choice(shared, budget, replace=False) for run in range(runs)]
+    rows = [np.random.default_rng([seed, run]).choice(shared, budget, replace=False) for run in runs]
     chosen = np.stack(rows).astype(np.int32)
     return chosen, values.T[chosen]
 
@@ -136,6 +196,7 @@ def learn_sources(
     *,
     seed: int,
     recipe: RelationRecipe,
+    numbers: Sequence[int] | None = None,
 ) -> Sources:
     """Makes evidence from small source budgets: trains relation predictors and predicts utilities of every candidate.
 
@@ -147,12 +208,14 @@ def learn_sources(
       values: their values on each source, higher is better, NaN where not measured.
       seed: random seed of the weights.
       recipe: settings of the relation predictor.
+      numbers: numbers of the runs, which set their weights apart; 0, 1, … if None.
 
     Returns:
       The members' mean utilities and their encoders, one variant per run.
     """
     # A third number keeps these weights apart from those of the targets.
-    seeds = np.stack([np.full(len(rows), seed), np.arange(len(rows)), np.ones(len(rows), int)], axis=1)
+    runs = np.arange(len(rows)) if numbers is None else np.asarray(numbers)
+    seeds = np.stack([np.full(len(rows), seed), runs, np.ones(len(rows), int)], axis=1)
     fits = fit_relations(inputs, rows, values, seeds=seeds, recipe=recipe)
     mean = fits.utilities.mean(axis=1)
     spread = jnp.maximum(mean.std(axis=1, keepdims=True), 1e-6)

@@ -70,15 +70,15 @@ def test_sources_of_other_architectures(make_table: Callable[..., Table]) -> Non
 def test_samples() -> None:
     values = np.arange(40, dtype=np.float32).reshape(2, 20)
     values[0, 3], values[1, 7] = MISSING, MISSING
-    rows, sampled = sampled_values(values, 6, runs=5, seed=4)
+    rows, sampled = sampled_values(values, 6, runs=range(5), seed=4)
     assert (rows.shape, sampled.shape) == ((5, 6), (5, 6, 2))
     np.testing.assert_array_equal(sampled, np.stack([values[0][rows], values[1][rows]], axis=-1))
     assert np.isfinite(sampled).all()
     assert all(len(set(run)) == 6 for run in rows.tolist())
     assert len({tuple(sorted(run)) for run in rows.tolist()}) == 5
-    np.testing.assert_array_equal(sampled_values(values, 6, runs=3, seed=4)[0], rows[:3])
-    assert (sampled_values(values, 6, runs=5, seed=5)[0] != rows).any()
-    every = sampled_values(values, 18, runs=1, seed=0)[0][0]
+    np.testing.assert_array_equal(sampled_values(values, 6, runs=range(3), seed=4)[0], rows[:3])
+    assert (sampled_values(values, 6, runs=range(5), seed=5)[0] != rows).any()
+    every = sampled_values(values, 18, runs=(0,), seed=0)[0][0]
     assert set(every) == set(range(20)) - {3, 7}
 
 
@@ -87,7 +87,7 @@ def test_samples_out_of_range(budget: int) -> None:
     values = np.ones((2, 20), np.float32)
     values[0, 3], values[1, 7] = MISSING, MISSING
     with pytest.raises(checks.UsageError, match=rf"a source budget from 2 to the 18 architectures .* got {budget};"):
-        sampled_values(values, budget, runs=1, seed=0)
+        sampled_values(values, budget, runs=(0,), seed=0)
 
 
 def test_measured_scores_equal_scipys() -> None:
@@ -104,7 +104,7 @@ def test_measured_scores_equal_scipys() -> None:
 
 
 def test_learned_sources(relation_inputs: RelationInputs, quality: np.ndarray, quick: ArchGraphConfig) -> None:
-    rows, sampled = sampled_values(quality[1:], 24, runs=4, seed=0)
+    rows, sampled = sampled_values(quality[1:], 24, runs=range(4), seed=0)
     found = learn_sources(relation_inputs, rows, sampled, seed=0, recipe=quick.recipe)
     evidence = np.asarray(found.evidence)
     assert evidence.shape == (4, len(quality[0]), 2)

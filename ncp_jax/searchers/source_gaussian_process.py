@@ -1,0 +1,122 @@
+"""A Gaussian process with the source tasks as features; a baseline of studies with source tasks."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax.benchmarks import QueryGuard
+from ncp_jax.searchers.base import Predictions, choice, register
+from ncp_jax.searchers.gaussian_process import Kernel, expected_improvement, fit_kernel, geometry, posterior, prior
+from ncp_jax.searchers.source_searcher import SourceSearcher
+from ncp_jax.spaces import get_space
+from ncp_jax.training.relations import RelationInputs
+from ncp_jax.types import Array, Float, Int
+
+if TYPE_CHECKING:
+    from ncp_jax.searchers.arch_graph.sources import SourceTasks
+
+FAVOURITES = 5  # first queries with sources: those that are best on the sources on average
+START = 10  # first queries without sources, at random
+_CELLS = 2**26  # float32 in the covariances of the runs that are computed together
+
+
+@register
+class SourceGaussianProcess(SourceSearcher):
+    """Bayesian optimisation: a Gaussian process on what Arch-Graph knows, and expected improvement.
+
+    The features are the graphs' attributes, the codes, and the utilities on the sources, with scales of their own.
+    Targets are the normal scores of the paid values, so nothing depends on the metric's unit or outliers. In each round
+    the hyper-parameters of ``Kernel`` are set to their maximum a posteriori by 40 steps of Adam, starting from those of
+    the last round. Then the ``batch`` new architectures of highest expected improvement are asked for; ties go to the
+    lower rows. The improvement is that of a measured value, noise included, over the best value paid for.
+
+    A run depends on its seed, not on the other runs, up to rounding. A program is compiled once for each shape, and
+    serves all rounds, tasks and seeds. It runs without sources too.
+
+    Attributes:
+      batch: queries between two fits.
+    """
+
+    name: ClassVar[str] = "source-gaussian-process"
+
+    batch: int = choice(5, "queries between two fits")
+
+    def run(self, guard: QueryGuard, seeds: Sequence[int], sources: SourceTasks | None = None) -> Predictions | None:
+        """Searches with each seed; a run's draws depend on its seed alone."""
+        from scipy.special import ndtri
+        from scipy.stats import rankdata
+
+        runs, n, budget = len(seeds), len(guard.codes), guard.budget
+        inputs = RelationInputs.of(guard.space, guard.codes)
+        codes = np.asarray(get_space(guard.space).encode(jnp.asarray(guard.codes)))
+        structure = np.concatenate([np.asarray(inputs.attributes), codes], axis=1)
+        evidence = self.evidence(inputs, seeds, sources)
+        blocks = tuple(size for size in (structure.shape[1], evidence.shape[-1]) if size)
+        features = [standardise(np.concatenate([structure, e], axis=1).astype(np.float32)) for e in evidence]
+        if evidence.shape[-1]:
+            best = np.argsort(-evidence.mean(axis=-1), axis=1, kind="stable")[:, :FAVOURITES]
+            picks = np.repeat(best, runs // len(best), axis=0)
+        else:
+            picks = np.stack([np.random.default_rng([0, seed]).permutation(n)[:START] for seed in seeds])
+        # Runs with the same features are fitted together.
+        groups = [slice(None)] if len(features) == 1 else [slice(run, run + 1) for run in range(runs)]
+        kernels = [
+            jax.tree.map(lambda leaf: jnp.repeat(leaf[None], runs // len(groups), axis=0), prior(len(blocks)))
+            for _ in groups
+        ]
+        count = 0
+        while True:
+            guard.query(picks[:, : budget - count])
+            count = min(count + picks.shape[1], budget)
+            z = np.zeros((runs, budget), np.float32)
+            z[:, :count] = ndtri((rankdata(guard.paid[:, :count], axis=1) - 0.5) / count)
+            rows, mask = np.maximum(guard.asked, 0), np.arange(budget) < count
+            advance = functools.partial(_advance, blocks=blocks, batch=min(self.batch, budget))
+            found = [
+                advance(kernel, rows[group], z[group], mask, x)
+                for kernel, group, x in zip(kernels, groups, features, strict=True)
+            ]
+            kernels = [kernel for kernel, _, _ in found]
+            if count == budget:
+                return Predictions(np.concatenate([mean for _, mean, _ in found]))
+            picks = np.concatenate([ranking for _, _, ranking in found])
+
+
+@functools.partial(jax.jit, static_argnames=("blocks", "batch"))
+def _advance(
+    kernel: Kernel,
+    rows: Int[Array, "r b"],
+    targets: Float[Array, "r b"],
+    mask: Array,
+    features: Float[Array, "n f"],
+    *,
+    blocks: tuple[int, ...],
+    batch: int,
+) -> tuple[Kernel, Float[Array, "r n"], Int[Array, "r k"]]:
+    """Fits all runs; returns kernels, posterior means and the next rows to ask."""
+
+    def one(run: tuple[Kernel, Array, Array]) -> tuple[Kernel, Array, Array]:
+        kernel, asked, z = run
+        kernel = fit_kernel(kernel, geometry(features[asked], features[asked], blocks), z, mask)
+        mean, variance = posterior(kernel, asked, z, mask, features, blocks=blocks)
+        best = jnp.where(mask, z, -jnp.inf).max()
+        gain = expected_improvement(mean, jnp.sqrt(variance + jnp.exp(kernel.noise)), best)
+        gain = gain.at[jnp.where(mask, asked, len(features))].set(-jnp.inf, mode="drop")
+        return kernel, mean, jax.lax.top_k(gain, batch)[1]
+
+    together = min(len(rows), max(1, _CELLS // (rows.shape[1] * len(features))))
+    return jax.lax.map(one, (kernel, rows, targets), batch_size=together)
+
+
+def standardise(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
+    """Returns features of mean 0 and variance 1 over the architectures, float32; those that never vary become 0."""
+    x = np.asarray(features, float)
+    centred, deviation = x - x.mean(axis=0), x.std(axis=0)
+    varies = deviation > 1e-6 * np.abs(x).max(axis=0)
+    return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)
