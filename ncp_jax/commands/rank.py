@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
     from ncp_jax.ordering import Ordering
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
-    from ncp_jax.searchers.arch_graph.sources import Sources
-    from ncp_jax.training.relations import RelationInputs
     from ncp_jax.types import Int
 
 SHOWN = 10
@@ -205,18 +203,18 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
     from ncp_jax.benchmarks import QueryGuard
     from ncp_jax.records.run_card import run_card
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, final_order, run_arch_graph
-    from ncp_jax.searchers.arch_graph.sources import source_values
+    from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
     from ncp_jax.training.relations import RelationInputs
 
     config, method = as_config(RankConfig, config, settings), method or ArchGraphConfig()
     table = _load(config.table, config)
     names = _source_names(config, table)
-    measured = source_values(table, [_load(name, config) for name in names])
+    values = source_values(table, [_load(name, config) for name in names])
     guard = QueryGuard(table, table.main.name, budget=config.budget)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
-    sources = _learn(config, method, inputs, measured) if names else None
+    sources = SourceTasks(values, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
     with ProgressBar("ncp-jax: queries") as bar:
-        (found,) = run_arch_graph([guard], inputs, sources=sources, seed=config.seed, config=method, progress=bar)
+        found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
     order, ordering = final_order(found, trust=method.trust)
     # The whole table is read only now, to score what the search found.
     values, asked = np.asarray(table.oriented(table.main.name)), found.history.asked
@@ -236,16 +234,6 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
         ordering=ordering,
         run_card=run_card(),
     )
-
-
-def _learn(config: RankConfig, method: ArchGraphConfig, inputs: RelationInputs, values: Any) -> Sources:
-    """Learns the evidence of the sources from all their values, or from a sample of ``source_budget`` of them."""
-    from ncp_jax.searchers.arch_graph.sources import full_sources, learn_sources, sampled_values
-
-    if config.source_budget is None:
-        return full_sources(inputs, [values], seed=config.seed, recipe=method.recipe)
-    rows, sampled = sampled_values(values, config.source_budget, runs=(0,), seed=config.seed)
-    return learn_sources(inputs, rows, sampled, seed=config.seed, recipe=method.recipe)
 
 
 def _load(name: str, config: RankConfig) -> Table:

@@ -57,7 +57,7 @@ class ArchGraph(HostSearcher):
         config = ArchGraphConfig(first=self.first, batch=batch, ranking=self.ranking, recipe=recipe)
         inputs = RelationInputs.of(guard.space, guard.codes)
         known = None if sources is None or self.sources == "ignored" else sources.learn(inputs, seeds, recipe)
-        (found,) = run_arch_graph([guard], inputs, sources=known, run_numbers=seeds, config=config)
+        found = run_arch_graph(guard, inputs, sources=known, run_numbers=seeds, config=config)
         if sources is None:
             return None
         return Predictions(final_scores(found, config), np.asarray(found.utilities))

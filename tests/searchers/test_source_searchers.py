@@ -162,7 +162,7 @@ def test_samples_of_the_sources_are_those_of_the_seeds(monkeypatch: pytest.Monke
     np.testing.assert_array_equal(calls[0][0][1], calls[1][0][0])
     np.testing.assert_array_equal(calls[0][0], sampled_values(RELATED, 40, runs=(5, 2), seed=0)[0])
     SourceTasks(RELATED, number=3).learn(inputs, (2,), RelationRecipe())
-    assert calls[-1][1] == [3]
+    assert calls[-1][1] == (3,)
     assert SourceTasks(np.zeros((0, N), np.float32), 40).learn(inputs, (2,), RelationRecipe()) is None
     with pytest.raises(checks.UsageError, match=rf"a source budget from 2 to the {N} architectures .*got {N + 1}"):
         SourceTasks(RELATED, N + 1)

@@ -97,7 +97,7 @@ class ArchGraphRuns(NamedTuple):
 
 
 def run_arch_graph(
-    guards: Sequence[QueryGuard],
+    guard: QueryGuard,
     inputs: RelationInputs,
     *,
     sources: Sources | None = None,
@@ -105,54 +105,48 @@ def run_arch_graph(
     run_numbers: Sequence[int] | None = None,
     config: ArchGraphConfig | None = None,
     progress: Progress | None = None,
-) -> list[ArchGraphRuns]:
-    """Searches several targets at once, each with the runs of its guard (host loop around jitted programs).
+) -> ArchGraphRuns:
+    """Searches one target with the runs of its guard (host loop around jitted programs).
 
     Args:
-      guards: one guard per target, over the same candidates, with the same budget and number of runs.
+      guard: answers the queries of each run; its whole budget is spent.
       inputs: predictor inputs of the candidates.
-      sources: evidence from other tasks: one variant per target, or one per run (targets × runs, the runs of a target
-        consecutive); None to search without sources.
+      sources: evidence from other tasks, one variant for all runs or one per run; None to search without sources.
       seed: random seed of the starts and of the weights. The draws of a run depend on it and on the run's number alone.
-      run_numbers: numbers of the runs of each guard; 0, 1, … if None.
+      run_numbers: numbers of the runs; 0, 1, … if None.
       config: settings of the search.
       progress: called with (queries done, budget).
 
-    Returns:
-      One result per guard.
-
     Raises:
-      UsageError: guards that differ in shape, or a budget below 2.
+      UsageError: a budget below 2, or numbers or evidence of another number of runs.
     """
     config = config or ArchGraphConfig()
-    runs, budget, n = len(guards[0].remaining), guards[0].budget, len(guards[0].codes)
-    if any((len(g.remaining), g.budget, len(g.codes)) != (runs, budget, n) for g in guards):
-        raise checks.UsageError(expected="guards of one shape", got="different ones", remedy="search them one by one")
+    runs, budget, n = len(guard.remaining), guard.budget, len(guard.codes)
     if budget < 2:
         raise checks.UsageError(expected="a budget of 2 or more", got=str(budget), remedy="relations need pairs")
-    evidence = None if sources is None else sources.evidence
-    variants = _variant_of_each_run(evidence, len(guards), runs)
     numbers = np.arange(runs) if run_numbers is None else np.asarray(run_numbers)
     if numbers.shape != (runs,):
         raise checks.UsageError(
-            expected=f"{runs} numbers of runs", got=f"{numbers.size}", remedy="number every run of a guard"
+            expected=f"{runs} numbers of runs", got=f"{numbers.size}", remedy="number every run of the guard"
         )
-    # Every target gets the same seeds, so that its runs start alike and differences between targets are paired.
-    seeds = np.tile(np.stack([np.full(runs, seed), numbers], axis=1), (len(guards), 1))
+    evidence = None if sources is None else sources.evidence
+    variants = np.zeros(runs, np.int32)
+    if evidence is not None and evidence.shape[0] > 1:
+        variants = np.arange(runs, dtype=np.int32)
+    seeds = np.stack([np.full(runs, seed), numbers], axis=1)
     favourites = None if evidence is None else _rank_by_sources(evidence)
     opening = _opening(favourites, variants, n, min(config.first, budget), seeds=seeds)
-    _ask(guards, opening)
+    guard.query(opening)
     done = opening.shape[1]
     while True:
         # Learn relations from all measurements so far. All pairs of slots are computed, so unused slots cost as much
         # as used ones: their number grows in steps of SLOTS, and a program is compiled for each of these.
         slots = min(budget, -(-done // SLOTS) * SLOTS)
-        rows = np.concatenate([guard.asked for guard in guards])[:, :slots]
-        values = np.concatenate([guard.paid for guard in guards])[:, :slots]
+        rows = guard.asked[:, :slots]
         fits = fit_relations(
             inputs,
             rows,
-            values[..., None],
+            guard.paid[:, :slots, None],
             seeds=seeds,
             recipe=config.recipe,
             evidence=evidence,
@@ -169,25 +163,14 @@ def run_arch_graph(
         proposals = _propose(fits.utilities[..., 0], rows, config, count - hedges)
         if favourites is not None and hedges:
             proposals = np.concatenate([proposals, _next(favourites[variants], rows, proposals, hedges)], axis=1)
-        _ask(guards, proposals)
+        guard.query(proposals)
         done += count
     if progress:
         progress(budget, budget)
-    utilities = fits.utilities[..., 0].reshape(len(guards), runs, config.recipe.members, n)
+    utilities = fits.utilities[..., 0]
     slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
-    return [
-        ArchGraphRuns(SearchHistory(g.asked, g.paid, np.asarray(u.mean(axis=1))), slope * u)
-        for g, u in zip(guards, utilities, strict=True)
-    ]
-
-
-def _variant_of_each_run(evidence: Array | None, targets: int, runs: int) -> Int[np.ndarray, " r"]:
-    """Index of the evidence that each run sees, over the runs of all targets."""
-    if evidence is None:
-        return np.zeros(targets * runs, np.int32)
-    if evidence.shape[0] == targets:
-        return np.repeat(np.arange(targets, dtype=np.int32), runs)
-    return np.arange(targets * runs, dtype=np.int32)
+    history = SearchHistory(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)))
+    return ArchGraphRuns(history, slope * utilities)
 
 
 def _opening(
@@ -210,12 +193,6 @@ def _next(
     """The sources' best candidates that are neither asked nor chosen."""
     pairs = zip(favourites, np.concatenate([asked, chosen], axis=1), strict=True)
     return np.stack([ranked[~np.isin(ranked, taken)][:count] for ranked, taken in pairs])
-
-
-def _ask(guards: Sequence[QueryGuard], rows: Int[np.ndarray, "r k"]) -> None:
-    """Queries each guard with the rows of its runs."""
-    for guard, part in zip(guards, np.split(rows, len(guards)), strict=True):
-        guard.query(part)
 
 
 @functools.partial(jax.jit, static_argnames=("keep",))

@@ -20,7 +20,7 @@ SAMPLE = 512  # architectures of whole source tables that a predictor is trained
 
 
 class Sources(NamedTuple):
-    """Evidence from the source tasks, in e variants (one per target, or one per run).
+    """Evidence from the source tasks, in e variants: one for all runs, or one per run.
 
     Attributes:
       evidence: float32 ``[e, n, s]``, utilities of all candidates on the sources, in standard units, higher is better.
@@ -39,7 +39,9 @@ class SourceTasks:
       values: float32 ``[s, n]``, values of the target's architectures on the sources, higher is better, NaN where not
         measured; ``[0, n]`` without sources.
       budget: number of architectures measured on the sources, drawn anew for each run; None for all of them.
-      number: number of the target among the tasks of a study. It sets the weights of its sources' predictors.
+      number: number of the target among the tasks of a study.
+      seed: random seed of the samples and of the sources' predictors. With a budget they depend on it and on the run's
+        number, without one on it and on the target's number.
 
     Raises:
       UsageError: a budget below 2 or above the number of architectures that all sources have.
@@ -48,10 +50,11 @@ class SourceTasks:
     values: Float[np.ndarray, "s n"]
     budget: int | None = None
     number: int = 0
+    seed: int = 0
 
     def __post_init__(self) -> None:
         if self.budget is not None and len(self.values):
-            sampled_values(self.values, self.budget, runs=(0,), seed=0)
+            sampled_values(self.values, self.budget, runs=(0,), seed=self.seed)
 
     def learn(self, inputs: RelationInputs, runs: Sequence[int], recipe: RelationRecipe) -> Sources | None:
         """Makes the evidence of some runs, or returns that of an earlier call with the same runs and recipe.
@@ -69,10 +72,10 @@ class SourceTasks:
         key = (recipe, None if self.budget is None else tuple(runs))
         if key not in self._learned:
             if self.budget is None:
-                found = full_sources(inputs, [self.values], seed=0, recipe=recipe, numbers=[self.number])
+                found = full_sources(inputs, self.values, seed=self.seed, number=self.number, recipe=recipe)
             else:
-                drawn = sampled_values(self.values, self.budget, runs=runs, seed=0)
-                found = learn_sources(inputs, *drawn, seed=0, recipe=recipe, numbers=runs)
+                drawn = sampled_values(self.values, self.budget, runs=runs, seed=self.seed)
+                found = learn_sources(inputs, *drawn, seed=self.seed, numbers=runs, recipe=recipe)
             self._learned[key] = found
         return self._learned[key]
 
@@ -115,12 +118,7 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
 
 
 def full_sources(
-    inputs: RelationInputs,
-    values: Sequence[Float[np.ndarray, "s n"]],
-    *,
-    seed: int,
-    recipe: RelationRecipe,
-    numbers: Sequence[int] | None = None,
+    inputs: RelationInputs, values: Float[np.ndarray, "s n"], *, seed: int, number: int = 0, recipe: RelationRecipe
 ) -> Sources:
     """Makes evidence from whole source tables: measured scores, and utilities that a predictor learns from a sample.
 
@@ -128,23 +126,21 @@ def full_sources(
 
     Args:
       inputs: predictor inputs of the candidates.
-      values: for each target the values of its sources, higher is better, NaN where not measured.
+      values: values of the sources, higher is better, NaN where not measured.
       seed: random seed of the sample and of the weights.
+      number: number of the target, which keeps its weights apart from those of other targets.
       recipe: settings of the relation predictor.
-      numbers: numbers of the targets, which set their weights apart; 0, 1, … if None.
 
     Returns:
-      One variant per target, with s measured and s learned columns.
+      One variant, with s measured and s learned columns.
     """
-    measured = np.stack([measured_scores(v) for v in values])
-    shared = [int(np.isfinite(v).all(axis=0).sum()) for v in values]
-    if min(shared) < 2:
-        return Sources(jnp.asarray(measured))
-    sample = min(SAMPLE, *shared)
-    drawn = [sampled_values(v, sample, runs=(0,), seed=seed) for v in values]
-    rows, sampled = (np.concatenate(part) for part in zip(*drawn, strict=True))
-    learned = learn_sources(inputs, rows, sampled, seed=seed, recipe=recipe, numbers=numbers).evidence
-    return Sources(jnp.concatenate([jnp.asarray(measured), learned], axis=-1))
+    measured = jnp.asarray(measured_scores(values))[None]
+    shared = int(np.isfinite(values).all(axis=0).sum())
+    if shared < 2:
+        return Sources(measured)
+    rows, sampled = sampled_values(values, min(SAMPLE, shared), runs=(0,), seed=seed)
+    learned = learn_sources(inputs, rows, sampled, seed=seed, numbers=(number,), recipe=recipe).evidence
+    return Sources(jnp.concatenate([measured, learned], axis=-1))
 
 
 def sampled_values(
@@ -195,8 +191,8 @@ def learn_sources(
     values: Float[np.ndarray, "r b s"],
     *,
     seed: int,
+    numbers: Sequence[int],
     recipe: RelationRecipe,
-    numbers: Sequence[int] | None = None,
 ) -> Sources:
     """Makes evidence from small source budgets: trains relation predictors and predicts utilities of every candidate.
 
@@ -207,15 +203,14 @@ def learn_sources(
       rows: architectures measured on the sources, one set per run.
       values: their values on each source, higher is better, NaN where not measured.
       seed: random seed of the weights.
+      numbers: numbers of the runs, which set their weights apart.
       recipe: settings of the relation predictor.
-      numbers: numbers of the runs, which set their weights apart; 0, 1, … if None.
 
     Returns:
       The members' mean utilities and their encoders, one variant per run.
     """
     # A third number keeps these weights apart from those of the targets.
-    runs = np.arange(len(rows)) if numbers is None else np.asarray(numbers)
-    seeds = np.stack([np.full(len(rows), seed), runs, np.ones(len(rows), int)], axis=1)
+    seeds = np.stack([np.full(len(rows), seed), numbers, np.ones(len(rows), int)], axis=1)
     fits = fit_relations(inputs, rows, values, seeds=seeds, recipe=recipe)
     mean = fits.utilities.mean(axis=1)
     spread = jnp.maximum(mean.std(axis=1, keepdims=True), 1e-6)

@@ -34,23 +34,23 @@ def guard_of(table: Table, *, runs: int = RUNS, budget: int = BUDGET) -> QueryGu
 
 
 @pytest.fixture(scope="module")
-def search(relation_inputs: RelationInputs, quick: ArchGraphConfig) -> Callable[..., list[ArchGraphRuns]]:
-    def run(*found: Table, runs: int = RUNS, **options: object) -> list[ArchGraphRuns]:
-        return run_arch_graph([guard_of(t, runs=runs) for t in found], relation_inputs, **({"config": quick} | options))
+def search(relation_inputs: RelationInputs, quick: ArchGraphConfig) -> Callable[..., ArchGraphRuns]:
+    def run(table: Table, **options: object) -> ArchGraphRuns:
+        return run_arch_graph(guard_of(table), relation_inputs, **({"config": quick} | options))
 
     return run
 
 
 @pytest.fixture(scope="module")
 def found(search: Callable, tables: list[Table]) -> ArchGraphRuns:
-    return search(tables[0], seed=3)[0]
+    return search(tables[0], seed=3)
 
 
 def test_the_budget_is_spent_to_the_last_and_no_row_twice(
     relation_inputs: RelationInputs, quick: ArchGraphConfig, tables: list[Table], quality: np.ndarray
 ) -> None:
     guard, seen = guard_of(tables[0]), []
-    (result,) = run_arch_graph([guard], relation_inputs, config=quick, progress=lambda *done: seen.append(done))
+    result = run_arch_graph(guard, relation_inputs, config=quick, progress=lambda *done: seen.append(done))
     assert guard.remaining.tolist() == [0] * RUNS
     assert all(len(set(run)) == BUDGET for run in result.history.asked.tolist())
     np.testing.assert_array_equal(result.history.paid, quality[0][result.history.asked])
@@ -66,7 +66,7 @@ def test_it_sees_what_it_paid_for_alone(
     paid = np.unique(found.history.asked)
     assert len(paid) < len(other) - 20
     other[paid] = quality[0][paid]
-    (again,) = search(make_table(other), seed=3)
+    again = search(make_table(other), seed=3)
     np.testing.assert_array_equal(again.history.asked, found.history.asked)
     np.testing.assert_array_equal(again.utilities, found.utilities)
 
@@ -75,20 +75,21 @@ def test_it_sees_what_it_paid_for_alone(
 def test_only_the_order_of_the_metric_matters(
     search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray, change: Callable
 ) -> None:
-    (again,) = search(make_table(change(quality[0] / 4)), seed=3)
+    again = search(make_table(change(quality[0] / 4)), seed=3)
     np.testing.assert_array_equal(again.history.asked, found.history.asked)
 
 
 def test_a_run_depends_on_its_seed_and_number_alone(
     search: Callable, tables: list[Table], found: ArchGraphRuns
 ) -> None:
-    """Two runs on two targets have the program of four runs on one."""
-    np.testing.assert_array_equal(search(tables[0], seed=3)[0].history.asked, found.history.asked)
-    among = search(tables[0], tables[1], runs=2, seed=3)
-    np.testing.assert_array_equal(among[0].history.asked, found.history.asked[:2])
-    np.testing.assert_array_equal(among[1].history.asked[:, :4], found.history.asked[:2, :4])
-    assert (among[1].history.asked != found.history.asked[:2]).any()
-    other = search(tables[0], seed=4)[0].history.asked
+    """Whatever other runs are searched with it, and on every target alike before the first ranking."""
+    np.testing.assert_array_equal(search(tables[0], seed=3).history.asked, found.history.asked)
+    among = search(tables[0], seed=3, run_numbers=(2, 7, 0, 9)).history.asked
+    np.testing.assert_array_equal(among[[2, 0]], found.history.asked[[0, 2]])
+    elsewhere = search(tables[1], seed=3).history.asked
+    np.testing.assert_array_equal(elsewhere[:, :4], found.history.asked[:, :4])
+    assert (elsewhere != found.history.asked).any()
+    other = search(tables[0], seed=4).history.asked
     assert len({tuple(run) for run in np.concatenate([other, found.history.asked])}) == 2 * RUNS
 
 
@@ -101,12 +102,12 @@ def test_it_beats_chance_and_knows_the_order(found: ArchGraphRuns, quality: np.n
 def test_sources_open_the_search(search: Callable, tables: list[Table], quality: np.ndarray) -> None:
     evidence = measured_scores(quality[1:])
     variants = np.repeat(evidence[None], RUNS, axis=0)
-    (found,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
+    found = search(tables[0], sources=Sources(jnp.asarray(variants)))
     favourites = np.argsort(-evidence.mean(axis=1), kind="stable")[:2]
     np.testing.assert_array_equal(found.history.asked[:, :2], np.tile(favourites, (RUNS, 1)))
     assert best_ranks(found.history.asked, quality[0])[:, -1].max() <= 3
     variants[1] *= -1
-    (apart,) = search(tables[0], sources=Sources(jnp.asarray(variants)))
+    apart = search(tables[0], sources=Sources(jnp.asarray(variants)))
     np.testing.assert_array_equal(apart.history.asked[[0, 2, 3]], found.history.asked[[0, 2, 3]])
     worst = np.argsort(evidence.mean(axis=1), kind="stable")[:2]
     np.testing.assert_array_equal(apart.history.asked[1, :2], worst)
@@ -116,8 +117,8 @@ def test_borda_is_the_shortlist_without_the_graph(
     search: Callable, tables: list[Table], quick: ArchGraphConfig
 ) -> None:
     config = dataclasses.replace(quick, ranking="borda")
-    (found,) = search(tables[0], config=config)
-    (wide,) = search(tables[0], config=dataclasses.replace(config, shortlist=100))
+    found = search(tables[0], config=config)
+    wide = search(tables[0], config=dataclasses.replace(config, shortlist=100))
     np.testing.assert_array_equal(found.history.asked, wide.history.asked)
     assert all(len(set(run)) == BUDGET for run in found.history.asked.tolist())
 
@@ -137,15 +138,15 @@ def test_a_small_space(
     table = make_table(quality[0, :12])
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     config = ArchGraphConfig(first=4, batch=5, recipe=RelationRecipe(members=3))
-    (found,) = run_arch_graph([guard_of(table, runs=2, budget=budget)], inputs, config=config)
+    found = run_arch_graph(guard_of(table, runs=2, budget=budget), inputs, config=config)
     assert all(len(set(run)) == budget for run in found.history.asked.tolist())
 
 
 def test_what_cannot_be_searched(relation_inputs: RelationInputs, tables: list[Table]) -> None:
     with pytest.raises(checks.UsageError, match=r"expected a budget of 2 or more, got 1; relations need pairs"):
-        run_arch_graph([guard_of(tables[0], budget=1)], relation_inputs)
-    with pytest.raises(checks.UsageError, match=r"expected guards of one shape, got different ones"):
-        run_arch_graph([guard_of(tables[0]), guard_of(tables[1], runs=2)], relation_inputs)
+        run_arch_graph(guard_of(tables[0], budget=1), relation_inputs)
+    with pytest.raises(checks.UsageError, match=rf"expected {RUNS} numbers of runs, got 2; number every run"):
+        run_arch_graph(guard_of(tables[0]), relation_inputs, run_numbers=(0, 1))
 
 
 @pytest.mark.parametrize(

@@ -105,7 +105,7 @@ def test_measured_scores_equal_scipys() -> None:
 
 def test_learned_sources(relation_inputs: RelationInputs, quality: np.ndarray, quick: ArchGraphConfig) -> None:
     rows, sampled = sampled_values(quality[1:], 24, runs=range(4), seed=0)
-    found = learn_sources(relation_inputs, rows, sampled, seed=0, recipe=quick.recipe)
+    found = learn_sources(relation_inputs, rows, sampled, seed=0, numbers=range(4), recipe=quick.recipe)
     evidence = np.asarray(found.evidence)
     assert evidence.shape == (4, len(quality[0]), 2)
     np.testing.assert_allclose(evidence.mean(axis=1), 0, atol=1e-4)
@@ -127,17 +127,16 @@ def test_whole_sources_are_measured_and_learned(
         return Sources(np.ones((len(rows), quality.shape[1], values.shape[-1]), np.float32))
 
     monkeypatch.setattr("ncp_jax.searchers.arch_graph.sources.learn_sources", learn)
-    known = [quality[1:].copy(), quality[:2].copy()]
-    known[0][0, 100:] = MISSING
+    known = quality[1:].copy()
+    known[0, 100:] = MISSING
     found = np.asarray(full_sources(relation_inputs, known, seed=0, recipe=quick.recipe).evidence)
-    assert found.shape == (2, quality.shape[1], 4)
-    for scores, values in zip(found, known, strict=True):
-        np.testing.assert_array_equal(scores[:, :2], measured_scores(values))
-        np.testing.assert_array_equal(scores[:, 2:], 1)
+    assert found.shape == (1, quality.shape[1], 4)
+    np.testing.assert_array_equal(found[0, :, :2], measured_scores(known))
+    np.testing.assert_array_equal(found[0, :, 2:], 1)
     ((rows, sampled),) = seen
     assert rows[0].max() < 100
     assert np.isfinite(sampled).all()
-    known[0][0, 1:] = MISSING
+    known[0, 1:] = MISSING
     found = full_sources(relation_inputs, known, seed=0, recipe=quick.recipe)
     assert (found.evidence.shape[-1], found.encoder, len(seen)) == (2, None, 1)
 
