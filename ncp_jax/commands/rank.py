@@ -217,7 +217,7 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
         found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
     order, ordering = final_order(found, trust=method.trust)
     # The whole table is read only now, to score what the search found.
-    values, asked = np.asarray(table.oriented(table.main.name)), found.history.asked
+    values, asked = np.asarray(table.oriented(table.main.name)), found.asked
     best = int(best_ranks(asked, values)[0, -1])
     tau = float(kendall_tau(-np.argsort(order)[None].astype(np.float32), values)[0])
     return RankResult(

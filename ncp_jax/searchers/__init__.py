@@ -10,8 +10,7 @@ from ncp_jax.searchers.bayesian import Bayesian  # isort: skip
 from ncp_jax.searchers.neural import NeuralEnsemble  # isort: skip
 from ncp_jax.searchers.ncp import NCPSearch  # isort: skip
 from ncp_jax.searchers.arch_graph_searcher import ArchGraph  # isort: skip
-from ncp_jax.searchers.source_gaussian_process import SourceGaussianProcess  # isort: skip
-from ncp_jax.searchers.mean_rank import MeanRank  # isort: skip
+from ncp_jax.searchers.source_searchers import MeanRank, SourceGaussianProcess, SourceSearcher  # isort: skip
 
 from ncp_jax.searchers.base import (
     SEARCHERS,
@@ -28,7 +27,6 @@ from ncp_jax.searchers.base import (
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.run import Runs, search, search_on_host
 from ncp_jax.searchers.session import SearchSession
-from ncp_jax.searchers.source_searcher import SourceSearcher
 
 __all__ = [
     "SEARCHERS",

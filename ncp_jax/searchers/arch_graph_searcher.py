@@ -67,7 +67,7 @@ def final_scores(found: ArchGraphRuns, config: ArchGraphConfig) -> Float[np.ndar
     """Returns scores in the final order of each run: that of the graph of relations, or that of expected wins."""
     from ncp_jax.searchers.arch_graph.search import final_order
 
-    scores = found.history.scores
+    scores = found.scores
     if config.ranking == "borda":
         return scores
     orders = [

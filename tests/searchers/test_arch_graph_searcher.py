@@ -9,7 +9,7 @@ from ncp_jax import Table
 from ncp_jax.analysis.ranks import kendall_tau
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers import HostSearcher, Predictions, make_searcher
-from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns, SearchHistory
+from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns
 from ncp_jax.searchers.arch_graph.sources import SourceTasks
 from ncp_jax.searchers.arch_graph_searcher import final_scores
 
@@ -55,14 +55,14 @@ def test_the_final_order_is_that_of_the_graph() -> None:
     values = np.array([3.0, 2.0, 1.0])
     members = np.array([[[0.0, 8.0, -20.0], [0.4, 0.0, -20.0], [0.4, 0.0, -20.0]]], np.float32)
     mean = members.mean(axis=1)
-    found = ArchGraphRuns(SearchHistory(np.array([[0, 1]]), np.zeros((1, 2)), mean), members)
+    found = ArchGraphRuns(np.array([[0, 1]]), np.zeros((1, 2)), mean, members)
 
     def tau(found: ArchGraphRuns, ranking: str) -> float:
         return float(kendall_tau(final_scores(found, ArchGraphConfig(trust=0.55, ranking=ranking)), values)[0])
 
     # P(a over b) = (0.0003 + 2 * 0.599) / 3 = 0.4: the graph puts b first, and so does the mean.
     assert tau(found, "mwas") == pytest.approx(1 / 3)
-    sure = ArchGraphRuns(found.history, members * np.array([1, 5, 5], np.float32)[:, None])
+    sure = found._replace(utilities=members * np.array([1, 5, 5], np.float32)[:, None])
     # P = (0.0003 + 2 * 0.881) / 3 = 0.59: the graph has a first, the given scores still b.
     assert tau(sure, "mwas") == pytest.approx(1)
     assert tau(sure, "borda") == pytest.approx(1 / 3)

@@ -10,10 +10,9 @@ import pytest
 from ncp_jax import MetricSpec, Table, checks, get_space
 from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
-from ncp_jax.searchers import HostSearcher, make_searcher, source_gaussian_process
+from ncp_jax.searchers import HostSearcher, make_searcher, source_searchers
 from ncp_jax.searchers.arch_graph.sources import SourceTasks, measured_scores, sampled_values
-from ncp_jax.searchers.mean_rank import mean_ranks
-from ncp_jax.searchers.source_gaussian_process import standardise
+from ncp_jax.searchers.source_searchers import FAVOURITES, START, mean_ranks, standardise
 
 N = 1024
 SPACE = get_space("nas-bench-201")
@@ -121,12 +120,12 @@ def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
 def test_gaussian_process_starts_at_random_or_with_the_sources_favourites() -> None:
     blind, _ = search("source-gaussian-process", guard_of(), None)
     for run in range(4):
-        drawn = np.random.default_rng([0, run]).permutation(N)[: source_gaussian_process.START]
-        np.testing.assert_array_equal(blind[run, : source_gaussian_process.START], drawn)
+        drawn = np.random.default_rng([0, run]).permutation(N)[:START]
+        np.testing.assert_array_equal(blind[run, :START], drawn)
     few = np.where(np.arange(N) < 1, RELATED, np.nan)  # nothing can be learned of one architecture
     led, _ = search("source-gaussian-process", guard_of(), SourceTasks(few))
-    best = np.argsort(-measured_scores(few).mean(axis=1), kind="stable")[: source_gaussian_process.FAVOURITES]
-    np.testing.assert_array_equal(led[:, : source_gaussian_process.FAVOURITES], np.tile(best, (4, 1)))
+    best = np.argsort(-measured_scores(few).mean(axis=1), kind="stable")[:FAVOURITES]
+    np.testing.assert_array_equal(led[:, :FAVOURITES], np.tile(best, (4, 1)))
 
 
 def test_features_that_never_vary_or_change_unit_change_nothing() -> None:
@@ -136,9 +135,9 @@ def test_features_that_never_vary_or_change_unit_change_nothing() -> None:
 
 def test_rounds_tasks_and_seeds_share_one_program() -> None:
     search("source-gaussian-process", guard_of(), None)
-    compiled = source_gaussian_process._advance._cache_size()
+    compiled = source_searchers._advance._cache_size()
     search("source-gaussian-process", guard_of(-EASY), None, (9, 8, 7, 6))
-    assert source_gaussian_process._advance._cache_size() == compiled
+    assert source_searchers._advance._cache_size() == compiled
 
 
 def test_samples_of_the_sources_are_those_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
-    SearchHistory,
     acyclic_order,
     final_order,
     run_arch_graph,
@@ -27,7 +26,6 @@ __all__ = [
     "ArchGraphRuns",
     "RelationInputs",
     "RelationRecipe",
-    "SearchHistory",
     "SourceTasks",
     "Sources",
     "acyclic_order",

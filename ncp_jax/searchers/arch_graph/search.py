@@ -68,31 +68,20 @@ class ArchGraphConfig:
         checks.positive("hedge", self.hedge, zero=True)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SearchHistory:
-    """Queries and final predictions of independent runs of one search method on one target.
+class ArchGraphRuns(NamedTuple):
+    """Queries and final predictions of independent runs on one target.
 
     Attributes:
-      asked: int32 [runs, budget], rows of the candidates in the order of asking; no row is repeated within a run.
-      paid: float32 [runs, budget], their values in the metric's unit, negated where lower is better.
-      scores: float32 [runs, n], final score of every candidate. Higher is better; only the order has a meaning.
+      asked: int32 ``[runs, budget]``, rows of the candidates in the order of asking; no row is repeated within a run.
+      paid: float32 ``[runs, budget]``, their values in the metric's unit, negated where lower is better.
+      scores: float32 ``[runs, n]``, final score of every candidate. Higher is better; only the order has a meaning.
+      utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
+        difference of two utilities is the probability that the first candidate is better.
     """
 
     asked: Int[np.ndarray, "runs budget"]
     paid: Float[np.ndarray, "runs budget"]
     scores: Float[np.ndarray, "runs n"]
-
-
-class ArchGraphRuns(NamedTuple):
-    """The result of searching one target.
-
-    Attributes:
-      history: queries and final scores of the runs.
-      utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
-        difference of two utilities is the probability that the first candidate is better.
-    """
-
-    history: SearchHistory
     utilities: Float[Array, "runs members n"]
 
 
@@ -169,8 +158,7 @@ def run_arch_graph(
         progress(budget, budget)
     utilities = fits.utilities[..., 0]
     slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
-    history = SearchHistory(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)))
-    return ArchGraphRuns(history, slope * utilities)
+    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities)
 
 
 def _opening(

@@ -16,7 +16,6 @@ from ncp_jax.benchmarks.guard import QueryGuard
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
-    SearchHistory,
     _next,
     _rank_by_sources,
     acyclic_order,
@@ -52,10 +51,10 @@ def test_the_budget_is_spent_to_the_last_and_no_row_twice(
     guard, seen = guard_of(tables[0]), []
     result = run_arch_graph(guard, relation_inputs, config=quick, progress=lambda *done: seen.append(done))
     assert guard.remaining.tolist() == [0] * RUNS
-    assert all(len(set(run)) == BUDGET for run in result.history.asked.tolist())
-    np.testing.assert_array_equal(result.history.paid, quality[0][result.history.asked])
+    assert all(len(set(run)) == BUDGET for run in result.asked.tolist())
+    np.testing.assert_array_equal(result.paid, quality[0][result.asked])
     assert result.utilities.shape == (RUNS, quick.recipe.members, len(quality[0]))
-    assert np.isfinite(result.history.scores).all()
+    assert np.isfinite(result.scores).all()
     assert seen == [(4, 13), (7, 13), (10, 13), (13, 13)]
 
 
@@ -63,11 +62,11 @@ def test_it_sees_what_it_paid_for_alone(
     search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray
 ) -> None:
     other = np.random.default_rng(0).normal(size=len(quality[0])).astype(np.float32) * 100
-    paid = np.unique(found.history.asked)
+    paid = np.unique(found.asked)
     assert len(paid) < len(other) - 20
     other[paid] = quality[0][paid]
     again = search(make_table(other), seed=3)
-    np.testing.assert_array_equal(again.history.asked, found.history.asked)
+    np.testing.assert_array_equal(again.asked, found.asked)
     np.testing.assert_array_equal(again.utilities, found.utilities)
 
 
@@ -76,27 +75,27 @@ def test_only_the_order_of_the_metric_matters(
     search: Callable, make_table: Callable[..., Table], found: ArchGraphRuns, quality: np.ndarray, change: Callable
 ) -> None:
     again = search(make_table(change(quality[0] / 4)), seed=3)
-    np.testing.assert_array_equal(again.history.asked, found.history.asked)
+    np.testing.assert_array_equal(again.asked, found.asked)
 
 
 def test_a_run_depends_on_its_seed_and_number_alone(
     search: Callable, tables: list[Table], found: ArchGraphRuns
 ) -> None:
     """Whatever other runs are searched with it, and on every target alike before the first ranking."""
-    np.testing.assert_array_equal(search(tables[0], seed=3).history.asked, found.history.asked)
-    among = search(tables[0], seed=3, run_numbers=(2, 7, 0, 9)).history.asked
-    np.testing.assert_array_equal(among[[2, 0]], found.history.asked[[0, 2]])
-    elsewhere = search(tables[1], seed=3).history.asked
-    np.testing.assert_array_equal(elsewhere[:, :4], found.history.asked[:, :4])
-    assert (elsewhere != found.history.asked).any()
-    other = search(tables[0], seed=4).history.asked
-    assert len({tuple(run) for run in np.concatenate([other, found.history.asked])}) == 2 * RUNS
+    np.testing.assert_array_equal(search(tables[0], seed=3).asked, found.asked)
+    among = search(tables[0], seed=3, run_numbers=(2, 7, 0, 9)).asked
+    np.testing.assert_array_equal(among[[2, 0]], found.asked[[0, 2]])
+    elsewhere = search(tables[1], seed=3).asked
+    np.testing.assert_array_equal(elsewhere[:, :4], found.asked[:, :4])
+    assert (elsewhere != found.asked).any()
+    other = search(tables[0], seed=4).asked
+    assert len({tuple(run) for run in np.concatenate([other, found.asked])}) == 2 * RUNS
 
 
 def test_it_beats_chance_and_knows_the_order(found: ArchGraphRuns, quality: np.ndarray) -> None:
     n = len(quality[0])
-    assert best_ranks(found.history.asked, quality[0])[:, -1].mean() < 0.6 * expected_random_rank(n, BUDGET)
-    assert kendall_tau(found.history.scores, quality[0]).mean() > 0.25
+    assert best_ranks(found.asked, quality[0])[:, -1].mean() < 0.6 * expected_random_rank(n, BUDGET)
+    assert kendall_tau(found.scores, quality[0]).mean() > 0.25
 
 
 def test_sources_open_the_search(search: Callable, tables: list[Table], quality: np.ndarray) -> None:
@@ -104,13 +103,13 @@ def test_sources_open_the_search(search: Callable, tables: list[Table], quality:
     variants = np.repeat(evidence[None], RUNS, axis=0)
     found = search(tables[0], sources=Sources(jnp.asarray(variants)))
     favourites = np.argsort(-evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(found.history.asked[:, :2], np.tile(favourites, (RUNS, 1)))
-    assert best_ranks(found.history.asked, quality[0])[:, -1].max() <= 3
+    np.testing.assert_array_equal(found.asked[:, :2], np.tile(favourites, (RUNS, 1)))
+    assert best_ranks(found.asked, quality[0])[:, -1].max() <= 3
     variants[1] *= -1
     apart = search(tables[0], sources=Sources(jnp.asarray(variants)))
-    np.testing.assert_array_equal(apart.history.asked[[0, 2, 3]], found.history.asked[[0, 2, 3]])
+    np.testing.assert_array_equal(apart.asked[[0, 2, 3]], found.asked[[0, 2, 3]])
     worst = np.argsort(evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(apart.history.asked[1, :2], worst)
+    np.testing.assert_array_equal(apart.asked[1, :2], worst)
 
 
 def test_borda_is_the_shortlist_without_the_graph(
@@ -119,8 +118,8 @@ def test_borda_is_the_shortlist_without_the_graph(
     config = dataclasses.replace(quick, ranking="borda")
     found = search(tables[0], config=config)
     wide = search(tables[0], config=dataclasses.replace(config, shortlist=100))
-    np.testing.assert_array_equal(found.history.asked, wide.history.asked)
-    assert all(len(set(run)) == BUDGET for run in found.history.asked.tolist())
+    np.testing.assert_array_equal(found.asked, wide.asked)
+    assert all(len(set(run)) == BUDGET for run in found.asked.tolist())
 
 
 @pytest.mark.parametrize("budget", [2, 3, 11, 12])
@@ -139,7 +138,7 @@ def test_a_small_space(
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     config = ArchGraphConfig(first=4, batch=5, recipe=RelationRecipe(members=3))
     found = run_arch_graph(guard_of(table, runs=2, budget=budget), inputs, config=config)
-    assert all(len(set(run)) == budget for run in found.history.asked.tolist())
+    assert all(len(set(run)) == budget for run in found.asked.tolist())
 
 
 def test_what_cannot_be_searched(relation_inputs: RelationInputs, tables: list[Table]) -> None:
@@ -208,9 +207,7 @@ def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
 def test_the_final_order_of_a_known_relation() -> None:
     """The best come from the acyclic graph, the rest follows by mean utility."""
     utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
-    found = ArchGraphRuns(
-        SearchHistory(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None]), utilities[None, None]
-    )
+    found = ArchGraphRuns(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None], utilities[None, None])
     for nearest in (30, 7):
         order, answer = final_order(found, trust=0.5, nearest=nearest)
         np.testing.assert_array_equal(order, np.argsort(-utilities))

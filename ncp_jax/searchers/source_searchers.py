@@ -1,4 +1,4 @@
-"""A Gaussian process with the source tasks as features; a baseline of studies with source tasks."""
+"""Baselines of studies with source tasks; they get the evidence that Arch-Graph gets."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax import checks
 from ncp_jax.benchmarks import QueryGuard
-from ncp_jax.searchers.base import Predictions, choice, register
+from ncp_jax.searchers.base import HostSearcher, Predictions, choice, register, searcher_class
 from ncp_jax.searchers.gaussian_process import Kernel, expected_improvement, fit_kernel, geometry, posterior, prior
-from ncp_jax.searchers.source_searcher import SourceSearcher
 from ncp_jax.spaces import get_space
-from ncp_jax.training.relations import RelationInputs
+from ncp_jax.training.relations import RelationInputs, RelationRecipe
 from ncp_jax.types import Array, Float, Int
 
 if TYPE_CHECKING:
@@ -24,6 +24,33 @@ if TYPE_CHECKING:
 FAVOURITES = 5  # first queries with sources: those that are best on the sources on average
 START = 10  # first queries without sources, at random
 _CELLS = 2**26  # float32 in the covariances of the runs that are computed together
+
+
+@searcher_class
+class SourceSearcher(HostSearcher):
+    """A searcher that gets Arch-Graph's evidence about the sources, and learns no relations on the target.
+
+    Attributes:
+      members: number of networks in the ensemble of the sources' relation predictor.
+      steps: number of gradient steps of its fit.
+      encoder: its encoder, "code" or "graph".
+      width: units of every layer.
+    """
+
+    runs_per_call: ClassVar[int] = 32
+
+    members: int = choice(5, "networks in the ensemble of the sources' predictor")
+    steps: int = choice(150, "gradient steps of the sources' predictor")
+    encoder: str = choice("code", "encoder of the sources' predictor", options=("code", "graph"))
+    width: int = choice(32, "units of every layer of the sources' predictor")
+
+    def evidence(
+        self, inputs: RelationInputs, seeds: Sequence[int], sources: SourceTasks | None
+    ) -> Float[np.ndarray, "e n s"]:
+        """Returns utilities on the sources, one variant for all runs or one per run; without sources s is 0."""
+        recipe = RelationRecipe(encoder=self.encoder, width=self.width, members=self.members, steps=self.steps)
+        known = None if sources is None else sources.learn(inputs, seeds, recipe)
+        return np.zeros((1, len(inputs.nodes), 0), np.float32) if known is None else np.asarray(known.evidence)
 
 
 @register
@@ -120,3 +147,46 @@ def standardise(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
     centred, deviation = x - x.mean(axis=0), x.std(axis=0)
     varies = deviation > 1e-6 * np.abs(x).max(axis=0)
     return np.where(varies, centred / np.where(varies, deviation, 1.0), 0.0).astype(np.float32)
+
+
+@register
+class MeanRank(SourceSearcher):
+    """The order of the mean ranks on the source tasks, best first; ties go to the lower row.
+
+    The values that it pays for do not change what it asks for. With whole sources all runs are the same. With a source
+    budget, the ranks are those of the utilities that a relation predictor learns from a run's sample.
+    """
+
+    name: ClassVar[str] = "mean-rank"
+    needs_sources: ClassVar[bool] = True
+
+    def run(self, guard: QueryGuard, seeds: Sequence[int], sources: SourceTasks | None = None) -> Predictions | None:
+        """Searches with each seed."""
+        if sources is None or not len(sources.values):
+            raise checks.UsageError(expected="source tasks for mean-rank", got="none", remedy="add sources to the grid")
+        if sources.budget is None:
+            known = sources.values.T[None]
+        else:
+            known = self.evidence(RelationInputs.of(guard.space, guard.codes), seeds, sources)
+        ranks = np.stack([mean_ranks(values) for values in known])
+        ranks = np.repeat(ranks, len(seeds) // len(ranks), axis=0)
+        guard.query(np.argsort(ranks, axis=1, kind="stable")[:, : guard.budget])
+        return Predictions(-ranks.astype(np.float32))
+
+
+def mean_ranks(values: Float[np.ndarray, "n s"]) -> Float[np.ndarray, " n"]:
+    """Returns each architecture's mean rank over the tasks on which it was measured, 0.5 if there are none.
+
+    The rank on a task goes from 0 (best) to 1 (worst) among the architectures measured there, with ties at the mean of
+    their ranks.
+
+    Args:
+      values: the tasks' values, higher is better; NaN where not measured.
+    """
+    from scipy.stats import rankdata
+
+    known = ~np.isnan(values)
+    counts = np.maximum(known.sum(axis=0), 1)
+    relative = (rankdata(-np.asarray(values, float), axis=0, nan_policy="omit") - 0.5) / counts
+    total = np.where(known, relative, 0.0).sum(axis=1)
+    return np.where(known.any(axis=1), total / np.maximum(known.sum(axis=1), 1), 0.5)
