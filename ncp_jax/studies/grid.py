@@ -40,8 +40,8 @@ class Grid:
       tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, the columns that were
         measured on the test split, which can score results but not be searched.
       sources: source tasks of each benchmark: "none", "one" (the benchmark that follows, cyclically), "all" (all the
-        other benchmarks), or names of tables; None for a study without source tasks. With sources, even "none", records
-        also score the runs' final predictions.
+        other benchmarks), or names of tables, of which a benchmark's own is left out; None for a study without source
+        tasks. With sources, even "none", records also score the runs' final predictions.
       source_budget: number of architectures measured on the sources, drawn anew for each seed; None for all of them.
     """
 
