@@ -221,7 +221,7 @@ def test_an_unfinished_study_says_so(make_study: MakeStudy) -> None:
     report = write_report(folder)
     text = Page(report.paths[0].read_text(encoding="utf-8")).text
     assert "the study is unfinished: 11 of 64 runs" in text
-    assert "1 line cut short was dropped" in text
+    assert "1 damaged line was dropped" in text
     assert "note: the study is unfinished: 11 of 64 runs" in describe(report)
 
 
