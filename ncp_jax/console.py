@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import _thread
 import contextlib
 import os
 import signal
@@ -75,8 +74,8 @@ def _interruptions(notice: Callable[[], str]) -> Iterator[list[int]]:
         if not issubclass(dropped.exc_type, KeyboardInterrupt):
             hook(dropped)
             return
-        # A little later: now it would be dropped again.
-        timers.append(threading.Timer(0.05, _thread.interrupt_main))
+        # A little later: now it would be dropped again. A signal, since it also ends a system call that waits.
+        timers.append(threading.Timer(0.05, signal.pthread_kill, (threading.main_thread().ident, signal.SIGINT)))
         timers[-1].start()
 
     timers: list[threading.Timer] = []

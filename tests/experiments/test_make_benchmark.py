@@ -27,5 +27,5 @@ def test_a_smoke_run_and_its_continuation(tmp_path: Path, run: Callable[..., tup
     assert status == 0, err  # --smoke has an epoch of its own
     status, _, err = run("--tasks", "class", "--limit", 5, "--chunk", 4, "--out", tmp_path, "--resume")
     assert status == 2
-    assert "training: {'epochs': 1" in err
+    assert "training.epochs: 1 there, 16 now" in err
     assert "choose another --out" in err

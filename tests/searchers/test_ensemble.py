@@ -30,7 +30,7 @@ KEY = jax.random.key(0)
 pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
-def lessons(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:
+def training_rows(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(b, g)).astype(np.float32), rng.normal(size=b).astype(np.float32)
     return TrainingSet(jnp.asarray(x), jnp.asarray(y), jnp.arange(b) < used)
@@ -42,7 +42,7 @@ def one(width: int = 8, depth: int = 1, g: int = 3) -> tuple:
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
 def test_training_lowers_the_loss_at_every_step(depth: int) -> None:
-    anchor, what = one(depth=depth), lessons()
+    anchor, what = one(depth=depth), training_rows()
     losses = [float(loss(fit(anchor, what, 0.1, sweeps), anchor, what, 0.1)) for sweeps in range(6)]
     assert all(after <= before * (1 + 1e-6) for before, after in itertools.pairwise(losses))
     assert losses[-1] < 0.2 * losses[0]
@@ -53,7 +53,7 @@ def test_the_end_of_training_is_a_minimum(depth: int) -> None:
     """Finite differences of the loss in float64, along random directions, against its size at the start."""
     with jax.enable_x64(True):
         anchor = tuple(jnp.asarray(w, jnp.float64) for w in one(depth=depth))
-        what = TrainingSet(*(jnp.asarray(part, jnp.float64) for part in lessons()[:2]), lessons().used)
+        what = TrainingSet(*(jnp.asarray(part, jnp.float64) for part in training_rows()[:2]), training_rows().used)
         end = fit(anchor, what, 0.5, 40)
 
         def slope(at: tuple, step: float = 1e-5) -> np.ndarray:
@@ -70,7 +70,7 @@ def test_the_end_of_training_is_a_minimum(depth: int) -> None:
 
 def test_a_network_without_hidden_layers_is_ridge_regression() -> None:
     """One step from the anchor is the least squares that pull towards it."""
-    (anchor,), what, noise = one(depth=0), lessons(), 0.3
+    (anchor,), what, noise = one(depth=0), training_rows(), 0.3
     (found,) = fit((anchor,), what, noise, 1)
     used = np.asarray(what.used)
     design = np.column_stack([np.asarray(what.x) / np.sqrt(3), np.full(12, 0.3)])[used].astype(np.float64)
@@ -92,7 +92,7 @@ def test_a_linear_function_is_recovered() -> None:
 
 def test_members_without_hidden_layers_are_draws_from_the_posterior() -> None:
     """Mean and spread of 4000 members against Bayesian linear regression."""
-    what, noise, members = lessons(used=5), 0.5, 4000
+    what, noise, members = training_rows(used=5), 0.5, 4000
     anchors = draw_networks(KEY, members, 3, 1, 0)
     said = np.asarray(predict_members(train(jax.random.key(1), anchors, what, noise, 1), what.x), np.float64)
     design = np.column_stack([np.asarray(what.x) / np.sqrt(3), np.full(12, 0.3)]).astype(np.float64)
@@ -105,7 +105,7 @@ def test_members_without_hidden_layers_are_draws_from_the_posterior() -> None:
 
 
 def test_padding_changes_nothing() -> None:
-    what, anchor = lessons(), one(depth=2)
+    what, anchor = training_rows(), one(depth=2)
     other = TrainingSet(what.x.at[9:].set(7.0), what.y.at[9:].set(-5.0), what.used)
     short = TrainingSet(what.x[:9], what.y[:9], what.used[:9])
     for a, b, c in zip(*(fit(anchor, part, 0.3, 3) for part in (what, other, short)), strict=True):
@@ -115,12 +115,12 @@ def test_padding_changes_nothing() -> None:
 
 def test_nothing_to_learn_leaves_the_prior() -> None:
     anchor = one()
-    found = fit(anchor, lessons(used=0), 0.3, 3)
+    found = fit(anchor, training_rows(used=0), 0.3, 3)
     for a, b in zip(found, anchor, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_lessons_are_what_is_paid_for(candidates: Candidates) -> None:
+def test_the_training_set_is_what_is_paid_for(candidates: Candidates) -> None:
     inputs = network_inputs(candidates.space, candidates.relaxed, input_units(candidates))
     zero = jnp.zeros(())
     history = History(
@@ -135,7 +135,7 @@ def test_lessons_are_what_is_paid_for(candidates: Candidates) -> None:
 
 
 def test_blocks_of_candidates_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    x, networks = lessons().x, draw_networks(KEY, 3, 3, 8, 2)
+    x, networks = training_rows().x, draw_networks(KEY, 3, 3, 8, 2)
     expected = jnp.stack([predict(jax.tree.map(lambda w, i=i: w[i], networks), x) for i in range(3)])
     np.testing.assert_allclose(predict_members(networks, x), expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr("ncp_jax.searchers.ensemble.BLOCK", 5)

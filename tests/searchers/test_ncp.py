@@ -104,7 +104,7 @@ def test_what_is_reached_comes_before_what_is_near(candidates: Candidates) -> No
     what = network(candidates)
     units = input_units(candidates)
     inputs, starts = network_inputs(candidates.space, candidates.relaxed, units), jnp.array([3, 50])
-    learned = Learned(inputs, units, lessons=None, networks=None)
+    learned = Learned(inputs, units, data=None, networks=None)
     scores = np.asarray(tiny()._reached(candidates, learned, what, starts))
     said = np.asarray(predict(what, inputs))
     reached = scores > -500
