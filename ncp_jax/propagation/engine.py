@@ -16,7 +16,6 @@ from __future__ import annotations
 import functools
 from typing import Any, NamedTuple
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -172,9 +171,12 @@ def _run(
     count: Int[Array, ""],
     shape: Shape,
 ) -> Float[Array, "n f"]:
-    chex.assert_rank([start, count], [2, 0])
-    chex.assert_shape([*box], (start.shape[1],))
-    chex.assert_shape([weights.push, weights.hold, weights.ceiling], (len(predictor.metrics),))
+    # Checked while tracing. Training uses chex for this, which Optax imports anyway; a search alone would wait 0.1 s.
+    assert start.ndim == 2, start.shape
+    assert count.ndim == 0, count.shape
+    assert all(corner.shape == start.shape[1:] for corner in box), (box[0].shape, box[1].shape, start.shape)
+    sizes = {side.shape for side in (weights.push, weights.hold, weights.ceiling)}
+    assert sizes == {(len(predictor.metrics),)}, sizes
     scale, each = predictor.scale, followers(predictor, config)
     standard_box = (scale.standard_x(box[0]), scale.standard_x(box[1]))
     # The networks that a tile follows together: [groups, members of a group, …].

@@ -184,7 +184,10 @@ class _Search:
             raise self.limit.none_within(smallest(least))
         seconds = time.perf_counter() - compiled
         timing = {"compile": compiled - began, "search": seconds, "code_steps_per_s": moved / seconds}
-        return dataclasses.replace(best, starts=starts.codes(0, min(starts.n, STARTS)), timing=timing)
+        kept = min(starts.n, STARTS)
+        # Random codes are drawn in calls of one shape, so that one program draws them all.
+        first_starts = starts.codes(0, max(plan.portion, kept))[:kept]
+        return dataclasses.replace(best, starts=first_starts, timing=timing)
 
     def _compile(self, starts: Starts, plan: Plan) -> Plan:
         """Compiles all programs by a run without work, so that their compile time is known; chooses the kernel."""
@@ -193,7 +196,7 @@ class _Search:
             lambda plan: self._invert(relaxed, plan.portion, plan), (relaxed.shape, self.config.steps)
         )
         jax.block_until_ready(self._invert(relaxed, 0, plan))
-        self._ranked(starts.codes(0, 1))
+        self._ranked(starts.codes(0, plan.portion)[:1])
         return plan
 
     def _invert(self, relaxed: Float[jax.Array, "n f"], count: int, plan: Plan) -> Float[jax.Array, "n f"]:
