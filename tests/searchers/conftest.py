@@ -47,6 +47,6 @@ def run(candidates: Candidates) -> Callable[..., Runs]:
     ) -> Runs:
         several = [searchers] * len(seeds) if isinstance(searchers, ArraySearcher) else searchers
         found = search(stack(several), np.asarray(seeds, np.int32), candidates, view)
-        return Runs(*(np.asarray(leaf) for leaf in found))
+        return jax.tree.map(np.asarray, found)
 
     return call

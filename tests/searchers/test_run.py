@@ -41,7 +41,7 @@ def assert_same(one: Runs, other: Runs) -> None:
 
 
 def part(runs: Runs, which: slice | list[int]) -> Runs:
-    return Runs(*(leaf[which] for leaf in runs))
+    return jax.tree.map(lambda leaf: leaf[which], runs)
 
 
 @every
