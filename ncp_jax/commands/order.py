@@ -48,10 +48,10 @@ class OrderResult:
       order: ``[n]`` int32, indices of the elements; ``order[0]`` comes first.
       names: names of the elements in that order; None where the input has no names.
       weight: sum of the weights that point forwards, in the unit of the weights; higher is better.
-      bound: upper bound on the weight of every order.
+      bound: upper bound on the weight of every order, rounded up where float64 cannot hold it.
       gap: ``(bound - weight) / bound``; 0 where the bound is 0.
-      status: "optimal" (proven), "work limit" (the deterministic budget was used up) or "time limit" (the clock ended
-        the search first: another run may differ).
+      status: "optimal" (proven: no order is better, or by no more than ``gap``), "work limit" (the deterministic budget
+        was used up) or "time limit" (the clock ended the search first: another run may differ).
       file: file of the weights; None where they were given as a matrix.
       ordering: the solver's own result, with the dropped edges and the statistics of cycles.
     """
@@ -86,14 +86,24 @@ class OrderResult:
         shown = [str(i) for i in self.order[:_SHOWN]] if self.names is None else self.names[:_SHOWN]
         more = ", …" if len(self.order) > _SHOWN else ""
         return (
-            f"{len(self.order)} elements: weight {self.weight:.10g}, at most {self.bound:.10g} "
-            f"(gap {self.gap:.4%}; {self.status}, bound from {found.method}) in {found.seconds:.2f} s\n"
+            f"{len(self.order)} elements: weight {_exactly(self.weight)}, at most {_exactly(self.bound)} "
+            f"(gap {_percent(self.gap)}; {self.status}, bound from {found.method}) in {found.seconds:.2f} s\n"
             f"dropped: {cycles.dropped_edges} edges, {cycles.dropped_share:.3%} of the weight; "
             f"{cycles.reversed_pairs} preferences reversed ({cycles.reversed_share:.3%}); "
             f"{cycles.triangles} cycles of three; "
             f"{cycles.components} components, the largest of {cycles.largest_component}\n"
             f"order: {', '.join(shown)}{more}"
         )
+
+
+def _exactly(number: float) -> str:
+    """Formats a number with all its digits: a bound that is rounded down would not be one."""
+    return str(int(number)) if number.is_integer() and number < 1e16 else repr(number)
+
+
+def _percent(share: float) -> str:
+    """Formats a share as a percentage, and shows 0 only where it is 0."""
+    return f"{share:.4%}" if share == 0 or share >= 1e-5 else f"{100 * share:.1e}%"
 
 
 def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> OrderResult:

@@ -18,20 +18,20 @@ _TILE = 64  # rows and columns of a tile
 _SHARES = 16  # number of parts that the rows are divided into, for any number of threads
 
 
-@njit(Tuple((boolean, boolean, float64, float64, float64))(float64[:, ::1], int64, int64), nogil=True, cache=True)
+@njit(Tuple((boolean, boolean, float64, float64))(float64[:, ::1], int64, int64), nogil=True, cache=True)
 def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
     """Surveys the pairs whose smaller index is in ``begin`` … ``end - 1``.
 
     It works in tiles, since half of the entries are read by columns.
 
     Returns:
-      (all finite and >= 0, all integers, largest difference, sum of each pair's larger entry, sum of all entries).
+      (all finite and >= 0, all integers, largest difference, sum of all entries).
     """
     n = weights.shape[0]
-    valid, whole, largest, ceiling, total = True, True, 0.0, 0.0, 0.0
+    valid, whole, largest, total = True, True, 0.0, 0.0
     for row in range(begin, end, _TILE):
         for column in range(row, n, _TILE):
-            high, both = 0.0, 0.0
+            both = 0.0
             for i in range(row, min(end, row + _TILE)):
                 for j in range(max(i + 1, column), min(n, column + _TILE)):
                     a, b = weights[i, j], weights[j, i]
@@ -41,11 +41,9 @@ def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
                     if whole and (a != np.floor(a) or b != np.floor(b)):
                         whole = False
                     largest = max(largest, abs(a - b))
-                    high += max(a, b)
                     both += a + b
-            ceiling += high
             total += both
-    return valid, whole, largest, ceiling, total
+    return valid, whole, largest, total
 
 
 @njit(void(float64[:, ::1], float64, int32[:, ::1], int64, int64), nogil=True, cache=True)
@@ -66,17 +64,32 @@ def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
                     out[j, i] = -scaled
 
 
-@njit(float64(float64[:, ::1], int32[::1]), nogil=True, cache=True)
+@njit(Tuple((float64, float64, boolean))(float64[:, ::1], int32[::1]), nogil=True, cache=True)
 def forward_weight(weights, order):  # type: ignore[no-untyped-def]
-    """Returns the sum of ``weights[i, j]`` over all i before j in ``order``."""
-    total = 0.0
+    """Returns the sum of ``weights[i, j]`` over all i before j in ``order``, with twice the digits of float64.
+
+    Returns:
+      (the sum rounded to float64, what the rounding left out, exact). The two numbers add up to the sum exactly, or
+      within ``2**-90`` of it. Integers with a sum below ``2**70`` are always added exactly.
+    """
+    total, rest, exact = 0.0, 0.0, True
     for i in range(order.size):
         row = weights[order[i]]
-        part = 0.0
         for j in range(i + 1, order.size):
-            part += row[order[j]]
-        total += part
-    return total
+            weight = row[order[j]]
+            # The rounding error of each addition (Knuth's two-sum) goes into ``rest``.
+            raised = total + weight
+            virtual = raised - total
+            error = (total - (raised - virtual)) + (weight - virtual)
+            total = raised
+            if error != 0.0:
+                more = rest + error
+                virtual = more - rest
+                if (rest - (more - virtual)) + (error - virtual) != 0.0:
+                    exact = False
+                rest = more
+    rounded = total + rest
+    return rounded, rest - (rounded - total), exact
 
 
 @njit(Tuple((int64, int64, int64))(int32[:, ::1], int32[::1]), nogil=True, cache=True)
@@ -96,6 +109,53 @@ def backward_sum(differences, order):  # type: ignore[no-untyped-def]
 
 
 @dataclasses.dataclass(frozen=True)
+class Scaled:
+    """Differences of some elements as integers, for the local search.
+
+    Attributes:
+      matrix: ``[n, n]`` rounded ``(w - w.T) * scale``, int32, antisymmetric; 0 only where the weights are equal.
+      scale: factor between weights and entries of ``matrix``.
+      exact: True if nothing was rounded.
+    """
+
+    matrix: np.ndarray
+    scale: float
+    exact: bool
+
+    def loss(self, order: np.ndarray) -> float:
+        """Returns an upper bound on the loss of an order that reverses no difference cut to a cap."""
+        lost, reversed_pairs, _ = backward_sum(self.matrix, order)
+        return float(lost + (0 if self.exact else reversed_pairs)) / self.scale * (1 + 1e-12)
+
+    def gap(self, order: np.ndarray, least: int) -> float:
+        """Returns an upper bound on the weight that any order can gain over this one, see ``loss``.
+
+        Args:
+          order: ``[n]`` an order.
+          least: lower bound on the loss of every order, in units of the matrix, rounding included.
+        """
+        lost, reversed_pairs, _ = backward_sum(self.matrix, order)
+        return float(lost - least) if self.exact else (lost + reversed_pairs - least) / self.scale * (1 + 1e-12)
+
+
+def narrowed(weights: np.ndarray, whole: bool, cap: float) -> Scaled:
+    """Returns the scaled differences with the larger ones cut to ``cap``, so that the others keep their digits.
+
+    Args:
+      weights: ``[n, n]`` weights, float64.
+      whole: whether all weights are integers.
+      cap: largest size of a difference, > 0, in the weights' unit.
+    """
+    found = np.clip(weights - weights.T, -cap, cap)
+    exact = whole and cap <= _LARGEST
+    scale = 1.0 if exact else min(_LARGEST / cap, 1e300)
+    size = np.floor(np.abs(found) * scale + 0.5)
+    size[(size == 0) & (found != 0)] = 1
+    np.fill_diagonal(size, 0)
+    return Scaled(np.copysign(size, found).astype(np.int32), scale, exact)
+
+
+@dataclasses.dataclass(frozen=True)
 class Differences:
     """The differences of a weight matrix.
 
@@ -103,16 +163,16 @@ class Differences:
       weights: ``[n, n]`` weights, float64. The diagonal is never read.
       matrix: ``[n, n]`` rounded ``(w - w.T) * scale``, int32, antisymmetric; 0 only where the weights are equal.
       scale: factor between weights and entries of ``matrix``.
-      exact: True if nothing was rounded (integer weights).
-      ceiling: sum of the larger weight of each pair, which no order exceeds.
+      whole: True if all weights are integers.
+      exact: True if nothing was rounded (integer weights with differences up to 2**30).
       total: sum of all weights off the diagonal.
     """
 
     weights: np.ndarray
     matrix: np.ndarray
     scale: float
+    whole: bool
     exact: bool
-    ceiling: float
     total: float
 
 
@@ -120,8 +180,8 @@ def differences(weights: np.ndarray, each: Callable[..., list[Any]]) -> Differen
     """Returns the differences of weights.
 
     Integer weights with differences up to 2**30 are kept exactly. Others are scaled to a largest difference of 2**30
-    and rounded; a difference that is not zero stays so. Orders are compared by these integers. The weights and bounds
-    that a caller gets are sums of the weights themselves.
+    and rounded; a difference that is not zero stays so. The local search compares orders by these integers. The weights
+    and bounds that a caller gets are sums of the weights themselves.
 
     Args:
       weights: ``[n, n]`` weights, float64, contiguous by rows.
@@ -136,14 +196,14 @@ def differences(weights: np.ndarray, each: Callable[..., list[Any]]) -> Differen
     cuts = [int(n * (1 - (1 - k / _SHARES) ** 0.5)) // _TILE * _TILE for k in range(_SHARES)] + [n]
     spans = [(begin, end) for begin, end in itertools.pairwise(cuts) if end > begin]
     parts = each(lambda span: _survey(weights, *span), spans)
-    valid, whole, largest, ceilings, totals = zip(*parts, strict=True)
+    valid, whole, largest, totals = zip(*parts, strict=True)
     if not all(valid) or not np.isfinite(sum(totals)):
         raise checks.UsageError(_invalid(weights))
     exact = all(whole) and max(largest) <= _LARGEST
     scale = 1.0 if exact or max(largest) == 0.0 else min(_LARGEST / max(largest), 1e300)
     matrix = np.zeros(weights.shape, np.int32)
     each(lambda span: _subtract(weights, scale, matrix, *span), spans)
-    return Differences(weights, matrix, scale, exact, float(sum(ceilings)), float(sum(totals)))
+    return Differences(weights, matrix, scale, all(whole), exact, float(sum(totals)))
 
 
 def _invalid(weights: np.ndarray) -> str:

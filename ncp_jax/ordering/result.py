@@ -38,10 +38,10 @@ class Ordering:
 
     Attributes:
       order: ``[n]`` elements, int32; ``order[0]`` comes first.
-      weight: sum of ``w[i, j]`` over all i before j, in the weights' units.
-      upper_bound: upper bound on the weight of every order, same units.
-      status: "optimal" (proven), "work limit" (the deterministic budget was used up) or "time limit" (the clock ended
-        the search first, so another run may differ).
+      weight: sum of ``w[i, j]`` over all i before j, in the weights' units, rounded to float64 once.
+      upper_bound: upper bound on the weight of every order, same units, rounded up.
+      status: "optimal" (proven: no order is better by more than ``gap``, which is 0 for integers), "work limit" (the
+        deterministic budget was used up) or "time limit" (the clock ended the search first, so another run may differ).
       method: method of the bound: "acyclic", "exact", "linear program", "dual ascent", "cycle packing" or "pairs"; that
         of the largest component if there are several.
       seconds: time of the solution.

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.ordering.components import strong_components
-from ncp_jax.ordering.differences import Differences, differences, forward_weight
+from ncp_jax.ordering.differences import Differences, Scaled, differences, forward_weight, narrowed
 from ncp_jax.ordering.result import Ordering
 from ncp_jax.ordering.search import Clock, Team, first_order, improve, settle, threads
 from ncp_jax.ordering.subsets import LARGEST, best_order
 from ncp_jax.ordering.triangles import dual_ascent, pack_cycles
+from ncp_jax.ordering.units import Units, in_units
 
 RATE = 3.5e8  # nominal number of matrix entries that a core reads per second
 _CORES = 2  # number of cores that the budget assumes; with more cores, a search ends sooner with the same result
@@ -27,6 +29,8 @@ _THETA = 0.03  # step of the dual ascent, see ``triangles.dual_ascent``
 _BOUND_BUDGET = 5e8  # budget, in entries, from which the bound gets its full share
 DUAL = 400  # largest component for the dual ascent, which visits all triples
 EXACT = 100  # largest component for branch and cut
+_BITS, _DUAL_BITS = 48, 40  # bits of the units of exact methods and of the dual ascent
+_RESOLUTION = 1e-10  # share of the sum of the differences below which rounded orders count as equal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,13 +39,13 @@ class _Solved:
 
     Attributes:
       order: elements of the component, first to last.
-      least_loss: lower bound on the loss of any order of the component.
-      proven: True if the order is optimal.
+      gap: upper bound on the weight that another order of the component can gain over this one.
+      proven: True if the order is optimal: ``gap`` is 0, or below the resolution that rounded differences allow.
       method: method that found the bound.
     """
 
     order: np.ndarray
-    least_loss: float
+    gap: float
     proven: bool
     method: str
 
@@ -58,6 +62,11 @@ def order(
     up to 100 by branch and cut, larger ones by iterated local search, with a bound from the 3-cycles. The budget
     follows from ``time_limit`` at the nominal speed of two cores. The same seed therefore gives the same order on every
     machine that is fast enough. On a slower machine, the clock ends the search.
+
+    Bounds are computed in integers or rounded up, so no order weighs more than ``upper_bound``, whatever the magnitudes
+    of the weights. Where they are multiples of one number within the range of float64's integers, as integers are,
+    "optimal" is exact: the bound is the weight. For other weights it means that no order is better than the stated gap,
+    which is at most 1e-10 of the sum of the differences that matter (see ``ncp_jax.ordering.units``).
 
     Args:
       weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array or a SciPy sparse matrix. The
@@ -140,78 +149,108 @@ def _solve_parts(
         if len(part) <= 2:
             solved.append(_Solved(part, 0.0, True, "acyclic"))
             continue
-        if len(part) <= LARGEST:
-            # Dynamic programming; the loss is the sum of the preferences against the optimal order.
-            block = _real_differences(problem, part)
-            local = best_order(block)
-            loss = float(np.maximum(-np.triu(block[np.ix_(local, local)], 1), 0.0).sum())
-            solved.append(_Solved(part[local], loss, True, "exact"))
-            continue
-        share = budget * len(part) ** 2 / large
+        share = budget * len(part) ** 2 / large if len(part) > LARGEST else np.inf
         whole = len(part) == len(problem.matrix)
         matrix = problem.matrix if whole else np.ascontiguousarray(problem.matrix[np.ix_(part, part)])
         solved.append(_solve_part(problem, part, matrix, share, seed, team, deadline))
     return solved
 
 
-def _real_differences(problem: Differences, part: np.ndarray) -> np.ndarray:
-    block = problem.weights[np.ix_(part, part)]
-    np.fill_diagonal(block, 0.0)
-    return np.ascontiguousarray(block - block.T)
-
-
 def _solve_part(
     problem: Differences, part: np.ndarray, matrix: np.ndarray, budget: float, seed: int, team: Team, deadline: float
 ) -> _Solved:
     n = len(part)
-    local = first_order(matrix)
+    local, scaled, work = _first_descent(problem, part, matrix)
     # One core works here, while the budget is of all.
-    budget = max(0.0, budget - _CORES * settle(matrix, local, 20 * n * n))
+    budget = max(0.0, budget - _CORES * work)
+    if n <= LARGEST:
+        units = _units(problem, part, scaled, local, _BITS)
+        local = best_order(units.matrix)
+        return _Solved(part[local], units.gap(local, units.loss(local)[0]), True, "exact")
     if n <= EXACT:
-        # Branch and cut from a good order. Without a proof, the rest of the budget goes into another local search.
-        local = improve(matrix, local, work=int(min(0.2 * budget, 500 * n * n)), seed=seed, team=team)
-        solved = _cut(problem, part, matrix, local, 0.25 * budget, deadline)
-        if solved.proven:
-            return solved
-        # The order found, as positions in ``part``.
-        inverse = np.argsort(part)
-        local = inverse[np.searchsorted(part[inverse], solved.order)].astype(np.int32)
-        better = improve(matrix, local, work=int(0.5 * budget), seed=seed + 1, team=team)
-        return dataclasses.replace(solved, order=part[better])
+        local = improve(scaled.matrix, local, work=int(min(0.2 * budget, 500 * n * n)), seed=seed, team=team)
+        return _solve_exactly(problem, part, scaled, local, budget, seed, team, deadline)
     # The bound is computed beside the search. In a short search, the order needs the cores more than the bound does, so
     # the bound's share grows with the budget.
-    bounding = _start_bound(problem, part, matrix, local, 0.2 * budget * min(1.0, budget / _BOUND_BUDGET), team)
-    local = improve(matrix, local, work=int(0.8 * budget), seed=seed, team=team)
-    least, method = bounding.result()
-    return _Solved(part[local], least, False, method)
+    bounding = _start_bound(problem, part, scaled, local, 0.2 * budget * min(1.0, budget / _BOUND_BUDGET), team)
+    local = improve(scaled.matrix, local, work=int(0.8 * budget), seed=seed, team=team)
+    gap, method = bounding.result()
+    return _Solved(part[local], gap(local), False, method)
 
 
-def _cut(
-    problem: Differences, part: np.ndarray, matrix: np.ndarray, local: np.ndarray, budget: float, deadline: float
+def _first_descent(problem: Differences, part: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, Scaled, int]:
+    """Returns a local optimum, the differences that the search works on, and the number of entries read.
+
+    A preference larger than the loss of a known order is forced: no better order reverses it. Where such preferences
+    are so large that the others lose their digits in the scaling to 31 bits, they are cut and the rest is scaled anew.
+    """
+    n = len(part)
+    scaled, work = Scaled(matrix, problem.scale, problem.exact), 0
+    local = first_order(matrix)
+    while True:
+        work += settle(scaled.matrix, local, 20 * n * n)
+        cap = 2 * scaled.loss(local)
+        if cap * scaled.scale > 0.25 * int(np.abs(scaled.matrix).max()):
+            return local, scaled, work
+        scaled = narrowed(problem.weights[np.ix_(part, part)], problem.whole, cap)
+
+
+def _units(problem: Differences, part: np.ndarray, scaled: Scaled, local: np.ndarray, bits: int) -> Units:
+    """Returns the differences in units, with those cut that no order better than ``local`` reverses."""
+    return in_units(problem.weights[np.ix_(part, part)], bits, 2 * scaled.loss(local))
+
+
+def _solve_exactly(
+    problem: Differences,
+    part: np.ndarray,
+    scaled: Scaled,
+    local: np.ndarray,
+    budget: float,
+    seed: int,
+    team: Team,
+    deadline: float,
 ) -> _Solved:
+    """Runs branch and cut from a good order. Without a proof, the rest of the budget goes into another local search."""
     from ncp_jax.ordering.linear_program import branch_and_cut
 
-    real = _real_differences(problem, part[local])
-    scaled = np.ascontiguousarray(matrix[np.ix_(local, local)])
-    found, least, proven = branch_and_cut(real, scaled, whole=problem.exact, effort=budget, deadline=deadline)
-    return _Solved(part[local][found], least, proven, "exact" if proven else "linear program")
+    units = _units(problem, part, scaled, local, _BITS)
+    start = np.ix_(local, local)
+    step = units.step if units.exact else max(1, int(np.abs(np.triu(units.matrix)).sum() * _RESOLUTION))
+    found, least, proven = branch_and_cut(
+        np.ascontiguousarray(units.matrix[start]),
+        np.ascontiguousarray(scaled.matrix[start]),
+        step=step,
+        effort=0.25 * budget,
+        deadline=deadline,
+    )
+    local = local[found]
+    if not proven:
+        better = improve(scaled.matrix, local, work=int(0.5 * budget), seed=seed + 1, team=team)
+        local = min(better, local, key=lambda order: units.loss(order)[0])
+    gap = units.gap(local, least)
+    proven = proven or gap == 0
+    return _Solved(part[local], gap, proven, "exact" if proven else "linear program")
 
 
 def _start_bound(
-    problem: Differences, part: np.ndarray, matrix: np.ndarray, local: np.ndarray, budget: float, team: Team
+    problem: Differences, part: np.ndarray, scaled: Scaled, local: np.ndarray, budget: float, team: Team
 ) -> Future:
-    """Starts the computation of (lower bound on the loss, method)."""
+    """Starts the computation of (function from an order to its gap, method)."""
     n = len(local)
     triples = n * (n - 1) * (n - 2) / 6
     sweeps = int(min(_SWEEPS, budget / (_ENTRIES_PER_TRIPLE * triples)))
 
-    def bound() -> tuple[float, str]:
+    def bound() -> tuple[Callable[[np.ndarray], float], str]:
         if n <= DUAL and sweeps:
-            real = _real_differences(problem, part[local])
-            return float(dual_ascent(real, sweeps, _THETA, team.clock.signal)[0]), "dual ascent"
-        slack = np.int32(0 if problem.exact else 1)
-        packed, _ = pack_cycles(matrix, local, slack, int(max(budget, n * n)), team.clock.signal)
-        return packed / problem.scale * (1 - 1e-12), "cycle packing"
+            units = _units(problem, part, scaled, local, _DUAL_BITS)
+            start = np.ascontiguousarray(units.matrix[np.ix_(local, local)])
+            least = int(np.ceil(dual_ascent(start, sweeps, _THETA, team.clock.signal)[0]))
+            if units.exact:
+                least += -least % units.step
+            return lambda order: units.gap(order, least), "dual ascent"
+        slack = np.int32(0 if scaled.exact else 1)
+        packed, _ = pack_cycles(scaled.matrix, local, slack, int(max(budget, n * n)), team.clock.signal)
+        return lambda order: scaled.gap(order, packed), "cycle packing"
 
     return team.submit(bound)
 
@@ -219,18 +258,21 @@ def _start_bound(
 def _join(
     problem: Differences, parts: Sequence[np.ndarray], solved: Sequence[_Solved], cut: bool, seconds: float
 ) -> Ordering:
-    """Joins the orders of the components into one, and their bounds into a bound on the weight."""
+    """Joins the orders of the components into one, and their gaps into a bound on the weight."""
     joined = np.concatenate([one.order for one in solved]).astype(np.int32)
-    weight = float(forward_weight(problem.weights, joined))
-    bound = problem.ceiling - sum(one.least_loss for one in solved)
-    if problem.exact:
-        bound = float(np.floor(bound + 1e-6))  # integer weights have an integer sum
-    proven = all(one.proven for one in solved) or bound - weight <= 1e-12 * problem.ceiling
+    weight, rest, exact = forward_weight(problem.weights, joined)
+    # Sum exactly, then round up.
+    bound = Fraction(weight) + Fraction(rest) + sum(Fraction(one.gap) for one in solved if one.gap)
+    if not exact:
+        bound *= 1 + Fraction(1, 2**90)
+    rounded = float(bound)
+    upper_bound = rounded if Fraction(rounded) >= bound else float(np.nextafter(rounded, np.inf))
+    proven = all(one.proven for one in solved)
     method = max(zip(map(len, parts), (one.method for one in solved), strict=True), key=lambda pair: pair[0])[1]
     return Ordering(
         order=joined,
-        weight=weight,
-        upper_bound=weight if proven else max(bound, weight),
+        weight=float(weight),
+        upper_bound=upper_bound,
         status="optimal" if proven else "time limit" if cut else "work limit",
         method="exact" if proven and method not in ("acyclic", "exact") else method,
         seconds=seconds,

@@ -16,7 +16,7 @@ def best_order(differences):  # type: ignore[no-untyped-def]
     the others after it. It takes 2^n n² / 4 additions.
 
     Args:
-      differences: ``[n, n]`` float64, antisymmetric, n <= 12.
+      differences: ``[n, n]`` float64, antisymmetric, n <= 12. Integers with sums below ``2**53`` are added exactly.
     """
     n = differences.shape[0]
     # For each subset, as a bit mask: the largest sum of differences that an order of it has, and its first element.

@@ -72,7 +72,8 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
     """Returns a lower bound on the loss by coordinate ascent on the dual of the 3-cycle linear program.
 
     Args:
-      differences: ``[n, n]`` float64, antisymmetric; only the entries above the diagonal are read.
+      differences: ``[n, n]`` float64, antisymmetric integers whose sizes above the diagonal sum to at most ``2**40``;
+        only the entries above the diagonal are read.
       sweeps: number of visits of each triple; a sweep takes n³/6 steps. The last two sweeps use a theta of 0.
       theta: choice among the optima of a triple, in [0, 1), see ``_strip``. 0 is good at once and then makes no
         progress; a value above 0 approaches the optimum of the linear program, the faster the smaller it is.
@@ -93,13 +94,14 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
     while made < sweeps and stop[0] == 0:
         _sweep(costs, multipliers, 0.0 if made >= sweeps - 2 else theta)
         made += 1
-    # Compute the costs anew from the multipliers, so that rounding errors of the sweeps do not affect the bound.
+    # Any multipliers give a bound. Round them to multiples of 1/1024 and compute the costs anew: all numbers below are
+    # then multiples of 1/1024 below 2**43, which float64 adds exactly, so the bound has no rounding error.
     costs[:] = differences
     z, used = 0, 0.0
     for i in range(n - 2):
         for d in range(1, n - 1 - i):
             for j in range(i + 1, n - d):
-                new = multipliers[z]
+                new = np.rint(multipliers[z] * 1024.0) / 1024.0
                 costs[i, j] -= new
                 costs[j, j + d] -= new
                 costs[i, j + d] += new
@@ -109,7 +111,9 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
     for i in range(n):
         for j in range(i + 1, n):
             after += abs(costs[i, j])
-    return max(0.0, 0.5 * (before - after - used) - 1e-12 * before), made
+    if not after + used < 2.0**42:
+        return 0.0, made
+    return max(0.0, 0.5 * (before - after - used)), made
 
 
 @njit(Tuple((int64, int64))(int32[:, ::1], int32[::1], int32, int64, SIGNAL), nogil=True, cache=True)

@@ -83,8 +83,8 @@ def test_brute_force_agrees(kind: str, largest_by_subsets: int, monkeypatch: pyt
         assert found.status == "optimal"
         assert found.weight == pytest.approx(brute_force(weights), rel=1e-12)
         assert found.weight == pytest.approx(forward(weights, found.order), rel=1e-12)
-        assert found.upper_bound == found.weight
-        assert found.gap == 0
+        assert found.weight <= found.upper_bound
+        assert found.gap <= (0 if kind in ("integers", "zeros and ones") else 1e-10)
 
 
 @pytest.mark.parametrize("exact", [True, False], ids=["dual ascent", "cycle packing"])
