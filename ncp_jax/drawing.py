@@ -10,14 +10,26 @@ from ncp_jax.files import atomic_write
 GREY, BLUE, ORANGE, GREEN = "#9a9a9a", "#4477aa", "#ee7733", "#228833"
 
 
-def new_axes(width: float = 7.0, height: float = 4.6) -> tuple[Any, Any]:
-    """Returns a figure and its axes in the project's style."""
+def new_axes(
+    width: float = 7.0, height: float = 4.6, margins: tuple[float, float, float, float] | None = None
+) -> tuple[Any, Any]:
+    """Returns a figure and its axes in the project's style.
+
+    Args:
+      width: width in inches.
+      height: height in inches.
+      margins: space on the left, below, on the right and above the axes, in inches. Without it, the layout fits the
+        labels, which takes as long as drawing the figure.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(width, height), dpi=150, layout="constrained")
+    figure = Figure(figsize=(width, height), dpi=150, layout=None if margins else "constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
+    if margins:
+        left, below, right, above = margins
+        figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#e6e6e6", linewidth=0.6)
     axes.set_axisbelow(True)
