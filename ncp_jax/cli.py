@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Union
 
 from ncp_jax import checks
 from ncp_jax.console import guarded
+from ncp_jax.files import expand_home
 
 if TYPE_CHECKING:
     from ncp_jax.commands.command import Command
@@ -43,13 +44,14 @@ def parse(arguments: list[str]) -> Command:
         arguments = [checks.choose("command", arguments[0], COMMANDS), *arguments[1:]]
     choices = [Annotated[command_class(name), tyro.conf.subcommand(name)] for name in COMMANDS]
     commands: Any = Union[tuple(choices)]  # noqa: UP007, the union is made at run time
-    return tyro.cli(
+    command = tyro.cli(
         commands,
         prog="ncp-jax",
         description="Neural architecture search with predictors, in JAX.",
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.UseAppendAction),
     )
+    return expand_home(command)
 
 
 def command_class(name: str) -> type[Command]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import errno
 import io
 import os
 import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from ncp_jax import checks
 
@@ -18,6 +19,8 @@ try:
     import fcntl
 except ImportError:  # not a POSIX system
     fcntl = None  # type: ignore[assignment]
+
+Config = TypeVar("Config")
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
@@ -155,6 +158,27 @@ def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free so
                 raise
     except OSError as error:
         raise describe_os_error(error, path, remedy) from error
+
+
+def expand_home(config: Config) -> Config:
+    """Returns a dataclass whose paths begin with the home folder where they began with "~".
+
+    A shell does that for ``--out ~/x``, but not for ``--out=~/x``.
+
+    Raises:
+      UsageError: a "~user" that does not exist.
+    """
+    changed = {}
+    for field in dataclasses.fields(config):  # type: ignore[arg-type]
+        value = getattr(config, field.name)
+        if isinstance(value, Path) and str(value).startswith("~"):
+            try:
+                changed[field.name] = value.expanduser()
+            except RuntimeError as error:
+                raise checks.UsageError(
+                    expected="a home folder", got=f"{value} ({error})", remedy="write the whole path"
+                ) from error
+    return dataclasses.replace(config, **changed) if changed else config  # type: ignore[type-var]
 
 
 def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another folder") -> Path:

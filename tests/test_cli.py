@@ -13,7 +13,7 @@ import jax
 import numpy as np
 import pytest
 
-from ncp_jax import cost_model, get_space
+from ncp_jax import Table, cost_model, get_space
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--codes", "64", "--steps", "3")
@@ -106,6 +106,32 @@ def test_search_prints_and_writes(run: Run, folder: Path) -> None:
     assert scores == sorted(scores, reverse=True)
     assert (folder / "search.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     assert (folder / "search.png").stat().st_size > 10_000
+
+
+def test_what_a_search_writes_is_a_table(run: Run, folder: Path) -> None:
+    if not folder.exists():
+        assert run("search", *SMALL, "--out", folder)[0] == 0
+    notes: list[str] = []
+    path = folder / "codes.csv"
+    table = Table.from_csv(path, space="nas-bench-mr", maximize=["mIoU"], minimize=["gflops"], notify=notes.append)
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [" ".join(map(str, code)) for code in np.asarray(table.codes).tolist()] == [row["code"] for row in rows]
+    np.testing.assert_allclose(table.column("mIoU"), [float(row["mIoU"]) for row in rows], rtol=1e-6)
+    assert [metric.split for metric in table.metrics] == ["predicted", ""]
+    assert notes == [f"{path}: predictions of a search, not measurements (split \"predicted\"): 'mIoU'"]
+
+
+def test_the_home_folder_in_paths(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    status, _, err = run("search", *SMALL, "--out=~/out")
+    assert status == 0
+    assert f"wrote {tmp_path / 'out' / 'codes.csv'}" in err
+    assert not Path("~").exists()
+    (tmp_path / "w.csv").write_text("0,1\n2,0\n")
+    assert run("order", "~/w.csv")[0] == 0
+    status, line = failure(run("order", "~nobody-of-that-name/w.csv"))
+    assert (status, "expected a home folder, got ~nobody-of-that-name/w.csv" in line) == (2, True)
 
 
 def test_json_and_the_seed(run: Run, folder: Path) -> None:
@@ -254,6 +280,8 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
         (("--bound", "last_channel"), "got 'last_channel'"),
         (("--max-gflops", "1", "--bound", "*.num_blocks=4", "--bound", "*.num_channels[*]=128"), "a GFLOPs limit >= "),
         (("--space", "transnas-micro"), "expected --table FILE with --space, got no --table"),
+        (("--architecture", "arch"), "expected --table FILE with --architecture, got no --table"),
+        (("--seeds", "mode"), "expected a known rule for --seeds, got 'mode'"),
         (("--table", "x.csv", "--maximize", "acc"), "expected --space NAME with --table, got no --space"),
         (
             ("--table", "x.csv", "--space", "micro"),

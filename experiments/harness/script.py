@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from ncp_jax import checks
 from ncp_jax.console import guarded, use_compilation_cache
+from ncp_jax.files import expand_home
 
 Config = TypeVar("Config")
 
@@ -63,7 +64,7 @@ def run_main(config_type: type[Config], run: Callable[[Config], Any], descriptio
 def _parse(config_type: type[Config], description: str) -> Config:
     import tyro
 
-    return tyro.cli(config_type, description=description, config=(tyro.conf.FlagCreatePairsOff,))
+    return expand_home(tyro.cli(config_type, description=description, config=(tyro.conf.FlagCreatePairsOff,)))
 
 
 def write_summary(

@@ -19,7 +19,7 @@ class TableArrays:
     Attributes:
       name: name of the table.
       space: name of the space of the codes.
-      codes: ``[n, d]`` architectures, int32, all different.
+      codes: ``[n, d]`` architectures, int32, all different (unless several rows of one were asked for).
       values: ``[n, m]`` finite metrics in their own units, float64.
       metrics: specifications of the m columns.
       hashes: (name, SHA-256) of each file that the table was made from.
@@ -50,11 +50,14 @@ def check_arrays(
     values: np.ndarray,
     metrics: Sequence[MetricSpec],
     hashes: Sequence[tuple[str, str]] = (),
+    repeats: bool = False,
 ) -> TableArrays:
     """Checks arrays and returns them as a table; see ``Table.from_arrays`` for arguments and errors."""
     space = as_space(space)
     metrics = tuple(metrics)
     codes = space.check(np.asarray(codes), where=f"code of {name}")
+    if isinstance(values, np.ma.MaskedArray):
+        values = np.ma.filled(values.astype(np.float64), np.nan)  # what is masked is no value: refused below
     values = np.asarray(values, dtype=np.float64)
     if values.shape != (len(codes), len(metrics)) or not len(codes) or not metrics:
         raise checks.UsageError(
@@ -73,7 +76,8 @@ def check_arrays(
             got=f"{values[row, column]} in row {row}, column {names[column]!r}",
             remedy="leave that row out",
         )
-    codes, values = _merge_duplicates(name, space, codes, values)
+    if not repeats:
+        codes, values = _merge_duplicates(name, space, codes, values)
     return TableArrays(name, space.name, codes, values, metrics, tuple((str(f), str(h)) for f, h in hashes))
 
 

@@ -1,13 +1,14 @@
-"""Reads a table from a user's CSV file, with a column of architectures and columns of metrics."""
+"""Reads a table from a user's text file, with architectures and columns of metrics."""
 
 from __future__ import annotations
 
-import csv
-import io
+import dataclasses
+import fnmatch
 import math
 import os
 import re
-from collections.abc import Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,22 @@ from ncp_jax.benchmarks.arrays import TableArrays, as_space, check_arrays
 from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import Space
+from ncp_jax.spaces.transnas_macro import SHORTEST, MacroSpace
+from ncp_jax.text_tables import TextTable, decimal_sign, note, number, read_text_table
+
+SEEDS = ("refuse", "mean", "each")
+ARCHITECTURES = ("architecture", "arch", "arch_str", "string")
+"""Names of the column of architectures, which need not come first."""
+UNNAMED = ("", "unnamed: 0")
+"""Names of an index column, as pandas writes it and reads it again."""
+PLACES = {"rank": {"rank", "string", "code"}, "query": {"query", "architecture", "value"}}
+"""Columns that number the rows and measure nothing, in files of this library that have these columns."""
 
 _INTEGERS = re.compile(r"[\[(]?\s*(\d+(?:[\s,]+\d+)*)\s*,?\s*[\])]?")
+_WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")  # "3.0" is what libraries make of 3 in a column with gaps
+_COUNTED = re.compile(r"(.*?)([0-9]+)\D?")
+
+Notify = Callable[[str], None]
 
 
 def read_csv(
@@ -27,58 +42,74 @@ def read_csv(
     space: str | Space,
     maximize: Sequence[str] = (),
     minimize: Sequence[str] = (),
-    architecture: str | None = None,
+    architecture: str | Sequence[str] | None = None,
+    seeds: str = "refuse",
+    notify: Notify = lambda text: None,
 ) -> TableArrays:
-    """Reads a CSV file; see ``Table.from_csv`` for arguments, format and errors."""
-    path = Path(path)
+    """Reads a text table; see ``Table.from_csv`` for arguments, format and errors."""
+    path = Path(path).expanduser()
     space = as_space(space)
+    seeds = checks.choose("rule for seeds", seeds, SEEDS)
     content = _content(path)
-    header, rows = _cells(path, content)
-    position = 0 if architecture is None else header.index(_column(path, architecture, header))
-    _refuse_headless(path, header, position, space)
-    names = _choose_columns(path, header, position, maximize, minimize)
-    codes, values = [], []
-    seen: dict[bytes, tuple[int, list[float]]] = {}
-    for line, cells in rows:
-        code = _code(path, line, cells[position], space)
-        numbers = [_number(path, line, name, cells[header.index(name)]) for name in names]
-        first = seen.setdefault(code.tobytes(), (line, numbers))
-        if first[1] != numbers:
-            got = f"other values in line {line} for the architecture of line {first[0]}"
-            raise _bad(path, "one set of values per architecture", got, "keep one of the two, or their mean")
-        if first[0] == line:
-            codes.append(code)
-            values.append(numbers)
+    table = read_text_table(path, content)
+    sheet = _sheet(path, table)
+    columns, facts = _architecture_columns(sheet, space, architecture)
+    _refuse_headless(sheet, columns, space)
+    names = _choose_columns(sheet, columns, maximize, minimize)
+    codes, values, more = _rows(sheet, columns, names, space, seeds)
+    if told := note(path, table.recognised(*sheet.facts, *facts, *more)):
+        notify(told)
     if len(codes) < 2:
-        raise _bad(path, "two architectures or more", str(len(codes)), "add rows: there is nothing to compare")
-    for name, column in zip(names, np.array(values).T, strict=True):
+        raise sheet.bad("two architectures or more", str(len(codes)), "add rows: there is nothing to compare")
+    for name, column in zip(names, values.T, strict=True):
         if np.all(column == column[0]):
             got = f"{column[0]:g} in every row of column {name!r}"
-            raise _bad(path, "a metric that varies", got, "leave the column out: nothing can be learned from it")
+            raise sheet.bad("a metric that varies", got, "leave the column out: nothing can be learned from it")
+    predicted = _predicted(sheet, names)
+    if predicted:
+        listed = ", ".join(map(repr, predicted))
+        notify(f'{path}: predictions of a search, not measurements (split "predicted"): {listed}')
     return check_arrays(
         path.stem,
         space=space,
-        codes=np.array(codes),
-        values=np.array(values),
-        metrics=_metrics(path.stem, names, maximize),
+        codes=codes,
+        values=values,
+        metrics=_metrics(path.stem, names, maximize, predicted),
         hashes=((path.name, sha256(content)),),
+        repeats=seeds == "each",
     )
 
 
-def _metrics(task: str, names: Sequence[str], maximize: Sequence[str]) -> list[MetricSpec]:
-    """Returns the specifications of the columns.
+@dataclasses.dataclass(frozen=True)
+class _Sheet:
+    """A text table with a header.
 
-    Columns to maximize are quality metrics. Columns to minimize are costs or, with none to maximize, quality metrics
-    (losses).
+    Attributes:
+      path: the file, for errors.
+      header: names of the columns.
+      rows: the line on which each row ends, and its cells.
+      separator: the character between cells.
+      index: number of index columns at the left, 0 or 1.
+      facts: what was recognised here.
     """
-    count = len(maximize)
-    found = [MetricSpec(name, task=task, direction="maximize") for name in names[:count]]
-    kind = "cost" if count else "quality"
-    return found + [MetricSpec(name, task=task, direction="minimize", kind=kind) for name in names[count:]]
 
+    path: Path
+    header: tuple[str, ...]
+    rows: tuple[tuple[int, tuple[str, ...]], ...]
+    separator: str
+    index: int
+    facts: tuple[str, ...]
 
-def _bad(path: Path, expected: str, got: str, remedy: str) -> checks.DataError:
-    return checks.DataError(expected=f"{expected} in {path}", got=got, remedy=remedy)
+    def bad(self, expected: str, got: str, remedy: str) -> checks.DataError:
+        return checks.DataError(expected=f"{expected} in {self.path}", got=got, remedy=remedy)
+
+    def column(self, name: str, options: Sequence[str]) -> str:
+        """Returns the column of that name. Exact names come first, since two names may differ only in case."""
+        return name if name in options else checks.choose(f"column of {self.path}", name, options)
+
+    def cells(self, name: str) -> list[str]:
+        place = self.header.index(name)
+        return [cells[place] for _, cells in self.rows]
 
 
 def _content(path: Path) -> bytes:
@@ -91,95 +122,244 @@ def _content(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _cells(path: Path, content: bytes) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Returns the header and the rows, each with the line on which it ends. Blank lines are skipped."""
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        got = f"byte 0x{content[error.start]:02x} at offset {error.start}"
-        raise _bad(path, "UTF-8 text", got, "save the file as UTF-8") from error
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[tuple[int, list[str]]] = []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                rows.append((reader.line_num, [cell.strip() for cell in cells]))
-    except csv.Error as error:
-        raise _bad(path, "comma-separated values", f"line {reader.line_num}: {error}", "correct that line") from error
-    if not rows:
-        raise _bad(path, "a header and rows", "an empty file", "write a header line and one line per architecture")
-    header = rows[0][1]
-    if len(header) == 1 and re.search("[;\t]", header[0]):
-        raise _bad(path, "cells separated by commas", f"the header {header[0]!r}", "save the file with commas")
+def _sheet(path: Path, table: TextTable) -> _Sheet:
+    """Returns the header and the rows, after checking their lengths."""
+    if not table.rows:
+        got = "an empty file" if not table.comments else 'only lines that begin with "#"'
+        raise checks.DataError(
+            expected=f"a header and rows in {path}", got=got, remedy="write a header line and one line per architecture"
+        )
+    header, body = table.rows[0], tuple(zip(table.lines[1:], table.rows[1:], strict=True))
+    index = int(bool(body) and header[0].lower() in UNNAMED and all(_WHOLE.fullmatch(row[0]) for _, row in body if row))
+    facts = ("index column ignored",) if index else ()
+    sheet = _Sheet(path, header, body, table.separator, index, facts)
     repeated = sorted({name for name in header if header.count(name) > 1})
     if repeated:
-        raise _bad(path, "column names that differ", f"{repeated[0]!r} more than once", "rename one of them")
-    for line, cells in rows[1:]:
+        raise sheet.bad("column names that differ", f"{repeated[0]!r} more than once", "rename one of them")
+    for line, cells in body:
         if len(cells) != len(header):
             got = f"{len(cells)} in line {line}"
             remedy = 'correct that line; architectures with commas need quotes: "1, 2, 3"'
-            raise _bad(path, f"{len(header)} cells per line", got, remedy)
-    return header, rows[1:]
+            raise sheet.bad(f"{len(header)} cells per line", got, remedy)
+    return sheet
+
+
+def _architecture_columns(
+    sheet: _Sheet, space: Space, given: str | Sequence[str] | None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the column of the architectures, or one for each position of the code, and what was recognised.
+
+    Without names, it is the column with one of the names ``ARCHITECTURES``; else the first column, if it holds an
+    architecture; else columns that are called as the space's positions, or by one word and the numbers of the
+    positions (x0, x1, …).
+    """
+    if given:
+        names = [given] if isinstance(given, str) else list(given)
+        chosen = tuple(dict.fromkeys(name for pattern in names for name in _matching(sheet, pattern)))
+        if len(chosen) not in (1, *_lengths(space)):
+            raise checks.UsageError(
+                expected=f"one column of architectures, or {space.length} of the positions of {space.name}",
+                got=f"{len(chosen)}: {', '.join(chosen)}",
+                remedy="name each position's column, in their order",
+            )
+        return chosen, ()
+    options = sheet.header[sheet.index :]
+    lower = [name.lower() for name in options]
+    known = next((options[lower.index(name)] for name in ARCHITECTURES if name in lower), None)
+    if known is not None:
+        return (known,), ()
+    first = options[0] if options else sheet.header[0]
+    if not (sheet.rows and _is_architecture(sheet.cells(first)[0], space)):
+        positions = _position_columns(sheet, options, space)
+        if positions:
+            return positions, (f"code in the columns {positions[0]} … {positions[-1]}",)
+    return (first,), ()
+
+
+def _matching(sheet: _Sheet, pattern: str) -> list[str]:
+    """Returns the columns that a name or a pattern with * and ? means; those of a pattern by their numbers."""
+    if pattern not in sheet.header and re.search(r"[*?]", pattern):
+        found = fnmatch.filter(sheet.header, pattern)
+        if found:
+            return sorted(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+    return [sheet.column(pattern, sheet.header)]
+
+
+def _lengths(space: Space) -> tuple[int, ...]:
+    """Returns the numbers of integers that a written code may have."""
+    return tuple(range(SHORTEST, space.length + 1)) if isinstance(space, MacroSpace) else (space.length,)
+
+
+def _position_columns(sheet: _Sheet, options: Sequence[str], space: Space) -> tuple[str, ...]:
+    """Returns the columns that hold one position of the code each, in the order of the positions; () if none do."""
+    groups: dict[str, dict[int, str]] = {}
+    for name in options:
+        if counted := _COUNTED.fullmatch(name):
+            groups.setdefault(counted[1], {})[int(counted[2])] = name
+    ordered = [
+        [group[place] for place in sorted(group)]
+        for group in groups.values()
+        if len(group) in _lengths(space) and sorted(group) in ([*range(len(group))], [*range(1, len(group) + 1)])
+    ]
+    if set(space.position_names) <= set(options):
+        ordered.insert(0, list(space.position_names))
+    for names in ordered:
+        if all(not cell or _WHOLE.fullmatch(cell) for name in names for cell in sheet.cells(name)):
+            return tuple(names)
+    return ()
 
 
 def _choose_columns(
-    path: Path, header: list[str], architectures: int, maximize: Sequence[str], minimize: Sequence[str]
+    sheet: _Sheet, architectures: Sequence[str], maximize: Sequence[str], minimize: Sequence[str]
 ) -> list[str]:
-    """Returns the metric columns, those to maximize first; ``architectures`` is the position of the architectures."""
+    """Returns the metric columns, those to maximize first."""
     if isinstance(maximize, str) or isinstance(minimize, str):
         got = repr(maximize if isinstance(maximize, str) else minimize)
         raise checks.UsageError(expected="a list of column names", got=got, remedy=f"write [{got}]")
-    metrics = [name for position, name in enumerate(header) if position != architectures]
+    metrics = [name for name in sheet.header[sheet.index :] if name not in architectures]
     if not maximize and not minimize:
         raise checks.UsageError(
             expected="the direction of at least one metric column",
-            got=f"none; {path} has {', '.join(metrics) or 'no metric column'}",
+            got=f"none; {sheet.path} has {', '.join(metrics) or 'no metric column'}",
             remedy="name each metric with maximize= or minimize= (--maximize, --minimize)",
         )
-    names = [_column(path, name, metrics) for name in (*maximize, *minimize)]
+    names = [sheet.column(name, metrics) for name in (*maximize, *minimize)]
     repeated = sorted({name for name in names if names.count(name) > 1})
     if repeated:
         raise checks.UsageError(
             expected="each column named once", got=f"{repeated[0]!r} twice", remedy="keep one direction"
         )
+    for name in names:
+        if PLACES.get(name, {""}) <= set(sheet.header) and name in PLACES:
+            raise checks.UsageError(
+                expected="columns of measurements",
+                got=f"{name!r}, which numbers the rows of {sheet.path}",
+                remedy="name another column, or rename this one",
+            )
     return names
 
 
-def _column(path: Path, name: str, options: list[str]) -> str:
-    # Exact names first, since the names of two columns may differ only in case.
-    return name if name in options else checks.choose(f"column of {path}", name, options)
+def _predicted(sheet: _Sheet, names: Sequence[str]) -> list[str]:
+    """Returns the columns that hold predictions: METRIC beside METRIC_spread, and the score that comes with them."""
+    spreads = {name.removesuffix("_spread") for name in sheet.header if name.endswith("_spread")} & {*sheet.header}
+    known = spreads | {f"{name}_spread" for name in spreads} | ({"score"} if spreads else set())
+    return [name for name in names if name in known]
 
 
-def _refuse_headless(path: Path, header: list[str], architectures: int, space: Space) -> None:
+def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted: Iterable[str]) -> list[MetricSpec]:
+    """Returns the specifications of the columns.
+
+    Columns to maximize are quality metrics. Columns to minimize are costs or, with none to maximize, quality metrics
+    (losses).
+    """
+    count = len(maximize)
+    kinds = ["quality"] * count + ["cost" if count else "quality"] * (len(names) - count)
+    return [
+        MetricSpec(
+            name,
+            task=task,
+            split="predicted" if name in predicted else "",
+            direction="maximize" if place < count else "minimize",
+            kind=kind,
+        )
+        for place, (name, kind) in enumerate(zip(names, kinds, strict=True))
+    ]
+
+
+def _refuse_headless(sheet: _Sheet, columns: Sequence[str], space: Space) -> None:
     """Raises DataError if the first line has an architecture where its column's name should be."""
-    first = header[architectures]
+    if len(columns) == 1 and _is_architecture(columns[0], space):
+        got = f"the architecture {columns[0]!r}"
+        raise sheet.bad(
+            "a header with column names", got, 'add a first line of names, without "#", which begins comments'
+        )
+
+
+def _is_architecture(text: str, space: Space) -> bool:
     try:
-        _parse(first, space)
+        _parse(text, space)
     except checks.UsageError:
-        return  # not an architecture, hence a name
-    raise _bad(path, "a header with column names", f"the architecture {first!r}", "add a first line of names")
+        return False
+    return True
 
 
 def _parse(text: str, space: Space) -> np.ndarray:
     """Parses an architecture: a string of the space, or the integers of its code."""
     integers = _INTEGERS.fullmatch(text)
-    if integers:
-        return space.check([int(number[:9]) for number in re.findall(r"\d+", integers[1])])[0]
-    return space.from_string(text)
+    if not integers:
+        return space.from_string(text)
+    code = [int(found[:9]) for found in re.findall(r"\d+", integers[1])]
+    if len(code) in _lengths(space):
+        code += [0] * (space.length - len(code))  # absent modules at the end need not be written
+    return space.check(code)[0]
 
 
-def _code(path: Path, line: int, text: str, space: Space) -> np.ndarray:
+def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space) -> np.ndarray:
+    """Returns the code in one cell, or in one cell per position (blank at the end where a module is absent)."""
     try:
-        return _parse(text, space)
+        if len(texts) == 1:
+            return _parse(texts[0], space)
+        whole = [_WHOLE.fullmatch(text) for text in texts]
+        while whole and not texts[len(whole) - 1]:
+            whole.pop()
+        if None in whole:
+            got = repr(texts[whole.index(None)])
+            raise checks.UsageError(expected="an integer in each position", got=got, remedy="correct it")
+        return _parse(", ".join(found[1] for found in whole if found), space)
     except checks.UsageError as error:
-        raise checks.DataError(f"{path}, line {line}: {error}") from error
+        raise checks.DataError(f"{sheet.path}, line {line}: {error}") from error
 
 
-def _number(path: Path, line: int, name: str, text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise _bad(path, f"a finite number in line {line}, column {name!r}", repr(text), "correct it or drop the row")
-    return number
+def _rows(
+    sheet: _Sheet, columns: Sequence[str], names: Sequence[str], space: Space, seeds: str
+) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    """Returns codes, values and what was recognised; lines of one architecture are merged by the rule ``seeds``."""
+    places = [sheet.header.index(name) for name in columns]
+    metrics = {name: sheet.header.index(name) for name in names}
+    seeded = [place for place, name in enumerate(sheet.header) if name.lower() == "seed" and name not in names]
+    decimal = decimal_sign(sheet.path, sheet.separator, (row[p] for _, row in sheet.rows for p in metrics.values()))
+    found: dict[bytes, list[tuple[int, str, list[float]]]] = {}
+    codes = {}
+    for line, cells in sheet.rows:
+        code = _code(sheet, line, [cells[place] for place in places], space)
+        numbers = [_number(sheet, line, name, cells[place], decimal) for name, place in metrics.items()]
+        key = code.tobytes()
+        codes[key] = code
+        lines = found.setdefault(key, [])
+        # Without a column of seeds, "refuse" knows one measurement per architecture, and the others one per line.
+        seed = cells[seeded[0]] if seeded and seeds != "refuse" else "" if seeds == "refuse" else str(line)
+        same = next((other for other in lines if other[1] == seed), None)
+        if same is not None and same[2] != numbers:
+            got = f"other values in line {line} for the architecture of line {same[0]}"
+            remedy = "keep one of the two; or --seeds mean for their mean, --seeds each for both (seeds=)"
+            what = "one set of values per architecture" if seeds == "refuse" else "one set of values per seed"
+            raise sheet.bad(what, got, remedy)
+        if same is None:
+            lines.append((line, seed, numbers))
+    facts = ["decimal commas"] if decimal == "," else []
+    repeated = sum(len(lines) > 1 for lines in found.values())
+    if repeated:
+        facts.append(f"{repeated} architecture{'s' * (repeated > 1)} with several seeds ({seeds})")
+    return (*_merged(codes, found, seeds), facts)
+
+
+def _merged(
+    codes: Mapping[bytes, np.ndarray], found: Mapping[bytes, Sequence[tuple[int, str, list[float]]]], seeds: str
+) -> tuple[np.ndarray, np.ndarray]:
+    merged, values = [], []
+    for key, lines in found.items():
+        sets = [numbers for _, _, numbers in lines]
+        if seeds != "each" and len(sets) > 1:
+            sets = [[statistics.mean(column) for column in zip(*sets, strict=True)]]  # exact, also near 1e308
+        merged += [codes[key]] * len(sets)
+        values += sets
+    return np.array(merged), np.array(values, np.float64)
+
+
+def _number(sheet: _Sheet, line: int, name: str, text: str, decimal: str) -> float:
+    found = number(text, decimal)
+    if found is None or not math.isfinite(found):
+        sign = " (with decimal commas, as in other rows)" if decimal == "," else ""
+        expected = f"a finite number{sign} in line {line}, column {name!r}"
+        raise sheet.bad(expected, repr(text), "correct it or drop the row")
+    return found

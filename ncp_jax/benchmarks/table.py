@@ -6,7 +6,7 @@ import dataclasses
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +70,7 @@ class Table:
         values: Float[np.ndarray, "n m"],
         metrics: Sequence[MetricSpec],
         hashes: Sequence[tuple[str, str]] = (),
+        repeats: bool = False,
     ) -> Table:
         """Checks arrays and returns them as a table. Runs on the host.
 
@@ -82,12 +83,15 @@ class Table:
           values: ``[n, m]`` finite numbers.
           metrics: specifications of the m columns, with different names.
           hashes: (name, SHA-256) of each file that the table was made from.
+          repeats: keep all rows of an architecture, as ``from_csv`` does with ``seeds="each"``.
 
         Raises:
           UsageError: shapes that do not fit, an illegal code, or two columns of one name.
           DataError: a value that is not finite, or two rows of one architecture with different values.
         """
-        host = check_arrays(name, space=space, codes=codes, values=values, metrics=metrics, hashes=hashes)
+        host = check_arrays(
+            name, space=space, codes=codes, values=values, metrics=metrics, hashes=hashes, repeats=repeats
+        )
         return Table.from_host(host)
 
     @staticmethod
@@ -97,33 +101,52 @@ class Table:
         space: str | Space,
         maximize: Sequence[str] = (),
         minimize: Sequence[str] = (),
-        architecture: str | None = None,
+        architecture: str | Sequence[str] | None = None,
+        seeds: str = "refuse",
+        notify: Callable[[str], None] = lambda text: None,
     ) -> Table:
-        """Reads a table from a CSV file.
+        """Reads a table from a text file with a header and one line per architecture.
 
-        The file is comma-separated UTF-8 text with a header and one line per architecture. Architectures are strings of
-        the space (``space.to_string``) or the integers of their codes ("1, 2, 3", in quotes because of the commas).
-        Columns without a given direction are ignored; a direction is never guessed. Lines that repeat an architecture
-        with the same values are merged. The columns in ``maximize`` are quality metrics, the first of them the main
-        metric, and those in ``minimize`` are costs. With ``minimize`` alone, its columns are the quality metrics.
+        Encoding, separator and decimal sign are recognised (``docs/data.md`` has the rules); blank lines and lines that
+        begin with "#" are skipped. Architectures are strings of the space (``space.to_string``) or the integers of
+        their codes ("1, 2, 3", in quotes because of the commas), in one cell or in one column per position. Columns
+        without a given direction are ignored; a direction is never guessed. Lines that repeat an architecture with the
+        same values are merged. The columns in ``maximize`` are quality metrics, the first of them the main metric, and
+        those in ``minimize`` are costs. With ``minimize`` alone, its columns are the quality metrics.
+
+        A column X beside X_spread holds predictions, as in the files of ``ncp-jax search``. Its split is "predicted".
 
         Args:
           path: the file.
           space: the space of the architectures, or its name.
           maximize: columns where higher is better.
           minimize: columns where lower is better.
-          architecture: column of the architectures; the first one if None.
+          architecture: column of the architectures, or the columns of the code's positions, in order; * and ? are
+            wildcards. If None, the column called architecture, arch, arch_str or string, else the first one that is no
+            index, else columns called as the positions or numbered like them (x0, x1, …).
+          seeds: what to do with lines of one architecture that differ: "refuse" them, take their "mean", or keep
+            "each" as a row of its own. In a column called seed, a seed may occur once per architecture.
+          notify: receives one-line notices: what was recognised in a file that is not UTF-8 with commas, and which
+            columns hold predictions.
 
         Raises:
           UsageError: no direction for any column, an unknown column (the text lists the nearest names), a column named
-            twice, or an unknown space.
-          DataError: no header, a line of another length, an illegal architecture, a value that is not a finite number,
-            a constant metric, an architecture with two sets of values, fewer than two architectures, or another
-            encoding. The text names the line.
+            twice or that only numbers the rows, an unknown space or rule for seeds.
+          DataError: no text, no header, a line of another length, an illegal architecture, a value that is not a finite
+            number, a constant metric, an architecture with two sets of values, or fewer than two architectures. The
+            text names the line.
           FileNotFoundError: the file does not exist.
         """
         return Table.from_host(
-            read_csv(path, space=space, maximize=maximize, minimize=minimize, architecture=architecture)
+            read_csv(
+                path,
+                space=space,
+                maximize=maximize,
+                minimize=minimize,
+                architecture=architecture,
+                seeds=seeds,
+                notify=notify,
+            )
         )
 
     def __len__(self) -> int:
@@ -250,6 +273,7 @@ def with_flops(table: Table) -> Table:
         values=np.column_stack([np.asarray(table.values), flops]),
         metrics=(*table.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
         hashes=table.hashes,
+        repeats=True,  # those that the table has
     )
 
 

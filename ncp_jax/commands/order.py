@@ -11,11 +11,13 @@ from tyro.conf import Positional
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config
+from ncp_jax.console import say
 
 if TYPE_CHECKING:
     import numpy as np
 
     from ncp_jax.ordering import Ordering
+    from ncp_jax.ordering.matrix_files import WeightFile
     from ncp_jax.types import Int
 
 EDGES = 1000
@@ -25,15 +27,17 @@ _SHOWN = 20
 
 @dataclasses.dataclass(frozen=True)
 class OrderConfig:
-    """Settings of the solver.
+    """Settings of the solver, and of the file that it reads.
 
     Attributes:
       time_limit: Seconds; 0 gives a first descent only.
       seed: Random seed of the search.
+      edges: Read a list of edges from the file: winner, loser, weight.
     """
 
     time_limit: float = 10.0
     seed: int = 0
+    edges: bool = False
 
     def __post_init__(self) -> None:
         checks.positive("--time-limit", self.time_limit, zero=True)
@@ -53,6 +57,7 @@ class OrderResult:
       status: "optimal" (proven: no order is better, or by no more than ``gap``), "work limit" (the deterministic budget
         was used up) or "time limit" (the clock ended the search first: another run may differ).
       file: file of the weights; None where they were given as a matrix.
+      recognised: what was recognised in a text file: encoding, separator, … (``text_tables.note`` makes a line of it).
       ordering: the solver's own result, with the dropped edges and the statistics of cycles.
     """
 
@@ -63,6 +68,7 @@ class OrderResult:
     gap: float
     status: str
     file: str | None
+    recognised: tuple[str, ...]
     ordering: Ordering
 
     def to_json(self) -> dict[str, Any]:
@@ -75,6 +81,7 @@ class OrderResult:
         return {
             "schema": "order/1",
             **({} if self.file is None else {"file": self.file}),
+            **({"recognised": list(self.recognised)} if self.recognised else {}),
             **self.ordering.to_json(),
             **({} if self.names is None else {"names": list(self.names)}),
             "heaviest_dropped": edges,
@@ -116,41 +123,49 @@ def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> O
       ([0, 1, 2], 9.0, 'optimal')
 
     Args:
-      weights: ``[n, n]`` finite weights >= 0, row i and column j for "i before j": an array, a JAX array, a SciPy
-        sparse matrix; or the path of a file that holds them (see ``ordering.matrix_files.read_weights``). The diagonal
-        is ignored.
+      weights: ``[n, n]`` finite weights >= 0, row i and column j for "i before j": an array, a JAX array, a masked
+        array (masked weights are 0), a SciPy sparse matrix, or a data frame, whose columns are matched to its rows by
+        name; or the path of a file that holds them (see ``ordering.matrix_files.read_weights``). The diagonal is
+        ignored.
       config: settings of the solver.
       **settings: fields of ``OrderConfig``, in place of ``config``.
 
     Raises:
-      UsageError: a negative time limit or seed; a matrix that is not square or has illegal weights.
+      UsageError: a negative time limit or seed; a matrix that is not square or has illegal weights; edges that are not
+        in a file.
       DataError: a file that is none of the formats, or whose matrix is not square or has illegal weights.
       OSError: the file cannot be read.
     """
     config = as_config(OrderConfig, config, settings)
-    if not isinstance(weights, str | os.PathLike):
-        return _solve(weights, None, None, config)
-    from ncp_jax.ordering.matrix_files import read_weights
+    if isinstance(weights, str | os.PathLike):
+        from ncp_jax.ordering.matrix_files import read_weights
 
-    file = read_weights(Path(weights))
-    try:
-        return _solve(file.weights, file.names, str(weights), config)
-    except checks.UsageError as error:  # the settings were checked before: the weights are wrong
-        raise checks.DataError(f"{weights}: {error}") from error
+        file = read_weights(Path(weights), edges=config.edges)
+        try:
+            return _solve(file, str(weights), config)
+        except checks.UsageError as error:  # the settings were checked before: the weights are wrong
+            raise checks.DataError(f"{weights}: {error}") from error
+    from ncp_jax.ordering.matrix_files import WeightFile, from_frame
+
+    if config.edges:
+        raise checks.UsageError(expected="the path of a file with edges", got="a matrix", remedy="leave edges out")
+    framed = all(hasattr(weights, name) for name in ("index", "columns", "to_numpy"))
+    return _solve(from_frame(weights) if framed else WeightFile(weights), None, config)
 
 
-def _solve(weights: Any, names: tuple[str, ...] | None, file: str | None, config: OrderConfig) -> OrderResult:
+def _solve(given: WeightFile, file: str | None, config: OrderConfig) -> OrderResult:
     from ncp_jax.ordering import order as solve
 
-    found = solve(weights, time_limit=config.time_limit, seed=config.seed)
+    found = solve(given.weights, time_limit=config.time_limit, seed=config.seed)
     return OrderResult(
         order=found.order,
-        names=None if names is None else tuple(names[i] for i in found.order),
+        names=None if given.names is None else tuple(given.names[i] for i in found.order),
         weight=found.weight,
         bound=found.upper_bound,
         gap=found.gap,
         status=found.status,
         file=file,
+        recognised=given.recognised,
         ordering=found,
     )
 
@@ -162,7 +177,8 @@ class Order(JsonCommand, OrderConfig):
     The weight in row i, column j counts where i comes before j. Weights are >= 0; the diagonal is ignored.
 
     Attributes:
-      file: LOLIB text (n, then n² numbers), .npy, or .csv (with or without row and column names).
+      file: LOLIB text (n, then n² numbers), .npy, or .csv or .tsv (with or without row and column names; columns are
+        matched to rows by name).
       json: Print JSON: the whole order, and the heaviest 1000 of the dropped edges.
     """
 
@@ -170,5 +186,9 @@ class Order(JsonCommand, OrderConfig):
 
     def run(self) -> None:
         """Orders the file's matrix and prints the result."""
+        from ncp_jax.text_tables import note
+
         result = order(self.file, self.config(OrderConfig))
+        if told := note(self.file, result.recognised):
+            say(told)
         self.show(result.to_json, lambda: str(result))

@@ -81,7 +81,15 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
     if config.table is not None:
         assert config.space is not None
         up, down = read_names(config.maximize), read_names(config.minimize)
-        table = Table.from_csv(config.table, space=config.space, maximize=up, minimize=down)
+        table = Table.from_csv(
+            config.table,
+            space=config.space,
+            maximize=up,
+            minimize=down,
+            architecture=config.architecture,
+            seeds=config.seeds,
+            notify=notify,
+        )
         predictor, origin = _train(with_flops(table), config, notify)
         return PredictorChoice(str(config.table), predictor, table, origin)
     name = choose_table(config.task)

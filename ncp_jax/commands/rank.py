@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config, notify_written
-from ncp_jax.console import ProgressBar, use_compilation_cache
+from ncp_jax.console import ProgressBar, say, use_compilation_cache
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +33,10 @@ class RankConfig:
       sources: Table or CSV file of another task; "all" for the benchmark's other tasks, or "none". May be repeated.
       source_budget: Number of measurements used of each source; by default all.
       space: Space of the CSV files.
+      architecture: Column of the architectures in the CSV files; by default the one called architecture, else the
+        first. May be repeated for one column per position of the code; * and ? are wildcards: x*.
+      seeds: Lines of a CSV file that repeat an architecture with other values: refuse, or mean (one row with their
+        mean).
       maximize: Metric of the CSV files, higher is better.
       minimize: Metric of the CSV files, lower is better.
       budget: Number of architectures measured on the table.
@@ -43,6 +47,8 @@ class RankConfig:
     sources: tuple[str, ...] = ()
     source_budget: int | None = None
     space: str | None = None
+    architecture: tuple[str, ...] = ()
+    seeds: str = "refuse"
     maximize: str | None = None
     minimize: str | None = None
     budget: int = 50
@@ -51,6 +57,7 @@ class RankConfig:
     def __post_init__(self) -> None:
         checks.integer("--budget", self.budget, least=2, remedy="relations need pairs")
         checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")
+        checks.choose("rule for --seeds", self.seeds, ("refuse", "mean"))
         if self.source_budget is not None and set(self.sources) <= {"none"}:
             raise checks.UsageError(expected="--sources with --source-budget", got="none", remedy="name some, or all")
         if self.maximize and self.minimize:
@@ -178,7 +185,13 @@ class RankResult:
         ]
 
 
-def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = None, **settings: Any) -> RankResult:
+def rank(
+    config: RankConfig | None = None,
+    *,
+    method: ArchGraphConfig | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> RankResult:
     """Ranks a table's architectures from ``budget`` queries of its metric, with other tasks as sources (Arch-Graph).
 
     Example:
@@ -190,6 +203,7 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
     Args:
       config: what to rank.
       method: settings of Arch-Graph; its defaults if None.
+      notify: receives one-line notices (what was recognised in a file).
       **settings: fields of ``RankConfig``, in place of ``config``.
 
     Raises:
@@ -207,9 +221,9 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
     from ncp_jax.training.relations import RelationInputs
 
     config, method = as_config(RankConfig, config, settings), method or ArchGraphConfig()
-    table = _load(config.table, config)
+    table = _load(config.table, config, notify)
     names = _source_names(config, table)
-    values = source_values(table, [_load(name, config) for name in names])
+    values = source_values(table, [_load(name, config, notify) for name in names])
     guard = QueryGuard(table, table.main.name, budget=config.budget)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     sources = SourceTasks(values, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
@@ -236,10 +250,10 @@ def rank(config: RankConfig | None = None, *, method: ArchGraphConfig | None = N
     )
 
 
-def _load(name: str, config: RankConfig) -> Table:
+def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:
     from ncp_jax.benchmarks import Table, load_table
 
-    if not name.lower().endswith(".csv"):
+    if not _is_file(name):
         return load_table(name)
     if config.space is None or not (config.maximize or config.minimize):
         raise checks.UsageError(
@@ -248,7 +262,20 @@ def _load(name: str, config: RankConfig) -> Table:
             remedy="directions are never guessed",
         )
     up, down = (() if metric is None else (metric,) for metric in (config.maximize, config.minimize))
-    return Table.from_csv(Path(name), space=config.space, maximize=up, minimize=down)
+    return Table.from_csv(
+        Path(name),
+        space=config.space,
+        maximize=up,
+        minimize=down,
+        architecture=config.architecture,
+        seeds=config.seeds,
+        notify=notify,
+    )
+
+
+def _is_file(name: str) -> bool:
+    """Whether a name means a file: those of published tables have no ending."""
+    return bool(Path(name).suffix)
 
 
 def _source_names(config: RankConfig, table: Table) -> list[str]:
@@ -262,7 +289,7 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
     for name in config.sources:
         if name == "none":
             continue
-        if name.lower().endswith(".csv"):
+        if _is_file(name):
             names.append(name)
         elif name == "all":
             family = table.name.partition("/")[0]
@@ -295,7 +322,7 @@ class Rank(FileCommand, RankConfig):
         config = self.config(RankConfig)
         if self.out is not None:
             make_folder(self.out)
-        result = rank(config)
+        result = rank(config, notify=say)
         self.show(result.to_json, lambda: str(result))
         if self.out is not None:
             notify_written(result.write(self.out))

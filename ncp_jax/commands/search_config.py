@@ -22,9 +22,13 @@ class SearchConfig:
     Attributes:
       task: Benchmark task: seg, cls-50-100, nas-bench-201/cifar10, transnas-micro/jigsaw, ... (see `ncp-jax data
         list`). Ignored where a table is given.
-      table: CSV file of your own: one column of architecture strings, the others metrics. Needs --space and a
-        direction (--maximize or --minimize).
+      table: CSV file of your own: one column of architectures, the others metrics. Needs --space and a direction
+        (--maximize or --minimize).
       space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
+      architecture: Column of the architectures in --table; by default the one called architecture, else the first. May
+        be repeated for one column per position of the code; * and ? are wildcards: x*.
+      seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or
+        each (one row per line).
       maximize: Metric to raise, NAME or NAME=WEIGHT (weights in standard deviations). May be repeated.
       minimize: Metric to lower, NAME or NAME=WEIGHT. May be repeated.
       codes: Number of random starts, moved at once.
@@ -52,6 +56,8 @@ class SearchConfig:
     task: str = "seg"
     table: Path | None = None
     space: str | None = None
+    architecture: tuple[str, ...] = ()
+    seeds: str = "refuse"
     maximize: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
     codes: int = 4096
@@ -94,10 +100,12 @@ class SearchConfig:
                 got="neither",
                 remedy="directions are never guessed from a column's name",
             )
-        if self.table is None and self.space is not None:
-            raise checks.UsageError(
-                expected="--table FILE with --space", got="no --table", remedy="drop --space or add --table"
-            )
+        checks.choose("rule for --seeds", self.seeds, ("refuse", "mean", "each"))
+        for name, given in (("--space", self.space), ("--architecture", self.architecture)):
+            if self.table is None and given:
+                raise checks.UsageError(
+                    expected=f"--table FILE with {name}", got="no --table", remedy=f"drop {name} or add --table"
+                )
 
     def propagation(self, region: TrustRegion | None) -> PropagationConfig:
         """Returns the settings of the gradient loop; UsageError for an illegal one."""

@@ -69,8 +69,8 @@ def order(
     which is at most 1e-10 of the sum of the differences that matter (see ``ncp_jax.ordering.units``).
 
     Args:
-      weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array or a SciPy sparse matrix. The
-        diagonal is ignored. The solver makes dense copies of 12 bytes per entry.
+      weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array or a SciPy sparse matrix. Masked
+        weights of a masked array are 0. The diagonal is ignored. The solver makes dense copies of 12 bytes per entry.
       mask: ``[n, n]`` booleans, dense or sparse; False drops an edge (its weight counts as 0).
       time_limit: seconds; 0 for a first descent and its bound.
       seed: random seed of the search.
@@ -112,7 +112,9 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
     import scipy.sparse
 
     try:
-        found = weights.toarray() if scipy.sparse.issparse(weights) else np.asarray(weights)
+        # A masked weight is an absent edge.
+        given = np.ma.filled(weights, 0) if isinstance(weights, np.ma.MaskedArray) else weights
+        found = weights.toarray() if scipy.sparse.issparse(weights) else np.asarray(given)
     except ValueError as error:
         raise checks.UsageError(
             expected="rows of one length", got=f"something else ({error})", remedy="give [n, n]"

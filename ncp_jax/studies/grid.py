@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
 from ncp_jax.searchers import SEARCHERS, make_searcher
+from ncp_jax.text_tables import decode
 
 SOURCES = ("none", "one", "all")
 MOST = 2**31 - 1  # integers on the device have 32 bits
@@ -126,8 +127,11 @@ class Grid:
                 found[label], seen[same] = (name, settings), label
         return found
 
-    def load(self) -> dict[str, Table]:
+    def load(self, notify: Callable[[str], None] = lambda text: None) -> dict[str, Table]:
         """Returns benchmark → table, each once, under its full name.
+
+        Args:
+          notify: receives one-line notices about the user's own files.
 
         Raises:
           UsageError: an unknown table (the text lists the nearest names).
@@ -136,7 +140,7 @@ class Grid:
         """
         names = dict.fromkeys(itertools.chain.from_iterable(_expand(name, self.tables) for name in self.benchmarks))
         return {
-            name: _from_csv(name, dict(self.tables[name])) if name in self.tables else load_table(name)
+            name: _from_csv(name, dict(self.tables[name]), notify) if name in self.tables else load_table(name)
             for name in names
         }
 
@@ -159,19 +163,24 @@ def read_grid(path: str | Path) -> Grid:
 
     A searcher is a table ``[searchers.evolution]`` of settings, each a value or a list of values; several alternatives
     are an array of tables, ``[[searchers.evolution]]``. The user's own tables are ``[tables.NAME]`` with ``path``,
-    ``space``, ``maximize``, ``minimize``, ``test``.
+    ``space``, ``maximize``, ``minimize``, ``architecture``, ``seeds``, ``test``.
 
     Raises:
       FileNotFoundError: the file does not exist.
-      DataError: the file is not TOML.
+      DataError: the file is not TOML. It is UTF-8 by that standard; UTF-16 and Latin-1 are read, too.
       UsageError: an unknown key, searcher or setting, or an illegal value.
     """
-    file = Path(path)
+    file = Path(path).expanduser()
     if not file.is_file():
         raise checks.MissingError(expected="a grid", got=f"no file {file}", remedy="write one, see docs/studies.md")
+    written = file.read_bytes()
+    text, _ = decode(file, written)
     try:
-        content = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        # TOML knows no line that ends in CR alone.
+        content = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
+        if written and not text:
+            raise ValueError("a byte-order mark alone")
+    except ValueError as error:  # TOMLDecodeError is one
         raise checks.DataError(expected=f"TOML in {file}", got=f"something else ({error})", remedy="mend it") from error
     return grid_of(content, file.parent)
 
@@ -209,13 +218,13 @@ def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
         raise checks.UsageError(expected="a table for each of tables", got=repr(tables), remedy="write [tables.NAME]")
     found = {name: dict(table) for name, table in tables.items()}
     for name, table in found.items():
-        for key in ("path", "space", "architecture"):
+        for key in ("path", "space", "seeds"):
             if not isinstance(table.get(key, ""), str):
                 raise checks.UsageError(
                     expected=f"text for {key} of table {name}", got=repr(table[key]), remedy="write it in quotes"
                 )
         if folder is not None and "path" in table:
-            table["path"] = str(folder / table["path"])
+            table["path"] = str(folder / Path(table["path"]).expanduser())
     return found
 
 
@@ -246,13 +255,21 @@ def _expand(name: str, own: Mapping[str, Settings]) -> list[str]:
     return [bare_names().get(chosen, chosen)]
 
 
-def _from_csv(name: str, arguments: Settings) -> Table:
-    legal = ("path", "space", "maximize", "minimize", "architecture", "test")
+def _from_csv(name: str, arguments: Settings, notify: Callable[[str], None]) -> Table:
+    legal = ("path", "space", "maximize", "minimize", "architecture", "seeds", "test")
     given = {checks.choose(f"key of table {name}", key, legal): value for key, value in arguments.items()}
     for key in ("path", "space"):
         if key not in given:
             raise checks.UsageError(expected=f"{key} of table {name}", got="none", remedy=f"add it to [tables.{name}]")
-    for key in ("maximize", "minimize", "test"):
+    if given.get("seeds") == "each":
+        raise checks.UsageError(
+            expected=f'seeds of table {name} to be "refuse" or "mean"',
+            got="'each'",
+            remedy="a query of a study reads one value of an architecture",
+        )
+    if isinstance(given.get("architecture"), str):
+        given["architecture"] = [given["architecture"]]
+    for key in ("maximize", "minimize", "test", "architecture"):
         columns = given.get(key, [])
         if not isinstance(columns, list | tuple) or not all(isinstance(column, str) for column in columns):
             raise checks.UsageError(
@@ -261,8 +278,8 @@ def _from_csv(name: str, arguments: Settings) -> Table:
                 remedy=f'write {key} = ["NAME"]',
             )
     tested = given.pop("test", ())
-    table = Table.from_csv(given.pop("path"), **given)
+    table = Table.from_csv(given.pop("path"), **given, notify=notify)
     tested = {table.metric(column).name for column in tested}
     # The task is the name too: what the file is called does not matter to a study.
-    metrics = (dataclasses.replace(m, task=name, split="test" if m.name in tested else "") for m in table.metrics)
+    metrics = (dataclasses.replace(m, task=name, split="test" if m.name in tested else m.split) for m in table.metrics)
     return dataclasses.replace(table, name=name, metrics=tuple(metrics))

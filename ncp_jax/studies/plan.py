@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -144,7 +145,14 @@ class Plan:
         return {name: table.content_hash() for name, table in self.tables.items()}
 
 
-def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, memory_mb: float | None = None) -> Plan:
+def make_plan(
+    grid: Grid,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    devices: int = 1,
+    memory_mb: float | None = None,
+    notify: Callable[[str], None] = lambda text: None,
+) -> Plan:
     """Checks a grid against its tables and packs the runs of one share.
 
     Args:
@@ -154,12 +162,13 @@ def make_plan(grid: Grid, *, shard: tuple[int, int] = (0, 1), devices: int = 1, 
       devices: number of devices of the share. Packs are small enough that each device gets one, if there are enough
         runs.
       memory_mb: device memory that one call may use; if None, one GiB on CPU and half of the device's memory elsewhere.
+      notify: receives one-line notices about the user's own files.
 
     Raises:
       UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table.
       FileNotFoundError: a table that is not here.
     """
-    tables = grid.load()
+    tables = grid.load(notify)
     methods = {label: make_searcher(name, **settings) for label, (name, settings) in grid.methods().items()}
     plan = Plan(grid, tables, methods, ())
     packs: list[Pack] = []

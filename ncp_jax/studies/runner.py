@@ -100,7 +100,7 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
     options = options or RunnerOptions()
     shard = read_shard(options.shard)
     devices = _find_devices(options.devices)
-    plan = make_plan(grid, shard=shard, devices=len(devices), memory_mb=options.memory_mb)
+    plan = make_plan(grid, shard=shard, devices=len(devices), memory_mb=options.memory_mb, notify=options.say)
     card = run_card()
     with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
         if store.dropped:

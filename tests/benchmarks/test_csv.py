@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from ncp_jax.benchmarks import Table
+from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.checks import DataError, UsageError
+from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import SPACES, get_space
 
 A, B = "64-41414-1_02_333", "64-41414-3_33_333"
@@ -151,9 +153,17 @@ def test_wrong_calls(csv: Path, changes: dict, words: str) -> None:
         ('arch,acc,latency\n"1,2,3,0,0,9",2,3\n', r"mine.csv, line 2: expected .*position 5 .* got 9"),
         ('arch,acc,latency\n"1,2,3,0,0,99999999999999",2,3\n', r"mine.csv, line 2: expected .*position 5"),
         (f'arch,acc,latency\n"{A},1,2\n', "expected comma-separated values in .*, got line 2: unexpected end of data"),
-        (f"arch;acc;latency\n{A};1;2\n", "expected cells separated by commas in .*, got the header 'arch;acc;latency'"),
-        (GOOD.encode("utf-16"), "expected UTF-8 text in .*, got byte 0xff at offset 0"),
-        (GOOD.replace("first", "é").encode("latin1"), "expected UTF-8 text in .*, got byte 0xe9"),
+        (f"arch,acc,latency\n{A},71_5,2\n{B},2,3\n", "line 2, column 'acc' in .*, got '71_5'"),
+        (f"arch,acc,latency\n{A},１,2\n{B},2,3\n", "line 2, column 'acc' in .*, got '１'"),
+        (f'arch,acc,latency\n{A},"71,5",2\n{B},2,3\n', "line 2, column 'acc' in .*, got '71,5'"),
+        (f"arch;acc;latency\n{A};71,5;2\n{B};2.5;3\n", r"\(with decimal commas, .* in line 3, .* got '2.5'"),
+        (f"arch;acc;latency\n{A};1.234,5;2\n{B};2;3\n", "line 2, column 'acc' in .*, got '1.234,5'"),
+        (f"arch\tacc\tlatency\n{A}\t1,234\t2\n{B}\t2\t3\n", "got '1,234', where the comma is a decimal sign or groups"),
+        (f"# arch,acc,latency\n{A},1,2\n{B},2,3\n", "got the architecture '64.*; add a first line of names, without"),
+        ("# nothing else\n", 'got only lines that begin with "#"'),
+        (b"PK\x03\x04" + bytes(40), "expected text in .*, got bytes that are none .an Excel workbook"),
+        (b"\x80\x04\x95 .", "got bytes that are none .a pickle"),
+        (GOOD.encode("utf-16")[:-1], "expected text in .*, got bytes that are none"),
     ],
 )
 def test_wrong_files(csv: Path, text: str | bytes, words: str) -> None:
@@ -168,3 +178,140 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         Table.from_csv(tmp_path / "none.csv", space="transnas-micro", maximize=["acc"])
     with pytest.raises(FileNotFoundError, match=r"got a folder; correct the path"):
         Table.from_csv(tmp_path, space="transnas-micro", maximize=["acc"])
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (GOOD.encode("utf-16"), "UTF-16, comma-separated"),
+        (GOOD.replace("first", "\u00e9").encode("latin-1"), "Latin-1, comma-separated"),
+        (GOOD.replace("\n", "\r"), "UTF-8, comma-separated, CR line ends"),
+        ("# May\n" + GOOD.replace("64-41414-3", "# then\n64-41414-3"), "UTF-8, comma-separated, 2 comment lines"),
+        ("sep=,\n" + GOOD, "UTF-8, comma-separated, sep= line"),
+        (
+            GOOD.replace(',"a note, with a comma"', ",").replace(",", ";").replace(".", ","),
+            "UTF-8, semicolon-separated, decimal commas",
+        ),
+        (GOOD.replace(',"a note, with a comma"', ",").replace(",", "\t"), "UTF-8, tab-separated"),
+        ("".join(f"{i - 1 if i else ''},{line}\n" for i, line in enumerate(GOOD.splitlines())), "index column ignored"),
+        ("".join(f"{i or 'Unnamed: 0'},{line}\n" for i, line in enumerate(GOOD.splitlines())), "index column ignored"),
+    ],
+)
+def test_what_was_recognised_is_told_in_one_line(csv: Path, text: str | bytes, told: str) -> None:
+    notes: list[str] = []
+    assert read(csv, text, notify=notes.append).content_hash() == read(csv, GOOD).content_hash()
+    (note,) = notes
+    assert note.startswith(f"{csv} read as ")
+    assert note.endswith(told)
+
+
+def test_a_plain_file_needs_no_note(csv: Path) -> None:
+    read(csv, GOOD, notify=lambda text: pytest.fail(text))
+
+
+CODES = [[1, 0, 2, 3, 3, 3], [0, 1, 2, 3, 0, 1]]
+
+
+@pytest.mark.parametrize(
+    ("text", "changes"),
+    [
+        ("x0,x1,x2,x3,x4,x5,acc\n1,0,2,3,3,3,71\n0,1,2,3,0,1,60\n", {}),
+        ("acc,e6,e5,e4,e3,e2,e1\n71,3,3,3,2,0,1\n60,1,0,3,2,1,0\n", {}),
+        (",op[0],op[1],op[2],op[3],op[4],op[5],acc\n0,1,0,2,3,3,3,71\n1,0,1,2,3,0,1,60\n", {}),
+        ("x0;x1;x2;x3;x4;x5;acc\n1,0;0;2;3;3;3;71\n", "bad"),
+        ("x0,x1,x2,x3,x4,x5,acc\n1.0,0.0,2.0,3.0,3.0,3.0,71\n0,1,2,3,0,1,60\n", {}),
+        ("a,b,c,d,e,f,acc\n1,0,2,3,3,3,71\n0,1,2,3,0,1,60\n", {"architecture": list("abcdef")}),
+        ("f,b,c,d,e,a,acc\n3,0,2,3,3,1,71\n1,1,2,3,0,0,60\n", {"architecture": list("abcdef")}),
+        ("acc,n10,n9,n8,n7,n6,n5\n71,3,3,3,2,0,1\n60,1,0,3,2,1,0\n", {"architecture": "n*"}),
+        ("acc,seed,arch\n71,1,64-41414-1_02_333\n60,1,64-41414-0_12_301\n", {}),
+        ('acc,seed,String\n71,1,"1,0,2,3,3,3"\n60,1,"(0, 1, 2, 3, 0, 1,)"\n', {}),
+        ("acc,net\n71,1 0 2 3 3 3\n60,0 1 2 3 0 1\n", {"architecture": ("net",)}),
+    ],
+)
+def test_architectures_in_columns_found_by_name(csv: Path, text: str, changes: dict | str) -> None:
+    if changes == "bad":
+        with pytest.raises(DataError, match="line 2: expected"):
+            read(csv, text, minimize=[])
+        return
+    table = read(csv, text, minimize=[], **changes)
+    np.testing.assert_array_equal(table.codes, CODES)
+    np.testing.assert_array_equal(table.values[:, 0], [71, 60])
+
+
+def test_positions_have_the_names_of_the_space(csv: Path) -> None:
+    names = get_space("transnas-macro").position_names
+    text = ",".join(["acc", *reversed(names)]) + "\n50,,,4,3,2,1\n51,,1,4,3,2,1\n"
+    notes: list[str] = []
+    table = read(csv, text, minimize=[], space="transnas-macro", notify=notes.append)
+    np.testing.assert_array_equal(table.codes, [[1, 2, 3, 4, 0, 0], [1, 2, 3, 4, 1, 0]])
+    assert "code in the columns module 1 … module 6" in notes[0]
+
+
+def test_macro_codes_of_four_to_six_integers(csv: Path) -> None:
+    text = 'arch,acc\n"(1, 2, 3, 4)",50\n"1,2,3,4,1",51\n1 2 3 4 1 1,52\n64-1234-basic,50\n'
+    table = read(csv, text, minimize=[], space="transnas-macro")
+    np.testing.assert_array_equal(table.codes, [[1, 2, 3, 4, 0, 0], [1, 2, 3, 4, 1, 0], [1, 2, 3, 4, 1, 1]])
+    for wrong in ("1 2 3", "1 2 3 4 1 1 1", "1 2 3 4 0 1"):
+        with pytest.raises(DataError, match="line 2"):
+            read(csv, f"arch,acc\n{wrong},50\n1 2 3 4 1,51\n", minimize=[], space="transnas-macro")
+
+
+@pytest.mark.parametrize("changes", [{"architecture": ["a", "b"]}, {"architecture": ["x*"]}, {"architecture": "y"}])
+def test_wrong_columns_of_architectures(csv: Path, changes: dict) -> None:
+    with pytest.raises(UsageError, match=r"one column of architectures, or 6|a known column"):
+        read(csv, "a,b,c,d,e,f,acc\n1,0,2,3,3,3,71\n0,1,2,3,0,1,60\n", minimize=[], **changes)
+
+
+SEEDED = f"architecture,seed,acc\n{A},777,71.5\n{A},888,71.9\n{B},777,60\n"
+
+
+def test_seeds(csv: Path) -> None:
+    with pytest.raises(DataError, match=r"other values in line 3 .* of line 2; .* --seeds mean for their mean"):
+        read(csv, SEEDED, minimize=[])
+    notes: list[str] = []
+    table = read(csv, SEEDED, minimize=[], seeds="mean", notify=notes.append)
+    np.testing.assert_array_equal(table.values[:, 0], np.array([71.7, 60], np.float32))
+    assert notes[0].endswith("comma-separated, 1 architecture with several seeds (mean)")
+    table = read(csv, SEEDED, minimize=[], seeds="each")
+    np.testing.assert_array_equal(table.values[:, 0], np.array([71.5, 71.9, 60], np.float32))
+    np.testing.assert_array_equal(table.codes[0], table.codes[1])
+    assert with_flops(table).values.shape[0] == 3
+    with pytest.raises(UsageError, match="a known rule for seeds, got 'median'"):
+        read(csv, SEEDED, minimize=[], seeds="median")
+
+
+def test_a_seed_counts_once(csv: Path) -> None:
+    table = read(csv, f"{SEEDED}{A},777,71.5\n", minimize=[], seeds="mean")
+    np.testing.assert_array_equal(table.values[:, 0], np.array([71.7, 60], np.float32))
+    with pytest.raises(DataError, match=r"one set of values per seed in .*, got other values in line 5"):
+        read(csv, f"{SEEDED}{A},777,70\n", minimize=[], seeds="mean")
+    # Without seeds, every line is a measurement.
+    table = read(csv, f"arch,acc\n{A},1\n{A},1\n{A},4\n{B},60\n", minimize=[], seeds="mean")
+    np.testing.assert_array_equal(table.values[:, 0], [2, 60])
+
+
+FOUND = f"""rank,string,code,acc,lat,acc_spread,gflops,score
+1,{A},1 0 2 3 3 3,71,5,0.5,2,1.5
+2,{B},3 3 3 3 3 3,60,4,1,3,0
+"""
+
+
+def test_predictions_are_read_but_never_taken_for_measurements(csv: Path) -> None:
+    notes: list[str] = []
+    table = read(csv, FOUND, maximize=["acc", "score"], minimize=["gflops"], notify=notes.append)
+    assert [metric.split for metric in table.metrics] == ["predicted", "predicted", ""]
+    np.testing.assert_array_equal(table.codes, [[1, 0, 2, 3, 3, 3], [3, 3, 3, 3, 3, 3]])
+    assert notes == [f"{csv}: predictions of a search, not measurements (split \"predicted\"): 'acc', 'score'"]
+    with pytest.raises(UsageError, match="columns of measurements, got 'rank', which numbers the rows"):
+        read(csv, FOUND, maximize=[], minimize=["rank"])
+    with pytest.raises(UsageError, match="got 'query', which numbers the rows"):
+        read(csv, f"query,architecture,value\n1,{A},71\n2,{B},60\n", maximize=["query"], minimize=[])
+    table = read(csv, f"query,architecture,value\n1,{A},71\n2,{B},60\n", maximize=["value"], minimize=[])
+    assert [metric.split for metric in table.metrics] == [""]
+    assert read(csv, f"architecture,rank\n{A},1\n{B},2\n", maximize=[], minimize=["rank"]).main.name == "rank"
+
+
+def test_masked_values_are_no_values() -> None:
+    values = np.ma.array([[1.0], [2.0]], mask=[[False], [True]])
+    with pytest.raises(DataError, match="finite values in mine, got nan in row 1"):
+        Table.from_arrays("mine", space="transnas-micro", codes=CODES, values=values, metrics=[MetricSpec("acc")])

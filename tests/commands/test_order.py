@@ -140,3 +140,37 @@ def test_nothing_but_the_result_is_on_standard_output(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ncp_jax.cli", "order", str(tmp_path / "w.csv"), "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)["status"] == "optimal"
+
+
+def test_columns_of_another_order_and_what_was_recognised(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "permuted.csv"
+    path.write_bytes(";A;C;B\nA;0;9,5;8\nB;1;7;0\nC;2;0;3\n".encode("utf-16"))
+    status, out, err = run(path, "--json")
+    found = json.loads(out)
+    assert (status, found["weight"], found["names"]) == (0, 24.5, ["A", "B", "C"])
+    assert found["recognised"][:2] == ["UTF-16", "semicolon-separated"]
+    assert err == (
+        f"ncp-jax: {path} read as UTF-16, semicolon-separated, decimal commas, columns put in the order of the rows\n"
+    )
+
+
+def test_edges(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.csv"
+    path.write_text("winner,loser,count\nA,B,8\nA,C,9\nB,C,7\nB,A,1\nC,A,2\nC,B,3\n")
+    status, _, err = run(path)
+    assert status == 1
+    assert "give --edges (edges=True)" in err
+    status, out, err = run(path, "--edges")
+    assert (status, "weight 24, at most 24" in out) == (0, True)
+    assert err == f"ncp-jax: {path} read as UTF-8, comma-separated, 6 edges (winner, loser, count)\n"
+    assert study.order(path, edges=True).names == ("A", "B", "C")
+    with pytest.raises(UsageError, match="the path of a file with edges, got a matrix"):
+        study.order([[0, 1], [1, 0]], edges=True)
+
+
+def test_masked_weights_are_absent_edges() -> None:
+    weights = np.ma.array([[0, 5, 9], [4, 0, 5], [1, 2, 0]], mask=np.zeros((3, 3), bool))
+    weights.mask[0, 2] = weights.mask[0, 1] = True
+    assert study.order(weights).weight == 4 + 5 + 1
+    weights = np.ma.masked_invalid([[np.nan, 5.0], [4.0, np.nan]])
+    assert study.order(weights).weight == 5

@@ -167,3 +167,19 @@ def test_all_stands_for_the_other_tasks(mirror: Path) -> None:
     assert all(name.startswith("transnas-micro/") for name in names)
     table = load_table("nas-bench-201/cifar10")
     assert not any(name.endswith("-ncp") for name in _source_names(RankConfig(table.name, ("all",)), table))
+
+
+def test_its_queries_and_tables_of_other_forms_are_read_back(run: Run, files: dict[str, Path], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert run("--table", files["target"], *OPTIONS, "--out", out)[0] == 0
+    queries = ("--table", out / "queries.csv", "--space", "transnas-micro", "--maximize", "value", "--budget", 3)
+    status, text, err = run(*queries, "--json")
+    assert status == 0, err
+    assert json.loads(text)["metric"]["name"] == "value"
+    text = files["target"].read_text()
+    (tmp_path / "target.tsv").write_bytes(text.replace(",", "\t").encode("utf-16"))
+    status, _, err = run("--table", tmp_path / "target.tsv", *OPTIONS, "--seeds", "mean", "--architecture", "arch")
+    assert status == 0, err
+    assert f"ncp-jax: {tmp_path / 'target.tsv'} read as UTF-16, tab-separated\n" in err
+    code, line = refusal(run("--table", files["target"], *OPTIONS, "--seeds", "each"))
+    assert (code, "expected a known rule for --seeds, got 'each'" in line) == (2, True)

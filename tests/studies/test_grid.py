@@ -343,3 +343,32 @@ def test_a_searcher_that_needs_sources(make_grid: Callable[..., Grid]) -> None:
         with pytest.raises(UsageError, match=r"expected sources in a grid with mean-rank, got none; add sources"):
             make_grid(searchers={"mean-rank": [{}]}, sources=sources).methods()
     assert make_grid(searchers={"mean-rank": [{}]}, sources="all").methods() == {"mean-rank": ("mean-rank", {})}
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_grids_of_any_encoding(tmp_path: Path, encoding: str, ends: str) -> None:
+    path = tmp_path / "grid.toml"
+    path.write_bytes(f"# \u00e9\n{LEAST}".replace("\n", ends).encode(encoding))
+    assert read_grid(path) == Grid({"random": [{}]}, ("transnas-macro/jigsaw",))
+
+
+def test_a_grid_that_is_no_text(tmp_path: Path) -> None:
+    (tmp_path / "grid.toml").write_bytes(b"PK\x03\x04")
+    with pytest.raises(DataError, match="an Excel workbook or another zip archive"):
+        read_grid(tmp_path / "grid.toml")
+
+
+def test_own_tables_of_other_forms(tmp_path: Path) -> None:
+    text = "x0;x1;x2;x3;x4;x5;seed;acc\n1;0;2;3;3;3;1;71,5\n1;0;2;3;3;3;2;71,9\n0;1;2;3;0;1;1;60\n"
+    (tmp_path / "mine.csv").write_bytes(text.encode("utf-16"))
+    given = {"path": str(tmp_path / "mine.csv"), "space": "transnas-micro", "maximize": ["acc"]}
+    notes: list[str] = []
+    for architecture in ({}, {"architecture": "x*"}, {"architecture": [f"x{i}" for i in range(6)]}):
+        grid = Grid({"random": [{}]}, ("mine",), tables={"mine": {**given, "seeds": "mean", **architecture}})
+        table = grid.load(notes.append)["mine"]
+        np.testing.assert_array_equal(table.values[:, 0], np.array([71.7, 60], np.float32))
+    assert len(notes) == 3
+    assert "UTF-16, semicolon-separated, code in the columns x0 … x5, decimal commas" in notes[0]
+    with pytest.raises(UsageError, match='seeds of table mine to be "refuse" or "mean"'):
+        Grid({"random": [{}]}, ("mine",), tables={"mine": {**given, "seeds": "each"}}).load()
