@@ -301,5 +301,7 @@ def _cells(
             rows.append(cells)
             ends.append(at)
     # Spreadsheets write separators for the columns at the right that are empty.
-    width = max((place + 1 for cells in rows for place, cell in enumerate(cells) if cell), default=0)
+    width = 0
+    for cells in rows:
+        width = max(width, next((place for place in range(len(cells), width, -1) if cells[place - 1]), 0))
     return tuple(tuple(cells[:width]) for cells in rows), tuple(ends), tuple(comments)

@@ -118,16 +118,19 @@ def _numeric(cell: str, separator: str = " ") -> bool:
     return _number(cell) is not None or (separator != "," and _number(cell, ",") is not None)
 
 
-def _floats(cells: Sequence[Any]) -> np.ndarray | None:
-    """Returns cells as numbers in one step, or None where they need a closer look."""
-    texts = itertools.chain.from_iterable([row] if isinstance(row, str) else row for row in cells)
-    # Only here NumPy reads what ``text_tables.number`` does not.
-    if any("_" in text or not text.isascii() for text in texts):
-        return None
-    try:
-        return np.array(cells, np.float64)
-    except ValueError:
-        return None
+def _floats(rows: Iterable[Sequence[str]], decimal: str = ".") -> np.ndarray | None:
+    """Returns rows of cells as numbers, ``[n, m]``, or None where some cell needs a closer look."""
+    found = []
+    for row in rows:
+        # ``float`` reads more than ``text_tables.number``: underscores, and digits of all scripts.
+        text = " ".join(row)
+        if "_" in text or not text.isascii() or (decimal == "," and "." in text):
+            return None
+        try:
+            found.append([float(cell.replace(",", ".")) for cell in row] if decimal == "," else list(map(float, row)))
+        except ValueError:
+            return None
+    return np.array(found, np.float64)
 
 
 def _lolib(path: Path, content: bytes) -> WeightFile:
@@ -139,15 +142,16 @@ def _lolib(path: Path, content: bytes) -> WeightFile:
     tokens = list(itertools.chain.from_iterable(lines[start:]))
     if not tokens:
         raise _bad(path, "n and n² numbers (LOLIB text)", "no line of numbers", "other formats end in .csv or .npy")
-    values = _floats(tokens)
-    if values is None:
+    quick = _floats([tokens])
+    if quick is None:
         decimal = decimal_sign(path, " ", tokens)
         facts += ("decimal commas",) if decimal == "," else ()
         found = [_number(token, decimal) for token in tokens]
         if None in found:
             place = found.index(None)
             raise _bad(path, "numbers", f"{tokens[place][:40]!r} as number {place + 1}")
-        values = np.array(found, np.float64)
+        quick = np.array([found], np.float64)
+    values = quick[0]
     n = values[0]
     if not np.isfinite(n) or n != int(n) or n < 1:
         raise _bad(path, "a size n >= 1 first (LOLIB text)", tokens[0], "other formats end in .csv or .npy")
@@ -169,7 +173,7 @@ def _lolib_start(path: Path, lines: Sequence[Sequence[str]]) -> int:
             found.append(place)
         left -= len(line)
         digits = digits or _numeric(line[0])
-    found = [place for place in found if all(_numeric(cell) for cell in itertools.chain.from_iterable(lines[place:]))]
+    found = [p for p in found if all(map(_numeric, itertools.chain.from_iterable(lines[p : p + _TITLES])))]
     if len(found) > 1:
         sizes = " or ".join(f"{lines[place][0]}" for place in found)
         raise _bad(path, "one way to read LOLIB text", f"a size n of {sizes}", "remove the title lines")
@@ -286,6 +290,10 @@ def _values(
     if values is not None:
         return values.reshape(len(cells), -1 if cells else 0), ()
     decimal = decimal_sign(table.source, table.separator, itertools.chain.from_iterable(cells))
+    facts = ("decimal commas",) if decimal == "," else ()
+    values = _floats(cells, decimal) if facts else None
+    if values is not None:
+        return values, facts
     values = np.full((len(cells), len(cells[0])), np.nan)
     for i, row in enumerate(cells):
         for j, cell in enumerate(row):
@@ -295,7 +303,7 @@ def _values(
                 where = f"{cell[:40]!r} in row {i + 1 + header}, column {j + 1 + first}"
                 raise _bad(table.source, "numbers", where, remedy)
             values[i, j] = np.nan if found is None else found
-    return values, ("decimal commas",) if decimal == "," else ()
+    return values, facts
 
 
 def _blank_diagonal(
