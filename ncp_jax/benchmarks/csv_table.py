@@ -173,6 +173,11 @@ def _architecture_columns(
         positions = _position_columns(sheet, options, space)
         if positions:
             return positions, (f"code in the columns {positions[0]} … {positions[-1]}",)
+        other = next((name for name in options[1:] if sheet.rows and _is_architecture(sheet.cells(name)[0], space)), "")
+        if other:
+            got = f"{sheet.cells(first)[0]!r} in line {sheet.rows[0][0]}"
+            remedy = f"give --architecture {other} (architecture={other!r})"
+            raise sheet.bad(f"architectures in the column {first!r}", got, remedy)
     return (first,), ()
 
 

@@ -58,12 +58,14 @@ class PredictorChoice:
       predictor: ensemble, restricted to the metrics of the task and the costs.
       table: measured table; None where it is not on this machine.
       origin: where the predictor comes from.
+      notices: what was recognised in the user's own file, and which of its metrics are predictions.
     """
 
     task: str
     predictor: Predictor
     table: Table | None
     origin: PredictorOrigin
+    notices: tuple[str, ...] = ()
 
 
 def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> PredictorChoice:
@@ -80,6 +82,7 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
     """
     if config.table is not None:
         assert config.space is not None
+        notices: list[str] = []
         up, down = read_names(config.maximize), read_names(config.minimize)
         table = Table.from_csv(
             config.table,
@@ -88,10 +91,12 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
             minimize=down,
             architecture=config.architecture,
             seeds=config.seeds,
-            notify=notify,
+            notify=notices.append,
         )
+        for notice in notices:
+            notify(notice)
         predictor, origin = _train(with_flops(table), config, notify)
-        return PredictorChoice(str(config.table), predictor, table, origin)
+        return PredictorChoice(str(config.table), predictor, table, origin, tuple(notices))
     name = choose_table(config.task)
     family, _, task = name.partition("/")
     shipped = None if config.retrain else load_shipped(family)

@@ -83,6 +83,7 @@ class RankResult:
       tau: Kendall's tau between the final order and the table; None where it is undefined.
       ordering: the final acyclic graph's order, with its weight and bound.
       run_card: versions, device and date.
+      notices: what was recognised in the user's own files, and which of their metrics are predictions.
     """
 
     config: RankConfig
@@ -97,6 +98,7 @@ class RankResult:
     tau: float | None
     ordering: Ordering
     run_card: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
 
     @property
     def best(self) -> int:
@@ -134,6 +136,7 @@ class RankResult:
             "table": self.table.name,
             "metric": {"name": metric.name, "direction": metric.direction, "unit": metric.unit},
             "sources": list(self.sources),
+            **({"notices": list(self.notices)} if self.notices else {}),
             "source_budget": config.source_budget,
             "budget": config.budget,
             "queries": len(self.asked),
@@ -221,9 +224,15 @@ def rank(
     from ncp_jax.training.relations import RelationInputs
 
     config, method = as_config(RankConfig, config, settings), method or ArchGraphConfig()
-    table = _load(config.table, config, notify)
+    notices: list[str] = []
+
+    def tell(text: str) -> None:
+        notices.append(text)
+        notify(text)
+
+    table = _load(config.table, config, tell)
     names = _source_names(config, table)
-    values = source_values(table, [_load(name, config, notify) for name in names])
+    values = source_values(table, [_load(name, config, tell) for name in names])
     guard = QueryGuard(table, table.main.name, budget=config.budget)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     sources = SourceTasks(values, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
@@ -247,6 +256,7 @@ def rank(
         tau=tau if np.isfinite(tau) else None,
         ordering=ordering,
         run_card=run_card(),
+        notices=tuple(notices),
     )
 
 

@@ -37,6 +37,7 @@ class SearchResult:
       table: measured table; None where it is not on this machine.
       origin: where the predictor comes from.
       run_card: versions, device and date.
+      notices: what was recognised in the user's own file, and which of its metrics are predictions.
       import_s: seconds that imports took, where the command line measured them.
     """
 
@@ -48,6 +49,7 @@ class SearchResult:
     table: Table | None
     origin: PredictorOrigin
     run_card: Mapping[str, Any]
+    notices: tuple[str, ...] = ()
     import_s: float | None = None
 
     @property
@@ -70,6 +72,7 @@ class SearchResult:
             **settings,
             "objective": {"maximize": dict(self.objective.maximize), "minimize": dict(self.objective.minimize)},
             "predictor": self.origin.to_json(),
+            **({"notices": list(self.notices)} if self.notices else {}),
             **self.run_card,
             "hashes": {**self.origin.hashes, **data},
             "timing": self.timing,
@@ -173,7 +176,15 @@ def search(
             execution=config.execution(bar if config.codes > MANY else None),
         )
     return SearchResult(
-        config, choice.task, found, choice.predictor, objective, choice.table, choice.origin, run_card()
+        config,
+        choice.task,
+        found,
+        choice.predictor,
+        objective,
+        choice.table,
+        choice.origin,
+        run_card(),
+        choice.notices,
     )
 
 

@@ -160,6 +160,7 @@ def test_wrong_calls(csv: Path, changes: dict, words: str) -> None:
         (f"arch;acc;latency\n{A};1.234,5;2\n{B};2;3\n", "line 2, column 'acc' in .*, got '1.234,5'"),
         (f"arch\tacc\tlatency\n{A}\t1,234\t2\n{B}\t2\t3\n", "got '1,234', where the comma is a decimal sign or groups"),
         (f"# arch,acc,latency\n{A},1,2\n{B},2,3\n", "got the architecture '64.*; add a first line of names, without"),
+        (f"id,net,acc,latency\n0,{A},1,2\n1,{B},2,3\n", "in the column 'id' in .* got '0' .* give --architecture net"),
         ("# nothing else\n", 'got only lines that begin with "#"'),
         (b"PK\x03\x04" + bytes(40), "expected text in .*, got bytes that are none .an Excel workbook"),
         (b"\x80\x04\x95 .", "got bytes that are none .a pickle"),

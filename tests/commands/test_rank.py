@@ -178,8 +178,10 @@ def test_its_queries_and_tables_of_other_forms_are_read_back(run: Run, files: di
     assert json.loads(text)["metric"]["name"] == "value"
     text = files["target"].read_text()
     (tmp_path / "target.tsv").write_bytes(text.replace(",", "\t").encode("utf-16"))
-    status, _, err = run("--table", tmp_path / "target.tsv", *OPTIONS, "--seeds", "mean", "--architecture", "arch")
+    forms = ("--seeds", "mean", "--architecture", "arch", "--json")
+    status, text, err = run("--table", tmp_path / "target.tsv", *OPTIONS, *forms)
     assert status == 0, err
     assert f"ncp-jax: {tmp_path / 'target.tsv'} read as UTF-16, tab-separated\n" in err
+    assert json.loads(text)["notices"] == [f"{tmp_path / 'target.tsv'} read as UTF-16, tab-separated"]
     code, line = refusal(run("--table", files["target"], *OPTIONS, "--seeds", "each"))
     assert (code, "expected a known rule for --seeds, got 'each'" in line) == (2, True)
