@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,13 @@ def _percent(share: float) -> str:
     return f"{share:.4%}" if share == 0 or share >= 1e-5 else f"{100 * share:.1e}%"
 
 
-def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> OrderResult:
+def order(
+    weights: Any,
+    config: OrderConfig | None = None,
+    *,
+    notify: Callable[[str], None] = lambda text: None,
+    **settings: Any,
+) -> OrderResult:
     """Orders elements so that as much weight as possible points forwards (the linear ordering problem).
 
     Example:
@@ -128,6 +135,7 @@ def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> O
         name; or the path of a file that holds them (see ``ordering.matrix_files.read_weights``). The diagonal is
         ignored.
       config: settings of the solver.
+      notify: receives a one-line notice of what was recognised in a file that is not UTF-8 with commas.
       **settings: fields of ``OrderConfig``, in place of ``config``.
 
     Raises:
@@ -139,18 +147,20 @@ def order(weights: Any, config: OrderConfig | None = None, **settings: Any) -> O
     config = as_config(OrderConfig, config, settings)
     if isinstance(weights, str | os.PathLike):
         from ncp_jax.ordering.matrix_files import read_weights
+        from ncp_jax.text_tables import note
 
         file = read_weights(Path(weights), edges=config.edges)
+        if told := note(weights, file.recognised):
+            notify(told)
         try:
             return _solve(file, str(weights), config)
         except checks.UsageError as error:  # the settings were checked before: the weights are wrong
             raise checks.DataError(f"{weights}: {error}") from error
-    from ncp_jax.ordering.matrix_files import WeightFile, from_frame
+    from ncp_jax.ordering.matrix_files import WeightFile, from_frame, is_frame
 
     if config.edges:
         raise checks.UsageError(expected="the path of a file with edges", got="a matrix", remedy="leave edges out")
-    framed = all(hasattr(weights, name) for name in ("index", "columns", "to_numpy"))
-    return _solve(from_frame(weights) if framed else WeightFile(weights), None, config)
+    return _solve(from_frame(weights) if is_frame(weights) else WeightFile(weights), None, config)
 
 
 def _solve(given: WeightFile, file: str | None, config: OrderConfig) -> OrderResult:
@@ -186,9 +196,5 @@ class Order(JsonCommand, OrderConfig):
 
     def run(self) -> None:
         """Orders the file's matrix and prints the result."""
-        from ncp_jax.text_tables import note
-
-        result = order(self.file, self.config(OrderConfig))
-        if told := note(self.file, result.recognised):
-            say(told)
+        result = order(self.file, self.config(OrderConfig), notify=say)
         self.show(result.to_json, lambda: str(result))

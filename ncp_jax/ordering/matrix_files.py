@@ -73,6 +73,11 @@ def read_weights(path: str | Path, *, edges: bool = False) -> WeightFile:
     return found
 
 
+def is_frame(weights: Any) -> bool:
+    """Whether weights are a data frame with names of rows and columns, as of pandas."""
+    return all(hasattr(weights, name) for name in ("index", "columns", "to_numpy"))
+
+
 def from_frame(frame: Any) -> WeightFile:
     """Returns the weights of a data frame (an object with ``index``, ``columns`` and ``to_numpy``, as of pandas).
 
@@ -224,7 +229,8 @@ def _table(table: TextTable) -> WeightFile:
             values, facts = values[:, order], facts + fact
     _check_names(path, names or ())
     if np.isnan(values).any():
-        values, facts = _blank_diagonal(path, values, cells, header, first), (*facts, "blank diagonal")
+        facts += ("blank diagonal",) if np.isnan(np.diagonal(values)).any() else ()
+        values = _blank_diagonal(path, values, cells, header, first)
     return WeightFile(values, names, table.recognised(*facts))
 
 

@@ -69,8 +69,9 @@ def order(
     which is at most 1e-10 of the sum of the differences that matter (see ``ncp_jax.ordering.units``).
 
     Args:
-      weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array or a SciPy sparse matrix. Masked
-        weights of a masked array are 0. The diagonal is ignored. The solver makes dense copies of 12 bytes per entry.
+      weights: ``[n, n]`` weights, finite and >= 0, n >= 1, as a NumPy or JAX array, a SciPy sparse matrix, or a data
+        frame, whose columns are matched to its rows by name. Masked weights of a masked array are 0. The diagonal is
+        ignored. The solver makes dense copies of 12 bytes per entry.
       mask: ``[n, n]`` booleans, dense or sparse; False drops an edge (its weight counts as 0).
       time_limit: seconds; 0 for a first descent and its bound.
       seed: random seed of the search.
@@ -108,10 +109,17 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
 
     Raises:
       UsageError: weights that are not square, empty or not numbers, or a mask of another shape.
+      DataError: a data frame whose columns are not called as its rows.
     """
     import scipy.sparse
 
+    from ncp_jax.ordering.matrix_files import from_frame, is_frame
+
+    if is_frame(weights):
+        weights = from_frame(weights).weights
     try:
+        if isinstance(weights, list | tuple) and any(isinstance(row, np.ma.MaskedArray) for row in weights):
+            weights = np.ma.array(weights)
         # A masked weight is an absent edge.
         given = np.ma.filled(weights, 0) if isinstance(weights, np.ma.MaskedArray) else weights
         found = weights.toarray() if scipy.sparse.issparse(weights) else np.asarray(given)

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ncp_jax.checks import UsageError
+from ncp_jax import ordering
+from ncp_jax.checks import DataError, UsageError
 from ncp_jax.commands import order as study
 
 Run = Callable[..., tuple[int, str, str]]
@@ -172,5 +173,25 @@ def test_masked_weights_are_absent_edges() -> None:
     weights = np.ma.array([[0, 5, 9], [4, 0, 5], [1, 2, 0]], mask=np.zeros((3, 3), bool))
     weights.mask[0, 2] = weights.mask[0, 1] = True
     assert study.order(weights).weight == 4 + 5 + 1
+    assert study.order(list(weights)).weight == 4 + 5 + 1
     weights = np.ma.masked_invalid([[np.nan, 5.0], [4.0, np.nan]])
     assert study.order(weights).weight == 5
+
+
+class Frame:
+    """What a data frame of pandas is to this library."""
+
+    index, columns = ("A", "B", "C"), ("A", "C", "B")
+
+    def to_numpy(self) -> np.ndarray:
+        return np.array([[0, 9, 8], [1, 7, 0], [2, 0, 3]])
+
+
+def test_columns_of_a_data_frame_are_matched_by_name() -> None:
+    found = study.order(Frame())
+    assert (found.weight, found.names) == (24, ("A", "B", "C"))
+    assert ordering.order(Frame()).weight == 24
+    frame = Frame()
+    frame.columns = ("A", "C", "D")
+    with pytest.raises(DataError, match="got rows 'B' and columns 'D'"):
+        ordering.order(frame)
