@@ -55,6 +55,8 @@ def check_arrays(
     """Checks arrays and returns them as a table; see ``Table.from_arrays`` for arguments and errors."""
     space = as_space(space)
     metrics = tuple(metrics)
+    if isinstance(codes, np.ma.MaskedArray):
+        codes = np.ma.filled(codes, -1)  # no code has it
     codes = space.check(np.asarray(codes), where=f"code of {name}")
     if isinstance(values, np.ma.MaskedArray):
         values = np.ma.filled(values.astype(np.float64), np.nan)  # what is masked is no value: refused below

@@ -114,6 +114,11 @@ def _npy(path: Path, content: bytes) -> WeightFile:
     return WeightFile(values)
 
 
+def _remedy(threes: Iterable[bool]) -> str:
+    """Returns what to do about a file that is no matrix, given whether its rows have three cells."""
+    return EDGES_REMEDY if all(threes) else "check the file"
+
+
 def _number(cell: str, decimal: str = ".") -> float | None:
     # The solver refuses what is not finite, and says where it stands.
     return number(cell, decimal, special=True)
@@ -146,7 +151,12 @@ def _lolib(path: Path, content: bytes) -> WeightFile:
     facts = (encoding, "LOLIB text", *([f"title {titles[:60]!r}"] if titles else []))
     tokens = list(itertools.chain.from_iterable(lines[start:]))
     if not tokens:
-        raise _bad(path, "n and n² numbers (LOLIB text)", "no line of numbers", "other formats end in .csv or .npy")
+        raise _bad(
+            path,
+            "n and n² numbers (LOLIB text)",
+            "no line of numbers",
+            "other formats end in .csv or .npy, or need --edges",
+        )
     quick = _floats([tokens])
     if quick is None:
         decimal = decimal_sign(path, " ", tokens)
@@ -161,7 +171,8 @@ def _lolib(path: Path, content: bytes) -> WeightFile:
     if not np.isfinite(n) or n != int(n) or n < 1:
         raise _bad(path, "a size n >= 1 first (LOLIB text)", tokens[0], "other formats end in .csv or .npy")
     if len(tokens) - 1 != int(n) ** 2:
-        raise _bad(path, f"{int(n)}² = {int(n) ** 2} numbers after the size {int(n)}", f"{len(tokens) - 1} numbers")
+        expected = f"{int(n)}² = {int(n) ** 2} numbers after the size {int(n)}"
+        raise _bad(path, expected, f"{len(tokens) - 1} numbers", _remedy(len(line) == 3 for line in lines))
     return WeightFile(values[1:].reshape(int(n), int(n)), None, facts)
 
 
@@ -198,12 +209,11 @@ def _table(table: TextTable) -> WeightFile:
     width = len(body[0]) if body else 0
     for i, row in enumerate(body):
         if len(row) != width:
-            raise _bad(path, f"{width} cells in every row", f"{len(row)} in row {i + 1 + header}", EDGES_REMEDY)
+            raise _bad(path, f"{width} cells in every row", f"{len(row)} in row {i + 1 + header}")
     cells = [row[first:] for row in body]
     values, facts = _values(table, cells, header, first)
     if len(values) == 0 or values.shape[0] != values.shape[1]:
-        remedy = EDGES_REMEDY if width == 3 else "check the file"
-        raise _bad(path, "a square matrix", "×".join(map(str, values.shape)), remedy)
+        raise _bad(path, "a square matrix", "×".join(map(str, values.shape)), _remedy([width == 3]))
     named = [row[0] for row in body] if first else None
     if header and len(rows[0]) - len(values) not in (0, first):
         raise _bad(path, f"{width} cells in every row", f"{len(rows[0])} in row 1")
@@ -305,9 +315,8 @@ def _values(
         for j, cell in enumerate(row):
             found = _number(cell, decimal)
             if found is None and cell.lower() not in _BLANKS:
-                remedy = EDGES_REMEDY if len(row) + first == 3 else "check the file"
                 where = f"{cell[:40]!r} in row {i + 1 + header}, column {j + 1 + first}"
-                raise _bad(table.source, "numbers", where, remedy)
+                raise _bad(table.source, "numbers", where, _remedy([len(row) + first == 3]))
             values[i, j] = np.nan if found is None else found
     return values, facts
 

@@ -312,6 +312,14 @@ def test_predictions_are_read_but_never_taken_for_measurements(csv: Path) -> Non
     assert read(csv, f"architecture,rank\n{A},1\n{B},2\n", maximize=[], minimize=["rank"]).main.name == "rank"
 
 
+def test_masked_codes_are_no_codes() -> None:
+    codes = np.ma.array(CODES, mask=np.array(CODES) == 2)
+    with pytest.raises(UsageError, match="got -1"):
+        Table.from_arrays(
+            "mine", space="transnas-micro", codes=codes, values=np.ones((2, 1)), metrics=[MetricSpec("acc")]
+        )
+
+
 def test_masked_values_are_no_values() -> None:
     values = np.ma.array([[1.0], [2.0]], mask=[[False], [True]])
     with pytest.raises(DataError, match="finite values in mine, got nan in row 1"):
