@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import dataclasses
 import os
 import shutil
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
     from ncp_jax.training.relations import RelationInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+# Code of XLA's older emitter, which LLVM leaves as it is: a third of the time to compile.
+UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+# Workers of pytest-xdist inherit the flags of the session.
+USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(UNOPTIMISED["XLA_FLAGS"], "").strip()
 
 
 def _prepare_environment() -> None:
@@ -52,6 +57,9 @@ def _prepare_environment() -> None:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(session) / "compiled"))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # Programs of the tests compile for seconds and run for milliseconds. The fixture `optimised` is for the others.
+    for name, value in UNOPTIMISED.items():
+        os.environ[name] = f"{USERS_FLAGS} {value}".strip() if name == "XLA_FLAGS" else value
 
 
 _prepare_environment()
@@ -70,20 +78,42 @@ def mirror() -> Path:
     return Path(path)
 
 
-@pytest.fixture(scope="module")
-def quick_compilation() -> Iterator[None]:
-    """Compiles without LLVM's optimisation, after the same passes of XLA: for tests that compile long and run briefly.
-
-    Not for tests that two programs return the same bits: those have to hold of optimised machine code.
-    """
+@contextlib.contextmanager
+def _optimisation() -> Iterator[None]:
+    """Compiles as for users within the context, also in processes that are started there."""
     import jax
+    from jax._src import compiler  # XLA reads its flags once, and no public setting of JAX goes above them
+
+    make_options = compiler.get_compile_options
+
+    def users_options(*arguments: Any, **settings: Any) -> Any:
+        options = make_options(*arguments, **settings)
+        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", True)]
+        return options
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")  # of processes that tests start
-        jax.config.update("jax_disable_most_optimizations", True)
-        yield
+        patch.setenv("JAX_DISABLE_MOST_OPTIMIZATIONS", "0")
+        patch.setenv("XLA_FLAGS", USERS_FLAGS)
+        patch.setattr(compiler, "get_compile_options", users_options)
         jax.config.update("jax_disable_most_optimizations", False)
+        jax.clear_caches()  # compiled programs do not know how they were compiled
+        yield
+        jax.config.update("jax_disable_most_optimizations", True)
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def optimised_module() -> Iterator[None]:
+    """Optimised machine code in a whole module: where nearly all tests need it, or run longer than they compile."""
+    with _optimisation():
+        yield
+
+
+@pytest.fixture
+def optimised() -> Iterator[None]:
+    """Optimised machine code, as users have it: for tests that two programs return the same bits."""
+    with _optimisation():
+        yield
 
 
 @pytest.fixture

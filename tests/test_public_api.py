@@ -37,7 +37,6 @@ def test_the_version_is_that_of_the_distribution() -> None:
     assert ncp_jax.__version__ == project["version"]
 
 
-@pytest.mark.usefixtures("quick_compilation")
 @pytest.mark.parametrize("name", JOBS)
 def test_every_job_has_an_example_that_runs(name: str) -> None:
     text = inspect.getdoc(getattr(ncp_jax, name)) or ""

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 SCRIPT = "ablation.py"
+pytestmark = pytest.mark.usefixtures("optimised_module")
 GRID = """
 benchmarks = ["transnas-macro/jigsaw"]
 budget = 15

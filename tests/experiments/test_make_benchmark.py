@@ -6,10 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-
 SCRIPT = "make_benchmark.py"
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def test_a_smoke_run_and_its_continuation(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -25,6 +25,8 @@ SETTINGS = {
 }
 GOAL = Objective(maximize={"acc": 1.0}, minimize={"flops": 0.5})
 
+pytestmark = pytest.mark.usefixtures("optimised_module")
+
 SCRIPT = """
 import pickle, sys
 import jax, numpy as np
@@ -71,7 +73,8 @@ def results(predictor: Predictor, tmp_path_factory: pytest.TempPathFactory) -> t
     folder = tmp_path_factory.mktemp("devices")
     given, made = folder / "given", folder / "made"
     given.write_bytes(pickle.dumps((predictor, GOAL, SETTINGS, DEVICES, N)))
-    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", SCRIPT, str(given), str(made)]
     root = Path(__file__).resolve().parents[2]
     ran = subprocess.run(command, env=environment, cwd=root, capture_output=True, text=True, timeout=300, check=False)

@@ -217,6 +217,7 @@ def test_tiles_are_needed_as_far_as_they_hold_a_row(count: int, tile: int, membe
     assert int(engine.tiles_needed(np.int32(count), tile, members)) == wanted
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("follow", ["member", "mean"])
 def test_a_row_ends_at_the_same_bits_whatever_else_there_is(ensemble: Make, small_tiles: int, follow: str) -> None:
     predictor, n = ensemble(members=3, hidden=(6, 5)), 60
@@ -258,6 +259,7 @@ def test_a_tile_is_a_whole_number_of_blocks(width: int) -> None:
     assert engine.TILE["cpu"] % width == 0
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("goal", GOALS)
 def test_larger_tiles_of_one_network_change_no_bit(ensemble: Make, goal: str) -> None:
     predictor = ensemble(members=1, hidden=(96, 64))
@@ -273,6 +275,7 @@ def test_larger_tiles_of_one_network_change_no_bit(ensemble: Make, goal: str) ->
         np.testing.assert_array_equal(ends[0], other)
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("follow", ["mean", "bound"])
 def test_larger_tiles_of_several_networks_change_no_bit(ensemble: Make, follow: str) -> None:
     predictor = ensemble(members=3, hidden=(96, 64))
@@ -298,6 +301,7 @@ def test_shapes_are_checked_while_tracing(ensemble: Make, starts: np.ndarray, bo
         invert(predictor, weights, starts, box, PropagationConfig(steps=1))
 
 
+@pytest.mark.usefixtures("optimised")
 @pytest.mark.parametrize("goal", GOALS)
 def test_larger_tiles_change_nothing_but_rounding(ensemble: Make, goal: str) -> None:
     predictor = ensemble(members=2, hidden=(48, 32))

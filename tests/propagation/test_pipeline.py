@@ -25,6 +25,7 @@ FEW = PropagationConfig(steps=5, learning_rate=60.0)  # far enough for codes to 
 SPACE = get_space("transnas-micro")
 CODES = 70  # three portions, the last of less than a unit
 UNIT = 16  # codes that stay together: a tile of 8 for each of two members
+pytestmark = pytest.mark.usefixtures("optimised_module")
 
 
 def networks(codes: np.ndarray) -> set[tuple[int, ...]]:

@@ -36,6 +36,8 @@ CASES: dict[str, dict[str, Any]] = {
     "half are within the limit": {"codes": 40, "max_gflops": 2.0},
 }
 
+pytestmark = pytest.mark.usefixtures("optimised_module")
+
 SCRIPT = """
 import pickle, sys
 import jax

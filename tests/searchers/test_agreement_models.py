@@ -33,7 +33,6 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "ncp": ("ncp", CLIMBS, "free"),
 }
 PYTHON_SEARCHES = {"bayesian": models.bayesian, "neural-ensemble": networks.neural_ensemble, "ncp": networks.ncp}
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 # Eleven statistics of five cases, and of all of them at most one in a hundred false alarms.
 LEVEL = 0.01 / (11 * len(CASES))
 

@@ -19,7 +19,6 @@ from ncp_jax.searchers.kernel_features import kernel_features
 
 Run = Callable[..., Runs]
 QUICK = {"initial": 5}
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def several(searcher: Bayesian, seeds: np.ndarray, candidates: Candidates, view: QueryView) -> Runs:

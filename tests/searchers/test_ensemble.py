@@ -27,7 +27,6 @@ from ncp_jax.searchers.ensemble import (
 from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs
 
 KEY = jax.random.key(0)
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def training_rows(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:

@@ -12,8 +12,6 @@ from ncp_jax.searchers import gaussian_process as gp
 
 BLOCKS = (3, 2)
 
-pytestmark = pytest.mark.usefixtures("quick_compilation")
-
 
 def problem(seed: int = 0) -> tuple[gp.Kernel, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """A kernel, 6 measured rows of 20 and 2 empty slots, targets, features."""

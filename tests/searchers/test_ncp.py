@@ -19,7 +19,6 @@ from ncp_jax.searchers.inputs import input_units, network_features, network_inpu
 from ncp_jax.searchers.ncp import climb, nearest_rows
 
 Run = Callable[..., Runs]
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 SPACES = ("transnas-micro", "transnas-macro", "nas-bench-mr")
 
 

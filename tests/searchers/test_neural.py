@@ -16,7 +16,6 @@ from ncp_jax.searchers import Candidates, NeuralEnsemble, Runs, make_searcher, s
 from ncp_jax.searchers.neural import ACQUISITIONS
 
 Run = Callable[..., Runs]
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 def tiny(**settings: object) -> NeuralEnsemble:

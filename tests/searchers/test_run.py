@@ -45,6 +45,7 @@ def part(runs: Runs, which: slice | list[int]) -> Runs:
 
 
 @every
+@pytest.mark.usefixtures("optimised")
 def test_a_run_is_the_same_alone_and_among_others(name: str, run: Run, small: Table) -> None:
     view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
     together = run(searcher, SEEDS, view)
@@ -164,6 +165,7 @@ def test_patience_ends_a_run_that_asks_for_nothing_new(run: Run, small: Table) -
     assert (counted.count.tolist(), counted.asks.tolist()) == ([BUDGET], [BUDGET])
 
 
+@pytest.mark.usefixtures("optimised")
 def test_slots_of_a_population_change_nothing(small: Table, candidates: Candidates) -> None:
     view, seeds = QueryView.of(small, budget=BUDGET), np.arange(3, dtype=np.int32)
     (tight,) = Evolution.together([make(Evolution, SMALL["evolution"])])
@@ -179,6 +181,7 @@ def test_a_population_needs_slots(small: Table, candidates: Candidates) -> None:
 
 
 @every
+@pytest.mark.usefixtures("optimised")
 def test_portions_change_nothing(name: str, run: Run, small: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     # The last of this file: it forgets the compiled programs.
     view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)

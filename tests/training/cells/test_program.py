@@ -17,7 +17,6 @@ from ncp_jax.training.cells.tasks import TASKS, Pool, pools
 SHORT = TrainConfig(epochs=2, steps=3, batch=16)
 CODES = np.array([[3, 1, 2, 0, 3, 1], [0, 0, 0, 1, 0, 0], [3, 3, 3, 3, 3, 3], [2, 2, 0, 1, 1, 3]], np.int32)
 TASK = TASKS["class"]
-pytestmark = pytest.mark.usefixtures("quick_compilation")
 
 
 @pytest.fixture(scope="module")
