@@ -5,7 +5,9 @@ from __future__ import annotations
 import atexit
 import contextlib
 import dataclasses
+import functools
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -63,6 +65,34 @@ def _prepare_environment() -> None:
 
 
 _prepare_environment()
+
+# Folders whose modules train, search or run scripts, the longest first.
+LONG = ("experiments", "searchers", "studies", "propagation", "training", "commands")
+# What makes a module long: programs of its own, other processes, optimised code, published tables, pages and figures.
+LONG_WORK = re.compile(
+    r"^\s*(import|from) jax\b|subprocess|optimised|mirror|load_table|command:|write_report|_figure\(", re.MULTILINE
+)
+
+
+@functools.cache
+def _is_quick(path: Path) -> bool:
+    folder = path.relative_to(REPOSITORY / "tests").parts[0]
+    return folder not in ("commands", "experiments", "searchers") and not LONG_WORK.search(path.read_text())
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With ``-m quick``, leaves out the other modules before they are imported, which takes longer than the tests."""
+    module = collection_path.suffix == ".py" and collection_path.name.startswith("test_")
+    return True if config.option.markexpr == "quick" and module and not _is_quick(collection_path) else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the quick modules; puts long ones first, so that no worker begins one when the others are done."""
+    place = {name: number for number, name in enumerate(LONG)}
+    for item in items:
+        if _is_quick(item.path):
+            item.add_marker(pytest.mark.quick)
+    items.sort(key=lambda item: place.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(LONG)))
 
 
 @pytest.fixture(scope="session")
