@@ -19,7 +19,7 @@ from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric
 from ncp_jax.spaces import Space, cost_model_for, get_space
-from ncp_jax.types import Array, Float, Int
+from ncp_jax.types import Array, Float, Int, in_32_bits
 
 
 @jax.tree_util.register_dataclass
@@ -49,6 +49,7 @@ class Table:
     hashes: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @staticmethod
+    @in_32_bits
     def from_host(arrays: TableArrays) -> Table:
         """Puts a checked table on the device, with values as float32 in units that keep them apart.
 
@@ -199,6 +200,7 @@ class Table:
         """Returns one column, in its stored unit, oriented so that higher is better: negated to minimize."""
         return self.column(name) * np.float32(self.metric(name).sign)
 
+    @in_32_bits
     def rows(self, codes: Int[Array, "... d"]) -> Int[Array, "..."]:
         """Returns the row of each architecture, in constant time. Works inside jit and vmap.
 
@@ -224,6 +226,7 @@ class Table:
             wanted = jax.device_put(np.clip(wanted, -1, 2**31 - 1).astype(np.int32))
         return self.index.rows(self.codes, wanted)
 
+    @in_32_bits
     def select(self, rows: Int[np.ndarray, " k"]) -> Table:
         """Returns the table of some rows, in the given order. Runs on the host and builds a new index.
 

@@ -20,9 +20,10 @@ from ncp_jax.networks.layers import Parameters
 from ncp_jax.networks.network import Form, Network
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.spaces.costs.heads import TILES
-from ncp_jax.types import Key
+from ncp_jax.types import Key, in_32_bits
 
 
+@in_32_bits
 def build(
     space: Space | str,
     code: Any,

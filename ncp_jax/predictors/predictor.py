@@ -179,7 +179,7 @@ def _member_values(predictor: Predictor, relaxed: Float[Array, "n f"]) -> Float[
     def one(x: Float[Array, " f"]) -> Float[Array, "k m"]:
         return jax.vmap(predictor.apply, in_axes=(0, None))(predictor.params, x)
 
-    x = predictor.scale.standard_x(relaxed)
+    x = predictor.scale.standard_x(jnp.asarray(relaxed, predictor.scale.x_mean.dtype))
     blocked = jax.default_backend() == "cpu" and len(x) > BLOCK
     z = jax.lax.map(one, x, batch_size=BLOCK) if blocked else jax.vmap(one)(x)
     return predictor.scale.raw_y(z.swapaxes(0, 1))

@@ -27,11 +27,12 @@ from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights,
 from ncp_jax.propagation.polish import polish
 from ncp_jax.propagation.processes import gather, smallest
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
-from ncp_jax.types import Bool, Float, Int, Key
+from ncp_jax.types import Bool, Float, Int, Key, in_32_bits
 
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
+@in_32_bits
 def propagate(
     predictor: Invertible,
     objective: Objective | Function,

@@ -12,7 +12,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.spaces import Space, get_space
-from ncp_jax.types import Array, Float, Int
+from ncp_jax.types import Array, Float, Int, in_32_bits
 
 NEAREST = 16  # neighbours of an architecture in a table that holds a small part of its space
 CHUNK = 2**24  # pairs compared at once
@@ -78,6 +78,7 @@ class Candidates:
 
 
 @functools.lru_cache(maxsize=8)
+@in_32_bits
 def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     if n < 2:
         raise checks.UsageError(

@@ -18,10 +18,12 @@ from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.searchers.run import PATIENCE
-from ncp_jax.types import Array, Bool, Float, Int
+from ncp_jax.types import Array, Bool, Float, Int, in_32_bits
 
 MOST = 1e30  # values told lie within ±MOST, far from the largest float32
 FAILED = float(np.float32(-2 * MOST))  # what a searcher sees of a failed training: worse than every value
+ENOUGH = 5  # values told before they are checked for differences that float32 loses
+ROUNDING = 1e-12  # relative differences up to this are no differences
 SMALLEST = float(np.finfo(np.float32).tiny)  # compiled programs take smaller numbers for 0
 
 
@@ -41,6 +43,7 @@ class SearchSession:
       UsageError: a budget outside 1..n, or a ``HostSearcher``.
     """
 
+    @in_32_bits
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
         if not isinstance(searcher, ArraySearcher):
             raise checks.UsageError(
@@ -86,6 +89,7 @@ class SearchSession:
         """Bool [k], True for the architectures whose training failed."""
         return np.array([value == FAILED for value in self._values], bool)
 
+    @in_32_bits
     def ask(self) -> Int[np.ndarray, "k d"]:
         """Returns the next architectures to train, int32 [k, d], all of them new; empty when the run is over.
 
@@ -102,6 +106,7 @@ class SearchSession:
                 self._answer()
         return np.asarray(self._candidates.codes)[np.array(self._open, np.int32)]
 
+    @in_32_bits
     def tell(self, values: Sequence[float | None] | Float[np.ndarray, " k"]) -> None:
         """Takes the values of the architectures last asked for.
 
@@ -110,7 +115,7 @@ class SearchSession:
 
         Raises:
           UsageError: ``ask`` was not called before, the number of values is another one, a value is infinite, too large
-            or no number, or all values differ by less than float32 can tell apart.
+            or no number, or values that differ by less than float32 can tell apart.
         """
         exact = [_told(value) for value in np.asarray(values, object).reshape(-1)]
         if len(exact) != len(self._open) or not exact:
@@ -128,9 +133,10 @@ class SearchSession:
         self._answer()
 
     def _refuse_merged(self, exact: Sequence[float], told: Sequence[float]) -> None:
-        """Raises a UsageError if float32 makes all values told so far equal that are not, else remembers them."""
+        """Raises a UsageError if float32 makes half of the different values told so far equal, else remembers them."""
         different = self._different | {value for value in exact if value != FAILED}
-        if len(different) > 2 and len({*self._values, *told} - {FAILED}) == 1:
+        apart = len(different) >= ENOUGH and max(different) - min(different) > ROUNDING * max(map(abs, different))
+        if apart and 2 * len({*self._values, *told} - {FAILED}) <= len(different):
             raise checks.UsageError(
                 expected="values that differ in their first seven digits",
                 got=f"{min(different)!r} to {max(different)!r}",

@@ -27,6 +27,7 @@ from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
 from ncp_jax.studies.outcomes import Evaluator
 from ncp_jax.studies.plan import Pack, Plan, make_plan
+from ncp_jax.types import in_32_bits
 
 Progress = Callable[[int, int], None]
 
@@ -74,6 +75,7 @@ class StudyResult:
         return {"schema": "study/1", **dataclasses.asdict(self), "folder": str(self.folder)}
 
 
+@in_32_bits
 def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> StudyResult:
     """Runs the missing runs of a study (host loop around compiled calls).
 

@@ -22,7 +22,7 @@ from ncp_jax.spaces import get_space
 from ncp_jax.training.checkpoint import Checkpoints
 from ncp_jax.training.program import Moments, Program, Run, State, advance, module, moments, start
 from ncp_jax.training.recipes import Recipe, get_recipe
-from ncp_jax.types import Array, Bool, Float, Int, Key, Params
+from ncp_jax.types import Array, Bool, Float, Int, Key, Params, in_32_bits
 
 Progress = Callable[[int, int], None]
 
@@ -110,6 +110,7 @@ class Fitted:
     metrics: tuple[MetricSpec, ...]
     space: str
 
+    @in_32_bits
     def predictor(self, runs: Sequence[int]) -> Predictor:
         """Returns the ensemble of some runs that learned the same columns, with one standardisation.
 
@@ -163,6 +164,7 @@ def _rescale(features: int, log: bool, to: Standardisation, params: Params, own:
     return {"w": (w1, *w, w_last), "b": (b1, *b, b_last), **extra}
 
 
+@in_32_bits
 def fit(
     table: Table,
     *,
@@ -212,6 +214,7 @@ def fit(
     return fitted.predictor(range(members))
 
 
+@in_32_bits
 def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key) -> float:
     """Chooses the weight decay by cross-validation: folds × strengths in one vmapped program.
 
@@ -252,6 +255,7 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
     return min(errors, key=lambda decay: float(np.mean(errors[decay])))
 
 
+@in_32_bits
 def fit_many(
     table: Table,
     train: Bool[np.ndarray, "r n"],
