@@ -50,7 +50,11 @@ def _narrow(leaf: Any) -> Any:
     narrow = {"float64": "float32", "int64": "int32", "uint64": "uint32"}
     if not concrete or str(leaf.dtype) not in narrow:
         return leaf
-    return jax.device_put(np.asarray(leaf).astype(narrow[str(leaf.dtype)]))
+    dtype = np.dtype(narrow[str(leaf.dtype)])
+    # An integer out of range stays out of the range of codes: it must not wrap around to a legal one.
+    values = np.asarray(leaf)
+    ends = (np.iinfo(dtype).min, np.iinfo(dtype).max) if dtype.kind in "iu" else (-np.inf, np.inf)
+    return jax.device_put(np.clip(values, *ends).astype(dtype))
 
 
 def __getattr__(name: str) -> Any:

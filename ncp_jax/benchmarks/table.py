@@ -17,7 +17,7 @@ from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
-from ncp_jax.metrics import MetricSpec, find_metric, main_metric
+from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int, in_32_bits
 
@@ -67,14 +67,14 @@ class Table:
             index=build_index(codes),
             name=arrays.name,
             space=arrays.space,
-            metrics=tuple(dataclasses.replace(m, stored=u) for m, u in zip(arrays.metrics, units, strict=True)),
+            metrics=tuple(_stored_in(m, unit) for m, unit in zip(arrays.metrics, units, strict=True)),
             hashes=arrays.hashes,
         )
 
     def to_host(self) -> TableArrays:
         """Returns the table as float64 arrays in the metrics' own units."""
         values = np.stack([self.measured(m.name) for m in self.metrics], axis=1)
-        metrics = tuple(dataclasses.replace(m, stored=None) for m in self.metrics)
+        metrics = tuple(_stored_in(m, None) for m in self.metrics)
         return TableArrays(self.name, self.space, np.asarray(self.codes), values, metrics, self.hashes)
 
     @staticmethod
@@ -200,7 +200,6 @@ class Table:
         """Returns one column, in its stored unit, oriented so that higher is better: negated to minimize."""
         return self.column(name) * np.float32(self.metric(name).sign)
 
-    @in_32_bits
     def rows(self, codes: Int[Array, "... d"]) -> Int[Array, "..."]:
         """Returns the row of each architecture, in constant time. Works inside jit and vmap.
 
@@ -260,6 +259,10 @@ class Table:
         digest.update(np.asarray(self.codes).astype("<i4").tobytes())
         digest.update(np.asarray(self.values).astype("<f4").tobytes())
         return digest.hexdigest()
+
+
+def _stored_in(metric: MetricSpec, unit: StoredUnit | None) -> MetricSpec:
+    return metric if metric.stored == unit else dataclasses.replace(metric, stored=unit)
 
 
 def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
