@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,7 @@ class StoredUnit:
     The map rises, so the order of architectures stays. ``benchmarks.stored_units`` chooses it.
 
     Attributes:
-      form: "linear" stores ``x = (value - offset) / scale``; "log" stores ``log(x)`` of positive values; "asinh" stores
+      form: "linear" stores ``x = (value - offset) / scale``; "log" stores ``log(x)`` of positive x; "asinh" stores
         ``asinh(x)``, which is linear near the offset and a logarithm far from it, in both directions.
       offset: value that is stored as 0, in the metric's own unit.
       scale: > 0, in the metric's own unit.
@@ -41,15 +42,12 @@ class StoredUnit:
 
     def store(self, values: Any) -> Any:
         """Converts values, a NumPy or JAX array, from the metric's own unit to the stored one."""
-        shifted = (values - self.offset) / self.scale
-        if self.form == "linear":
-            return shifted
-        functions = shifted.__array_namespace__()
-        if self.form == "asinh":
-            return functions.asinh(shifted)
-        # Costs of architectures that the table lacks may be 0.
-        tiny = 5e-324 if shifted.dtype == "float64" else 1.2e-38
-        return functions.log(functions.maximum(shifted, tiny))
+        shifted, functions = values - self.offset, values.__array_namespace__()
+        if self.form == "log":
+            # Costs of architectures that the table lacks may be 0.
+            tiny = 5e-324 if shifted.dtype == "float64" else 1.2e-38
+            return functions.log(functions.maximum(shifted, tiny)) - math.log(self.scale)
+        return shifted / self.scale if self.form == "linear" else functions.asinh(shifted / self.scale)
 
     def restore(self, stored: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
         """Converts stored values to the metric's own unit, in float64. The results are finite if the values are."""
@@ -57,8 +55,11 @@ class StoredUnit:
 
         with np.errstate(over="ignore"):
             wide = np.asarray(stored, np.float64)
-            shifted = {"linear": np.positive, "log": np.exp, "asinh": np.sinh}[self.form](wide)
-            return np.clip(shifted * self.scale + self.offset, -LARGEST, LARGEST)
+            if self.form == "log":
+                shifted = np.exp(wide + math.log(self.scale))
+            else:
+                shifted = self.scale * (wide if self.form == "linear" else np.sinh(wide))
+            return np.clip(shifted + self.offset, -LARGEST, LARGEST)
 
     def restore_spread(
         self, stored: Float[np.ndarray, "*n"], spread: Float[np.ndarray, "*n"]

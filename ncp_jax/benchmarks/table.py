@@ -18,8 +18,9 @@ from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
+from ncp_jax.precision import in_32_bits
 from ncp_jax.spaces import Space, cost_model_for, get_space
-from ncp_jax.types import Array, Float, Int, in_32_bits
+from ncp_jax.types import Array, Float, Int
 
 
 @jax.tree_util.register_dataclass

@@ -214,13 +214,13 @@ def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndar
     names = [column] if column else [m.name for m in table.metrics if m.unit == "s"]
     if len(names) == 1:
         costs = table.measured(names[0])
-        if (costs < 0).any() or costs.max() > MOST_SECONDS:
-            got = str(costs.min() if (costs < 0).any() else costs.max())
-            raise checks.DataError(
-                expected=f"seconds in 0..{MOST_SECONDS:g} in {names[0]}",
-                got=got,
-                remedy=f"mend the column of {table.name}",
-            )
+        for legal, wrong in ((">= 0", costs[costs < 0]), (f"<= {MOST_SECONDS:g}", costs[costs > MOST_SECONDS])):
+            if len(wrong):
+                raise checks.DataError(
+                    expected=f"seconds {legal} in {names[0]}",
+                    got=str(wrong.min() if legal == ">= 0" else wrong.max()),
+                    remedy=f"mend the column of {table.name}",
+                )
         return costs.astype(np.float32)
     if seconds is not None:
         raise checks.UsageError(

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax.commands.command import FileCommand, as_config, notify_written
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.console import ProgressBar, say, use_compilation_cache
-from ncp_jax.types import in_32_bits
+from ncp_jax.precision import in_32_bits
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table

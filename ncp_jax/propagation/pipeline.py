@@ -17,6 +17,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.metrics import to_own_units
+from ncp_jax.precision import in_32_bits
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
@@ -27,7 +28,7 @@ from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights,
 from ncp_jax.propagation.polish import polish
 from ncp_jax.propagation.processes import gather, smallest
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
-from ncp_jax.types import Bool, Float, Int, Key, in_32_bits
+from ncp_jax.types import Bool, Float, Int, Key
 
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 

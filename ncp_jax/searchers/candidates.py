@@ -11,8 +11,9 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
+from ncp_jax.precision import in_32_bits
 from ncp_jax.spaces import Space, get_space
-from ncp_jax.types import Array, Float, Int, in_32_bits
+from ncp_jax.types import Array, Float, Int
 
 NEAREST = 16  # neighbours of an architecture in a table that holds a small part of its space
 CHUNK = 2**24  # pairs compared at once

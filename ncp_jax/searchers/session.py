@@ -14,11 +14,12 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
+from ncp_jax.precision import in_32_bits
 from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.searchers.run import PATIENCE
-from ncp_jax.types import Array, Bool, Float, Int, in_32_bits
+from ncp_jax.types import Array, Bool, Float, Int
 
 MOST = 1e30  # values told lie within ±MOST, far from the largest float32
 FAILED = float(np.float32(-2 * MOST))  # what a searcher sees of a failed training: worse than every value

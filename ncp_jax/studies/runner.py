@@ -19,6 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.precision import in_32_bits
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
@@ -27,7 +28,6 @@ from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
 from ncp_jax.studies.outcomes import Evaluator
 from ncp_jax.studies.plan import Pack, Plan, make_plan
-from ncp_jax.types import in_32_bits
 
 Progress = Callable[[int, int], None]
 

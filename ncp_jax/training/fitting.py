@@ -16,13 +16,14 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.metrics import MetricSpec
+from ncp_jax.precision import in_32_bits
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
 from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.spaces import get_space
 from ncp_jax.training.checkpoint import Checkpoints
 from ncp_jax.training.program import Moments, Program, Run, State, advance, module, moments, start
 from ncp_jax.training.recipes import Recipe, get_recipe
-from ncp_jax.types import Array, Bool, Float, Int, Key, Params, in_32_bits
+from ncp_jax.types import Array, Bool, Float, Int, Key, Params
 
 Progress = Callable[[int, int], None]
 
