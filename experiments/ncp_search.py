@@ -81,10 +81,11 @@ def run(config: Config) -> dict[str, Any]:
                     records.add(cell, {"contests": [comparison.to_json() for comparison in found]})
                 bar(len(records), config.seeds * len(tasks))
 
-    by_task: dict[str, list[Comparison]] = {task: [] for task in tasks}
+    by_task: dict[str, list[tuple[int, Comparison]]] = {task: [] for task in tasks}
     for record in records:
-        by_task[record["cell"]["task"]] += [Comparison.from_json(c) for c in record["results"]["contests"]]
-    margin_figure(by_task, config.out / "margins.png")
+        seed, task = record["cell"]["seed"], record["cell"]["task"]
+        by_task[task] += [(seed, Comparison.from_json(c)) for c in record["results"]["contests"]]
+    margin_figure({task: [c for _, c in some] for task, some in by_task.items()}, config.out / "margins.png")
     summary = write_summary(config.out, "ncp_search", win_rates(by_task), settings)
     for task, row in summary["tasks"].items():
         margin = row["margin"]

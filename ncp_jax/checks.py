@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import numbers
 from collections.abc import Iterable
+from typing import Any
 
 
 class _ExplainedError(Exception):
@@ -65,6 +66,23 @@ def positive(name: str, value: float, *, zero: bool = False) -> None:
     if not ok or value < 0 or (value == 0 and not zero):
         bound = "a number >= 0" if zero else "a number > 0"
         raise UsageError(expected=f"{name} to be {bound}", got=repr(value), remedy=f"give another {name}")
+
+
+def key(value: Any) -> Any:
+    """Returns a JAX key: the given one (also in the older form of two words), or that of an integer seed.
+
+    Raises:
+      UsageError: neither a key nor an integer.
+    """
+    import jax
+
+    if isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        return jax.random.key(integer("a seed in place of a key", value, least=0, most=2**32 - 1))
+    if isinstance(value, jax.Array) and not value.shape and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    if isinstance(value, jax.Array) and value.dtype == "uint32" and value.ndim == 1:
+        return jax.random.wrap_key_data(value)
+    raise UsageError(expected="a key or an integer seed", got=repr(value)[:60], remedy="try key=jax.random.key(0)")
 
 
 def integer(name: str, value: object, *, least: int, most: int | None = None, remedy: str = "") -> int:

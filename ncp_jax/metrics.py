@@ -1,12 +1,75 @@
-"""Specifies metrics: task, split, epoch, unit and direction of a column of numbers."""
+"""Specifies metrics: task, split, epoch, unit and direction of a column of numbers, and how float32 stores them."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 from ncp_jax.types import Direction
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from ncp_jax.types import Float
+
+FORMS = ("linear", "log", "asinh")
+LARGEST = 1.7e308  # no restored value is beyond it, however far a prediction extrapolates
+
+
+@dataclasses.dataclass(frozen=True)
+class StoredUnit:
+    """The unit in which float32 arrays hold a metric that they cannot hold in its own unit.
+
+    The map rises, so the order of architectures stays. ``benchmarks.stored_units`` chooses it.
+
+    Attributes:
+      form: "linear" stores ``x = (value - offset) / scale``; "log" stores ``log(x)`` of positive x; "asinh" stores
+        ``asinh(x)``, which is linear near the offset and a logarithm far from it, in both directions.
+      offset: value that is stored as 0, in the metric's own unit.
+      scale: > 0, in the metric's own unit.
+    """
+
+    form: str
+    offset: float
+    scale: float
+
+    def __post_init__(self) -> None:
+        checks.choose("form of a stored unit", self.form, FORMS)
+        checks.positive("scale of a stored unit", self.scale)
+
+    def store(self, values: Any) -> Any:
+        """Converts values, a NumPy or JAX array, from the metric's own unit to the stored one."""
+        shifted, functions = values - self.offset, values.__array_namespace__()
+        if self.form == "log":
+            # Costs of architectures that the table lacks may be 0.
+            tiny = 5e-324 if shifted.dtype == "float64" else 1.2e-38
+            return functions.log(functions.maximum(shifted, tiny)) - math.log(self.scale)
+        return shifted / self.scale if self.form == "linear" else functions.asinh(shifted / self.scale)
+
+    def restore(self, stored: Float[np.ndarray, "*n"]) -> Float[np.ndarray, "*n"]:
+        """Converts stored values to the metric's own unit, in float64. The results are finite if the values are."""
+        import numpy as np
+
+        with np.errstate(over="ignore"):
+            wide = np.asarray(stored, np.float64)
+            if self.form == "log":
+                shifted = np.exp(wide + math.log(self.scale))
+            else:
+                shifted = self.scale * (wide if self.form == "linear" else np.sinh(wide))
+            return np.clip(shifted + self.offset, -LARGEST, LARGEST)
+
+    def restore_spread(
+        self, stored: Float[np.ndarray, "*n"], spread: Float[np.ndarray, "*n"]
+    ) -> Float[np.ndarray, "*n"]:
+        """Converts a spread around stored values: half the distance between the values one spread above and below."""
+        import numpy as np
+
+        if self.form == "linear":
+            return np.asarray(spread, np.float64) * self.scale
+        return self.restore(stored + spread) / 2 - self.restore(stored - spread) / 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +84,7 @@ class MetricSpec:
       unit: unit of the values ("%", "GMAC", "M").
       direction: "maximize" or "minimize". It is part of the data and never inferred from a sign or a name.
       kind: "quality" for metrics measured by training, "cost" for those that the architecture alone determines.
+      stored: unit in which float32 arrays hold the metric; None for its own unit, which is nearly always enough.
     """
 
     name: str
@@ -30,8 +94,11 @@ class MetricSpec:
     unit: str = ""
     direction: Direction = "maximize"
     kind: str = "quality"
+    stored: StoredUnit | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.stored, Mapping):  # read from JSON
+            object.__setattr__(self, "stored", StoredUnit(**self.stored))
         checks.choose("direction", self.direction, ("maximize", "minimize"))
         checks.choose("metric kind", self.kind, ("quality", "cost"))
 
@@ -42,7 +109,25 @@ class MetricSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as a JSON-ready dictionary, for ``MetricSpec(**fields)``."""
-        return dataclasses.asdict(self)
+        fields = dataclasses.asdict(self)
+        # Without the field where it says nothing: hashes of tables and studies were made before it existed.
+        return fields if self.stored else {name: value for name, value in fields.items() if name != "stored"}
+
+
+def to_own_units(
+    metrics: Sequence[MetricSpec], mean: Float[np.ndarray, "*n m"], spread: Float[np.ndarray, "*n m"]
+) -> tuple[Float[np.ndarray, "*n m"], Float[np.ndarray, "*n m"]]:
+    """Converts stored means and spreads of metrics to their own units: to float64, or not at all if all are already."""
+    import numpy as np
+
+    if not any(metric.stored for metric in metrics):
+        return mean, spread
+    own, own_spread = np.array(mean, np.float64), np.array(spread, np.float64)
+    for column, unit in enumerate(metric.stored for metric in metrics):
+        if unit is not None:
+            own[..., column] = unit.restore(mean[..., column])
+            own_spread[..., column] = unit.restore_spread(mean[..., column], spread[..., column])
+    return own, own_spread
 
 
 def find_metric(metrics: tuple[MetricSpec, ...], name: str) -> int:

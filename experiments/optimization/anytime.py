@@ -254,7 +254,9 @@ class AnytimeRun:
     Attributes:
       task: name of the task.
       curves: curves by optimizer.
+      seed: the seed.
     """
 
     task: str
     curves: Mapping[str, Curve]
+    seed: int

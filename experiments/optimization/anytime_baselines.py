@@ -259,7 +259,7 @@ class AnytimeBenchmark:
                 cell = {"part": "anytime", "task": task, "seed": seed}
                 record = records.get(cell) or records.add(cell, self._run_all(*optimizers(), seed))
                 curves = {name: Curve(**curve) for name, curve in record["results"].items()}
-                runs.append(AnytimeRun(task, curves))
+                runs.append(AnytimeRun(task, curves, seed))
                 if progress is not None:
                     progress(len(runs), len(self.tasks) * self.seeds)
         return runs

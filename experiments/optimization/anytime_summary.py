@@ -23,7 +23,7 @@ class BudgetComparison:
 
     Attributes:
       seconds: the budget.
-      difference: mean of the method's best score minus the baseline's, standard units, with a bootstrap interval; runs
+      difference: mean of the method's best score minus the baseline's, standard units, with a 95 % interval; runs
         in which one of them has found nothing yet are left out. None where no run is left.
       ahead: share of the runs in which the method is ahead.
       tied: share of the runs in which the two differ by at most ``TIE``.
@@ -89,16 +89,18 @@ def _methods(runs: Sequence[AnytimeRun]) -> list[str]:
 
 
 def _compare_at(runs: Sequence[AnytimeRun], seconds: float, method: str, baseline: str) -> BudgetComparison:
-    differences, outcomes = [], []
+    differences, seeds, outcomes = [], [], []
     for run in runs:
         ours, theirs = (run.curves[name].best_at(seconds) for name in (method, baseline))
         if ours is not None and theirs is not None:
             differences.append(ours - theirs)
+            seeds.append(run.seed)
         # A method that has found nothing is behind one that has; two of them are tied.
         gap = (-np.inf if ours is None else ours) - (-np.inf if theirs is None else theirs)
         outcomes.append("tied" if np.isnan(gap) or abs(gap) <= TIE else "ahead" if gap > 0 else "behind")
     shares = {name: outcomes.count(name) / len(outcomes) for name in ("ahead", "tied", "behind")}
-    return BudgetComparison(seconds, mean_interval(differences) if differences else None, **shares)
+    difference = mean_interval(differences, seeds=seeds) if differences else None
+    return BudgetComparison(seconds, difference, **shares)
 
 
 def best_known(runs: Sequence[AnytimeRun]) -> dict[str, float]:

@@ -180,25 +180,29 @@ def _cost_model(table: Table) -> CostModel:
     return model
 
 
-def win_rates(comparisons: Mapping[str, Sequence[Comparison]]) -> dict[str, Any]:
+def win_rates(comparisons: Mapping[str, Sequence[tuple[int, Comparison]]]) -> dict[str, Any]:
     """Returns how often proposals win and by how much, JSON-ready; comparisons without a baseline do not count.
 
     Args:
-      comparisons: comparisons by task.
+      comparisons: seeds and comparisons by task.
 
     Returns:
       "win_rate" (None where nothing was compared), "contests" (number of comparisons) and "tasks": "win_rate" and the
-      mean of "margin", "margin_std" and "margin_measured", with intervals, by task.
+      mean of "margin", "margin_std" and "margin_measured", by task, with intervals in which the comparisons of one
+      seed count together: they share their ensembles.
     """
-    decided = {task: [c for c in some if c.baseline is not None] for task, some in comparisons.items()}
-    wins = [c.wins for some in decided.values() for c in some]
+    decided = {task: [(seed, c) for seed, c in some if c.baseline is not None] for task, some in comparisons.items()}
+    wins = [c.wins for some in decided.values() for _, c in some]
     margins = ("margin", "margin_std", "margin_measured")
     return {
         "win_rate": float(np.mean(wins)) if wins else None,
         "contests": len(wins),
         "tasks": {
-            task: {"win_rate": float(np.mean([c.wins for c in some]))}
-            | {name: mean_interval([getattr(c.baseline, name) for c in some]) for name in margins}
+            task: {"win_rate": float(np.mean([c.wins for _, c in some]))}
+            | {
+                name: mean_interval([getattr(c.baseline, name) for _, c in some], seeds=[seed for seed, _ in some])
+                for name in margins
+            }
             for task, some in decided.items()
             if some
         },

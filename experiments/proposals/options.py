@@ -289,8 +289,8 @@ def summarise_options(outcomes: Iterable[Outcome]) -> dict[str, dict[str, Benchm
       outcomes: outcomes of any benchmarks, numbers of rows, tasks and seeds.
 
     Returns:
-      Summaries by benchmark, then by number of rows as text, or "all". An interval's unit is a task with a seed; for
-      "all" it is the mean over the numbers of rows.
+      Summaries by benchmark, then by number of rows as text, or "all". An interval's values are tasks with seeds, of
+      which those of one seed count together; for "all" they are means over the numbers of rows.
 
     Raises:
       UsageError: a proposer without a baseline.
@@ -340,7 +340,9 @@ def _differences(pairs: Mapping[Unit, tuple[Outcome, Outcome]]) -> dict[str, dic
         shared = min(len(variant.true), len(baseline.true))
         ours, theirs = (o.measures(shared) | {"best_of_top": max(o.true)} for o in (variant, baseline))
         grouped.setdefault((task, seed), []).append({m: ours[m] - theirs[m] for m in MEASURES})
-    return {m: mean_interval([float(np.mean([d[m] for d in group])) for group in grouped.values()]) for m in MEASURES}
+    seeds = [seed for _, seed in grouped]
+    means = {m: [float(np.mean([d[m] for d in group])) for group in grouped.values()] for m in MEASURES}
+    return {m: mean_interval(values, seeds=seeds) for m, values in means.items()}
 
 
 def options_figure(summary: OptionsSummary, path: Path, *, measure: str = "top") -> Path:

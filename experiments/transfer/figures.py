@@ -46,7 +46,7 @@ def reliability_figure(curves: Mapping[str, Reliability], path: Path) -> Path:
 
 
 def query_figure(curves: Mapping[str, Mapping[str, list[float]]], path: Path) -> Path:
-    """Draws the best percentile found against the number of queries, with bootstrap bands.
+    """Draws the best percentile found against the number of queries, with bands of 95 % intervals.
 
     Args:
       curves: method → "mean", "low", "high" after each query, in percent.

@@ -15,6 +15,7 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.embeddings import agreement, choose_anchors, fingerprint, rank_correlations, similarity
 from ncp_jax.ordering import Reliability, reliability
 from ncp_jax.records.journal import read_records
+from ncp_jax.types import Float
 
 ANCHORS = 50  # architectures that a task's fingerprint is made of
 
@@ -83,8 +84,13 @@ def pool_calibration(by_task: dict[str, list[dict[str, Any]]]) -> Reliability:
     return Reliability(confidence, frequency, counts, float(error), float(brier))
 
 
+def _share_interval(values: Float[np.ndarray, " n"]) -> dict[str, float]:
+    """Returns the mean of percentages with its interval."""
+    return mean_interval(values, least=0.0, most=100.0)
+
+
 def summarise(results: Results, sizes: dict[str, int], budget: int) -> dict[str, Any]:
-    """Means over tasks and seeds with bootstrap intervals over seeds.
+    """Means over tasks and seeds with 95 % intervals over seeds.
 
     Args:
       results: what ``read_results`` returns.
@@ -103,17 +109,17 @@ def summarise(results: Results, sizes: dict[str, int], budget: int) -> dict[str,
         ranks = {task: np.asarray(r["ranks"]) for task, r in by_task.items()}
         share = {task: percentiles(r, sizes[task]) for task, r in ranks.items()}
         tau = {task: np.array([np.nan if x is None else x for x in r["tau"]], float) for task, r in by_task.items()}
-        overall["percentile"][method] = mean_interval(np.mean([s[:, -1] for s in share.values()], axis=0))
-        overall["rank"][method] = mean_interval(np.mean([r[:, -1] for r in ranks.values()], axis=0))
+        overall["percentile"][method] = _share_interval(np.mean([s[:, -1] for s in share.values()], axis=0))
+        overall["rank"][method] = mean_interval(np.mean([r[:, -1] for r in ranks.values()], axis=0), least=1.0)
         overall["tau"][method] = mean_interval(np.nan_to_num(np.mean(list(tau.values()), axis=0)))
         mean = np.mean(list(share.values()), axis=0)
-        intervals = [mean_interval(column) for column in mean.T]
+        intervals = [_share_interval(column) for column in mean.T]
         curves[method] = {k: [interval[k] for interval in intervals] for k in ("mean", "low", "high")}
         for task in by_task:
             per_task.setdefault(task, {})[method] = {
-                "percentile": mean_interval(share[task][:, -1]),
-                "rank": mean_interval(ranks[task][:, -1]),
-                "regret": mean_interval(by_task[task]["regret"]),
+                "percentile": _share_interval(share[task][:, -1]),
+                "rank": mean_interval(ranks[task][:, -1], least=1.0),
+                "regret": mean_interval(by_task[task]["regret"], least=0.0),
                 "tau": mean_interval(np.nan_to_num(tau[task])),
             }
     return {**overall, "tasks": per_task, "curves": curves}

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.analysis.intervals import RESAMPLES, Interval, bootstrap_means, percentile_interval, wilson_interval
+from ncp_jax.analysis.intervals import Interval, interval, wilson_interval
 from ncp_jax.types import Bool, Float
 
 
@@ -90,29 +89,26 @@ def _restricted_mean(distinct: np.ndarray, survival: np.ndarray, horizon: float)
     return levels @ np.diff(edges)
 
 
-def resampled_means(
-    times: Float[np.ndarray, " n"],
-    found: Bool[np.ndarray, " n"],
-    horizon: float,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int | Sequence[int] = 0,
-) -> Float[np.ndarray, " resamples"]:
-    """Returns the restricted mean times (see ``time_to_event``) of bootstrap samples of the runs."""
-    t, seen = _checked(times, found)
-    if not (~seen & (t < horizon)).any():
-        # No run was censored early: the area under the curve is the mean of the times, cut off at the horizon.
-        return bootstrap_means(np.minimum(t, horizon)[:, None], resamples=resamples, seed=seed)[:, 0]
-    from scipy.sparse import csr_array
+def influences(
+    times: Float[np.ndarray, " n"], found: Bool[np.ndarray, " n"], horizon: float
+) -> Float[np.ndarray, " n"]:
+    """Returns what each run contributes to the error of the restricted mean time (see ``time_to_event``).
 
-    # One column per distinct time, twice: the runs that ended then, and those of them that found the optimum.
+    This is the derivative of the restricted mean with respect to the run's weight (the infinitesimal jackknife,
+    Jaeckel, 1972). If no run was censored early it is ``(min(time, horizon) - mean) / n``. The contributions sum to 0.
+    """
+    t, seen = _checked(times, found)
     distinct, place = np.unique(t, return_inverse=True)
-    rows, k = np.arange(len(t)), len(distinct)
-    columns = np.concatenate([place, place[seen] + k])
-    ones = np.ones(len(columns))
-    indicators = csr_array((ones, (np.concatenate([rows, rows[seen]]), columns)), shape=(len(t), 2 * k))
-    ended, events = np.split(bootstrap_means(indicators, resamples=resamples, seed=seed), 2, axis=1)
-    return _restricted_mean(distinct, _survival(events, ended), horizon)
+    events = np.bincount(place[seen], minlength=len(distinct)).astype(float)
+    at_risk = np.cumsum(np.bincount(place, minlength=len(distinct))[::-1])[::-1].astype(float)
+    survival = _survival(events, np.bincount(place, minlength=len(distinct)).astype(float))
+    # The area under the curve from each time to the horizon, as a share of the level there: 0 once the curve is.
+    widths = np.diff(np.minimum(np.append(distinct, horizon), horizon))
+    ahead = np.cumsum((survival * widths)[::-1])[::-1]
+    share = np.divide(ahead, survival, out=np.zeros_like(ahead), where=survival > 0)
+    before = np.append(1.0, survival[:-1])
+    loss = before * share / at_risk
+    return np.cumsum(loss * events / at_risk)[place] - np.where(seen, loss[place], 0.0)
 
 
 def time_to_event(
@@ -121,8 +117,6 @@ def time_to_event(
     horizon: float,
     *,
     level: float = 0.95,
-    seed: int | Sequence[int] = 0,
-    resampled: Float[np.ndarray, " resamples"] | None = None,
 ) -> TimeToEvent:
     """Estimates how many queries runs need to find the optimum, with censored runs taken into account.
 
@@ -138,9 +132,7 @@ def time_to_event(
       times: queries of each run until it found the optimum, or until it ended without.
       found: whether the run found the optimum.
       horizon: number of queries at which the mean is cut off, the budget.
-      level: confidence level of the interval of the mean (bootstrap over runs).
-      seed: seed of the bootstrap.
-      resampled: the ``resampled_means`` of these runs if they are known already; drawn with ``seed`` if None.
+      level: confidence level of the interval of the mean (from the runs' ``influences``).
 
     Raises:
       UsageError: no runs, lengths that differ, or times that are not finite numbers >= 0.
@@ -148,16 +140,16 @@ def time_to_event(
     t, seen = _checked(times, found)
     checks.positive("horizon", horizon)
     distinct, survival = kaplan_meier(t, seen)
-    means = resampled_means(t, seen, horizon, seed=seed) if resampled is None else resampled
-    low, high = percentile_interval(means, level)
+    mean = float(_restricted_mean(distinct, survival, horizon))
+    ends = interval(mean, influences(t, seen, horizon), level=level, least=0.0, most=horizon)
     # The survival estimate is a product of fractions: one half may be off by rounding.
     half = np.flatnonzero(survival <= 0.5 + 1e-9)
     hits, n = int(seen.sum()), len(t)
     rate_low, rate_high = wilson_interval(hits, n)
     return TimeToEvent(
-        mean=float(_restricted_mean(distinct, survival, horizon)),
-        low=float(low),
-        high=float(high),
+        mean=mean,
+        low=ends.low,
+        high=ends.high,
         restricted=bool((~seen | (t > horizon)).any()),
         horizon=float(horizon),
         median=float(distinct[half[0]]) if len(half) else None,

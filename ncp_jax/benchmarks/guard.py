@@ -97,7 +97,7 @@ class QueryGuard:
         return self.__paid.copy()
 
     def query(self, rows: Int[np.ndarray, "runs k"]) -> Float[np.ndarray, "runs k"]:
-        """Returns the values of some architectures, in the metric's unit, oriented so that higher is better.
+        """Returns the values of some architectures, in the metric's stored unit, oriented so that higher is better.
 
         Queries are paid from left to right; a repeated row is paid once. A call answers all runs, or none if one
         of them would exceed its budget.

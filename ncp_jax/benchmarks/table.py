@@ -16,7 +16,9 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
-from ncp_jax.metrics import MetricSpec, find_metric, main_metric
+from ncp_jax.benchmarks.stored_units import choose_stored_unit
+from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
+from ncp_jax.precision import in_32_bits
 from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
@@ -30,7 +32,8 @@ class Table:
 
     Attributes:
       codes: ``[n, d]`` architectures, int32, all different.
-      values: ``[n, m]`` metrics in their own units, float32 (``load_arrays`` returns the published float64).
+      values: ``[n, m]`` metrics, float32, in their stored units: nearly always their own (see ``MetricSpec.stored``).
+        ``measured`` returns a column in its own unit (and ``load_arrays`` the published float64).
       index: hash index from a code to its row, see ``rows``.
       name: name of the table ("nas-bench-mr/seg"). Static, like all that follows.
       space: name of the space of the codes.
@@ -47,19 +50,33 @@ class Table:
     hashes: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @staticmethod
+    @in_32_bits
     def from_host(arrays: TableArrays) -> Table:
-        """Puts a checked table on the device, with values as float32."""
+        """Puts a checked table on the device, with values as float32 in units that keep them apart.
+
+        Raises:
+          DataError: a column that varies by nothing but rounding, or has values beyond 1e300.
+        """
         codes = np.asarray(arrays.codes, dtype=np.int32)
+        columns = np.asarray(arrays.values, np.float64).T
+        units = [choose_stored_unit(m.name, column) for m, column in zip(arrays.metrics, columns, strict=True)]
+        stored = [column if unit is None else unit.store(column) for unit, column in zip(units, columns, strict=True)]
         return Table(
             # device_put instead of jnp.asarray, which would compile a program for every new shape.
             codes=jax.device_put(codes),
-            values=jax.device_put(arrays.values.astype(np.float32)),
+            values=jax.device_put(np.stack(stored, axis=1).astype(np.float32)),
             index=build_index(codes),
             name=arrays.name,
             space=arrays.space,
-            metrics=arrays.metrics,
+            metrics=tuple(_stored_in(m, unit) for m, unit in zip(arrays.metrics, units, strict=True)),
             hashes=arrays.hashes,
         )
+
+    def to_host(self) -> TableArrays:
+        """Returns the table as float64 arrays in the metrics' own units."""
+        values = np.stack([self.measured(m.name) for m in self.metrics], axis=1)
+        metrics = tuple(_stored_in(m, None) for m in self.metrics)
+        return TableArrays(self.name, self.space, np.asarray(self.codes), values, metrics, self.hashes)
 
     @staticmethod
     def from_arrays(
@@ -87,7 +104,8 @@ class Table:
 
         Raises:
           UsageError: shapes that do not fit, an illegal code, or two columns of one name.
-          DataError: a value that is not finite, or two rows of one architecture with different values.
+          DataError: a value that is not finite or beyond 1e300, a column that varies by nothing but rounding, or two
+            rows of one architecture with different values.
         """
         host = check_arrays(
             name, space=space, codes=codes, values=values, metrics=metrics, hashes=hashes, repeats=repeats
@@ -167,11 +185,20 @@ class Table:
         return self.metrics[find_metric(self.metrics, name)]
 
     def column(self, name: str) -> Float[Array, " n"]:
-        """Returns one column in its own unit; UsageError with the nearest names if there is none."""
+        """Returns one column in its stored unit; UsageError with the nearest names if there is none."""
         return self.values[..., find_metric(self.metrics, name)]
 
+    def measured(self, name: str) -> Float[np.ndarray, " n"]:
+        """Returns one column in its own unit, float64 on the host, as precisely as float32 stores it.
+
+        Raises:
+          UsageError: there is no such column; the text lists the nearest names.
+        """
+        column, unit = np.asarray(self.column(name), np.float64), self.metric(name).stored
+        return column if unit is None else unit.restore(column)
+
     def oriented(self, name: str) -> Float[Array, " n"]:
-        """Returns one column oriented so that higher is better: negated if its direction is "minimize"."""
+        """Returns one column, in its stored unit, oriented so that higher is better: negated to minimize."""
         return self.column(name) * np.float32(self.metric(name).sign)
 
     def rows(self, codes: Int[Array, "... d"]) -> Int[Array, "..."]:
@@ -199,6 +226,7 @@ class Table:
             wanted = jax.device_put(np.clip(wanted, -1, 2**31 - 1).astype(np.int32))
         return self.index.rows(self.codes, wanted)
 
+    @in_32_bits
     def select(self, rows: Int[np.ndarray, " k"]) -> Table:
         """Returns the table of some rows, in the given order. Runs on the host and builds a new index.
 
@@ -234,6 +262,10 @@ class Table:
         return digest.hexdigest()
 
 
+def _stored_in(metric: MetricSpec, unit: StoredUnit | None) -> MetricSpec:
+    return metric if metric.stored == unit else dataclasses.replace(metric, stored=unit)
+
+
 def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
     """Joins tables into one with the columns of all, over the architectures that all have. Runs on the host.
 
@@ -248,12 +280,7 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
       UsageError: no table, tables of different spaces, or two columns that would get one name.
       DataError: the tables share no architecture.
     """
-    hosts = [
-        TableArrays(
-            table.name, table.space, np.asarray(table.codes), np.asarray(table.values), table.metrics, table.hashes
-        )
-        for table in tables
-    ]
+    hosts = [table.to_host() for table in tables]
     return Table.from_host(join_arrays(name or "+".join(table.name for table in tables), hosts))
 
 
@@ -266,12 +293,13 @@ def with_flops(table: Table) -> Table:
     if model is None or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]
+    host = table.to_host()
     return Table.from_arrays(
         table.name,
         space=table.space,
-        codes=np.asarray(table.codes),
-        values=np.column_stack([np.asarray(table.values), flops]),
-        metrics=(*table.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
+        codes=host.codes,
+        values=np.column_stack([host.values, flops]),
+        metrics=(*host.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
         hashes=table.hashes,
         repeats=True,  # those that the table has
     )

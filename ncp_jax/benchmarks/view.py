@@ -19,6 +19,7 @@ from ncp_jax.spaces import get_space
 from ncp_jax.types import Array, Bool, Float, Int
 
 REPEATS = ("counted", "free", "free-isomorphs")
+MOST_SECONDS = 1e15  # a sum of many such costs is far from overflowing float32
 
 
 class History(NamedTuple):
@@ -61,7 +62,7 @@ class QueryView:
     """One metric of a table with a budget of queries, a pytree for use inside jit. Create it with ``of``.
 
     Attributes:
-      values: ``[n]`` metric, float32, oriented so that higher is better.
+      values: ``[n]`` metric in its stored unit, float32, oriented so that higher is better.
       costs: ``[n]`` simulated training seconds of each architecture, float32; empty if there are none.
       classes: ``[n]`` network that each row denotes, int32; empty if every row is a network of its own.
       limit: maximum seconds of a run, float32.
@@ -212,12 +213,15 @@ def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndar
     """Returns the training seconds of each row; empty if the table has none and none are needed."""
     names = [column] if column else [m.name for m in table.metrics if m.unit == "s"]
     if len(names) == 1:
-        costs = np.asarray(table.column(names[0]), np.float32)
-        if (costs < 0).any():
-            raise checks.DataError(
-                expected=f"seconds >= 0 in {names[0]}", got=str(costs.min()), remedy=f"mend the column of {table.name}"
-            )
-        return costs
+        costs = table.measured(names[0])
+        for legal, wrong in ((">= 0", costs[costs < 0]), (f"<= {MOST_SECONDS:g}", costs[costs > MOST_SECONDS])):
+            if len(wrong):
+                raise checks.DataError(
+                    expected=f"seconds {legal} in {names[0]}",
+                    got=str(wrong.min() if legal == ">= 0" else wrong.max()),
+                    remedy=f"mend the column of {table.name}",
+                )
+        return costs.astype(np.float32)
     if seconds is not None:
         raise checks.UsageError(
             expected="one column of training seconds (unit s)",

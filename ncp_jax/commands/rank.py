@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config, notify_written
 from ncp_jax.console import ProgressBar, say, use_compilation_cache
+from ncp_jax.precision import in_32_bits
 
 if TYPE_CHECKING:
     import numpy as np
@@ -109,7 +110,7 @@ class RankResult:
         return int(self.asked[np.argmax(values)])
 
     def _value(self, row: int) -> float:
-        return float(self.table.column(self.table.main.name)[row])
+        return float(self.table.measured(self.table.main.name)[row])
 
     def _codes(self, rows: Sequence[int] | Int[np.ndarray, " k"]) -> Int[np.ndarray, "k d"]:
         import numpy as np
@@ -167,7 +168,7 @@ class RankResult:
         lines = [
             f"{self.table.name}, {metric.name} ({metric.direction}): "
             f"{len(self.asked)} of {size} architectures measured, {sources}",
-            f"best measured: {best}  {self._value(self.best):.6g}  "
+            f"best measured: {best}  {self._value(self.best):{'.12g' if metric.stored else '.6g'}}  "
             f"(rank {self.rank} of {size}, top {self.percentile:.3g} %)",
             f"{tau}acyclic subgraph within {self.ordering.gap:.2%} of its bound",
             "top of the final order:",
@@ -188,6 +189,7 @@ class RankResult:
         ]
 
 
+@in_32_bits
 def rank(
     config: RankConfig | None = None,
     *,
@@ -240,7 +242,7 @@ def rank(
         found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
     order, ordering = final_order(found, trust=method.trust)
     # The whole table is read only now, to score what the search found.
-    values, asked = np.asarray(table.oriented(table.main.name)), found.asked
+    values, asked = table.main.sign * table.measured(table.main.name), found.asked
     best = int(best_ranks(asked, values)[0, -1])
     tau = float(kendall_tau(-np.argsort(order)[None].astype(np.float32), values)[0])
     return RankResult(

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax.commands.command import FileCommand, as_config, notify_written
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.console import ProgressBar, say, use_compilation_cache
+from ncp_jax.precision import in_32_bits
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
@@ -131,6 +132,7 @@ class SearchResult:
         ]
 
 
+@in_32_bits
 def search(
     config: SearchConfig | None = None, *, notify: Callable[[str], None] = lambda text: None, **settings: Any
 ) -> SearchResult:

@@ -38,7 +38,7 @@ def search_figure(
     if model is not None:
         if table is not None and sought.name in [m.name for m in table.metrics]:
             x = model.in_units(np.asarray(table.codes))["flops"]
-            axes.scatter(x, np.asarray(table.column(sought.name)), s=5, c=GREY, lw=0, label="table (measured)")
+            axes.scatter(x, table.measured(sought.name), s=5, c=GREY, lw=0, label="table (measured)")
         axes.scatter(
             model.in_units(found.starts)["flops"], start_mean, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)"
         )
@@ -52,6 +52,10 @@ def search_figure(
     axes.scatter(x, found.mean[:, column], s=6, c=ORANGE, lw=0, alpha=0.7, label="found (predicted)")
     axes.scatter([best_x], [found.mean[0, column]], s=90, marker="*", c=GREEN, zorder=3, label="best by the objective")
     axes.set_ylabel(f"{sought.name} [{sought.unit}]" if sought.unit else sought.name)
+    if sought.stored is not None and sought.stored.form == "log":
+        axes.set_yscale("log")
+    elif sought.stored is not None and sought.stored.form == "asinh":
+        axes.set_yscale("symlog", linthresh=sought.stored.scale)
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=8, markerscale=1.6)
     return save_figure(figure, path)

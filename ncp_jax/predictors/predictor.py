@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax.metrics import MetricSpec, find_metric, main_metric
+from ncp_jax import checks
+from ncp_jax.metrics import MetricSpec, find_metric, main_metric, to_own_units
 from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.types import Array, Float, Params
 
@@ -29,8 +30,8 @@ class Standardisation:
     Attributes:
       x_mean: ``[f]`` mean of each feature of the relaxed code.
       x_std: ``[f]`` standard deviation of each feature, > 0.
-      y_mean: ``[m]`` mean of each metric, in its own unit.
-      y_std: ``[m]`` standard deviation of each metric, > 0.
+      y_mean: ``[m]`` mean of each metric, in its stored unit: nearly always its own (see ``MetricSpec.stored``).
+      y_std: ``[m]`` standard deviation of each metric, > 0, same unit.
     """
 
     x_mean: Float[Array, " f"]
@@ -47,11 +48,11 @@ class Standardisation:
         return standard * self.x_std + self.x_mean
 
     def standard_y(self, values: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
-        """Converts metrics from their own to standard units."""
+        """Converts metrics from their stored to standard units."""
         return (values - self.y_mean) / self.y_std
 
     def raw_y(self, standard: Float[Array, "*n m"]) -> Float[Array, "*n m"]:
-        """Converts metrics from standard to their own units."""
+        """Converts metrics from standard to their stored units."""
         return standard * self.y_std + self.y_mean
 
 
@@ -98,18 +99,48 @@ class Predictor:
         """Returns the metric called ``name``; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]
 
-    def member_values(self, relaxed: Float[Array, "n f"]) -> Float[Array, "k n m"]:
-        """Returns each member's predictions for each relaxed code, in the metrics' own units."""
+    def member_values(self, relaxed: Float[Array, "*n f"]) -> Float[Array, "k *n m"]:
+        """Returns each member's predictions for each relaxed code, in the metrics' stored units."""
+        width = self.scale.x_mean.shape[-1]
+        shape = jnp.shape(relaxed)
+        if not 1 <= len(shape) <= 2 or shape[-1] != width:
+            raise checks.UsageError(
+                expected=f"relaxed codes [n, {width}] or [{width}] of {self.space}",
+                got=f"shape {list(shape)}",
+                remedy="encode codes with the space: get_space(name).encode(codes)",
+            )
+        if len(shape) == 1:
+            return self.member_values(jnp.asarray(relaxed)[None])[:, 0]
         return _member_values(self, relaxed)
 
-    def __call__(self, relaxed: Float[Array, "n f"]) -> tuple[Float[Array, "n m"], Float[Array, "n m"]]:
-        """Predicts metrics: mean and spread (standard deviation) over the members, in the metrics' own units.
-
-        Args:
-          relaxed: relaxed codes in raw units, ``[n, f]``.
-        """
+    def in_stored_units(self, relaxed: Float[Array, "*n f"]) -> tuple[Float[Array, "*n m"], Float[Array, "*n m"]]:
+        """Predicts metrics like a call, but in the metrics' stored units. Works inside jit for all metrics."""
         values = self.member_values(relaxed)
         return values.mean(axis=0), values.std(axis=0)
+
+    def __call__(self, relaxed: Float[Array, "*n f"]) -> tuple[Float[Array, "*n m"], Float[Array, "*n m"]]:
+        """Predicts metrics: mean and spread (standard deviation) over the members, in the metrics' own units.
+
+        The results are float32 on the device or, where float32 cannot hold a metric in its own unit, float64 on the
+        host.
+
+        Args:
+          relaxed: relaxed codes in raw units, ``[n, f]`` or ``[f]``.
+
+        Raises:
+          UsageError: relaxed codes of another length, or a metric that float32 cannot hold, inside jit.
+        """
+        mean, spread = self.in_stored_units(relaxed)
+        if not any(metric.stored for metric in self.metrics):
+            return mean, spread
+        if isinstance(mean, jax.core.Tracer):
+            name = next(metric.name for metric in self.metrics if metric.stored)
+            raise checks.UsageError(
+                expected="metrics that float32 holds in their own units inside jit",
+                got=f"{name!r}",
+                remedy="call predictor.in_stored_units there, see MetricSpec.stored",
+            )
+        return to_own_units(self.metrics, np.asarray(mean), np.asarray(spread))  # type: ignore[return-value]
 
     def select(self, names: tuple[str, ...]) -> Predictor:
         """Returns the predictor restricted to some of its metrics, in the given order.
@@ -148,7 +179,7 @@ def _member_values(predictor: Predictor, relaxed: Float[Array, "n f"]) -> Float[
     def one(x: Float[Array, " f"]) -> Float[Array, "k m"]:
         return jax.vmap(predictor.apply, in_axes=(0, None))(predictor.params, x)
 
-    x = predictor.scale.standard_x(relaxed)
+    x = predictor.scale.standard_x(jnp.asarray(relaxed, predictor.scale.x_mean.dtype))
     blocked = jax.default_backend() == "cpu" and len(x) > BLOCK
     z = jax.lax.map(one, x, batch_size=BLOCK) if blocked else jax.vmap(one)(x)
     return predictor.scale.raw_y(z.swapaxes(0, 1))

@@ -27,7 +27,8 @@ class Found:
 
     Attributes:
       codes: ``[k, d]`` legal codes.
-      mean: ``[k, m]`` ensemble mean of the predictions, in the metrics' own units.
+      mean: ``[k, m]`` ensemble mean of the predictions, in the metrics' own units: float32, or float64 where a metric
+        needs it.
       spread: ``[k, m]`` standard deviation over the ensemble's members, same units.
       score: ``[k]`` objective in standard units; higher is better.
       costs: exact costs by name, ``[k]`` each: "flops" (GMAC), "params" (M). Empty for a space without a cost model.
@@ -102,10 +103,18 @@ class Found:
         head += [_COST_HEADS.get(n, n) for n in self.costs] + ["score", "architecture"]
         rows = [["rank", *head]]
         for i, text in enumerate(self.strings()):
-            cells = [f"{self.mean[i, j]:.3f} ±{self.spread[i, j]:.3f}" for j in shown]
+            cells = [_cell(self.metrics[j], self.mean[i, j], self.spread[i, j]) for j in shown]
             cells += [f"{c[i]:.3f}" if c[i] >= 0.1 else f"{c[i]:.3g}" for c in self.costs.values()]
             rows.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", text])
         return format_table(rows, ">" * len(head) + "<")
+
+
+def _cell(metric: MetricSpec, mean: float, spread: float) -> str:
+    """Formats a prediction: three decimals, or as many digits as a metric far from 1 needs."""
+    if metric.stored is None:
+        return f"{mean:.3f} ±{spread:.3f}"
+    digits = 12 if metric.stored.form == "linear" else 4
+    return f"{mean:.{digits}g} ±{spread:.3g}"
 
 
 _COST_KEYS = {"flops": "gflops", "params": "params_m"}

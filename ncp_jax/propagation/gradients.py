@@ -163,6 +163,9 @@ def _with_exact_costs(
     if not known:
         return z
     raw = model.relaxed(predictor.scale.raw_x(x))
+    for column, name in known.items():
+        unit = predictor.metrics[column].stored
+        raw |= {} if unit is None else {name: unit.store(raw[name])}
     mean, std = predictor.scale.y_mean, predictor.scale.y_std
     # A stack of scalars, not an indexed update: XLA's scatter is slow on CPU.
     return jnp.stack([(raw[known[i]] - mean[i]) / std[i] if i in known else z[i] for i in range(len(z))])

@@ -48,7 +48,9 @@ class Limit:
         if "flops" in names:
             i = names.index("flops")
             unit = 1e-3 if predictor.metrics[i].unit == "M" else 1.0
-            ceiling = {"flops": float((gflops / unit - predictor.scale.y_mean[i]) / predictor.scale.y_std[i])}
+            stored, own = predictor.metrics[i].stored, gflops / unit
+            most = own if stored is None else float(stored.store(np.float64(own)))
+            ceiling = {"flops": float((most - predictor.scale.y_mean[i]) / predictor.scale.y_std[i])}
         if model is None and not ceiling:
             raise checks.UsageError(
                 expected="a space with known FLOPs, or a metric 'flops' in the table",

@@ -18,6 +18,7 @@ from ncp_jax.propagation.found import in_batches
 from ncp_jax.types import Array, Float
 
 COST_WEIGHT = 0.5  # weight of FLOPs against the main metric, as in the NCP authors' recipe
+LEAST_WEIGHT, MOST_WEIGHT = 1e-12, 1e12  # weights whose products stay finite, and above 0, in float32
 
 Weights = Mapping[str, float]
 # A function that serves as an objective: mean [m] and spread [m] over the ensemble, in standard units, to one number;
@@ -55,15 +56,31 @@ class ObjectiveWeights:
           mean: ensemble means in standard units.
           spread: standard deviations over the ensemble in standard units.
           confidence: number of spreads between the mean and the bound on its bad side.
+
+        Raises:
+          UsageError: a prediction or the value of ``function`` is not finite.
         """
         push = np.asarray(self.push)
+        remedy = "the predictor must be finite for every legal code"
+        check_finite("finite predictions", np.concatenate([mean, spread], axis=1), remedy)
         score = mean @ push - confidence * (spread @ np.abs(push))
         if self.function is not None:
             # In batches of one shape: n varies, and JAX would compile for each value of it.
             both = np.concatenate([mean, spread], axis=1)
             (values,) = in_batches(lambda rows: _batched(self.function)(*np.split(rows, 2, axis=1)), both)
+            check_finite("the objective to return a finite number", values, "make it finite for every prediction")
             score = score + values
         return score
+
+
+def check_finite(expected: str, values: Float[np.ndarray, "..."], remedy: str) -> None:
+    """Raises a UsageError that counts the rows of ``values`` that are not finite, if there are any."""
+    if np.isfinite(values).all():
+        return
+    rows = np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(axis=1))
+    first = values[rows[0]].ravel()
+    got = f"{first[~np.isfinite(first)][0]} for {len(rows)} of {len(values)} architectures"
+    raise checks.UsageError(expected=expected, got=got, remedy=remedy)
 
 
 @functools.cache
@@ -115,6 +132,9 @@ def _make_weights(
 class Objective:
     """Weights of metrics to raise, lower or hold. They apply to metrics in standard deviations over the table.
 
+    Of a metric that spans many orders of magnitude, or has an extreme outlier, the standard deviation is that of its
+    logarithm (see ``MetricSpec.stored``).
+
     Attributes:
       maximize: weights > 0 of the metrics to raise, by name.
       minimize: weights > 0 of the metrics to lower, by name.
@@ -149,6 +169,12 @@ class Objective:
                         expected=f"a weight > 0 for {name!r}",
                         got=repr(weight),
                         remedy=f"weights are positive; {role} says the direction",
+                    )
+                if not LEAST_WEIGHT <= weight <= MOST_WEIGHT:
+                    raise checks.UsageError(
+                        expected=f"a weight in {LEAST_WEIGHT:g}..{MOST_WEIGHT:g} for {name!r}",
+                        got=repr(weight),
+                        remedy="weights apply to standard deviations: weights around 1 suit any unit",
                     )
         if not self.maximize and not self.minimize:
             raise checks.UsageError(

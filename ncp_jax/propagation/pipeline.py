@@ -16,6 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.metrics import to_own_units
+from ncp_jax.precision import in_32_bits
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
@@ -31,13 +33,14 @@ from ncp_jax.types import Bool, Float, Int, Key
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
+@in_32_bits
 def propagate(
     predictor: Invertible,
     objective: Objective | Function,
     *,
     codes: int = 4096,
     start: Int[np.ndarray, "n d"] | None = None,
-    key: Key | None = None,
+    key: Key | int | None = None,
     config: PropagationConfig | None = None,
     max_gflops: float | None = None,
     execution: Execution | None = None,
@@ -61,7 +64,7 @@ def propagate(
       objective: metrics to raise, lower or hold; or a function of the predictions, see ``objective.Function``.
       codes: number of random starts. Unused with ``start``.
       start: ``[n, d]`` codes to start from.
-      key: key of the random starts; code i draws from ``fold_in(key, i)``.
+      key: key of the random starts, or an integer as its seed; code i draws from ``fold_in(key, i)``.
       config: settings of the gradient loop; by default the authors' recipe with larger steps.
       max_gflops: upper limit on the GFLOPs (multiply-adds / 1e9) of the results. It is exact where the space has a
         cost model; elsewhere it applies to the predicted metric "flops".
@@ -72,8 +75,16 @@ def propagate(
 
     Raises:
       UsageError: an unknown metric, an illegal start, zero codes, neither key nor start, a limit or bounds that nothing
-        satisfies, devices that do not exist, or too little memory.
+        satisfies, devices that do not exist, too little memory, a predictor or an objective that is not finite for a
+        code, or a call inside jit.
     """
+    if isinstance(jnp.zeros(()), jax.core.Tracer):
+        raise checks.UsageError(
+            expected="a call outside jit, vmap and grad",
+            got="one inside",
+            remedy="propagate is a loop on the host; inside a program, call propagation.engine.invert",
+        )
+    key = None if key is None else checks.key(key)
     config, execution = config or PropagationConfig(), execution or Execution()
     if config.follow == "bound" and not isinstance(objective, Objective):
         raise checks.UsageError(
@@ -233,6 +244,12 @@ class _Search:
         return repeats
 
     def _projected(self, relaxed: Float[jax.Array, "n f"], n: int) -> Int[np.ndarray, "n d"]:
+        if np.isnan(np.asarray(relaxed)[:n]).any():
+            raise checks.UsageError(
+                expected="finite gradients of the predictor and the objective",
+                got="nan, for a code on its way",
+                remedy="make both finite, with their slopes, between the legal codes too; or take smaller steps",
+            )
         if self.limit is not None:
             relaxed = jnp.asarray(self.limit.pull_back(np.asarray(relaxed)))
         return np.asarray(self.bounds.project(relaxed))[:n]
@@ -240,16 +257,20 @@ class _Search:
     def _ranked(self, codes: Int[np.ndarray, "k d"], rows: int | None = None) -> Found:
         """Predicts and scores distinct codes, in batches of ``rows``. Does not sort them; ``merge`` does."""
         space = self.bounds.space
-        mean, spread = in_batches(lambda some: self.predictor(space.encode(jnp.asarray(some))), codes, rows)
+        predict = getattr(self.predictor, "in_stored_units", self.predictor)
+        mean, spread = in_batches(lambda some: predict(space.encode(jnp.asarray(some))), codes, rows)
+        metrics = tuple(self.predictor.metrics)
         # Exact costs replace predicted ones.
         exact = self.costs.in_units(codes) if self.costs else {}
-        for column, name in exact_columns(self.predictor.metrics, self.costs).items():
-            mean[:, column], spread[:, column] = exact[name], 0.0
+        for column, name in exact_columns(metrics, self.costs).items():
+            unit = metrics[column].stored
+            mean[:, column], spread[:, column] = exact[name] if unit is None else unit.store(exact[name]), 0.0
         # The scores in NumPy: the number of codes differs from call to call, and JAX would compile for each of them.
         deviation = np.asarray(self.predictor.scale.y_std)
         standard = (mean - np.asarray(self.predictor.scale.y_mean)) / deviation
         confidence = float(self.config.confidence) if self.config.follow == "bound" else 0.0
         score = self.weights.score(standard, spread / deviation, confidence)
+        mean, spread = to_own_units(metrics, mean, spread)
         return Found(
             codes=codes,
             mean=mean,
@@ -257,7 +278,7 @@ class _Search:
             score=score,
             costs=exact,
             starts=np.zeros((0, space.length), np.int32),
-            metrics=tuple(self.predictor.metrics),
+            metrics=metrics,
             space=space.name,
             timing={},
             scored=len(codes),

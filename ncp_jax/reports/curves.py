@@ -1,20 +1,20 @@
-"""Computes anytime curves: the best so far against queries or simulated seconds, with bootstrap intervals."""
+"""Computes anytime curves: the best so far against queries or simulated seconds, with intervals of their means."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 
 import numpy as np
 
-from ncp_jax.analysis.intervals import bootstrap_means, percentile_interval
+from ncp_jax.analysis.intervals import interval_ends
 from ncp_jax.reports.data import StudyData
 from ncp_jax.types import Float, Int
 
 MEASURES = ("rank", "percentile", "regret", "value")
 POINTS = 500  # maximum number of points of a curve
 _SECONDS = 120  # number of points of a curve over seconds
-_RESAMPLES = 1000
+_TOGETHER = 1024  # lines that are held at once
+_SMALLEST = 1e-300
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,9 +67,7 @@ def curve_axes(data: StudyData, benchmark: int) -> dict[str, Float[np.ndarray, "
     return axes | {"seconds": seconds}
 
 
-def resampled_curve(
-    data: StudyData, method: int, benchmark: int, axis: str, x: Float[np.ndarray, " k"], *, seed: Sequence[int]
-) -> Curve:
+def mean_curve(data: StudyData, method: int, benchmark: int, axis: str, x: Float[np.ndarray, " k"]) -> Curve:
     """Returns the curve of one method on one benchmark.
 
     A run that ended early keeps the best that it had.
@@ -80,42 +78,61 @@ def resampled_curve(
       benchmark: index of the benchmark.
       axis: "queries" or "seconds".
       x: points of the axis, rising.
-      seed: seed of the bootstrap.
     """
-    from scipy.sparse import csr_array
-
     group, k = data.group(method, benchmark), len(x)
     n, offsets = group.stop - group.start, data.offsets[group.start : group.stop + 1]
     steps = slice(offsets[0], offsets[-1])
-    when = (data.at if axis == "queries" else data.times)[steps]
-    # An improvement shows from the first point of the axis on that is not before it; k if there is none.
-    point = np.searchsorted(x, when)
+    # An improvement shows from the first point of the axis on that is not before it; k if there is none. A run that
+    # has found nothing yet has the level of its first improvement, which is hidden below.
+    point = np.searchsorted(x, (data.at if axis == "queries" else data.times)[steps])
     first = offsets[:-1] - offsets[0]
-    later = np.ones(len(when), bool)
-    later[first] = False
-
-    # A run's line has few steps: a sparse row of them, summed from the end of the axis to its start, is the line. The
-    # last entry is the level at the end, the others are by how much the line was higher before a step. In this order
-    # the sums of a line that falls to zero lose no digits.
-    run = np.repeat(np.arange(n), np.diff(offsets))
-    rows, columns, entries = [], [], []
-    for i, measure in enumerate((data.ranks, data.regrets, data.values)):
-        values = measure[steps].astype(float)
-        rows += [run[later], np.arange(n)]
-        columns += [point[later] + i * (k + 1), np.full(n, k + i * (k + 1))]
-        entries += [-np.diff(values, prepend=0)[later], measure[data.last[group]].astype(float)]
-    places = (np.concatenate(rows), np.concatenate(columns))
-    lines = csr_array((np.concatenate(entries), places), shape=(n, 3 * (k + 1)))
-    sums = np.concatenate([lines.sum(axis=0)[None] / n, bootstrap_means(lines, resamples=_RESAMPLES, seed=seed)])
-    levels = np.cumsum(sums.reshape(-1, 3, k + 1)[..., :0:-1], axis=-1)[..., ::-1]
-    # A line that rises and falls may miss zero by rounding, which a logarithmic scale would show.
-    levels[np.abs(levels) < 1e-12 * np.abs(levels).max()] = 0.0
-    levels[..., : point[first].max()] = np.nan
-
+    shown = point[first].max()
+    levels = np.stack([measure[steps].astype(float) for measure in (data.ranks, data.regrets, data.values)])
+    mean, low, high = _mean_lines(levels, point, offsets - offsets[0], k)
+    low[:2] = np.maximum(low[:2], np.array([[1.0], [0.0]]))  # no rank is below 1, no regret below 0
     bands = []
-    # A view would keep all resampled lines in memory.
-    for line in (levels[0].copy(), *percentile_interval(levels[1:])):
-        band = dict(zip(("rank", "regret", "value"), line, strict=True))
-        rank = 100.0 * band["rank"] / data.table_rows[benchmark]
-        bands.append({**band, "percentile": rank})
+    for lines in (mean, low, high):
+        lines[:, :shown] = np.nan
+        band = dict(zip(("rank", "regret", "value"), lines, strict=True))
+        bands.append({**band, "percentile": 100.0 * band["rank"] / data.table_rows[benchmark]})
     return Curve(data.methods[method], data.benchmarks[benchmark], axis, x, n, *bands)
+
+
+def _mean_lines(
+    levels: Float[np.ndarray, "q m"], point: Int[np.ndarray, " m"], offsets: Int[np.ndarray, " n+1"], k: int
+) -> tuple[Float[np.ndarray, "q k"], Float[np.ndarray, "q k"], Float[np.ndarray, "q k"]]:
+    """Returns the means of n step lines at k points, and the ends of their intervals, for q quantities.
+
+    Args:
+      levels: levels of the lines, one line after the other.
+      point: point from which each level holds, k if there is none.
+      offsets: the levels of line i are ``offsets[i]:offsets[i + 1]``.
+      k: number of points.
+    """
+    n = len(offsets) - 1
+    blocks = [slice(i, min(i + _TOGETHER, n)) for i in range(0, n, _TOGETHER)]
+    mean = np.zeros((len(levels), k))
+    for block in blocks:
+        mean += levels[:, _places(point, offsets, block, k)].sum(axis=1) / n
+    if n < 2:
+        return mean, mean.copy(), mean.copy()
+    unit = np.maximum(np.ptp(levels, axis=1), _SMALLEST)[:, None]  # so that no power overflows
+    second, third = np.zeros_like(mean), np.zeros_like(mean)
+    for block in blocks:
+        deviations = (levels[:, _places(point, offsets, block, k)] - mean[:, None]) / unit[:, None]
+        square = deviations * deviations
+        second += square.sum(axis=1) / n
+        third += np.einsum("qnk,qnk->qk", square, deviations) / n
+    return (mean, *interval_ends(mean, second, third, n=n, unit=unit))
+
+
+def _places(
+    point: Int[np.ndarray, " m"], offsets: Int[np.ndarray, " n+1"], block: slice, k: int
+) -> Int[np.ndarray, "b k"]:
+    """Returns which of the m levels each line of a block has at each point: its first one until the second holds."""
+    first = offsets[block.start : block.stop]
+    steps = slice(offsets[block.start], offsets[block.stop])
+    run = np.repeat(np.arange(len(first)), np.diff(offsets[block.start : block.stop + 1]))
+    made = np.zeros((len(first), k + 1), np.int64)  # steps that a line makes at a point
+    np.add.at(made, (run, point[steps]), 1)
+    return first[:, None] + np.maximum(np.cumsum(made[:, :k], axis=1) - 1, 0)

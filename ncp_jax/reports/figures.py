@@ -175,7 +175,7 @@ def _number_ticks(axis: Any) -> None:
     """Labels a logarithmic axis with plain numbers; between powers of ten only if it spans few of them."""
 
     def text(value: float, _: object = None) -> str:
-        return f"{value:,.0f}" if value >= 1000 else f"{value:g}"
+        return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:g}"
 
     def between(value: float, _: object = None) -> str:
         low, high = axis.get_view_interval()

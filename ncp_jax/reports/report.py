@@ -111,7 +111,7 @@ class SettingValue:
       percentile: mean final percentile, lower is better.
       average_rank: mean of the methods' average ranks; None if they were not compared.
       rate: share of the runs that found the optimum.
-      worse: difference of its percentile from the best value's, resampled together; an interval above zero means that
+      worse: difference of its percentile from the best value's, paired by seed; an interval above zero means that
         the best value is better. None for the best value itself.
     """
 
@@ -243,8 +243,8 @@ class ChecklistItem:
 class Report:
     """The report of a study.
 
-    Intervals are 95 % percentile-bootstrap intervals over seeds. Methods that ran the same seeds on a benchmark are
-    resampled together. Over all benchmarks, each benchmark has the same weight and its seeds are resampled within it.
+    Intervals are 95 % intervals over seeds (Student's t, corrected for skewness, see ``analysis.intervals``). Over all
+    benchmarks, each benchmark has the same weight, and the runs of one seed count as one observation.
 
     Attributes:
       runs: number of finished runs.

@@ -9,16 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.analysis.intervals import interval
+from ncp_jax.reports.contributions import Parts, mean_of_groups
 from ncp_jax.reports.data import StudyData
 from ncp_jax.reports.report import OverallSummary, SettingEffect, SettingValue
 
 
-def setting_effects(
-    data: StudyData,
-    resampled: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-    overall: Mapping[str, OverallSummary],
-) -> list[SettingEffect]:
+def setting_effects(data: StudyData, parts: Parts, overall: Mapping[str, OverallSummary]) -> list[SettingEffect]:
     """Computes the effect of every setting that differs between the methods of one searcher.
 
     A value's mean is over the methods that have it and over all benchmarks, each of the same weight. In a full grid
@@ -27,14 +23,14 @@ def setting_effects(
 
     Args:
       data: the runs of the study.
-      resampled: (method, benchmark) → measure → bootstrap means.
+      parts: what each run contributes to the errors of the means.
       overall: label → results over all benchmarks.
     """
     every = set(range(len(data.benchmarks)))
     by_searcher: dict[str, list[int]] = collections.defaultdict(list)
     for m, label in enumerate(data.methods):
         # A method that has no runs on some benchmarks yet would compare benchmarks, not values.
-        if {b for method, b in resampled if method == m} == every:
+        if {b for method, b in parts if method == m} == every:
             by_searcher[data.study["methods"][label]["searcher"]].append(m)
     effects = []
     for searcher, methods in by_searcher.items():
@@ -45,7 +41,7 @@ def setting_effects(
                 values[json.dumps(settings[m][name], sort_keys=True) if name in settings[m] else "default"].append(m)
             if len(values) > 1:
                 balanced = _balanced(name, values, settings)
-                effects.append(SettingEffect(searcher, name, balanced, _values(data, values, resampled, overall)))
+                effects.append(SettingEffect(searcher, name, balanced, _values(data, values, parts, overall)))
     return effects
 
 
@@ -60,16 +56,11 @@ def _balanced(name: str, values: Mapping[str, Sequence[int]], settings: Mapping[
 
 
 def _values(
-    data: StudyData,
-    values: Mapping[str, Sequence[int]],
-    resampled: Mapping[tuple[int, int], Mapping[str, np.ndarray]],
-    overall: Mapping[str, OverallSummary],
+    data: StudyData, values: Mapping[str, Sequence[int]], parts: Parts, overall: Mapping[str, OverallSummary]
 ) -> tuple[SettingValue, ...]:
     """Averages the results of the methods that have each value."""
     every = range(len(data.benchmarks))
-    boots = [
-        np.mean([resampled[m, b]["percentile"] for m in methods for b in every], axis=0) for methods in values.values()
-    ]
+    runs_of = [[parts[m, b] for m in methods for b in every] for methods in values.values()]
     groups = [[overall[data.methods[m]] for m in methods] for methods in values.values()]
     means = [float(np.mean([found.measures["percentile"].mean for found in group])) for group in groups]
     best = int(np.argmin(means))
@@ -82,10 +73,12 @@ def _values(
                 value=value,
                 methods=len(group),
                 runs=runs,
-                percentile=interval(means[i], boots[i], runs),
+                percentile=mean_of_groups(means[i], runs_of[i], "percentile", n=runs, bounds=(0.0, 100.0)),
                 average_rank=float(np.mean(ranks)) if len(ranks) == len(group) else None,
                 rate=sum(found.queries.found for found in group) / runs,
-                worse=None if i == best else interval(means[i] - means[best], boots[i] - boots[best]),
+                worse=None
+                if i == best
+                else mean_of_groups(means[i] - means[best], runs_of[i], "percentile", minus=runs_of[best]),
             )
         )
     return tuple(results)

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from ncp_jax.analysis.comparison import compare, holm, signed_rank
-from ncp_jax.analysis.intervals import Interval, bootstrap_means, interval, wilson_interval
-from ncp_jax.analysis.survival import TimeToEvent, resampled_means, time_to_event
-from ncp_jax.reports.curves import Curve, curve_axes, resampled_curve
+from ncp_jax.analysis.intervals import Interval, interval, wilson_interval
+from ncp_jax.analysis.survival import TimeToEvent, influences, time_to_event
+from ncp_jax.reports.contributions import Contributions, Parts, mean_of_groups
+from ncp_jax.reports.curves import Curve, curve_axes, mean_curve
 from ncp_jax.reports.data import StudyData
 from ncp_jax.reports.provenance import checklist, study_card
 from ncp_jax.reports.report import MethodSummary, OverallSummary, Report, StudyComparison
@@ -21,38 +22,38 @@ ALPHA = 0.05
 # Measure → +1 if lower is better, -1 if higher is. "value" has no mark, since regret says the same.
 _MARKED = {"final_rank": 1, "percentile": 1, "regret": 1, "queries_to_optimum": 1, "hypervolume": -1}
 
-# (method, benchmark) → measure → bootstrap means.
-Resampled = dict[tuple[int, int], dict[str, Float[np.ndarray, " resamples"]]]
+# Measure → lower and upper bound of its mean.
+_BOUNDS = {
+    "final_rank": (1.0, np.inf),
+    "percentile": (0.0, 100.0),
+    "regret": (0.0, np.inf),
+    "value": (-np.inf, np.inf),
+    "hypervolume": (0.0, 1.0),
+    "queries_to_optimum": (0.0, np.inf),
+}
 # Measure → its value for every run.
 RunMeasures = dict[str, Float[np.ndarray, " r"]]
 
 
-def summarise(data: StudyData, *, seed: int = 0) -> Report:
-    """Computes the report of a study, without any files.
-
-    Args:
-      data: the runs of the study.
-      seed: seed of the bootstrap.
-    """
+def summarise(data: StudyData) -> Report:
+    """Computes the report of a study, without any files."""
     final = run_measures(data)
-    resampled: Resampled = {}
+    parts: Parts = {}
     benchmarks: dict[str, dict[str, MethodSummary]] = {}
     curves: list[Curve] = []
     for b, benchmark in enumerate(data.benchmarks):
-        # Methods with equally many seeds share their bootstrap samples. Drawing these takes the most time, and they
-        # are kept until the seed or the number of runs changes: so all that needs them is computed here, in turn.
         axes, measures = curve_axes(data, b), {}
         for m, method in enumerate(data.methods):
             group = data.group(m, b)
             if group.stop > group.start:
-                measures[method], resampled[m, b] = _group(data, final, group, [seed, b])
-                curves += [resampled_curve(data, m, b, axis, x, seed=[seed, b]) for axis, x in axes.items()]
+                measures[method], parts[m, b] = _group(data, final, group)
+                curves += [mean_curve(data, m, b, axis, x) for axis, x in axes.items()]
         marks = _marks(data, final, measures, b)
         benchmarks[benchmark] = {label: MethodSummary(found, marks[label]) for label, found in measures.items()}
     curves.sort(key=lambda curve: (data.benchmarks.index(curve.benchmark), curve.axis))
 
     comparison = _comparison(data, final)
-    methods = _overall(data, final, benchmarks, resampled, comparison)
+    methods = _overall(data, final, benchmarks, parts, comparison)
     card = study_card(data)
     return Report(
         runs=len(data),
@@ -62,7 +63,7 @@ def summarise(data: StudyData, *, seed: int = 0) -> Report:
         methods=methods,
         benchmarks=benchmarks,
         comparison=comparison,
-        settings=setting_effects(data, resampled, methods),
+        settings=setting_effects(data, parts, methods),
         run_card=card,
         checklist=checklist(data, comparison, card),
         curves=curves,
@@ -86,37 +87,37 @@ def run_measures(data: StudyData) -> RunMeasures:
     }
 
 
-def _group(
-    data: StudyData, final: RunMeasures, group: slice, seed: list[int]
-) -> tuple[dict[str, Interval], dict[str, Float[np.ndarray, " resamples"]]]:
-    """Returns means with intervals of one method on one benchmark, and the bootstrap means behind them."""
+def _group(data: StudyData, final: RunMeasures, group: slice) -> tuple[dict[str, Interval], Contributions]:
+    """Returns means with intervals of one method on one benchmark, and what each run contributes to their errors."""
     here = {name: column[group] for name, column in final.items() if name != "queries_to_optimum"}
     if np.isnan(here["hypervolume"]).any():
         del here["hypervolume"]
-    means = bootstrap_means(np.stack(list(here.values()), axis=1), seed=seed)
-    boot = dict(zip(here, means.T, strict=True))
-    found = {name: interval(float(column.mean()), boot[name], len(column)) for name, column in here.items()}
+    parts, found = {}, {}
+    for name, column in here.items():
+        mean, (least, most) = float(column.mean()), _BOUNDS[name]
+        parts[name] = (column - mean) / len(column)
+        found[name] = interval(mean, parts[name], n=len(column), least=least, most=most)
     optimal = data.found[group]
     times = np.where(optimal, data.at[data.last[group]], data.queries[group])
-    boot["queries_to_optimum"] = resampled_means(times, optimal, data.budget, seed=seed)
-    found["queries_to_optimum"] = time_to_event(times, optimal, data.budget, resampled=boot["queries_to_optimum"])
-    return found, boot
+    parts["queries_to_optimum"] = influences(times, optimal, data.budget)
+    found["queries_to_optimum"] = time_to_event(times, optimal, data.budget)
+    return found, Contributions(data.seed[group], parts)
 
 
 def _overall(
     data: StudyData,
     final: RunMeasures,
     benchmarks: Mapping[str, Mapping[str, MethodSummary]],
-    resampled: Resampled,
+    parts: Parts,
     comparison: StudyComparison | None,
 ) -> dict[str, OverallSummary]:
     """Summarises each method that has runs over its benchmarks, each of the same weight."""
     measures, counts = {}, {}
     for m, label in enumerate(data.methods):
-        boots = [resampled[m, b] for b in range(len(data.benchmarks)) if (m, b) in resampled]
+        groups = [parts[m, b] for b in range(len(data.benchmarks)) if (m, b) in parts]
         rows = [found[label] for found in benchmarks.values() if label in found]
         if rows:
-            measures[label] = _mean_over_benchmarks(rows, boots, one_unit=_one_unit(data))
+            measures[label] = _mean_over_benchmarks(rows, groups, one_unit=_one_unit(data))
             counts[label] = len(rows)
     marks = _marks(data, final, measures, None)
     ranks = comparison.by_percentile.average_rank if comparison else {}
@@ -135,16 +136,16 @@ def _overall(
 
 
 def _mean_over_benchmarks(
-    rows: Sequence[MethodSummary], boots: Sequence[Mapping[str, np.ndarray]], *, one_unit: bool
+    rows: Sequence[MethodSummary], groups: Sequence[Contributions], *, one_unit: bool
 ) -> dict[str, Interval]:
-    """Averages the measures that all benchmarks have."""
+    """Averages the measures that all benchmarks have. Runs with one seed count together in the intervals."""
     queries = [row.queries for row in rows]
     hits, n = sum(q.found for q in queries), sum(q.runs for q in queries)
     found: dict[str, Interval] = {}
     for name in _MARKED:
         if all(name in row.measures for row in rows) and (name != "regret" or one_unit):
             mean = float(np.mean([row.measures[name].mean for row in rows]))
-            found[name] = interval(mean, np.mean([boot[name] for boot in boots], axis=0), n)
+            found[name] = mean_of_groups(mean, groups, name, n=n, bounds=_BOUNDS[name])
     low, high = wilson_interval(hits, n)
     # A benchmark on which fewer than half of the runs found the optimum has no median, and so there is no mean of it.
     medians = [q.median for q in queries if q.median is not None]

@@ -15,8 +15,8 @@ def number(value: float | None, digits: int = 3) -> str:
     if value == 0:
         return "0"
     magnitude = math.floor(math.log10(abs(value)))
-    if magnitude < -4:
-        return f"{value:.1e}"
+    if magnitude < -4 or magnitude >= 15:
+        return f"{value:.{digits - 1 if magnitude > 0 else 1}e}"
     decimals = max(0, digits - 1 - magnitude)
     text = f"{value:,.{decimals}f}"
     # 9.999 would become 10.00, with one digit too many.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import math
+import numbers
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,17 +14,25 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
+from ncp_jax.precision import in_32_bits
 from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.searchers.run import PATIENCE
-from ncp_jax.types import Array, Float, Int
+from ncp_jax.types import Array, Bool, Float, Int
+
+MOST = 1e30  # values told lie within ±MOST, far from the largest float32
+FAILED = float(np.float32(-2 * MOST))  # what a searcher sees of a failed training: worse than every value
+ENOUGH = 5  # values told before they are checked for differences that float32 loses
+ROUNDING = 1e-12  # relative differences up to this are no differences
+SMALLEST = float(np.finfo(np.float32).tiny)  # compiled programs take smaller numbers for 0
 
 
 class SearchSession:
     """One run of a searcher, asked and told from the host (not jittable), for architectures that are really trained.
 
-    With a table's values as answers, a run is the same as that of ``search`` with repeats "free".
+    With a table's values as answers, a run is the same as that of ``search`` with repeats "free". A failed training is
+    told as None or NaN: it costs budget, and the searcher ranks it behind everything that was measured.
 
     Args:
       searcher: the searcher.
@@ -34,6 +44,7 @@ class SearchSession:
       UsageError: a budget outside 1..n, or a ``HostSearcher``.
     """
 
+    @in_32_bits
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
         if not isinstance(searcher, ArraySearcher):
             raise checks.UsageError(
@@ -50,6 +61,7 @@ class SearchSession:
         self._rows: list[int] = []
         self._values: list[float] = []
         self._known: dict[int, float] = {}
+        self._different: set[float] = set()  # values told, before they are rounded
         self._asks, self._step = 0, 0
         self._proposal: np.ndarray | None = None
         self._open: list[int] = []
@@ -68,9 +80,17 @@ class SearchSession:
 
     @property
     def values(self) -> Float[np.ndarray, " k"]:
-        """float32 [k], their values."""
-        return np.array(self._values, np.float32)
+        """float32 [k], their values; of a failed training the worst value measured so far (see ``failed``), or 0."""
+        told, failed = np.array(self._values, np.float32), self.failed
+        told[failed] = told[~failed].min(initial=np.float32(np.inf)) if not failed.all() else 0.0
+        return told
 
+    @property
+    def failed(self) -> Bool[np.ndarray, " k"]:
+        """Bool [k], True for the architectures whose training failed."""
+        return np.array([value == FAILED for value in self._values], bool)
+
+    @in_32_bits
     def ask(self) -> Int[np.ndarray, "k d"]:
         """Returns the next architectures to train, int32 [k, d], all of them new; empty when the run is over.
 
@@ -87,27 +107,43 @@ class SearchSession:
                 self._answer()
         return np.asarray(self._candidates.codes)[np.array(self._open, np.int32)]
 
-    def tell(self, values: Sequence[float] | Float[np.ndarray, " k"]) -> None:
+    @in_32_bits
+    def tell(self, values: Sequence[float | None] | Float[np.ndarray, " k"]) -> None:
         """Takes the values of the architectures last asked for.
 
         Args:
-          values: float [k], higher is better. Give a failed training the worst value that makes sense.
+          values: float [k], higher is better, within ±1e30; None or NaN for a training that failed.
 
         Raises:
-          UsageError: ``ask`` was not called before, the number of values is another one, or a value is not finite.
+          UsageError: ``ask`` was not called before, the number of values is another one, a value is infinite, too large
+            or no number, or values that differ by less than float32 can tell apart.
         """
-        told = np.asarray(values, np.float32).reshape(-1)
-        if len(told) != len(self._open) or not len(told) or not np.isfinite(told).all():
+        exact = [_told(value) for value in np.asarray(values, object).reshape(-1)]
+        if len(exact) != len(self._open) or not exact:
             raise checks.UsageError(
-                expected=f"{len(self._open)} finite values" if self._open else "a call of ask() first",
-                got=f"{told.tolist()}",
+                expected=f"{len(self._open)} values" if self._open else "a call of ask() first",
+                got=f"{len(exact)} values",
                 remedy="tell one value for each code asked",
             )
+        told = [float(np.float32(value)) if abs(value) >= SMALLEST else 0.0 for value in exact]
+        self._refuse_merged(exact, told)
         self._rows += self._open
-        self._values += told.tolist()
-        self._known |= dict(zip(self._open, told.tolist(), strict=True))
+        self._values += told
+        self._known |= dict(zip(self._open, told, strict=True))
         self._open = []
         self._answer()
+
+    def _refuse_merged(self, exact: Sequence[float], told: Sequence[float]) -> None:
+        """Raises a UsageError if float32 makes half of the different values told so far equal, else remembers them."""
+        different = self._different | {value for value in exact if value != FAILED}
+        apart = len(different) >= ENOUGH and max(different) - min(different) > ROUNDING * max(map(abs, different))
+        if apart and 2 * len({*self._values, *told} - {FAILED}) <= len(different):
+            raise checks.UsageError(
+                expected="values that differ in their first seven digits",
+                got=f"{min(different)!r} to {max(different)!r}",
+                remedy="subtract what all values share, or scale them, before you tell them",
+            )
+        self._different = different
 
     def _answer(self) -> None:
         """Tells the searcher the values of its proposal, known architectures included."""
@@ -127,6 +163,20 @@ class SearchSession:
             seconds=jnp.zeros((), jnp.float32),
             over=jnp.zeros((), bool),
         )
+
+
+def _told(value: Any) -> float:
+    """Returns a value as a float, ``FAILED`` for None and NaN; UsageError for anything else but a number."""
+    number: Any = value.item() if isinstance(value, np.generic | jax.Array) else value
+    if number is None or (isinstance(number, float) and math.isnan(number)):
+        return FAILED
+    if not isinstance(number, numbers.Real) or isinstance(number, bool) or not abs(float(number)) <= MOST:
+        raise checks.UsageError(
+            expected=f"numbers within ±{MOST:g}, or None for a training that failed",
+            got=repr(number),
+            remedy="tell None or nan if there is no value, and a logarithm where values are larger",
+        )
+    return float(number)
 
 
 @functools.cache

@@ -265,12 +265,12 @@ def describe_study(plan: Plan, versions: Record) -> Record:
     tables = {}
     for name, table in plan.tables.items():
         spec = table.metric(grid.judge or grid.metric or table.main.name)
-        best = float(table.column(spec.name)[int(table.oriented(spec.name).argmax())])
+        best = float(table.measured(spec.name)[int(table.oriented(spec.name).argmax())])
         tables[name] = {
             "hash": plan.hashes[name],
             "rows": len(table),
             "metric": spec.to_json(),
-            "best": float(f"{best:.7g}"),
+            "best": float(f"{best:{'.7g' if spec.stored is None else '.17g'}}"),
         }
     return {
         "grid": grid.to_json(),

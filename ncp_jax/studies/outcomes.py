@@ -83,9 +83,10 @@ class Evaluator:
     ) -> None:
         self._predictions = predictions
         name = table.metric(judge or metric).name
-        quality = np.asarray(table.oriented(name), np.float64)
+        quality = table.metric(name).sign * table.measured(name)
         self._quality = quality
-        self._values = np.asarray(table.column(name))
+        self._values = table.measured(name)
+        self._digits = 7 if table.metric(name).stored is None else 17
         self._regret = quality.max() - quality
         self._rank = table_ranks(quality)
         self._costs = np.asarray(costs, np.float64)
@@ -158,7 +159,7 @@ class Evaluator:
             asks=asks,
             at=(at + 1).tolist(),
             rows=found.tolist(),
-            values=[_round(value) for value in self._values[found]],
+            values=[_round(value, self._digits) for value in self._values[found]],
             ranks=self._rank[found].tolist(),
             regrets=[_round(value) for value in self._regret[found]],
             times=times,
@@ -200,8 +201,8 @@ def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:
     A column with a value of zero or less is ignored: it has no logarithm.
     """
     for spec in table.metrics:
-        if spec.kind == "cost" and spec.name == "flops" and float(table.column("flops").min()) > 0:
-            return np.asarray(table.column("flops"), np.float64), spec.unit
+        if spec.kind == "cost" and spec.name == "flops" and float(table.measured("flops").min()) > 0:
+            return table.measured("flops"), spec.unit
     model = cost_model_for(get_space(table.space), table.metrics)
     if model is None:
         return None, ""

@@ -16,6 +16,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.metrics import MetricSpec
+from ncp_jax.precision import in_32_bits
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
 from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.spaces import get_space
@@ -110,6 +111,7 @@ class Fitted:
     metrics: tuple[MetricSpec, ...]
     space: str
 
+    @in_32_bits
     def predictor(self, runs: Sequence[int]) -> Predictor:
         """Returns the ensemble of some runs that learned the same columns, with one standardisation.
 
@@ -163,12 +165,13 @@ def _rescale(features: int, log: bool, to: Standardisation, params: Params, own:
     return {"w": (w1, *w, w_last), "b": (b1, *b, b_last), **extra}
 
 
+@in_32_bits
 def fit(
     table: Table,
     *,
     recipe: str | Recipe = "ensemble",
     members: int = 8,
-    key: Key,
+    key: Key | int,
     rows: Bool[np.ndarray, " n"] | None = None,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
@@ -187,7 +190,7 @@ def fit(
       table: the measured architectures.
       recipe: a recipe or its name ("ensemble", "ncp").
       members: number of networks; member i draws from ``fold_in(key, i)``.
-      key: key of initial weights, batches and dropout.
+      key: key of initial weights, batches and dropout, or an integer as its seed.
       rows: ``[n]`` True for the rows to learn from, or None for all.
       checkpoint: folder for the state of an unfinished training, from which an interrupted call continues.
       progress: callback, called with (epochs done, all epochs).
@@ -197,8 +200,9 @@ def fit(
 
     Raises:
       UsageError: an unknown recipe, fewer than one member, or too few rows.
+      DataError: values that are not finite, or no quality metric that varies.
     """
-    members = checks.integer("members", members, least=1, remedy="try members=8")
+    members, key = checks.integer("members", members, least=1, remedy="try members=8"), checks.key(key)
     mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
     recipe = get_recipe(recipe)
     if DECAY_FOLDS * 2 <= mask.sum() < recipe.decay_rows:
@@ -211,6 +215,7 @@ def fit(
     return fitted.predictor(range(members))
 
 
+@in_32_bits
 def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key) -> float:
     """Chooses the weight decay by cross-validation: folds × strengths in one vmapped program.
 
@@ -244,12 +249,14 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
         quality = [i for i, m in enumerate(predictor.metrics) if m.kind == "quality"]
         measured = np.stack([np.asarray(table.column(m.name)) for m in predictor.metrics], axis=1)
         unseen = rows & ~train[fold]
-        error = (np.asarray(predictor(relaxed)[0]) - measured)[unseen][:, quality]
-        error = error / np.std(measured[rows][:, quality], axis=0)
+        error = (np.asarray(predictor.in_stored_units(relaxed)[0]) - measured)[unseen][:, quality]
+        deviation = np.std(measured[rows][:, quality], axis=0)
+        error = error / np.where(deviation > 0, deviation, 1.0)
         errors.setdefault(float(decay), []).append(float(np.mean(error**2)))
     return min(errors, key=lambda decay: float(np.mean(errors[decay])))
 
 
+@in_32_bits
 def fit_many(
     table: Table,
     train: Bool[np.ndarray, "r n"],
@@ -282,6 +289,7 @@ def fit_many(
     settings = get_recipe(recipe)
     train = np.asarray(train, bool)
     rows = _check_masks(train, len(table), settings)
+    _check_values(table, train)
     columns = columns or Columns.whole(table.metrics, len(train))
     if len(keys) != len(train) or len(columns.indices) != len(train):
         raise checks.UsageError(
@@ -337,6 +345,25 @@ def _check_masks(train: np.ndarray, n: int, recipe: Recipe) -> int:
             remedy="call once per size",
         )
     return int(counts.min())
+
+
+def _check_values(table: Table, train: np.ndarray) -> None:
+    """Raises a DataError for values that are not finite, or quality metrics that are all constant over the rows."""
+    values = np.asarray(table.values)[train.any(axis=0)]
+    if not np.isfinite(values).all():
+        row, column = np.argwhere(~np.isfinite(values))[0]
+        raise checks.DataError(
+            expected=f"finite values in {table.name}",
+            got=f"{values[row, column]} in column {table.metrics[column].name!r}",
+            remedy="make the table with from_csv or from_arrays, which check and scale it",
+        )
+    quality = [column for column, metric in enumerate(table.metrics) if metric.kind == "quality"]
+    if quality and not np.ptp(values[:, quality], axis=0).any():
+        raise checks.DataError(
+            expected=f"a metric that varies in {table.name}",
+            got=f"{table.metrics[quality[0]].name!r} with one value in all rows",
+            remedy="give rows that differ: nothing can be learned from these",
+        )
 
 
 def _signature(table: Table, train: np.ndarray, keys: Key, recipe: Recipe, columns: Columns) -> dict[str, Any]:

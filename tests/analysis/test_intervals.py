@@ -4,56 +4,81 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.sparse import csr_array
-from scipy.stats import binomtest
+from scipy.stats import binomtest, ttest_1samp
 
-from ncp_jax.analysis import intervals
-from ncp_jax.analysis.intervals import (
-    bootstrap_means,
-    mean_interval,
-    percentile_interval,
-    resampling_weights,
-    wilson_interval,
-)
+from ncp_jax.analysis.intervals import interval, mean_interval, wilson_interval
 from ncp_jax.checks import UsageError
+
+
+def ends(found: dict[str, float]) -> tuple[float, float]:
+    return found["low"], found["high"]
 
 
 def test_one_value_is_its_own_interval() -> None:
     assert mean_interval([0.7]) == {"mean": 0.7, "low": 0.7, "high": 0.7, "n": 1}
 
 
-def test_the_interval_of_a_normal_sample_is_close_to_the_textbook() -> None:
-    sample = np.random.default_rng(0).normal(3.0, 2.0, 400)
-    found = mean_interval(sample.tolist())
-    half = 1.96 * sample.std() / np.sqrt(400)
-    assert found["mean"] == pytest.approx(sample.mean())
-    assert found["low"] == pytest.approx(sample.mean() - half, abs=0.02)
-    assert found["high"] == pytest.approx(sample.mean() + half, abs=0.02)
-    assert found["n"] == 400
-    narrow = mean_interval(sample.tolist(), level=0.5)
-    assert found["low"] < narrow["low"] < found["mean"] < narrow["high"] < found["high"]
+@pytest.mark.parametrize("level", [0.5, 0.8, 0.95, 0.99])
+@pytest.mark.parametrize("values", [[1.0, 3.0], [-2.0, 0.0, 2.0], [1.0, 2.0, 4.0, 5.0]])
+def test_a_symmetric_sample_has_students_interval(values: list[float], level: float) -> None:
+    plain = ttest_1samp(values, 0).confidence_interval(level)
+    assert ends(mean_interval(values, level=level)) == pytest.approx((plain.low, plain.high), rel=1e-4)
 
 
-def test_it_covers_the_mean_as_often_as_it_says() -> None:
-    rng, hits = np.random.default_rng(1), 0
-    for _ in range(60):
-        found = mean_interval(rng.exponential(1.0, 40).tolist(), level=0.8)
-        hits += found["low"] <= 1.0 <= found["high"]
-    assert 38 <= hits <= 57  # 48 expected, three deviations of a binomial
+@given(st.lists(st.floats(-100, 100), min_size=2, max_size=20))
+def test_the_interval_is_never_narrower_than_students(values: list[float]) -> None:
+    found, plain = mean_interval(values), ttest_1samp(values, 0).confidence_interval()
+    slack = 1e-6 * (1 + np.ptp(values)) + 1e-9 * max(map(abs, values))
+    assert found["low"] <= (plain.low if np.isfinite(plain.low) else found["mean"]) + slack
+    assert found["high"] >= (plain.high if np.isfinite(plain.high) else found["mean"]) - slack
 
 
-def test_same_values_same_interval() -> None:
-    assert mean_interval([1.0, 2.0, 4.0]) == mean_interval([1.0, 2.0, 4.0])
+def test_the_longer_tail_has_the_longer_side() -> None:
+    found = mean_interval([1.0, 1.1, 1.2, 5.0])
+    assert found["high"] - found["mean"] > 1.2 * (found["mean"] - found["low"])
+    mirrored = mean_interval([-1.0, -1.1, -1.2, -5.0])
+    assert ends(mirrored) == pytest.approx((-found["high"], -found["low"]))
 
 
-def test_fewer_samples_are_the_first_ones_of_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also where the samples are too many to be kept, and for dense and sparse observations alike."""
-    sample = np.random.default_rng(2).normal(size=(5000, 3)) * (np.arange(3) > 0)
-    whole = bootstrap_means(sample, seed=3)
-    np.testing.assert_allclose(bootstrap_means(sample, resamples=100, seed=3), whole[:100], rtol=1e-12)
-    np.testing.assert_allclose(bootstrap_means(csr_array(sample), seed=3), whole, rtol=1e-9, atol=1e-12)
-    monkeypatch.setattr(intervals, "_CACHED_BYTES", 0)
-    np.testing.assert_array_equal(bootstrap_means(sample, seed=3), whole)
+@pytest.mark.parametrize("factor", [1e-300, 1e-30, 1.0, 1e61, 1e300])
+def test_the_unit_does_not_matter(factor: float) -> None:
+    sample = np.array([1.0, 2.5, 2.0, 7.0])
+    plain, found = mean_interval(sample), mean_interval(sample * factor)
+    assert ends(found) == pytest.approx((plain["low"] * factor, plain["high"] * factor), rel=1e-12, abs=0)
+
+
+def test_bounds_of_the_quantity_bound_the_interval() -> None:
+    found = mean_interval([0.1, 0.2, 60.0], least=0.0, most=100.0)
+    assert ends(found) == (0.0, 100.0)
+    assert ends(mean_interval([0.0, 0.0, 0.0], least=0.0)) == (0.0, 0.0)
+
+
+@pytest.mark.parametrize("value", [0.1, 71.123, 1e61, -3e-30])
+def test_equal_values_have_no_width(value: float) -> None:
+    found = mean_interval([value] * 7)
+    assert found["low"] == found["mean"] == found["high"]
+
+
+def test_values_of_one_seed_count_together() -> None:
+    values = np.random.default_rng(3).normal(size=(5, 4))
+    seeds = np.arange(5).repeat(4)
+    found = mean_interval(values.ravel(), seeds=seeds)
+    assert ends(found) == pytest.approx(ends(mean_interval(values.mean(axis=1))))
+    assert found["n"] == 20
+    # Repeating every value tells nothing new.
+    again = mean_interval(values.ravel().repeat(3), seeds=seeds.repeat(3))
+    assert ends(again) == pytest.approx(ends(found))
+    assert ends(mean_interval([1.0, 2.0, 3.0], seeds=[7, 7, 7])) == (2.0, 2.0)
+
+
+def test_a_difference_of_means_is_paired_by_seed() -> None:
+    rng = np.random.default_rng(4)
+    luck, gain = rng.normal(size=9), rng.normal(0.3, 0.1, 9)
+    a, b = luck + gain, luck
+    parts = np.concatenate([(a - a.mean()) / 9, -(b - b.mean()) / 9])
+    found = interval(float(a.mean() - b.mean()), parts, seeds=np.tile(np.arange(9), 2))
+    assert (found.low, found.high) == pytest.approx(ends(mean_interval(gain)))
+    assert found.n is None
 
 
 def test_no_values_have_no_mean() -> None:
@@ -65,46 +90,3 @@ def test_no_values_have_no_mean() -> None:
 def test_wilson_against_scipy(hits: int, n: int) -> None:
     low, high = binomtest(hits, n).proportion_ci(method="wilson")
     assert wilson_interval(hits, n) == pytest.approx((low, high), abs=1e-6)
-
-
-@given(n=st.integers(1, 60), block=st.integers(1, 25), seed=st.integers(0, 5))
-def test_weights_of_a_sample_sum_to_one_and_each_is_a_count(n: int, block: int, seed: int) -> None:
-    parts = list(resampling_weights(n, resamples=20, seed=seed, block=block))
-    assert [i for part, _ in parts for i in range(part.start, part.stop)] == list(range(n))
-    weights = np.concatenate([w for _, w in parts], axis=1)
-    np.testing.assert_allclose(weights.sum(axis=1), 1)
-    np.testing.assert_allclose(weights * n, np.rint(weights * n), atol=1e-9)
-    assert weights.min() >= 0
-
-
-@pytest.mark.parametrize("block", [4, 7, 50])
-def test_weights_have_the_moments_of_sampling_with_replacement(block: int) -> None:
-    n, resamples = 10, 40_000
-    weights = np.concatenate([w for _, w in resampling_weights(n, resamples=resamples, block=block)], axis=1) * n
-    covariance = np.eye(n) - 1 / n  # of a multinomial draw of n with equal chances
-    np.testing.assert_allclose(weights.mean(axis=0), 1, atol=0.03)
-    np.testing.assert_allclose(np.cov(weights.T), covariance, atol=0.04)
-
-
-def test_resampled_means_agree_with_the_plain_bootstrap() -> None:
-    sample = np.random.default_rng(3).exponential(size=(80, 2)) * [1, 10]
-    means = bootstrap_means(sample, resamples=4000)
-    assert means.shape == (4000, 2)
-    low, high = percentile_interval(means)
-    for k in range(2):
-        plain = mean_interval(sample[:, k])
-        width = plain["high"] - plain["low"]
-        assert low[k] == pytest.approx(plain["low"], abs=0.06 * width)
-        assert high[k] == pytest.approx(plain["high"], abs=0.06 * width)
-
-
-def test_equal_seeds_resample_pairs_together() -> None:
-    x = np.random.default_rng(4).normal(size=(30, 1))
-    np.testing.assert_allclose(bootstrap_means(x + 5, seed=[1, 2]), bootstrap_means(x, seed=[1, 2]) + 5)
-    assert not np.allclose(bootstrap_means(x, seed=[1, 3]), bootstrap_means(x, seed=[1, 2]))
-
-
-def test_not_a_number_stays_in_its_column() -> None:
-    means = bootstrap_means(np.array([[1.0, np.nan], [2.0, 3.0]]), resamples=50)
-    assert np.isfinite(means[:, 0]).all()
-    assert np.isnan(means[:, 1]).all()

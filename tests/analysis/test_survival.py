@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import CensoredData, ecdf
 
 from ncp_jax.analysis import survival
-from ncp_jax.analysis.survival import kaplan_meier, resampled_means, time_to_event
+from ncp_jax.analysis.intervals import mean_interval
+from ncp_jax.analysis.survival import influences, kaplan_meier, time_to_event
 from ncp_jax.checks import UsageError
 
 runs = st.lists(st.tuples(st.integers(0, 30), st.booleans()), min_size=1, max_size=40)
@@ -87,21 +88,30 @@ def test_early_censoring_is_not_counted_as_success_or_dropped() -> None:
     assert times[seen].mean() < 0.8 * truth
 
 
-def test_the_two_ways_to_resample_agree(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(1)
-    times, seen = rng.integers(1, 30, 50).astype(float), rng.random(50) < 0.8
-    times[~seen] = 30
-    quick = resampled_means(times, seen, 30, resamples=200)
-    # A run lost just before the horizon takes the general way; the area changes by that much alone.
-    times[np.flatnonzero(~seen)[0]] -= 1e-9
-    np.testing.assert_allclose(resampled_means(times, seen, 30, resamples=200), quick, atol=1e-6)
+def test_influences_are_the_slopes_of_the_estimate_by_the_runs_weights() -> None:
+    """Checked by repeating every run often, and one of them once more."""
+    rng, often = np.random.default_rng(1), 2000
+    times, seen = rng.integers(1, 30, 25).astype(float), rng.random(25) < 0.7
+    found, plain = influences(times, seen, 24), time_to_event(times, seen, 24).mean
+    for run in range(25):
+        counts = np.full(25, often)
+        counts[run] += 1
+        moved = time_to_event(np.repeat(times, counts), np.repeat(seen, counts), 24).mean
+        # The weight of the run grows by 1 / (25 often), at the cost of all.
+        assert (moved - plain) * often == pytest.approx(found[run], rel=0.01, abs=2e-3)
 
 
-def test_means_that_are_known_already_are_not_drawn_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    times, seen = np.array([3.0, 9, 14, 20]), np.array([True, False, True, False])
-    drawn, known = time_to_event(times, seen, 20, seed=[5, 1]), resampled_means(times, seen, 20, seed=[5, 1])
-    monkeypatch.setattr(survival, "bootstrap_means", lambda *_, **__: pytest.fail("drawn again"))
-    assert time_to_event(times, seen, 20, resampled=known) == drawn
+@given(runs, st.integers(1, 40))
+def test_influences_sum_to_zero(pairs: list[tuple[int, bool]], horizon: int) -> None:
+    assert influences(*arrays(pairs), horizon).sum() == pytest.approx(0, abs=1e-9 * horizon)
+
+
+def test_without_early_censoring_the_interval_is_that_of_a_mean() -> None:
+    rng = np.random.default_rng(2)
+    times, seen = rng.integers(1, 30, 12).astype(float), rng.random(12) < 0.8
+    times[~seen] = 25
+    found, plain = time_to_event(times, seen, 25), mean_interval(np.minimum(times, 25), least=0, most=25)
+    assert (found.mean, found.low, found.high) == pytest.approx((plain["mean"], plain["low"], plain["high"]))
 
 
 @given(runs, st.integers(1, 40))

@@ -386,3 +386,60 @@ def test_what_is_found_is_always_legal(
     assert np.isfinite(found.score).all()
     assert found.metrics == (*ensemble(space.name).metrics,)
     assert isinstance(found.metrics[0], MetricSpec)
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (lambda mean, spread: mean[0] * jnp.nan, "the objective to return a finite number, got nan"),
+        (lambda mean, spread: mean[0] + jnp.inf, "the objective to return a finite number, got inf"),
+        (lambda mean, spread: jnp.log(mean[0]), "the objective to return a finite number, got nan for"),
+        (lambda mean, spread: jnp.where(mean[0] > 0, -jnp.inf, mean[0]), "to return a finite number, got -inf for"),
+        (lambda mean, spread: jnp.sqrt(0.0 * mean[0]), "finite gradients of the predictor and the objective, got nan"),
+    ],
+)
+def test_an_objective_that_is_not_finite(ensemble: Make, objective: Callable[..., Array], words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        propagate(ensemble(), objective, codes=CODES, key=0, config=FEW)
+
+
+@pytest.mark.parametrize("where", ["everywhere", "some codes", "slopes alone"])
+def test_a_predictor_that_is_not_finite(ensemble: Make, where: str) -> None:
+    def apply(params: object, x: Array) -> Array:
+        values = jnp.stack([x.sum()] * 3)
+        if where == "slopes alone":
+            return values + jnp.sqrt(0.0 * x.sum())  # 0, but its slope is not a number
+        return jnp.where(predictor.scale.raw_x(x)[0] > 0.5 if where == "some codes" else True, jnp.nan, values)
+
+    predictor = ensemble()
+    with pytest.raises(UsageError, match=r"expected finite (predictions|gradients)"):
+        propagate(dataclasses.replace(predictor, apply=apply), GOAL, codes=CODES, key=0, config=FEW)
+
+
+def test_a_call_inside_a_program_says_what_to_do(ensemble: Make) -> None:
+    with pytest.raises(UsageError, match="expected a call outside jit, vmap and grad, got one inside"):
+        jax.jit(lambda x: propagate(ensemble(), GOAL, codes=4, key=0).score)(1.0)
+
+
+def test_an_integer_is_a_key(ensemble: Make) -> None:
+    assert_same(
+        propagate(ensemble(), GOAL, codes=4, key=7, config=FEW),
+        propagate(ensemble(), GOAL, codes=4, key=jax.random.key(7), config=FEW),
+    )
+    with pytest.raises(UsageError, match="expected a key or an integer seed, got 'seven'"):
+        propagate(ensemble(), GOAL, codes=4, key="seven", config=FEW)  # type: ignore[arg-type]
+
+
+def test_64_bits_change_nothing(ensemble: Make) -> None:
+    """Whatever JAX_ENABLE_X64 says: the same draws, the same programs."""
+    config = dataclasses.replace(FEW, polish=2, restarts=1)
+    start = np.asarray(SPACE.sample(jax.random.key(3), 9))
+    plain = propagate(ensemble(), GOAL, codes=CODES, key=jax.random.key(0), config=config)
+    given = propagate(ensemble(), GOAL, start=start, config=FEW)
+    with jax.enable_x64(True):
+        assert_same(propagate(ensemble(), GOAL, codes=CODES, key=jax.random.key(0), config=config), plain)
+        assert_same(propagate(ensemble(), GOAL, start=start.astype(np.int64), config=FEW), given)
+        wide = jax.tree.map(lambda a: jnp.asarray(a, jnp.float64), ensemble())
+        np.testing.assert_allclose(propagate(wide, GOAL, start=start, config=FEW).score, given.score)
+        half = propagate(ensemble(), lambda mean, spread: mean[0] * jnp.float64(0.5), codes=4, key=0, config=FEW)
+        assert np.isfinite(half.score).all()

@@ -46,12 +46,11 @@ def test_a_benchmarks_numbers_are_those_of_the_records(make_study: MakeStudy) ->
                 "hypervolume": [r["hypervolume"] for r in some],
             }
             for name, values in columns.items():
-                plain = mean_interval(values)
-                assert found[name]["mean"] == pytest.approx(plain["mean"])
+                assert found[name]["mean"] == pytest.approx(np.mean(values))
                 assert found[name]["n"] == 40
-                width = plain["high"] - plain["low"]
-                assert found[name]["low"] == pytest.approx(plain["low"], abs=0.1 * width)
-                assert found[name]["high"] == pytest.approx(plain["high"], abs=0.1 * width)
+                plain = mean_interval(values, least={"final_rank": 1.0, "value": -np.inf}.get(name, 0.0))
+                assert found[name]["low"] == pytest.approx(plain["low"])
+                assert found[name]["high"] == pytest.approx(plain["high"])
             queries = found["queries_to_optimum"]
             took = [r["at"][-1] if r["ranks"][-1] == 1 else 30 for r in some]
             assert queries["mean"] == pytest.approx(np.mean(took))
@@ -74,17 +73,26 @@ def test_over_all_benchmarks_each_counts_the_same(make_study: MakeStudy) -> None
     assert summary["comparison"]["blocks"] == 12
 
 
-def test_the_interval_over_benchmarks_is_that_of_a_stratified_bootstrap(make_study: MakeStudy) -> None:
-    folder = make_study({"random": 1.0}, seeds=50)
-    found = summary_of(folder)["methods"]["random"]["regret"]
+def test_the_interval_over_benchmarks_is_that_of_the_seeds_means(make_study: MakeStudy) -> None:
+    folder = make_study({"random": 1.0}, seeds=6)
     lines = lines_of(folder)
-    groups = [
-        np.array([r["results"]["regrets"][-1] for r in lines if r["benchmark"] == b]) for b in ("bench/a", "bench/b")
-    ]
-    rng = np.random.default_rng(0)
-    means = np.mean([g[rng.integers(0, 50, (20_000, 50))].mean(axis=1) for g in groups], axis=0)
-    low, high = np.quantile(means, [0.025, 0.975])
-    assert (found["low"], found["high"]) == pytest.approx((low, high), abs=0.06 * (high - low))
+    found = summary_of(folder)["methods"]["random"]
+    by_seed = {seed: [r for r in lines if r["seed"] == seed] for seed in range(6)}
+    for name, value in (("regret", lambda r: r["regrets"][-1]), ("percentile", lambda r: r["ranks"][-1] / 10)):
+        means = [np.mean([value(r["results"]) for r in some]) for some in by_seed.values()]
+        plain = mean_interval(means, least=0.0)
+        assert (found[name]["low"], found[name]["high"]) == pytest.approx((plain["low"], plain["high"]))
+        assert found[name]["n"] == 12  # runs
+
+
+def test_runs_of_one_seed_count_together(make_study: MakeStudy) -> None:
+    """Where the benchmarks repeat each other, more of them tell nothing new, and the interval stays."""
+    folder = make_study({"random": 1.0}, ("bench/a", "bench/b"), seeds=5)
+    lines = [r for r in lines_of(folder) if r["benchmark"] == "bench/a"]
+    copies = [r | {"benchmark": "bench/b", "cell": f"{int(r['cell'], 16) ^ 1:016x}"} for r in lines]
+    summary = summary_of(write(folder, lines + copies))
+    one, both = summary["benchmarks"]["bench/a"]["random"]["regret"], summary["methods"]["random"]["regret"]
+    assert (both["low"], both["high"]) == pytest.approx((one["low"], one["high"]))
 
 
 def test_marks_are_those_of_signed_ranks_with_holms_correction(make_study: MakeStudy) -> None:

@@ -200,13 +200,13 @@ def runs() -> list[AnytimeRun]:
     def curve(*improvements: tuple[float, float]) -> Curve:
         return Curve([t for t, _ in improvements], [v for _, v in improvements], [1])
 
-    def run(task: str, ours: Curve, other: Curve) -> AnytimeRun:
-        return AnytimeRun(task, {"ours": ours, "other": other, "none": curve()})
+    def run(task: str, seed: int, ours: Curve, other: Curve) -> AnytimeRun:
+        return AnytimeRun(task, {"ours": ours, "other": other, "none": curve()}, seed)
 
     return [
-        run("a", curve((0.01, 1.0), (0.1, 2.0)), curve((0.05, 0.5), (1.0, 2.0))),
-        run("a", curve((0.02, 2.0)), curve((0.01, 1.0), (0.4, 1.5))),
-        run("b", curve((0.02, 4.0)), curve((0.01, 4.0), (0.4, 5.0))),
+        run("a", 0, curve((0.01, 1.0), (0.1, 2.0)), curve((0.05, 0.5), (1.0, 2.0))),
+        run("a", 1, curve((0.02, 2.0)), curve((0.01, 1.0), (0.4, 1.5))),
+        run("b", 0, curve((0.02, 4.0)), curve((0.01, 4.0), (0.4, 5.0))),
     ]
 
 

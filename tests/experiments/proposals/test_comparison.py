@@ -37,11 +37,13 @@ def test_records_are_read_back(margin: float | None) -> None:
 
 
 def test_win_rates() -> None:
-    found = win_rates({"seg": [comparison(2.0), comparison(-1.0), comparison(None)], "video": [comparison(None)]})
+    found = win_rates(
+        {"seg": [(0, comparison(2.0)), (1, comparison(-1.0)), (1, comparison(None))], "video": [(0, comparison(None))]}
+    )
     assert (found["win_rate"], found["contests"], set(found["tasks"])) == (0.5, 2, {"seg"})
     seg = found["tasks"]["seg"]
     assert [seg[name]["mean"] for name in ("margin", "margin_std", "margin_measured")] == [0.5, 0.25, 1.5]
-    assert win_rates({"seg": [comparison(None)]}) == {"win_rate": None, "contests": 0, "tasks": {}}
+    assert win_rates({"seg": [(0, comparison(None))]}) == {"win_rate": None, "contests": 0, "tasks": {}}
 
 
 @pytest.mark.parametrize("limits", [(None, 1.0), (None,), (2.0,), ()])
