@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import os
 import signal
 import sys
 import threading
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
 from typing import Any
@@ -29,6 +32,7 @@ def guarded(action: Callable[[], Any], *, keeps_work: Callable[[], bool] = lambd
       0 for success, 2 for a wrong call, 1 for other errors, 130 for an interruption, 141 where the reader of the
       output has gone (``| head``).
     """
+    _use_stand_ins()
     if os.environ.get("NCP_JAX_TRACEBACK") == "1":
         action()
         return 0
@@ -90,6 +94,31 @@ def _interruptions(notice: Callable[[], str]) -> Iterator[list[int]]:
         sys.unraisablehook = hook
 
 
+_STAND_INS = {
+    "×": "x", "·": "*", "±": "+-", "−": "-", "–": "-", "—": "-", "…": "...", "≤": "<=", "≥": ">=", "≠": "!=", "~": "~",
+    "→": "->", "←": "<-", "τ": "tau", "²": "^2", "³": "^3", "′": "'", "“": '"', "”": '"', "‘": "'", "’": "'", "█": "#",
+}  # fmt: skip
+
+
+def _stand_in(error: UnicodeError) -> tuple[str, int]:
+    """Replaces characters that a terminal cannot show by ASCII, as an error handler of codecs."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    text = ""
+    for character in error.object[error.start : error.end]:
+        plain = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        text += _STAND_INS.get(character) or plain or "?"
+    return text, error.end
+
+
+def _use_stand_ins() -> None:
+    """Makes terminals that are not UTF-8 show ASCII in place of what they lack, where they would end the program."""
+    codecs.register_error("ncp_jax.stand_in", _stand_in)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.errors in ("strict", "backslashreplace", "surrogateescape"):
+            stream.reconfigure(errors="ncp_jax.stand_in")
+
+
 def _status(action: Callable[[], Any], notice: Callable[[], str], interruptions: Sequence[int]) -> int:
     try:
         action()
@@ -133,10 +162,28 @@ def _discard_output() -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk between processes, unless the user has set JAX's own variables."""
+def prepare_jax() -> None:
+    """Prepares JAX for a command, which owns its process: checks its devices, and sets what commands need.
+
+    Compiled programs are kept on disk between processes, unless the user has set JAX's own variables for that.
+
+    Raises:
+      UsageError: JAX finds no device of the platform that ``JAX_PLATFORMS`` names.
+    """
     import jax
 
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a text where no platform is left
+        wanted = os.environ.get("JAX_PLATFORMS", "none")
+        raise checks.UsageError(
+            expected=f"a device of the platform that JAX_PLATFORMS names ({wanted})",
+            got=" ".join(str(error).split())[:200] or "none",
+            remedy="unset JAX_PLATFORMS or set it to cpu; for a GPU, install ncp-jax[cuda12] or ncp-jax[cuda13]",
+        ) from error
+    # As ``jax_settings.package_settings``, for all that the command runs.
+    jax.config.update("jax_debug_infs", False)
+    jax.config.update("jax_numpy_rank_promotion", "allow")
     if os.environ.get("JAX_COMPILATION_CACHE_DIR") or os.environ.get("JAX_ENABLE_COMPILATION_CACHE"):
         return
     from ncp_jax.files import cache_path

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ncp_jax import checks
-from ncp_jax.console import guarded, use_compilation_cache
+from ncp_jax.console import guarded, prepare_jax
 from ncp_jax.files import expand_home
 
 Config = TypeVar("Config")
@@ -55,7 +55,7 @@ def run_main(config_type: type[Config], run: Callable[[Config], Any], descriptio
     def parse_and_run() -> None:
         config = _parse(config_type, description)
         # A persistent cache of compiled programs makes the second run of an experiment start at once.
-        use_compilation_cache()
+        prepare_jax()
         run(config)
 
     sys.exit(guarded(parse_and_run))

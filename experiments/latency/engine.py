@@ -13,7 +13,7 @@ import numpy as np
 from latency.clock import calls_for, peak_memory_mb, timed
 from latency.inputs import authors_config, authors_objective, load_inputs
 from latency.products import Products, flops_per_code_step, layers_of
-from ncp_jax.console import use_compilation_cache
+from ncp_jax.console import prepare_jax
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import invert, propagate
 from ncp_jax.propagation.engine import tile_shape
@@ -31,7 +31,7 @@ class Engine:
     def __init__(self, job: dict[str, Any]) -> None:
         self._job = job
         self._import_s = time.time() - job["started"]
-        use_compilation_cache()
+        prepare_jax()
 
     def first(self) -> dict[str, Any]:
         """Produces the first result as a user does: loads a predictor, propagates, prints the best architecture.

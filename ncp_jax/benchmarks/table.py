@@ -17,8 +17,8 @@ from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
-from ncp_jax.precision import in_32_bits
 from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
@@ -50,7 +50,7 @@ class Table:
     hashes: tuple[tuple[str, str], ...] = dataclasses.field(default=(), metadata={"static": True})
 
     @staticmethod
-    @in_32_bits
+    @package_settings
     def from_host(arrays: TableArrays) -> Table:
         """Puts a checked table on the device, with values as float32 in units that keep them apart.
 
@@ -226,7 +226,7 @@ class Table:
             wanted = jax.device_put(np.clip(wanted, -1, 2**31 - 1).astype(np.int32))
         return self.index.rows(self.codes, wanted)
 
-    @in_32_bits
+    @package_settings
     def select(self, rows: Int[np.ndarray, " k"]) -> Table:
         """Returns the table of some rows, in the given order. Runs on the host and builds a new index.
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from ncp_jax import checks
 from ncp_jax.console import say
@@ -81,6 +81,16 @@ class JsonCommand(Command):
         print(json.dumps(to_json(), indent=1, allow_nan=False) if self.json else to_text(), flush=True)
 
 
+class WrittenResult(Protocol):
+    """A result that prints as text and as JSON, and has files."""
+
+    def to_json(self) -> Any:
+        """Returns JSON-ready values."""
+
+    def write(self, folder: Path) -> tuple[Path, ...] | list[Path]:
+        """Writes the files; returns their paths."""
+
+
 @dataclasses.dataclass(frozen=True)
 class FileCommand(JsonCommand):
     """A command that also writes its result to files.
@@ -90,6 +100,18 @@ class FileCommand(JsonCommand):
     """
 
     out: Path | None = None
+
+    def show_and_write(self, result: WrittenResult) -> None:
+        """Prints a result, and writes its files where asked.
+
+        The screen comes first: a disk that fills up does not cost the result. A screen that fails, as a pipe does
+        whose reader has gone, does not cost the files.
+        """
+        try:
+            self.show(result.to_json, lambda: str(result))
+        finally:
+            if self.out is not None:
+                notify_written(result.write(self.out))
 
 
 def notify_written(paths: tuple[Path, ...] | list[Path]) -> None:

@@ -10,6 +10,7 @@ from tyro.conf import Positional
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config
 from ncp_jax.console import format_table
+from ncp_jax.jax_settings import package_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -75,6 +76,7 @@ class CostResult:
         return f"{self.space}{task}\n{format_table([header, *rows], '>><')}"
 
 
+@package_settings
 def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
     """Counts the parameters and FLOPs (multiply-adds) of codes.
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
-from ncp_jax.commands.command import FileCommand, as_config, notify_written
-from ncp_jax.console import ProgressBar, say, use_compilation_cache
-from ncp_jax.precision import in_32_bits
+from ncp_jax.commands.command import FileCommand, as_config
+from ncp_jax.console import ProgressBar, prepare_jax, say
+from ncp_jax.jax_settings import package_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -189,7 +189,7 @@ class RankResult:
         ]
 
 
-@in_32_bits
+@package_settings
 def rank(
     config: RankConfig | None = None,
     *,
@@ -330,11 +330,8 @@ class Rank(FileCommand, RankConfig):
         """Runs the search, prints what it found and writes it where asked."""
         from ncp_jax.files import make_folder
 
-        use_compilation_cache()
+        prepare_jax()
         config = self.config(RankConfig)
         if self.out is not None:
             make_folder(self.out)
-        result = rank(config, notify=say)
-        self.show(result.to_json, lambda: str(result))
-        if self.out is not None:
-            notify_written(result.write(self.out))
+        self.show_and_write(rank(config, notify=say))

@@ -10,10 +10,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ncp_jax.commands.command import FileCommand, as_config, notify_written
+from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.search_config import SearchConfig
-from ncp_jax.console import ProgressBar, say, use_compilation_cache
-from ncp_jax.precision import in_32_bits
+from ncp_jax.console import ProgressBar, prepare_jax, say
+from ncp_jax.jax_settings import package_settings
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
@@ -132,7 +132,7 @@ class SearchResult:
         ]
 
 
-@in_32_bits
+@package_settings
 def search(
     config: SearchConfig | None = None, *, notify: Callable[[str], None] = lambda text: None, **settings: Any
 ) -> SearchResult:
@@ -207,7 +207,7 @@ class Search(FileCommand, SearchConfig):
         from ncp_jax.commands import predictor_choice  # noqa: F401, for the time that its imports take
         from ncp_jax.files import make_folder
 
-        use_compilation_cache()
+        prepare_jax()
         import_s = time.perf_counter() - began
         config = self.config(SearchConfig)
         if self.out is not None:
@@ -217,7 +217,4 @@ class Search(FileCommand, SearchConfig):
                 target=importlib.import_module, args=("matplotlib.backends.backend_agg",), daemon=True
             ).start()
         result = dataclasses.replace(search(config, notify=say), import_s=import_s)
-        # First the screen, then the files: a disk that fills up does not cost the result.
-        self.show(result.to_json, lambda: str(result))
-        if self.out is not None:
-            notify_written(result.write(self.out))
+        self.show_and_write(result)

@@ -11,7 +11,7 @@ from tyro.conf import Positional
 
 from ncp_jax import checks
 from ncp_jax.commands.command import Command
-from ncp_jax.console import ProgressBar, say, use_compilation_cache
+from ncp_jax.console import ProgressBar, prepare_jax, say
 
 if TYPE_CHECKING:
     from ncp_jax.studies import Grid
@@ -132,7 +132,7 @@ class Study(Command, StudyOptions):
         """Runs the grid and writes records, report and summary.json."""
         from ncp_jax.studies import read_grid
 
-        use_compilation_cache()
+        prepare_jax()
         checks.integer("--seeds", self.seeds, least=0)
         grid = read_grid(self.grid)
         if self.seeds:

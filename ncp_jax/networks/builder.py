@@ -15,16 +15,16 @@ from typing import Any
 import jax
 
 from ncp_jax import checks
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.networks.families import FAMILIES, Task
 from ncp_jax.networks.layers import Parameters
 from ncp_jax.networks.network import Form, Network
-from ncp_jax.precision import in_32_bits
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.spaces.costs.heads import TILES
 from ncp_jax.types import Key
 
 
-@in_32_bits
+@package_settings
 def build(
     space: Space | str,
     code: Any,

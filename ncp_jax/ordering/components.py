@@ -7,11 +7,13 @@ thirty times as long as the code below. It also returns the components in no def
 from __future__ import annotations
 
 import numpy as np
-from numba import boolean, int32, int64, njit
+from numba import boolean, int32, int64
 from numba.types import Tuple  # type: ignore[attr-defined]
 
+from ncp_jax.ordering.compiled import compiled
 
-@njit(int64(int32[:, ::1], boolean, int64, boolean[::1], int32[::1], int64), nogil=True, cache=True)
+
+@compiled(int64(int32[:, ::1], boolean, int64, boolean[::1], int32[::1], int64))
 def _visit(differences, along, root, seen, finished, count):  # type: ignore[no-untyped-def]
     """Searches depth-first from ``root``, appends nodes to ``finished`` as they finish, and returns their new number.
 
@@ -42,7 +44,7 @@ def _visit(differences, along, root, seen, finished, count):  # type: ignore[no-
     return count
 
 
-@njit(Tuple((int32[::1], int32[::1]))(int32[:, ::1]), nogil=True, cache=True)
+@compiled(Tuple((int32[::1], int32[::1]))(int32[:, ::1]))
 def _kosaraju(differences):  # type: ignore[no-untyped-def]
     """Returns the nodes component by component, and the end of each component in that array."""
     n = differences.shape[0]

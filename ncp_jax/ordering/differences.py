@@ -8,17 +8,18 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numba import boolean, float64, int32, int64, njit, void
+from numba import boolean, float64, int32, int64, void
 from numba.types import Tuple  # type: ignore[attr-defined]
 
 from ncp_jax import checks
+from ncp_jax.ordering.compiled import compiled
 
 _LARGEST = 2**30  # largest scaled difference
 _TILE = 64  # rows and columns of a tile
 _SHARES = 16  # number of parts that the rows are divided into, for any number of threads
 
 
-@njit(Tuple((boolean, boolean, float64, float64))(float64[:, ::1], int64, int64), nogil=True, cache=True)
+@compiled(Tuple((boolean, boolean, float64, float64))(float64[:, ::1], int64, int64))
 def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
     """Surveys the pairs whose smaller index is in ``begin`` … ``end - 1``.
 
@@ -46,7 +47,7 @@ def _survey(weights, begin, end):  # type: ignore[no-untyped-def]
     return valid, whole, largest, total
 
 
-@njit(void(float64[:, ::1], float64, int32[:, ::1], int64, int64), nogil=True, cache=True)
+@compiled(void(float64[:, ::1], float64, int32[:, ::1], int64, int64))
 def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
     """Writes the scaled, rounded differences of the pairs whose smaller index is in ``begin`` … ``end - 1``."""
     n = weights.shape[0]
@@ -64,7 +65,7 @@ def _subtract(weights, scale, out, begin, end):  # type: ignore[no-untyped-def]
                     out[j, i] = -scaled
 
 
-@njit(Tuple((float64, float64, boolean))(float64[:, ::1], int32[::1]), nogil=True, cache=True)
+@compiled(Tuple((float64, float64, boolean))(float64[:, ::1], int32[::1]))
 def forward_weight(weights, order):  # type: ignore[no-untyped-def]
     """Returns the sum of ``weights[i, j]`` over all i before j in ``order``, with twice the digits of float64.
 
@@ -92,7 +93,7 @@ def forward_weight(weights, order):  # type: ignore[no-untyped-def]
     return rounded, rest - (rounded - total), exact
 
 
-@njit(Tuple((int64, int64, int64))(int32[:, ::1], int32[::1]), nogil=True, cache=True)
+@compiled(Tuple((int64, int64, int64))(int32[:, ::1], int32[::1]))
 def backward_sum(differences, order):  # type: ignore[no-untyped-def]
     """Returns (sum, number) of the preferences that ``order`` goes against, and the number of all preferences."""
     total, count, pairs = int64(0), int64(0), int64(0)

@@ -12,6 +12,8 @@ import numpy as np
 from numba import boolean, int32, int64, njit, uint8, uint64, void
 from numba.types import Tuple  # type: ignore[attr-defined]
 
+from ncp_jax.ordering.compiled import compiled
+
 MATRIX, ORDER, FLAGS, STATE, SIGNAL = int32[:, ::1], int32[::1], boolean[::1], uint64[::1], uint8[::1]
 
 
@@ -32,7 +34,7 @@ def _below(state, n):  # type: ignore[no-untyped-def]
     return int64(((_draw(state) >> uint64(32)) * uint64(n)) >> uint64(32))
 
 
-@njit(Tuple((int64, int64))(MATRIX, ORDER, int64), nogil=True, cache=True)
+@compiled(Tuple((int64, int64))(MATRIX, ORDER, int64))
 def best_insertion(differences, order, place):  # type: ignore[no-untyped-def]
     """Returns (gain, new place) of the best insertion of the element at ``place``; the gain is 0 if it stays.
 
@@ -62,7 +64,7 @@ def best_insertion(differences, order, place):  # type: ignore[no-untyped-def]
     return best, where
 
 
-@njit(void(ORDER, ORDER, int64, int64), nogil=True, cache=True)
+@compiled(void(ORDER, ORDER, int64, int64))
 def insert(order, places, source, target):  # type: ignore[no-untyped-def]
     """Moves the element at place ``source`` to place ``target``; ``places`` is the inverse of ``order``."""
     x = order[source]
@@ -74,14 +76,14 @@ def insert(order, places, source, target):  # type: ignore[no-untyped-def]
     places[x] = target
 
 
-@njit(void(ORDER, FLAGS, int64, int64), nogil=True, cache=True)
+@compiled(void(ORDER, FLAGS, int64, int64))
 def _wake(order, awake, a, b):  # type: ignore[no-untyped-def]
     """Marks the elements at places a..b, and one more on each side, to be tried again."""
     for k in range(max(0, min(a, b) - 1), min(order.size, max(a, b) + 2)):
         awake[order[k]] = True
 
 
-@njit(Tuple((int64, int64))(MATRIX, ORDER, ORDER, FLAGS, int64, SIGNAL), nogil=True, cache=True)
+@compiled(Tuple((int64, int64))(MATRIX, ORDER, ORDER, FLAGS, int64, SIGNAL))
 def descend(differences, order, places, awake, limit, stop):  # type: ignore[no-untyped-def]
     """Moves elements to their best places until no element that is awake gains. Changes ``order`` in place.
 
@@ -117,7 +119,7 @@ def descend(differences, order, places, awake, limit, stop):  # type: ignore[no-
     return gain, work
 
 
-@njit(int64(MATRIX, ORDER), nogil=True, cache=True)
+@compiled(int64(MATRIX, ORDER))
 def earned(differences, order):  # type: ignore[no-untyped-def]
     """Returns the sum of ``differences`` over all pairs in order. A gain in weight raises it by twice the gain."""
     total = int64(0)
@@ -128,7 +130,7 @@ def earned(differences, order):  # type: ignore[no-untyped-def]
     return total
 
 
-@njit(int64(MATRIX, ORDER, ORDER, FLAGS, STATE, int64, int64), nogil=True, cache=True)
+@compiled(int64(MATRIX, ORDER, ORDER, FLAGS, STATE, int64, int64))
 def _kick(differences, order, places, awake, state, moves, reach):  # type: ignore[no-untyped-def]
     """Moves random elements to random places within ``reach``. Returns the weight gained, which is mostly negative."""
     n = order.size
@@ -147,7 +149,7 @@ def _kick(differences, order, places, awake, state, moves, reach):  # type: igno
     return gain
 
 
-@njit(Tuple((int64, int64))(MATRIX, ORDER, uint64, int64, int64, int64, int64, SIGNAL), nogil=True, cache=True)
+@compiled(Tuple((int64, int64))(MATRIX, ORDER, uint64, int64, int64, int64, int64, SIGNAL))
 def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # type: ignore[no-untyped-def]
     """Iterated local search: repeats a kick of random insertions and a descent, and undoes them if they lose too much.
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import float64, int32, njit
+from numba import float64, int32
+
+from ncp_jax.ordering.compiled import compiled
 
 LARGEST = 12  # largest number of elements
 
 
-@njit(int32[::1](float64[:, ::1]), nogil=True, cache=True)
+@compiled(int32[::1](float64[:, ::1]))
 def best_order(differences):  # type: ignore[no-untyped-def]
     """Returns an optimal order ``[n]``; of several, the one with the lowest indices first.
 

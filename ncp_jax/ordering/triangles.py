@@ -9,14 +9,16 @@ Research 32, 1984).
 from __future__ import annotations
 
 import numpy as np
-from numba import float64, int32, int64, njit, uint8, void
+from numba import float64, int32, int64, uint8, void
 from numba.types import Tuple  # type: ignore[attr-defined]
+
+from ncp_jax.ordering.compiled import compiled
 
 SIGNAL = uint8[::1]
 _BAND = 32  # lengths of preferences packed together, so that a row read from memory serves several of them
 
 
-@njit(void(float64[::1], float64[::1], float64[::1], float64[::1], float64), nogil=True, cache=True)
+@compiled(void(float64[::1], float64[::1], float64[::1], float64[::1], float64))
 def _strip(first, between, last, multipliers, theta):  # type: ignore[no-untyped-def]
     """Sets the multipliers of several triples to an optimum of each. The triples share no cost.
 
@@ -45,7 +47,7 @@ def _strip(first, between, last, multipliers, theta):  # type: ignore[no-untyped
         multipliers[q] = new
 
 
-@njit(void(float64[:, ::1], float64[::1], float64), nogil=True, cache=True)
+@compiled(void(float64[:, ::1], float64[::1], float64))
 def _sweep(diagonals, multipliers, theta):  # type: ignore[no-untyped-def]
     """Improves the multiplier of each triple i, j, j + d once. ``diagonals[d, j]`` is the cost of (j, j + d).
 
@@ -67,7 +69,7 @@ def _sweep(diagonals, multipliers, theta):  # type: ignore[no-untyped-def]
             diagonals[j - i, i] = row[j]
 
 
-@njit(Tuple((float64, int64))(float64[:, ::1], int64, float64, SIGNAL), nogil=True, cache=True)
+@compiled(Tuple((float64, int64))(float64[:, ::1], int64, float64, SIGNAL))
 def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-def]
     """Returns a lower bound on the loss by coordinate ascent on the dual of the 3-cycle linear program.
 
@@ -116,7 +118,7 @@ def dual_ascent(differences, sweeps, theta, stop):  # type: ignore[no-untyped-de
     return max(0.0, 0.5 * (before - after - used)), made
 
 
-@njit(Tuple((int64, int64))(int32[:, ::1], int32[::1], int32, int64, SIGNAL), nogil=True, cache=True)
+@compiled(Tuple((int64, int64))(int32[:, ::1], int32[::1], int32, int64, SIGNAL))
 def pack_cycles(differences, order, slack, limit, stop):  # type: ignore[no-untyped-def]
     """Returns a lower bound on the loss by packing cycles of three greedily.
 
@@ -168,7 +170,7 @@ def pack_cycles(differences, order, slack, limit, stop):  # type: ignore[no-unty
     return packed, work
 
 
-@njit(int64(float64[:, ::1], float64, int32[:, ::1], float64[::1]), nogil=True, cache=True)
+@compiled(int64(float64[:, ::1], float64, int32[:, ::1], float64[::1]))
 def violated_cycles(relation, tolerance, cycles, amounts):  # type: ignore[no-untyped-def]
     """Finds cycles i, j, k with ``relation[i, j] + relation[j, k] + relation[k, i] > 2 + tolerance``.
 

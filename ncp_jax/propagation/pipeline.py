@@ -16,8 +16,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import to_own_units
-from ncp_jax.precision import in_32_bits
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
@@ -33,7 +33,7 @@ from ncp_jax.types import Bool, Float, Int, Key
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
-@in_32_bits
+@package_settings
 def propagate(
     predictor: Invertible,
     objective: Objective | Function,

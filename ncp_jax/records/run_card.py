@@ -6,11 +6,18 @@ import datetime
 import importlib.metadata
 import os
 import platform
+import sys
 from typing import Any
 
 _PACKAGES = ("ncp-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 RESULT_PACKAGES = ("ncp-jax", "jax", "jaxlib", "numpy")
 """Packages whose version the result of a run may depend on."""
+_DEFAULTS = {
+    "default_prng_impl": "threefry2x32",
+    "threefry_partitionable": True,
+    "enable_x64": False,
+    "default_matmul_precision": None,
+}
 
 
 def run_card() -> dict[str, Any]:
@@ -19,7 +26,7 @@ def run_card() -> dict[str, Any]:
 
     device = jax.devices()[0]
     return {
-        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES},
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES} | _settings(),
         "device": {
             "platform": device.platform,
             "kind": device.device_kind,
@@ -33,7 +40,21 @@ def run_card() -> dict[str, Any]:
 
 def result_versions() -> dict[str, str]:
     """Returns package → version of the packages that results may depend on."""
-    return {name: _version(name) for name in RESULT_PACKAGES}
+    return {name: _version(name) for name in RESULT_PACKAGES} | _settings()
+
+
+def _settings() -> dict[str, str]:
+    """Returns the settings of JAX that change results where they are not JAX's defaults, as one entry of versions.
+
+    Other generators and ``threefry_partitionable`` change all random draws; 64-bit numbers and the precision of
+    products change digits.
+    """
+    jax = sys.modules.get("jax")
+    if jax is None:
+        return {}  # what does not use JAX does not depend on its settings
+    found = {name: getattr(jax.config, f"jax_{name}") for name in _DEFAULTS}
+    other = [f"{name}={value}" for name, value in found.items() if value != _DEFAULTS[name]]
+    return {"jax settings": ", ".join(other)} if other else {}
 
 
 def _version(name: str) -> str:

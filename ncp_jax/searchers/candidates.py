@@ -11,7 +11,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
-from ncp_jax.precision import in_32_bits
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int
 
@@ -79,7 +79,7 @@ class Candidates:
 
 
 @functools.lru_cache(maxsize=8)
-@in_32_bits
+@package_settings
 def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     if n < 2:
         raise checks.UsageError(

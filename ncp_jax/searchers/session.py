@@ -14,7 +14,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import History
-from ncp_jax.precision import in_32_bits
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
@@ -44,7 +44,7 @@ class SearchSession:
       UsageError: a budget outside 1..n, or a ``HostSearcher``.
     """
 
-    @in_32_bits
+    @package_settings
     def __init__(self, searcher: Searcher, candidates: Candidates, *, budget: int, seed: int = 0) -> None:
         if not isinstance(searcher, ArraySearcher):
             raise checks.UsageError(
@@ -90,7 +90,7 @@ class SearchSession:
         """Bool [k], True for the architectures whose training failed."""
         return np.array([value == FAILED for value in self._values], bool)
 
-    @in_32_bits
+    @package_settings
     def ask(self) -> Int[np.ndarray, "k d"]:
         """Returns the next architectures to train, int32 [k, d], all of them new; empty when the run is over.
 
@@ -107,7 +107,7 @@ class SearchSession:
                 self._answer()
         return np.asarray(self._candidates.codes)[np.array(self._open, np.int32)]
 
-    @in_32_bits
+    @package_settings
     def tell(self, values: Sequence[float | None] | Float[np.ndarray, " k"]) -> None:
         """Takes the values of the architectures last asked for.
 

@@ -274,7 +274,7 @@ def describe_study(plan: Plan, versions: Record) -> Record:
         }
     return {
         "grid": grid.to_json(),
-        "versions": {name: versions.get(name) for name in RESULT_PACKAGES},
+        "versions": {name: versions[name] for name in (*RESULT_PACKAGES, "jax settings") if name in versions},
         "tables": tables,
         "budget": grid.budget,
         "seconds": grid.seconds,

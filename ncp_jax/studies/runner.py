@@ -19,7 +19,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import QueryView
-from ncp_jax.precision import in_32_bits
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
@@ -75,7 +75,7 @@ class StudyResult:
         return {"schema": "study/1", **dataclasses.asdict(self), "folder": str(self.folder)}
 
 
-@in_32_bits
+@package_settings
 def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> StudyResult:
     """Runs the missing runs of a study (host loop around compiled calls).
 

@@ -15,8 +15,8 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
+from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.precision import in_32_bits
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
 from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.spaces import get_space
@@ -111,7 +111,7 @@ class Fitted:
     metrics: tuple[MetricSpec, ...]
     space: str
 
-    @in_32_bits
+    @package_settings
     def predictor(self, runs: Sequence[int]) -> Predictor:
         """Returns the ensemble of some runs that learned the same columns, with one standardisation.
 
@@ -165,7 +165,7 @@ def _rescale(features: int, log: bool, to: Standardisation, params: Params, own:
     return {"w": (w1, *w, w_last), "b": (b1, *b, b_last), **extra}
 
 
-@in_32_bits
+@package_settings
 def fit(
     table: Table,
     *,
@@ -215,7 +215,7 @@ def fit(
     return fitted.predictor(range(members))
 
 
-@in_32_bits
+@package_settings
 def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key) -> float:
     """Chooses the weight decay by cross-validation: folds × strengths in one vmapped program.
 
@@ -256,7 +256,7 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
     return min(errors, key=lambda decay: float(np.mean(errors[decay])))
 
 
-@in_32_bits
+@package_settings
 def fit_many(
     table: Table,
     train: Bool[np.ndarray, "r n"],
