@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 SEARCH = ("search", "--codes", "32", "--steps", "2", "--seed", "1")
-MATRIX = ",A,B,C\nA,0,8,2\nB,1,0,7\nC,9,3,0\n"
 
 
 def run(*arguments: str, status: int = 0, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -47,12 +46,6 @@ def results(text: str) -> str:
 @pytest.fixture(scope="module")
 def usual() -> str:
     return results(run(*SEARCH).stdout)
-
-
-@pytest.fixture
-def matrix(tmp_path: Path) -> str:
-    (tmp_path / "matrix.csv").write_text(MATRIX)
-    return str(tmp_path / "matrix.csv")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +96,7 @@ def test_files_are_written_where_the_screen_fails(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "result.json").exists()
 
 
-@pytest.mark.parametrize("command", [SEARCH, ("rank", "--target", "digits/class", "--queries", "5")])
+@pytest.mark.parametrize("command", [SEARCH, ("rank", "--table", "digits/class", "--budget", "5")])
 def test_a_platform_that_is_not_there_is_one_clear_line(command: tuple[str, ...]) -> None:
     done = run(*command, status=2, JAX_PLATFORMS="cuda")
     assert re.fullmatch(
@@ -111,42 +104,6 @@ def test_a_platform_that_is_not_there_is_one_clear_line(command: tuple[str, ...]
         r"unset JAX_PLATFORMS or set it to cpu; for a GPU, install ncp-jax\[cuda12\] or ncp-jax\[cuda13\]\n",
         done.stderr,
     )
-
-
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-@pytest.mark.parametrize("left", [0, 100])
-def test_damaged_caches_of_compiled_functions_are_rebuilt(ending: str, left: int, matrix: str, tmp_path: Path) -> None:
-    cache = {"NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-    usual = re.sub(r"in \S+ s\n", "", run("order", matrix, **cache).stdout)
-    files = list((tmp_path / "numba").rglob(f"*.{ending}"))
-    assert files
-    for path in files:
-        path.write_bytes(path.read_bytes()[:left])
-    again = run("order", matrix, **cache)
-    assert re.sub(r"in \S+ s\n", "", again.stdout) == usual
-    assert again.stderr.count("\n") == 1
-    assert "cannot be read or written; compiling them anew" in again.stderr
-    assert run("order", matrix, **cache).stderr == ""
-
-
-def test_without_a_folder_for_compiled_functions_a_temporary_one_serves(matrix: str) -> None:
-    script = f"""
-import sys
-import numba.core.caching as caching
-# As where neither the package nor the home folder can be written.
-implementation = caching.CompileResultCacheImpl
-user = [one for one in caching._CacheImpl._locator_classes if "UserProvided" in one.__name__]
-caching._CacheImpl._locator_classes = implementation._locator_classes = user
-from ncp_jax.cli import main
-sys.argv = ["ncp-jax", "order", {matrix!r}]
-main()
-"""
-    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "3 elements: weight" in done.stdout
-    assert done.stderr.startswith("ncp-jax: no cache folder can be written; compiled functions go to ")
-    assert done.stderr.count("\n") == 1
 
 
 def test_python_functions_under_strict_settings_of_jax() -> None:
