@@ -132,14 +132,14 @@ def test_settings_that_change_draws_stand_in_the_versions() -> None:
 
 def test_it_runs_under_spawn_and_beside_torch() -> None:
     script = """
-import multiprocessing, sys
-if "torch-first" in sys.argv:
+import multiprocessing
+try:
     import torch
-import numpy as np, ncp_jax as ncp
-def work(n):
-    return ncp.order(np.arange(n * n, dtype=float).reshape(n, n)).weight
+except ImportError:
+    pass
+import ncp_jax as ncp
 with multiprocessing.get_context("spawn").Pool(1) as pool:
     print(pool.apply(ncp.cost, kwds={"codes": ("0,0,0,0,0,3",), "space": "transnas-micro"}).params[0])
-print(work(5))
+print(ncp.order([[0, 5, 0], [0, 0, 4], [1, 0, 0]]).weight)
 """
-    assert python(script).split()[-1] == "208.0"
+    assert python(script).split()[-1] == "9.0"

@@ -22,7 +22,8 @@ DEVICE_INDEX = 2**31  # indices below this fit in int32
 @functools.partial(jax.jit, static_argnums=(0, 1))
 def _run(space: CodeSet, hook: str, *arrays: Any) -> Any:
     """Compiles one hook of one space; eager calls then cost one dispatch, and calls inside jit are inlined."""
-    return getattr(space, hook)(*arrays)
+    with jax.numpy_rank_promotion("allow"):  # see ``jax_settings``
+        return getattr(space, hook)(*arrays)
 
 
 def draw(key: Key, ids: Array, choices: np.ndarray) -> Array:
