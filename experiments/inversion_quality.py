@@ -3,6 +3,7 @@
     python experiments/inversion_quality.py --seeds 3 --out out/inversion_quality
 
 Part "argmax": on NAS-Bench-201 and TransNAS-Bench-101, where every code can be scored, how often the best one is found.
+Part "limits": on the same spaces, what a limit on FLOPs costs against the best of all codes within it.
 Part "anytime": on NAS-Bench-MR, the best score after some seconds, against random sampling, evolution and CMA-ES.
 """
 
@@ -17,7 +18,10 @@ from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
     from optimization.anytime_baselines import AnytimeBenchmark
-    from optimization.argmax import ArgmaxBenchmark
+    from optimization.argmax import ArgmaxBenchmark, ArgmaxConfig
+    from optimization.limits import LimitBenchmark
+
+    from ncp_jax.training import Recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,14 +29,15 @@ class Config(ExperimentConfig):
     """Options; ``seeds`` is the number of runs per task in part anytime.
 
     Attributes:
-      parts: parts to run, argmax or anytime; both by default.
-      spaces: spaces of part argmax: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; by default those of the
-        first three that are downloaded, or digits.
+      parts: parts to run, argmax, limits or anytime; all by default.
+      spaces: spaces of parts argmax and limits: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; by default
+        those of the first three that are downloaded, or digits.
       pairs: (predictor, objective) pairs per space, eight objectives per predictor.
       ablation: predictors on which the variants are compared too.
+      limited: predictors per space in part limits.
       first_seed: seed of the first predictor; the settings were chosen on seeds from 1000 on.
-      codes: starts of an inversion in part argmax.
-      steps: gradient steps of an inversion in part argmax.
+      codes: starts of an inversion in parts argmax and limits.
+      steps: gradient steps of an inversion in parts argmax and limits.
       learning_rate: size of these steps.
       share: share of a space that may be scored.
       tasks: NAS-Bench-MR tasks of part anytime; all eight by default.
@@ -45,6 +50,7 @@ class Config(ExperimentConfig):
     spaces: tuple[str, ...] = ()
     pairs: int = 200
     ablation: int = 5
+    limited: int = 10
     first_seed: int = 0
     codes: int = 64
     steps: int = 20
@@ -55,22 +61,25 @@ class Config(ExperimentConfig):
     budgets: tuple[float, ...] = ()
 
 
-PARTS = ("argmax", "anytime")
+PARTS = ("argmax", "limits", "anytime")
 
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the parts, writes records, figures and summary.json, returns the summary."""
     from optimization.anytime_summary import anytime_figure, anytime_lines, anytime_summary
     from optimization.argmax_summary import argmax_figure, argmax_lines
+    from optimization.limits import limit_lines
 
     from ncp_jax import checks
     from ncp_jax.records.journal import Records
 
     parts = [checks.choose("part", part, PARTS) for part in config.parts] or list(PARTS)
     argmax = _argmax_benchmark(config) if "argmax" in parts else None
+    limits = _limit_benchmark(config) if "limits" in parts else None
     anytime = _anytime_benchmark(config) if "anytime" in parts else None
     settings = config.settings()
     settings |= {} if argmax is None else {"argmax": argmax.to_json()}
+    settings |= {} if limits is None else {"limits": limits.to_json()}
     settings |= {} if anytime is None else {"anytime": anytime.to_json()}
     records = Records(config.out, settings, resume=config.resume)
     results: dict[str, Any] = {}
@@ -82,6 +91,11 @@ def run(config: Config) -> dict[str, Any]:
         results["argmax"] = {
             space: {name: rate.to_json() for name, rate in variants.items()} for space, variants in rates.items()
         }
+    if limits is not None:
+        with ProgressBar("limits") as bar:
+            costs = limits.run(records, bar)
+        print("\n".join(limit_lines(costs)))
+        results["limits"] = {space: {q: cost.to_json() for q, cost in rows.items()} for space, rows in costs.items()}
     if anytime is not None:
         with ProgressBar("anytime") as bar:
             runs = anytime.run(records, bar)
@@ -92,9 +106,10 @@ def run(config: Config) -> dict[str, Any]:
     return write_summary(config.out, "inversion_quality", results, settings)
 
 
-def _argmax_benchmark(config: Config) -> ArgmaxBenchmark:
+def _enumerable(config: Config) -> tuple[tuple[str, ...], ArgmaxConfig, Recipe]:
+    """Returns the spaces of parts argmax and limits, their settings, and the recipe of their predictors."""
     from harness.tables import or_digits
-    from optimization.argmax import ArgmaxBenchmark, ArgmaxConfig
+    from optimization.argmax import ArgmaxConfig
 
     from ncp_jax.training import get_recipe
 
@@ -105,10 +120,24 @@ def _argmax_benchmark(config: Config) -> ArgmaxBenchmark:
     published = ("transnas-macro",) if config.smoke else ("nas-bench-201", "transnas-micro", "transnas-macro")
     spaces = config.spaces or tuple(name.removeprefix("transnas-") for name in or_digits(*published))
     if not config.smoke:
-        return ArgmaxBenchmark(spaces, chosen, recipe, config.pairs, config.ablation, config.first_seed)
-    recipe = dataclasses.replace(recipe, widths=(8,), epochs=3, min_steps=0)
+        return spaces, chosen, recipe
     small = dataclasses.replace(chosen, codes=16, steps=2, members=2)
-    return ArgmaxBenchmark(spaces, small, recipe, pairs=2, ablation=0, first_seed=config.first_seed)
+    return spaces, small, dataclasses.replace(recipe, widths=(8,), epochs=3, min_steps=0)
+
+
+def _argmax_benchmark(config: Config) -> ArgmaxBenchmark:
+    from optimization.argmax import ArgmaxBenchmark
+
+    pairs, ablation = (2, 0) if config.smoke else (config.pairs, config.ablation)
+    return ArgmaxBenchmark(*_enumerable(config), pairs=pairs, ablation=ablation, first_seed=config.first_seed)
+
+
+def _limit_benchmark(config: Config) -> LimitBenchmark:
+    from optimization.argmax import OBJECTIVES
+    from optimization.limits import LimitBenchmark
+
+    predictors, objectives = (1, 1) if config.smoke else (config.limited, OBJECTIVES)
+    return LimitBenchmark(*_enumerable(config), predictors, objectives, config.first_seed)
 
 
 def _anytime_benchmark(config: Config) -> AnytimeBenchmark:

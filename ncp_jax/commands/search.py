@@ -157,6 +157,7 @@ def search(
       FileNotFoundError: the task needs a table that has not been fetched; the text names the command.
     """
     import jax
+    import numpy as np
 
     from ncp_jax.commands.predictor_choice import choose_objective, choose_predictor, trust_region
     from ncp_jax.propagation import propagate
@@ -167,13 +168,17 @@ def search(
     find_devices(config.execution())  # missing devices are refused before anything is trained or compiled
     choice = choose_predictor(config, notify)
     objective = choose_objective(config, choice.predictor)
+    propagation = config.propagation(trust_region(config, choice))
+    if config.max_gflops is not None and choice.table is not None:
+        # Near a tight limit the measured architectures may be most of what there is.
+        propagation = dataclasses.replace(propagation, measured=np.asarray(choice.table.codes))
     with ProgressBar("ncp-jax: codes") as bar:
         found = propagate(
             choice.predictor,
             objective,
             codes=config.codes,
             key=jax.random.fold_in(jax.random.key(config.seed), 1),
-            config=config.propagation(trust_region(config, choice)),
+            config=propagation,
             max_gflops=config.max_gflops,
             execution=config.execution(bar if config.codes > MANY else None),
         )

@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 import jax
+import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.types import Int
 
 if TYPE_CHECKING:
     from ncp_jax.propagation.region import TrustRegion
@@ -18,6 +20,8 @@ FOLLOW = ("member", "mean", "bound")
 DISCRETENESS = ("none", "straight-through", "annealed")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 KERNELS = ("auto", "xla", "pallas")
+# Settings that JSON cannot hold, as errors call them.
+UNWRITTEN = {"transform": "a transform", "region": "a region", "measured": "measured codes"}
 
 
 # Marks settings that shape the compiled program. The others are numbers, which a vmap may sweep.
@@ -54,8 +58,9 @@ class PropagationConfig:
         metric to raise, mean + ``confidence`` x spread of a metric to lower. "member" and "mean" rank by the mean.
       confidence: number of spreads between mean and bound, >= 0. Used where ``follow`` is "bound".
       exact_costs: whether codes follow the exact relaxed costs of a space with a cost model instead of predicted costs.
-        This raises the best scores by about 0.01 standard deviations, takes a fifth more time, and adds some seconds
-        of compilation (docs/search.md). Ranking, limits and reports use exact costs either way.
+        It is refused where neither the objective nor a limit has such a cost. This raises the best scores by about 0.01
+        standard deviations, takes a fifth more time, and adds some seconds of compilation (docs/search.md). Ranking,
+        limits and reports use exact costs either way.
       precision: precision of the matrix products in the loop: "float32", "tf32" or "bfloat16". Codes, sums and ranking
         stay in float32. Predictors other than FoldedMLP see it as JAX's default matmul precision.
       transform: optax transformation that turns gradients into updates, with a separate state for each code. None for
@@ -68,6 +73,8 @@ class PropagationConfig:
       restarts: number of times that a code restarts elsewhere because another code has reached the same architecture.
         Results then depend on the other codes.
       polish: number of best codes to improve by single edits until no edit helps.
+      measured: ``[j, d]`` codes that are ranked beside those reached, for example the rows of a table; those outside
+        bounds or limit are left out. None for none.
     """
 
     steps: int = dataclasses.field(default=70, metadata=STATIC)
@@ -85,6 +92,7 @@ class PropagationConfig:
     bounds: BoundsItems | Mapping[Any, Any] = dataclasses.field(default=(), metadata=STATIC)
     restarts: int = dataclasses.field(default=0, metadata=STATIC)
     polish: int = dataclasses.field(default=0, metadata=STATIC)
+    measured: Int[np.ndarray, "j d"] | None = None
 
     def __post_init__(self) -> None:
         choices = {"strategy": STRATEGIES, "follow": FOLLOW, "precision": PRECISIONS, "discreteness": DISCRETENESS}
@@ -125,18 +133,18 @@ class PropagationConfig:
         """Returns the settings as JSON-ready values, for ``from_json`` to read.
 
         Raises:
-          UsageError: there is a transform or a region; these are functions and data, which JSON cannot hold.
+          UsageError: there is a transform, a region or measured codes; these are functions and data, not settings.
         """
-        for name in ("transform", "region"):
+        for name, what in UNWRITTEN.items():
             if getattr(self, name) is not None:
                 raise checks.UsageError(
                     expected="settings that JSON can hold",
-                    got=f"a {name}",
-                    remedy=f"record how the {name} is made instead",
+                    got=what,
+                    remedy=f"record how the {what.removeprefix('a ')} came about instead",
                 )
         settings = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         settings["bounds"] = {key: list(pair) for key, pair in self.bounds_map.items()}
-        return {name: value for name, value in settings.items() if name not in ("transform", "region")}
+        return {name: value for name, value in settings.items() if name not in UNWRITTEN}
 
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> PropagationConfig:

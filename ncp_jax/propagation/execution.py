@@ -184,6 +184,11 @@ class Starts:
     ) -> None:
         self.space, self.n, self._rows, self._draw = space, n, rows, draw
 
+    @property
+    def random(self) -> bool:
+        """Whether the codes are random."""
+        return self._rows is None
+
     def codes(self, first: int, n: int) -> Int[np.ndarray, "n d"]:
         """Returns codes ``first`` to ``first + n - 1``. After the last one, it repeats it or draws more random ones."""
         if self._rows is None:

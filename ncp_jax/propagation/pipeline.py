@@ -2,6 +2,10 @@
 
 Codes are processed in portions (see ``execution.Plan``). Each portion is drawn, inverted, projected, ranked and merged
 with the best so far, so memory grows with the number of architectures kept and not with the number of codes.
+
+Under a limit on FLOPs (see ``limit.Limit``), random codes start within it. A code that ends beyond it is pulled back,
+towards the cheapest code and towards its own start, and all three are ranked. If any code was beyond the limit, the
+best architectures are edited at the end: near a tight limit few codes are legal moves of each other.
 """
 
 from __future__ import annotations
@@ -20,8 +24,9 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import to_own_units
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
+from ncp_jax.propagation.exact_flops import FirstMetrics, with_exact_flops
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
-from ncp_jax.propagation.found import STARTS, Found, first_of_each, in_batches, merge
+from ncp_jax.propagation.found import STARTS, Found, batch_rows, first_of_each, in_batches, merge
 from ncp_jax.propagation.gradients import Invertible, exact_columns
 from ncp_jax.propagation.limit import Limit
 from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
@@ -30,6 +35,9 @@ from ncp_jax.propagation.processes import gather, smallest
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
 from ncp_jax.types import Bool, Float, Int, Key
 
+# Where a limit was reached: best architectures that are edited, most codes scored by that, and random codes within the
+# limit that are ranked before.
+EDITED, EDITS, DRAWN = 128, 4096, 1024
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
@@ -67,7 +75,7 @@ def propagate(
       key: key of the random starts, or an integer as its seed; code i draws from ``fold_in(key, i)``.
       config: settings of the gradient loop; by default the authors' recipe with larger steps.
       max_gflops: upper limit on the GFLOPs (multiply-adds / 1e9) of the results. It is exact where the space has a
-        cost model; elsewhere it applies to the predicted metric "flops".
+        cost model, whether or not the predictor has a metric "flops"; elsewhere it applies to that metric.
       execution: devices, memory, kernel, and number of architectures kept. It does not change the results.
 
     Returns:
@@ -75,8 +83,8 @@ def propagate(
 
     Raises:
       UsageError: an unknown metric, an illegal start, zero codes, neither key nor start, a limit or bounds that nothing
-        satisfies, devices that do not exist, too little memory, a predictor or an objective that is not finite for a
-        code, or a call inside jit.
+        satisfies, exact costs that are unknown or not sought, devices that do not exist, too little memory, a predictor
+        or an objective that is not finite for a code, or a call inside jit.
     """
     if isinstance(jnp.zeros(()), jax.core.Tracer):
         raise checks.UsageError(
@@ -100,6 +108,9 @@ def propagate(
     limit = None if max_gflops is None else Limit.make(bounds, predictor, max_gflops)
     search = _Search.make(predictor, objective, config, bounds, limit)
     plan = make_plan(execution, search.followed, search.followed_weights, config, search.followed_costs, starts.n)
+    if search.limit is not None:
+        limit = dataclasses.replace(search.limit, rows=min(plan.portion, batch_rows()))
+        search = dataclasses.replace(search, limit=limit)
     with jax.default_device(plan.device):
         return search.run(starts, key, plan, execution)
 
@@ -136,6 +147,7 @@ class _Search:
       config: settings of the loop.
       bounds: bounds of the legal codes.
       limit: limit on GFLOPs, or None.
+      measured: ``[j, d]`` codes within bounds and limit that are ranked without being moved.
       costs: cost model of the space, or None if its costs are unknown.
       followed_costs: the same if codes are to follow exact costs, else None.
     """
@@ -147,6 +159,7 @@ class _Search:
     config: PropagationConfig
     bounds: Bounds
     limit: Limit | None
+    measured: Int[np.ndarray, "j d"]
     costs: CostModel | None
     followed_costs: CostModel | None
 
@@ -161,13 +174,26 @@ class _Search:
     ) -> _Search:
         ceiling = {} if limit is None else limit.ceiling
         weights = weights_of(objective, predictor.metrics, ceiling)
-        followed, followed_weights = predictor, weights
+        costs = cost_model_for(bounds.space, predictor.metrics)
+        followed, sought = predictor, objective
         if isinstance(objective, Objective):
             followed = predictor.select(tuple(dict.fromkeys((*objective.names, *ceiling))))
-            followed_weights = weights_of(objective, followed.metrics, ceiling)
-        costs = cost_model_for(bounds.space, predictor.metrics)
+        if limit is not None and not ceiling:
+            # The predictor says nothing about FLOPs: codes follow the exact ones below the limit.
+            assert costs is not None
+            if not isinstance(objective, Objective):
+                sought = FirstMetrics(objective, len(predictor.metrics))
+            followed, (mean, std) = with_exact_flops(followed, costs, bounds)
+            ceiling = {"flops": (limit.gflops - mean) / std}
+        followed_weights = weights if followed is predictor else weights_of(sought, followed.metrics, ceiling)
+        if config.exact_costs:
+            _check_exact_costs(followed, costs, bounds)
+        measured = _measured(bounds, limit, config.measured)
+        config = dataclasses.replace(config, measured=None)
         followed_costs = costs if config.exact_costs else None
-        return cls(predictor, followed, weights, followed_weights, config, bounds, limit, costs, followed_costs)
+        return cls(
+            predictor, followed, weights, followed_weights, config, bounds, limit, measured, costs, followed_costs
+        )
 
     def run(self, starts: Starts, key: Key | None, plan: Plan, execution: Execution) -> Found:
         """Compiles, then moves and ranks portion after portion, then polishes the best architectures."""
@@ -175,13 +201,14 @@ class _Search:
         plan = self._compile(starts, plan)
         compiled = time.perf_counter()
         best: Found | None = None
-        keep = max(execution.keep, self.config.polish)  # ``keep`` must not change which codes are polished
-        moved, least = 0, math.inf
+        # ``keep`` must not change which codes are polished or edited.
+        keep = max(execution.keep, self.config.polish, 0 if self.limit is None else EDITED)
+        moved, least, limited = 0, math.inf, False
         portions = plan.portions(starts.n)
         for first, n in portions:
-            reached, steps = self._reach(starts, key, plan, first, n)
-            moved += steps
-            found = self._ranked(reached)
+            reached, steps, over = self._reach(starts, key, plan, first, n)
+            moved, limited = moved + steps, limited or over
+            found = self._ranked(np.concatenate([reached, self.measured]) if first == 0 else reached)
             allowed = found if self.limit is None else found.take(np.flatnonzero(self.limit.within(found)))
             least = least if self.limit is None else min(least, self.limit.least(found))
             best = merge([allowed] if best is None else [best, allowed], keep)
@@ -189,7 +216,12 @@ class _Search:
                 execution.progress(first + n - portions[0][0], sum(n for _, n in portions))
         if best is None:  # this process has no share of the codes
             best = self._ranked(starts.codes(0, 1)).take(slice(0, 0))
-        best = self._polished(gather(best, keep), keep).take(slice(0, execution.keep))
+        limited = smallest(-float(limited)) < 0  # in any process
+        best = gather(best, keep)
+        if limited:
+            assert self.limit is not None
+            best = merge([best, self._ranked(self.limit.draw(key, DRAWN))], keep)
+        best = self._polished(best, keep, limited).take(slice(0, execution.keep))
         if len(best) == 0:
             assert self.limit is not None
             raise self.limit.none_within(smallest(least))
@@ -197,7 +229,7 @@ class _Search:
         timing = {"compile": compiled - began, "search": seconds, "code_steps_per_s": moved / seconds}
         kept = min(starts.n, STARTS)
         # Random codes are drawn in calls of one shape, so that one program draws them all.
-        first_starts = starts.codes(0, max(plan.portion, kept))[:kept]
+        first_starts = self._begin(starts, key, 0, max(plan.portion, kept))[0][:kept]
         return dataclasses.replace(best, starts=first_starts, timing=timing)
 
     def _compile(self, starts: Starts, plan: Plan) -> Plan:
@@ -215,11 +247,27 @@ class _Search:
         weights, costs = self.followed_weights, self.followed_costs
         return run(self.followed, weights, relaxed, box, self.config, costs, count, plan.shape)
 
+    def _begin(
+        self, starts: Starts, key: Key | None, first: int, n: int
+    ) -> tuple[Int[np.ndarray, "n d"], Int[np.ndarray, "n d"]]:
+        """Returns the codes that a portion starts from, and the same lowered to the limit: random ones start there."""
+        given = starts.codes(first, n)
+        if self.limit is None:
+            return given, given
+        lowered = self.limit.lower(given, key, first)
+        return (lowered if starts.random else given), lowered
+
     def _reach(
         self, starts: Starts, key: Key | None, plan: Plan, first: int, n: int
-    ) -> tuple[Int[np.ndarray, "k d"], int]:
-        """Returns the distinct codes that a portion reaches, and the number of code-steps."""
-        reached = self._projected(self._invert(starts.relaxed(first, plan.portion), n, plan), n)
+    ) -> tuple[Int[np.ndarray, "k d"], int, bool]:
+        """Returns the distinct codes that a portion reaches, the number of code-steps, whether any was over the limit.
+
+        A code that was over the limit, at its start or in the end, reaches several (see ``Limit.bring_within``).
+        """
+        begun, lowered = self._begin(starts, key, first, plan.portion)
+        moving = self._invert(self.bounds.space.encode(jnp.asarray(begun)), n, plan)
+        drawn = starts.codes(first, plan.portion)
+        reached, others = self._ends(moving, drawn, lowered, n)
         # ``last`` has the codes that moved in the last round; their results are the last rows of ``reached``.
         moved, last = n, np.arange(n)
         for again in range(self.config.restarts):
@@ -228,13 +276,32 @@ class _Search:
             if len(last) == 0:
                 break
             assert key is not None
-            fresh = self.bounds.sample(jax.random.fold_in(key, RESTART + again), plan.portion, first)
+            round_key = jax.random.fold_in(key, RESTART + again)
+            fresh = np.asarray(self.bounds.sample(round_key, plan.portion, first))
+            low = fresh if self.limit is None else self.limit.lower(fresh, round_key, first)
             # The portion keeps its shape: it is filled up with repeats, which are not moved.
-            relaxed = self.bounds.space.encode(fresh[jnp.asarray(np.resize(last, plan.portion))])
-            ends = self._projected(self._invert(relaxed, len(last), plan), len(last))
-            reached = np.concatenate([reached, ends])
+            some = np.resize(last, plan.portion)
+            moving = self._invert(self.bounds.space.encode(jnp.asarray(low[some])), len(last), plan)
+            ends, more = self._ends(moving, fresh[some], low[some], len(last))
+            reached, others = np.concatenate([reached, ends]), np.concatenate([others, more])
             moved += len(last)
-        return reached[first_of_each(reached)], moved * self.config.steps
+        every = np.concatenate([reached, others])
+        return every[first_of_each(every)], moved * self.config.steps, len(others) > 0
+
+    def _ends(
+        self, relaxed: Float[jax.Array, "p f"], drawn: Int[np.ndarray, "p d"], lowered: Int[np.ndarray, "p d"], n: int
+    ) -> tuple[Int[np.ndarray, "n d"], Int[np.ndarray, "k d"]]:
+        """Returns the legal ends of the first n moved codes; under a limit also others (see ``Limit.bring_within``)."""
+        if np.isnan(np.asarray(relaxed)[:n]).any():
+            raise checks.UsageError(
+                expected="finite gradients of the predictor and the objective",
+                got="nan, for a code on its way",
+                remedy="make both finite, with their slopes, between the legal codes too; or take smaller steps",
+            )
+        if self.limit is None:
+            return np.asarray(self.bounds.project(relaxed))[:n], np.zeros((0, drawn.shape[1]), np.int32)
+        towards = np.asarray(self.bounds.space.encode(jnp.asarray(lowered)))[:n]
+        return self.limit.bring_within(np.asarray(relaxed)[:n], drawn[:n], lowered[:n], towards)
 
     def _repeats(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Returns True for each row whose network an earlier row denotes already."""
@@ -242,17 +309,6 @@ class _Search:
         repeats = np.ones(len(codes), bool)
         repeats[first_of_each(canonical)] = False
         return repeats
-
-    def _projected(self, relaxed: Float[jax.Array, "n f"], n: int) -> Int[np.ndarray, "n d"]:
-        if np.isnan(np.asarray(relaxed)[:n]).any():
-            raise checks.UsageError(
-                expected="finite gradients of the predictor and the objective",
-                got="nan, for a code on its way",
-                remedy="make both finite, with their slopes, between the legal codes too; or take smaller steps",
-            )
-        if self.limit is not None:
-            relaxed = jnp.asarray(self.limit.pull_back(np.asarray(relaxed)))
-        return np.asarray(self.bounds.project(relaxed))[:n]
 
     def _ranked(self, codes: Int[np.ndarray, "k d"], rows: int | None = None) -> Found:
         """Predicts and scores distinct codes, in batches of ``rows``. Does not sort them; ``merge`` does."""
@@ -284,25 +340,53 @@ class _Search:
             scored=len(codes),
         )
 
-    def _polished(self, found: Found, keep: int) -> Found:
-        """Improves the best architectures by edits (see ``polish``)."""
-        if not self.config.polish or len(found) == 0:
+    def _polished(self, found: Found, keep: int, limited: bool) -> Found:
+        """Improves the best architectures by edits (see ``polish``); where a limit was reached, without being asked."""
+        climbs = max(self.config.polish, EDITED if limited else 0)
+        if not climbs or len(found) == 0:
             return found
 
         def allowed(codes: Int[np.ndarray, "n d"]) -> np.ndarray:
             inside = np.asarray(self.bounds.contains(jnp.asarray(codes)))
-            if self.limit is None:
-                return inside
-            known = self.limit.known(codes)
-            return inside & (self.limit.within(self._ranked(codes, len(codes))) if known is None else known)
+            return inside if self.limit is None else inside & self.limit.fits(codes, len(codes))
 
         climbed = polish(
             lambda codes: self._ranked(codes, len(codes)).score,
             self.bounds.space,
-            found.codes[: self.config.polish],
+            found.codes[:climbs],
+            budget=None if self.config.polish else EDITS,
             allowed=None if self.limit is None and self.bounds.all else allowed,
             known=(found.codes, found.score),
         )
         if len(climbed.scored) == 0:
             return found
         return merge([found, self._ranked(climbed.scored)], keep)
+
+
+def _check_exact_costs(followed: Invertible, costs: CostModel | None, bounds: Bounds) -> None:
+    """Raises an error if there are no exact costs to follow."""
+    if costs is None:
+        raise checks.UsageError(
+            expected="a space whose costs are known with exact_costs",
+            got=f"{bounds.space.name} with metrics {', '.join(m.name for m in followed.metrics)}",
+            remedy="leave exact_costs out",
+        )
+    if not exact_columns(followed.metrics, costs):
+        known = ", ".join(f"{name} [{unit}]" for name, unit in costs.units.items())
+        raise checks.UsageError(
+            expected=f"a cost in the objective ({known}), or a limit on GFLOPs, with exact_costs",
+            got=", ".join(f"{m.name} [{m.unit}]" if m.unit else m.name for m in followed.metrics),
+            remedy="leave exact_costs out",
+        )
+
+
+def _measured(bounds: Bounds, limit: Limit | None, codes: Any) -> Int[np.ndarray, "j d"]:
+    """Returns the given codes that are within bounds and limit."""
+    if codes is None:
+        return np.zeros((0, bounds.space.length), np.int32)
+    given = bounds.space.check(codes, where="measured code")
+    if len(given) == 0:
+        return given
+    (inside,) = in_batches(lambda rows: bounds.contains(jnp.asarray(rows)), given)
+    inside &= True if limit is None else limit.fits(given)
+    return given[inside]

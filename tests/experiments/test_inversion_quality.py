@@ -33,7 +33,7 @@ def summary_of(folder: Path) -> dict[str, Any]:
 
 
 def records_of(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    parts: dict[str, list[dict[str, Any]]] = {"argmax": [], "anytime": []}
+    parts: dict[str, list[dict[str, Any]]] = {"argmax": [], "limits": [], "anytime": []}
     for line in (folder / "records.jsonl").read_text().splitlines():
         record = json.loads(line)
         parts[record["cell"]["part"]].append(record)
@@ -47,7 +47,7 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
         assert path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
     summary = summary_of(smoke)
     assert next(iter(summary.items())) == ("schema", "inversion_quality/1")
-    assert {"argmax", "anytime", "config", "versions", "device"} <= set(summary)
+    assert {"argmax", "limits", "anytime", "config", "versions", "device"} <= set(summary)
     config = json.loads((smoke / "config.json").read_text())
     assert config.pop("versions").items() <= summary["versions"].items()
     assert summary["config"] == config
@@ -64,6 +64,16 @@ def test_the_argmax_part(smoke: Path) -> None:
     assert all(gap <= 1e-6 for gap, hit in zip(rows["gap"], rows["hit"], strict=True) if hit)
     assert max(rows["scored"]) == summary["scored"]["largest"] < get_space("transnas-macro").size / 5
     assert rows["code_steps"] == [32, 32]
+
+
+def test_the_limits_part(smoke: Path) -> None:
+    (record,) = records_of(smoke)["limits"]
+    searches, summary = record["results"]["searches"], summary_of(smoke)["limits"]["macro"]
+    assert [search["quantile"] for search in searches] == [float(quantile) for quantile in summary]
+    for search, cost in zip(searches, summary.values(), strict=True):
+        assert cost["searches"] == 1
+        assert cost["largest"] == search["gap"] <= 0.1
+        assert cost["feasible"] == search["feasible"] >= search["distinct"]
 
 
 def test_the_anytime_part(smoke: Path) -> None:
@@ -88,7 +98,7 @@ def test_the_anytime_part(smoke: Path) -> None:
 
 def test_a_finished_run_is_not_repeated(smoke: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
     before, lines = summary_of(smoke), (smoke / "records.jsonl").read_bytes()
-    for name in ("argmax.train", "anytime_baselines.run_once"):
+    for name in ("argmax.train", "limits.train", "anytime_baselines.run_once"):
         monkeypatch.setattr(f"optimization.{name}", lambda *_, **__: pytest.fail("done again"))
     status, out, err = run("--smoke", "--resume", "--out", smoke)
     assert status == 0, err
