@@ -24,7 +24,7 @@ FITTED = 64  # largest number of measurements that hyper-parameters are fitted t
 SIZES = (32, 64, 128, 256, 512, 1024, 2048)  # slots of the compiled fits; the last one is the budget
 PIECE = 2048  # candidates evaluated at once while a model is built
 WAVES = 128  # cosines of a draw
-TIES = 1e-3  # range of the noise that breaks ties, in the logarithm of the expected improvement
+TIES = 1e-3  # range of the noise that breaks ties: in the logarithm of the expected improvement, or in normal scores
 
 
 class Belief(NamedTuple):
@@ -225,7 +225,7 @@ class Bayesian(ArraySearcher):
         picks = []
         for slot in range(self.batch):
             if self.acquisition == "thompson":
-                preference = values[slot]
+                preference = values[slot] + state.tie_break
             else:
                 deviation = jnp.sqrt(jnp.maximum(state.variance, 0.0) + jnp.exp(state.kernel.noise))
                 preference = gp.log_expected_improvement(values, deviation, best) + state.tie_break

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,11 +13,13 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.jax_settings import package_settings
+from ncp_jax.searchers.draws import STRIDE, mix
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int
 
 NEAREST = 16  # neighbours of an architecture in a table that holds a small part of its space
 CHUNK = 2**24  # pairs compared at once
+ROUNDED = 4  # digits of a squared distance behind the point; what differs by less is equal but for rounding
 
 
 @jax.tree_util.register_dataclass
@@ -91,7 +94,7 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
     relaxed = np.asarray(space.encode(device_codes))
     rows, degree = _edits(space_name, codes)
     if degree.min() < 1:
-        rows = _nearest(relaxed, min(NEAREST, n - 1))
+        rows = _nearest(relaxed, codes, min(NEAREST, n - 1))
         degree = np.full(n, rows.shape[1], np.int32)
     attributes = np.asarray(space.graphs(codes).attributes, np.float32)
     spread = attributes.std(axis=0)
@@ -121,15 +124,28 @@ def _edits(space_name: str, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.maximum(packed, 0).astype(np.int32), degree
 
 
-def _nearest(relaxed: np.ndarray, k: int) -> np.ndarray:
-    """The k nearest other rows of each row, nearest first, int32 [n, k]."""
+def _nearest(relaxed: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """The k nearest other rows of each row, nearest first, int32 [n, k].
+
+    A hash of the two codes decides between rows that are equally near: the order of the rows must not, since a table
+    may be sorted by what was measured.
+    """
     spread = relaxed.std(axis=0)
     scaled = relaxed / np.where(spread > 0, spread, 1)
-    norms = (scaled**2).sum(axis=1)
+    norms, hashes = (scaled**2).sum(axis=1), _hashes(codes)
     found, step = [], max(1, CHUNK // len(relaxed))
     for first in range(0, len(relaxed), step):
         part = slice(first, first + step)
         squares = norms[part, None] + norms - 2 * scaled[part] @ scaled.T
         squares[np.arange(len(squares)), np.arange(first, first + len(squares))] = np.inf
-        found.append(np.argsort(squares, axis=1, kind="stable")[:, :k])
+        chance = mix(hashes[part, None] * STRIDE + hashes)
+        found.append(np.lexsort((chance, np.round(squares, ROUNDED)), axis=1)[:, :k])
     return np.concatenate(found).astype(np.int32)
+
+
+def _hashes(codes: np.ndarray) -> np.ndarray:
+    """A hash of each code, uint32 [n]."""
+    found: Any = np.zeros(len(codes), np.uint32)
+    for position in codes.T.astype(np.uint32):
+        found = mix(found * STRIDE + position + np.uint32(1))
+    return found

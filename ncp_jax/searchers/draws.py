@@ -72,11 +72,14 @@ def draw_rows(key: Key, k: int, n: int) -> Int[Array, " k"]:
 def _hashed(key: Key, k: int, first: Int[Array, ""] | np.uint32) -> Int[Array, " k"]:
     """Words first … first + k - 1 of a key's sequence."""
     one, other = jax.random.key_data(key)
-    return _mix(_mix(one + STRIDE * (first + jnp.arange(k, dtype=jnp.uint32))) ^ other)
+    return mix(mix(one + STRIDE * (first + jnp.arange(k, dtype=jnp.uint32))) ^ other)
 
 
-def _mix(x: Int[Array, " k"]) -> Int[Array, " k"]:
-    """A bijection of uint32 that spreads every bit over all others (shift-xor and odd multipliers, by C. Wellons)."""
+def mix(x: Int[Array, "*k"]) -> Int[Array, "*k"]:
+    """A bijection of uint32 that spreads every bit over all others (shift-xor and odd multipliers, by C. Wellons).
+
+    Works on arrays of JAX and of NumPy.
+    """
     x = (x ^ (x >> 16)) * np.uint32(0x7FEB352D)
     x = (x ^ (x >> 15)) * np.uint32(0x846CA68B)
     return x ^ (x >> 16)

@@ -12,6 +12,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from ncp_jax.benchmarks.view import History
 from ncp_jax.predictors.targets import normal_scores
+from ncp_jax.searchers.ties import any_best
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 # Standard deviations of the prior: of a layer's weights times the root of its inputs, and of its biases.
@@ -135,7 +136,7 @@ def proposal_size(count: Int[Array, ""], least: int | Array, most: int) -> Int[A
 
 
 def pick(
-    scores: Float[Array, "k n"], asked: Bool[Array, " n"], wanted: int | Int[Array, ""]
+    scores: Float[Array, "k n"], asked: Bool[Array, " n"], wanted: int | Int[Array, ""], ties: Float[Array, " n"]
 ) -> tuple[Int[Array, " k"], Bool[Array, " n"]]:
     """Fills each of the first ``wanted`` slots in turn with the best row that was not asked for yet.
 
@@ -143,6 +144,7 @@ def pick(
       scores: scores of every row in every slot, higher is better, above -inf.
       asked: True for rows that were asked for earlier.
       wanted: number of slots to fill.
+      ties: random numbers, at least 0, that decide between equal scores.
 
     Returns:
       ``(rows, asked)``: int32 [k], -1 in the other slots and where no row is left; and ``asked`` with these rows.
@@ -152,7 +154,7 @@ def pick(
         asked: Bool[Array, " n"], slot: tuple[Float[Array, " n"], Int[Array, ""]]
     ) -> tuple[Bool[Array, " n"], Int[Array, ""]]:
         score, place = slot
-        best = jnp.argmax(jnp.where(asked, -jnp.inf, score)).astype(jnp.int32)
+        best = any_best(jnp.where(asked, -jnp.inf, score), ties)
         new = (place < wanted) & ~asked[best]
         return asked.at[best].set(asked[best] | new), jnp.where(new, best, -1)
 

@@ -90,7 +90,7 @@ class EnsembleSearch(ArraySearcher):
         scores = self.scores(candidates, Learned(inputs, units, data, networks), history, own)
         random = jax.random.uniform(chance, (len(candidates),))
         scores = jnp.where(history.count < self.first, random, scores)
-        return pick(scores, state, proposal_size(history.count, self.least, self.most))
+        return pick(scores, state, proposal_size(history.count, self.least, self.most), random)
 
     def memory(self, candidates: Candidates, budget: int) -> int:
         """Bytes of training, of computing the scores, and of the scores."""

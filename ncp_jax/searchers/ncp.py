@@ -14,11 +14,13 @@ from ncp_jax.searchers.draws import draw_rows
 from ncp_jax.searchers.ensemble import Network, predict
 from ncp_jax.searchers.ensemble_search import EnsembleSearch, Learned
 from ncp_jax.searchers.inputs import Units, network_inputs
+from ncp_jax.searchers.ties import any_best
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Array, Float, Int, Key
 
 UNREACHED = -1e3  # below any prediction in normal scores, yet small enough for float32 to tell distances apart
 TINY = 1e-6
+SAME = 1e-4  # squared distances in standard units that differ by less are equal but for rounding
 
 
 @register
@@ -55,7 +57,8 @@ class NCPSearch(EnsembleSearch):
         """Returns one network's scores for each slot, from climbs that start at the best and at random codes."""
         paid = jnp.maximum(history.rows[jnp.argsort(-history.values)[: self.best]], 0)
         starts = jnp.concatenate([paid, draw_rows(key, self.strangers, len(candidates))])
-        each = jax.lax.map(lambda network: self._reached(candidates, learned, network, starts), learned.networks)
+        ties = jax.random.uniform(jax.random.fold_in(key, 1), (len(candidates),))
+        each = jax.lax.map(lambda network: self._reached(candidates, learned, network, starts, ties), learned.networks)
         return each[jnp.arange(self.most) % self.members]
 
     def scoring_bytes(self, candidates: Candidates, features: int) -> int:
@@ -70,14 +73,19 @@ class NCPSearch(EnsembleSearch):
         return climbs + lookup + 4 * n * 2 * self.members
 
     def _reached(
-        self, candidates: Candidates, learned: Learned, network: Network, starts: Int[Array, " s"]
+        self,
+        candidates: Candidates,
+        learned: Learned,
+        network: Network,
+        starts: Int[Array, " s"],
+        ties: Float[Array, " n"],
     ) -> Float[Array, " n"]:
         """One network's predictions of the rows that it reached; the others are scored by the distance to its best."""
         inputs = learned.inputs
         reached = climb(
             candidates, learned.units, network, candidates.relaxed[starts], rate=self.rate, steps=self.steps
         )
-        rows = jnp.concatenate([starts, nearest_rows(candidates, reached)])
+        rows = jnp.concatenate([starts, nearest_rows(candidates, reached, ties)])
         worth = predict(network, inputs[rows])
         repeated = jnp.triu(rows[:, None] == rows, 1).any(axis=0)
         centres = rows[jax.lax.top_k(jnp.where(repeated, -jnp.inf, worth), min(self.polish, len(rows)))[1]]
@@ -128,8 +136,14 @@ def climb(
     return way.reshape(-1, relaxed.shape[1])
 
 
-def nearest_rows(candidates: Candidates, relaxed: Float[Array, "p f"]) -> Int[Array, " p"]:
-    """Returns the rows of the projected codes; where the table is a part of its space, the nearest rows instead."""
+def nearest_rows(candidates: Candidates, relaxed: Float[Array, "p f"], ties: Float[Array, " n"]) -> Int[Array, " p"]:
+    """Returns the rows of the projected codes; where the table is a part of its space, the nearest rows instead.
+
+    Args:
+      candidates: the candidates.
+      relaxed: relaxed codes, raw units.
+      ties: random numbers, at least 0, that decide between rows that are equally near.
+    """
     space = get_space(candidates.space)
     codes = space.project(relaxed)
     n = len(candidates)
@@ -139,4 +153,5 @@ def nearest_rows(candidates: Candidates, relaxed: Float[Array, "p f"]) -> Int[Ar
     spread = candidates.relaxed.std(axis=0)
     scale = jnp.where(spread > TINY, 1 / jnp.maximum(spread, TINY), 0.0)
     wanted, there = space.encode(codes) * scale, candidates.relaxed * scale
-    return jnp.argmin((there**2).sum(axis=1) - 2 * wanted @ there.T, axis=1).astype(jnp.int32)
+    near = 2 * wanted @ there.T - (there**2).sum(axis=1)
+    return jax.vmap(lambda row: any_best(row, ties, SAME))(near)

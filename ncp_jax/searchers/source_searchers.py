@@ -14,6 +14,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers.base import HostSearcher, Predictions, choice, register, searcher_class
 from ncp_jax.searchers.gaussian_process import Kernel, expected_improvement, fit_kernel, geometry, posterior, prior
+from ncp_jax.searchers.ties import best_first, best_first_on_host, tie_breakers
 from ncp_jax.spaces import get_space
 from ncp_jax.training.relations import RelationInputs, RelationRecipe
 from ncp_jax.types import Array, Float, Int
@@ -60,8 +61,8 @@ class SourceGaussianProcess(SourceSearcher):
     The features are the graphs' attributes, the codes, and the utilities on the sources, with scales of their own.
     Targets are the normal scores of the paid values, so nothing depends on the metric's unit or outliers. In each round
     the hyper-parameters of ``Kernel`` are set to their maximum a posteriori by 40 steps of Adam, starting from those of
-    the last round. Then the ``batch`` new architectures of highest expected improvement are asked for; ties go to the
-    lower rows. The improvement is that of a measured value, noise included, over the best value paid for.
+    the last round. Then the ``batch`` new architectures of highest expected improvement are asked for; ties are
+    broken at random. The improvement is that of a measured value, noise included, over the best value paid for.
 
     A run depends on its seed, not on the other runs, up to rounding. A program is compiled once for each shape, and
     serves all rounds, tasks and seeds. It runs without sources too.
@@ -86,9 +87,10 @@ class SourceGaussianProcess(SourceSearcher):
         evidence = self.evidence(inputs, seeds, sources)
         blocks = tuple(size for size in (structure.shape[1], evidence.shape[-1]) if size)
         features = [standardise(np.concatenate([structure, e], axis=1).astype(np.float32)) for e in evidence]
+        ties = tie_breakers([[seed] for seed in seeds], n)
         if evidence.shape[-1]:
-            best = np.argsort(-evidence.mean(axis=-1), axis=1, kind="stable")[:, :FAVOURITES]
-            picks = np.repeat(best, runs // len(best), axis=0)
+            worth = np.repeat(evidence.mean(axis=-1), runs // len(evidence), axis=0)
+            picks = best_first_on_host(worth, ties)[:, :FAVOURITES]
         else:
             picks = np.stack([np.random.default_rng([0, seed]).permutation(n)[:START] for seed in seeds])
         # Runs with the same features are fitted together.
@@ -106,7 +108,7 @@ class SourceGaussianProcess(SourceSearcher):
             rows, mask = np.maximum(guard.asked, 0), np.arange(budget) < count
             advance = functools.partial(_advance, blocks=blocks, batch=min(self.batch, budget))
             found = [
-                advance(kernel, rows[group], z[group], mask, x)
+                advance(kernel, rows[group], z[group], mask, x, ties[group])
                 for kernel, group, x in zip(kernels, groups, features, strict=True)
             ]
             kernels = [kernel for kernel, _, _ in found]
@@ -122,23 +124,24 @@ def _advance(
     targets: Float[Array, "r b"],
     mask: Array,
     features: Float[Array, "n f"],
+    ties: Float[Array, "r n"],
     *,
     blocks: tuple[int, ...],
     batch: int,
 ) -> tuple[Kernel, Float[Array, "r n"], Int[Array, "r k"]]:
     """Fits all runs; returns kernels, posterior means and the next rows to ask."""
 
-    def one(run: tuple[Kernel, Array, Array]) -> tuple[Kernel, Array, Array]:
-        kernel, asked, z = run
+    def one(run: tuple[Kernel, Array, Array, Array]) -> tuple[Kernel, Array, Array]:
+        kernel, asked, z, chance = run
         kernel = fit_kernel(kernel, geometry(features[asked], features[asked], blocks), z, mask)
         mean, variance = posterior(kernel, asked, z, mask, features, blocks=blocks)
         best = jnp.where(mask, z, -jnp.inf).max()
         gain = expected_improvement(mean, jnp.sqrt(variance + jnp.exp(kernel.noise)), best)
         gain = gain.at[jnp.where(mask, asked, len(features))].set(-jnp.inf, mode="drop")
-        return kernel, mean, jax.lax.top_k(gain, batch)[1]
+        return kernel, mean, best_first(gain, chance)[:batch]
 
     together = min(len(rows), max(1, _CELLS // (rows.shape[1] * len(features))))
-    return jax.lax.map(one, (kernel, rows, targets), batch_size=together)
+    return jax.lax.map(one, (kernel, rows, targets, ties), batch_size=together)
 
 
 def standardise(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
@@ -151,10 +154,10 @@ def standardise(features: Float[np.ndarray, "n f"]) -> Float[np.ndarray, "n f"]:
 
 @register
 class MeanRank(SourceSearcher):
-    """The order of the mean ranks on the source tasks, best first; ties go to the lower row.
+    """The order of the mean ranks on the source tasks, best first; ties are broken at random.
 
-    The values that it pays for do not change what it asks for. With whole sources all runs are the same. With a source
-    budget, the ranks are those of the utilities that a relation predictor learns from a run's sample.
+    The values that it pays for do not change what it asks for. With whole sources all runs are the same but for ties.
+    With a source budget, the ranks are those of the utilities that a relation predictor learns from a run's sample.
     """
 
     name: ClassVar[str] = "mean-rank"
@@ -170,7 +173,8 @@ class MeanRank(SourceSearcher):
             known = self.evidence(RelationInputs.of(guard.space, guard.codes), seeds, sources)
         ranks = np.stack([mean_ranks(values) for values in known])
         ranks = np.repeat(ranks, len(seeds) // len(ranks), axis=0)
-        guard.query(np.argsort(ranks, axis=1, kind="stable")[:, : guard.budget])
+        ties = tie_breakers([[seed] for seed in seeds], len(guard.codes))
+        guard.query(best_first_on_host(-ranks, ties)[:, : guard.budget])
         return Predictions(-ranks.astype(np.float32))
 
 

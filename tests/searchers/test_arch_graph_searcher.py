@@ -55,7 +55,7 @@ def test_the_final_order_is_that_of_the_graph() -> None:
     values = np.array([3.0, 2.0, 1.0])
     members = np.array([[[0.0, 8.0, -20.0], [0.4, 0.0, -20.0], [0.4, 0.0, -20.0]]], np.float32)
     mean = members.mean(axis=1)
-    found = ArchGraphRuns(np.array([[0, 1]]), np.zeros((1, 2)), mean, members)
+    found = ArchGraphRuns(np.array([[0, 1]]), np.zeros((1, 2)), mean, members, np.random.default_rng(0).random((1, 3)))
 
     def tau(found: ArchGraphRuns, ranking: str) -> float:
         return float(kendall_tau(final_scores(found, ArchGraphConfig(trust=0.55, ranking=ranking)), values)[0])

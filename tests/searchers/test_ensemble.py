@@ -143,12 +143,15 @@ def test_blocks_of_candidates_change_nothing(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_picks_are_the_best_that_are_left() -> None:
     scores = jnp.array([[1.0, 5.0, 3.0, 4.0]] * 3)
-    rows, asked = pick(scores, jnp.array([False, True, False, False]), 2)
+    ties = jnp.array([0.2, 0.1, 0.9, 0.5])
+    rows, asked = pick(scores, jnp.array([False, True, False, False]), 2, ties)
     assert rows.tolist() == [3, 2, -1]
     assert asked.tolist() == [False, True, True, True]
-    rows, asked = pick(scores, asked, 3)
+    rows, asked = pick(scores, asked, 3, ties)
     assert rows.tolist() == [0, -1, -1]
     assert asked.all()
+    rows, _ = pick(jnp.array([[1.0, 5.0, 5.0, 5.0]] * 3), jnp.zeros(4, bool), 3, ties)
+    assert rows.tolist() == [2, 3, 1]  # equal scores in the order of the random numbers
 
 
 def test_questions_grow_with_what_is_paid_for() -> None:

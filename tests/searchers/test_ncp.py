@@ -76,26 +76,32 @@ def test_steps_have_the_length_of_the_rate() -> None:
     assert float(jnp.linalg.norm(moved / candidates.relaxed.std(axis=0))) == pytest.approx(0.25, rel=1e-3)
 
 
+def ties_of(candidates: Candidates) -> jax.Array:
+    return jax.random.uniform(jax.random.key(9), (len(candidates),))
+
+
 @pytest.mark.parametrize("name", ["transnas-micro", "transnas-macro"])
 def test_rows_of_a_complete_space_are_those_of_the_projected_codes(name: str) -> None:
     space = get_space(name)
     order = np.random.default_rng(0).permutation(space.size)
     candidates = Candidates.of_space(space, space.all_codes()[order])
     x = np.random.default_rng(1).uniform(size=(50, space.features)).astype(np.float32)
-    np.testing.assert_array_equal(candidates.codes[nearest_rows(candidates, jnp.asarray(x))], space.project(x))
+    np.testing.assert_array_equal(
+        candidates.codes[nearest_rows(candidates, jnp.asarray(x), ties_of(candidates))], space.project(x)
+    )
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_rows_of_a_part_are_the_nearest(name: str) -> None:
     candidates, space = some(name), get_space(name)
-    own = nearest_rows(candidates, candidates.relaxed)
+    own = nearest_rows(candidates, candidates.relaxed, ties_of(candidates))
     np.testing.assert_array_equal(own, np.arange(len(candidates)))
     wanted = np.asarray(space.encode(space.sample(jax.random.key(5), 30)), np.float64)
     relaxed = np.asarray(candidates.relaxed, np.float64)
     spread = relaxed.std(axis=0)
     scale = np.where(spread > 0, 1 / np.maximum(spread, 1e-9), 0)
     far = (((wanted[:, None] - relaxed) * scale) ** 2).sum(axis=-1)
-    found = np.asarray(nearest_rows(candidates, jnp.asarray(wanted, jnp.float32)))
+    found = np.asarray(nearest_rows(candidates, jnp.asarray(wanted, jnp.float32), ties_of(candidates)))
     np.testing.assert_allclose(far[np.arange(30), found], far.min(axis=1), rtol=1e-4)
 
 
@@ -104,7 +110,7 @@ def test_what_is_reached_comes_before_what_is_near(candidates: Candidates) -> No
     units = input_units(candidates)
     inputs, starts = network_inputs(candidates.space, candidates.relaxed, units), jnp.array([3, 50])
     learned = Learned(inputs, units, data=None, networks=None)
-    scores = np.asarray(tiny()._reached(candidates, learned, what, starts))
+    scores = np.asarray(tiny()._reached(candidates, learned, what, starts, ties_of(candidates)))
     said = np.asarray(predict(what, inputs))
     reached = scores > -500
     assert {3, 50} <= set(np.flatnonzero(reached).tolist())
@@ -112,7 +118,8 @@ def test_what_is_reached_comes_before_what_is_near(candidates: Candidates) -> No
     np.testing.assert_allclose(scores[reached], said[reached], rtol=1e-4, atol=1e-5)
     # The neighbours of the best that was reached are among it: the single edits that polish.
     begin = candidates.relaxed[starts]
-    climbed = nearest_rows(candidates, climb(candidates, units, what, begin, rate=1.0, steps=3))
+    climbed = climb(candidates, units, what, begin, rate=1.0, steps=3)
+    climbed = nearest_rows(candidates, climbed, ties_of(candidates))
     seen = np.unique([3, 50, *np.asarray(climbed).tolist()])
     top = seen[said[seen].argmax()]
     near = np.asarray(candidates.neighbours)[top, : int(candidates.degree[top])]

@@ -16,6 +16,7 @@ from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.ordering.extension import topological_order
 from ncp_jax.ordering.relations import relation_matrix, trusted_weights
 from ncp_jax.searchers.arch_graph.sources import Sources
+from ncp_jax.searchers.ties import best_first, best_first_on_host, tie_breakers
 from ncp_jax.training.relations import PROBIT, RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int
 
@@ -77,12 +78,14 @@ class ArchGraphRuns(NamedTuple):
       scores: float32 ``[runs, n]``, final score of every candidate. Higher is better; only the order has a meaning.
       utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
         difference of two utilities is the probability that the first candidate is better.
+      ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
     """
 
     asked: Int[np.ndarray, "runs budget"]
     paid: Float[np.ndarray, "runs budget"]
     scores: Float[np.ndarray, "runs n"]
     utilities: Float[Array, "runs members n"]
+    ties: Float[np.ndarray, "runs n"]
 
 
 def run_arch_graph(
@@ -123,8 +126,9 @@ def run_arch_graph(
     if evidence is not None and evidence.shape[0] > 1:
         variants = np.arange(runs, dtype=np.int32)
     seeds = np.stack([np.full(runs, seed), numbers], axis=1)
-    favourites = None if evidence is None else _rank_by_sources(evidence)
-    opening = _opening(favourites, variants, n, min(config.first, budget), seeds=seeds)
+    ties = tie_breakers(seeds.tolist(), n)
+    favourites = None if evidence is None else _rank_by_sources(evidence, variants, ties)
+    opening = _opening(favourites, n, min(config.first, budget), seeds=seeds)
     guard.query(opening)
     done = opening.shape[1]
     while True:
@@ -149,30 +153,32 @@ def run_arch_graph(
         # Measure what the graph of relations ranks first, and a few of the sources' favourites.
         count = min(config.batch, budget - done)
         hedges = 0 if favourites is None else min(config.hedge, count - 1)
-        proposals = _propose(fits.utilities[..., 0], rows, config, count - hedges)
+        proposals = _propose(fits.utilities[..., 0], rows, ties, config, count - hedges)
         if favourites is not None and hedges:
-            proposals = np.concatenate([proposals, _next(favourites[variants], rows, proposals, hedges)], axis=1)
+            proposals = np.concatenate([proposals, _next(favourites, rows, proposals, hedges)], axis=1)
         guard.query(proposals)
         done += count
     if progress:
         progress(budget, budget)
     utilities = fits.utilities[..., 0]
     slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
-    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities)
+    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities, ties)
 
 
 def _opening(
-    favourites: np.ndarray | None, variants: np.ndarray, n: int, first: int, *, seeds: Int[np.ndarray, "r k"]
+    favourites: Int[np.ndarray, "r n"] | None, n: int, first: int, *, seeds: Int[np.ndarray, "r k"]
 ) -> Int[np.ndarray, "r first"]:
     """The queries of each run before the first ranking."""
     if favourites is None:
         return np.stack([np.random.default_rng(seed).permutation(n)[:first] for seed in seeds]).astype(np.int32)
-    return favourites[variants, : max(2, first // 2)]
+    return favourites[:, : max(2, first // 2)]
 
 
-def _rank_by_sources(evidence: Float[Array, "e n s"]) -> Int[np.ndarray, "e n"]:
-    """Rows of the candidates by their mean over the sources, best first."""
-    return np.argsort(-np.asarray(evidence.mean(axis=-1)), axis=-1, kind="stable").astype(np.int32)
+def _rank_by_sources(
+    evidence: Float[Array, "e n s"], variants: Int[np.ndarray, " r"], ties: Float[np.ndarray, "r n"]
+) -> Int[np.ndarray, "r n"]:
+    """Rows of the candidates by their mean over each run's sources, best first."""
+    return best_first_on_host(np.asarray(evidence.mean(axis=-1))[variants], ties)
 
 
 def _next(
@@ -185,7 +191,7 @@ def _next(
 
 @functools.partial(jax.jit, static_argnames=("keep",))
 def _shortlist(
-    utilities: Float[Array, "r m n"], asked: Int[Array, "r b"], optimism: Array, keep: int
+    utilities: Float[Array, "r m n"], asked: Int[Array, "r b"], ties: Float[Array, "r n"], optimism: Array, keep: int
 ) -> tuple[Int[Array, "r k"], Float[Array, "r m k"]]:
     """The candidates of highest mean optimistic utility that were not asked, best first, and these utilities."""
     optimistic = utilities + optimism * utilities.std(axis=1, keepdims=True)
@@ -193,17 +199,21 @@ def _shortlist(
     mean = jax.vmap(lambda s, a: s.at[jnp.where(a < 0, s.shape[0], a)].set(-jnp.inf, mode="drop"))(
         optimistic.mean(axis=1), asked
     )
-    rows = jax.lax.top_k(mean, keep)[1]
+    rows = best_first(mean, ties)[:, :keep]
     return rows, jnp.take_along_axis(optimistic, rows[:, None], axis=2)
 
 
 def _propose(
-    utilities: Float[Array, "r m n"], asked: Int[np.ndarray, "r b"], config: ArchGraphConfig, count: int
+    utilities: Float[Array, "r m n"],
+    asked: Int[np.ndarray, "r b"],
+    ties: Float[np.ndarray, "r n"],
+    config: ArchGraphConfig,
+    count: int,
 ) -> Int[np.ndarray, "r k"]:
     """The next queries of each run: the first ``count`` of the order of its shortlist."""
     left = utilities.shape[-1] - int((asked[0] >= 0).sum())
     keep = min(max(config.shortlist, count), left)
-    rows, optimistic = (np.asarray(a) for a in _shortlist(utilities, asked, config.optimism, keep))
+    rows, optimistic = (np.asarray(a) for a in _shortlist(utilities, asked, ties, config.optimism, keep))
     if config.ranking == "borda":
         return rows[:, :count]
     slope = PROBIT / config.recipe.noise
@@ -248,6 +258,6 @@ def final_order(
       Rows, best first, and the solver's answer.
     """
     utilities = np.asarray(found.utilities[run])
-    by_mean = np.argsort(-utilities.mean(axis=0), kind="stable")
+    by_mean = best_first_on_host(utilities.mean(axis=0), found.ties[run])
     inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
     return np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]]), answer

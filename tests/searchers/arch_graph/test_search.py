@@ -198,16 +198,20 @@ def test_cycles_break_where_brute_force_breaks_them(seed: int, trust: float) -> 
 
 def test_hedges_are_the_sources_best_that_nobody_asked_or_chose() -> None:
     evidence = jnp.array([[[0.0], [3.0], [1.0], [2.0], [-1.0]]])
-    favourites = _rank_by_sources(evidence)
-    assert favourites.tolist() == [[1, 3, 2, 0, 4]]
-    found = _next(np.tile(favourites, (2, 1)), np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
+    ties = np.random.default_rng(0).random((2, 5))
+    favourites = _rank_by_sources(evidence, np.zeros(2, int), ties)
+    assert favourites.tolist() == [[1, 3, 2, 0, 4]] * 2
+    equal = _rank_by_sources(jnp.zeros((1, 5, 1)), np.zeros(2, int), ties)
+    assert equal.tolist() == np.argsort(ties, axis=1).tolist()
+    found = _next(favourites, np.array([[1, -1], [0, -1]]), np.array([[3], [1]]), 2)
     assert found.tolist() == [[2, 0], [3, 2]]
 
 
 def test_the_final_order_of_a_known_relation() -> None:
     """The best come from the acyclic graph, the rest follows by mean utility."""
     utilities = np.random.default_rng(0).normal(size=30).astype(np.float32) * 6
-    found = ArchGraphRuns(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None], utilities[None, None])
+    ties = np.random.default_rng(1).random((1, 30))
+    found = ArchGraphRuns(np.zeros((1, 2), int), np.zeros((1, 2)), utilities[None], utilities[None, None], ties)
     for nearest in (30, 7):
         order, answer = final_order(found, trust=0.5, nearest=nearest)
         np.testing.assert_array_equal(order, np.argsort(-utilities))
