@@ -29,6 +29,7 @@ class Config(StudyOptions):
       tasks: targets and sources; by default all tasks of the space.
       encoder: encoder of the relation predictor, graph or code.
       batch: number of queries between two rankings.
+      on_test: allow tables of test values (nas-bench-201) to be searched; records and report say so.
       methods: arch_graph, borda, no_transfer, gaussian_process, mean_rank, random; by default all that apply.
     """
 
@@ -40,6 +41,7 @@ class Config(StudyOptions):
     tasks: tuple[str, ...] = ()
     encoder: str = "code"
     batch: int = 4
+    on_test: bool = False
     methods: tuple[str, ...] = ()
 
 
@@ -101,6 +103,7 @@ def run(config: Config) -> None:
         seeds=2 if config.smoke else config.seeds,
         sources=config.sources,
         source_budget=None if config.sources == "none" else source_budget,
+        on_test=config.on_test,
     )
     found: dict[str, Any] = {}
 

@@ -1,6 +1,6 @@
 """Measures what options of the inversion bring over plain gradient ascent, by the true scores of what they propose.
 
-    python experiments/inversion_options.py --seeds 3 --out out/inversion_options
+    python experiments/inversion_options.py --on-test --seeds 3 --out out/inversion_options
 
 Predictors are trained on a few rows of a published table and inverted with each option from the same starts.
 """
@@ -22,11 +22,12 @@ class Config(ExperimentConfig):
 
     Attributes:
       benchmarks: nas-bench-201, transnas-micro, transnas-macro, nas-bench-mr, digits; by default those of the first
-        four that are downloaded, or digits.
+        four that are downloaded, or digits; nas-bench-201 only with --on-test.
       tasks: tasks of these benchmarks; all by default.
       rows: numbers of rows that predictors are trained on; by default 50, 100 and 300, on NAS-Bench-MR 100 and 400.
       codes: starts of each inversion.
       steps: iterations of each inversion.
+      on_test: allow predictors to learn test values (nas-bench-201).
     """
 
     benchmarks: tuple[str, ...] = ()
@@ -34,11 +35,12 @@ class Config(ExperimentConfig):
     rows: tuple[int, ...] = ()
     codes: int = 1024
     steps: int = 70
+    on_test: bool = False
 
 
 def run(config: Config) -> dict[str, Any]:
     """Inverts every (benchmark, rows, seed, task), writes records, figures and summary.json, returns the summary."""
-    from harness.tables import or_digits
+    from harness.tables import or_digits, searchable
     from proposals import options
     from proposals.scoring import Evaluator, fit_evaluator
 
@@ -47,16 +49,16 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
 
     published = ("transnas-macro",) if config.smoke else tuple(name for name in options.ROWS if name != "digits")
-    names = config.benchmarks or or_digits(*published)
+    names = config.benchmarks or or_digits(*searchable(published, on_test=config.on_test))
     tables = {name: options.benchmark_table(name) for name in names}
     tasks = {name: tasks_of(table) for name, table in tables.items()}
     known = [task for some in tasks.values() for task in some]
     wanted = [checks.choose("task", task, known) for task in config.tasks] or (known[:1] if config.smoke else known)
-    effort = options.Effort(codes=config.codes, steps=config.steps)
+    effort = options.Effort(codes=config.codes, steps=config.steps, on_test=config.on_test)
     variants = options.VARIANTS
     if config.smoke:
         recipe = dataclasses.replace(effort.recipe, widths=(8,), epochs=2, min_steps=0, decay_rows=0)
-        effort = options.Effort(recipe=recipe, members=2, codes=32, steps=2)
+        effort = options.Effort(recipe=recipe, members=2, codes=32, steps=2, on_test=config.on_test)
         variants = {name: variants[name] for name in (options.BASELINE, "bound-1", "polish")}
     sizes = {name: config.rows or ((30,) if config.smoke else options.ROWS[name]) for name in names}
     cells: list[dict[str, Any]] = [

@@ -1,6 +1,6 @@
 """Measures how well inversion maximizes a predictor: against exhaustive search, and against baselines in equal time.
 
-    python experiments/inversion_quality.py --seeds 3 --out out/inversion_quality
+    python experiments/inversion_quality.py --on-test --seeds 3 --out out/inversion_quality
 
 Part "argmax": on NAS-Bench-201 and TransNAS-Bench-101, where every code can be scored, how often the best one is found.
 Part "limits": on the same spaces, what a limit on FLOPs costs against the best of all codes within it.
@@ -31,7 +31,7 @@ class Config(ExperimentConfig):
     Attributes:
       parts: parts to run, argmax, limits or anytime; all by default.
       spaces: spaces of parts argmax and limits: nas-bench-201, micro, macro (TransNAS-Bench-101), digits; by default
-        those of the first three that are downloaded, or digits.
+        those of the first three that are downloaded, or digits; nas-bench-201 only with --on-test.
       pairs: (predictor, objective) pairs per space, eight objectives per predictor.
       ablation: predictors on which the variants are compared too.
       limited: predictors per space in part limits.
@@ -43,6 +43,7 @@ class Config(ExperimentConfig):
       tasks: NAS-Bench-MR tasks of part anytime; all eight by default.
       rivals: baselines of part anytime: random, evolution, cma-es (needs evosax); all by default.
       budgets: seconds at which inversion and baselines are compared.
+      on_test: allow predictors to learn test values (nas-bench-201).
     """
 
     seeds: int = 3
@@ -59,6 +60,7 @@ class Config(ExperimentConfig):
     tasks: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     budgets: tuple[float, ...] = ()
+    on_test: bool = False
 
 
 PARTS = ("argmax", "limits", "anytime")
@@ -108,17 +110,22 @@ def run(config: Config) -> dict[str, Any]:
 
 def _enumerable(config: Config) -> tuple[tuple[str, ...], ArgmaxConfig, Recipe]:
     """Returns the spaces of parts argmax and limits, their settings, and the recipe of their predictors."""
-    from harness.tables import or_digits
+    from harness.tables import or_digits, searchable
     from optimization.argmax import ArgmaxConfig
 
     from ncp_jax.training import get_recipe
 
     chosen = ArgmaxConfig(
-        codes=config.codes, steps=config.steps, learning_rate=config.learning_rate, share=config.share
+        codes=config.codes,
+        steps=config.steps,
+        learning_rate=config.learning_rate,
+        share=config.share,
+        on_test=config.on_test,
     )
     recipe = get_recipe("ensemble")
     published = ("transnas-macro",) if config.smoke else ("nas-bench-201", "transnas-micro", "transnas-macro")
-    spaces = config.spaces or tuple(name.removeprefix("transnas-") for name in or_digits(*published))
+    allowed = searchable(published, on_test=config.on_test)
+    spaces = config.spaces or tuple(name.removeprefix("transnas-") for name in or_digits(*allowed))
     if not config.smoke:
         return spaces, chosen, recipe
     small = dataclasses.replace(chosen, codes=16, steps=2, members=2)

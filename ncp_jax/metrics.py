@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax import checks
 from ncp_jax.types import Direction
 
+ON_TEST = "searched on test values"  # what results of such a search say
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -128,6 +130,24 @@ def to_own_units(
             own[..., column] = unit.restore(mean[..., column])
             own_spread[..., column] = unit.restore_spread(mean[..., column], spread[..., column])
     return own, own_spread
+
+
+def check_split(metric: MetricSpec, *, on_test: bool) -> None:
+    """Checks that a column may be searched, or learned for a search.
+
+    Args:
+      metric: the column.
+      on_test: whether columns of the test split are allowed.
+
+    Raises:
+      UsageError: it is of the test split, and that is not allowed.
+    """
+    if metric.split == "test" and not on_test:
+        raise checks.UsageError(
+            expected="a training or validation column to search on",
+            got=f"{metric.name} of the test split",
+            remedy="search on another column, and evaluate on this one; or allow it with --on-test (on_test=True)",
+        )
 
 
 def find_metric(metrics: tuple[MetricSpec, ...], name: str) -> int:

@@ -194,8 +194,11 @@ def test_max_gflops(run: Run, limit: float) -> None:
 @pytest.mark.parametrize(("task", "limit"), [("transnas-macro/jigsaw", 0.2), ("nas-bench-201/imagenet16-120", 0.02)])
 def test_max_gflops_of_a_task(run: Run, task: str, limit: float, mirror: Path) -> None:
     """The limit is on the network of that task: its image, its head."""
-    status, out, err = run("search", "--task", task, *SMALL, "--members", 1, "--json", "--max-gflops", limit)
+    options = ["--task", task, *SMALL, "--members", 1, "--max-gflops", limit, "--json"]
+    tested = ["--on-test"] if task.startswith("nas-bench-201") else []
+    status, out, err = run("search", *options, *tested)
     assert status == 0, err
+    assert set(json.loads(out)["splits"].values()) == {"test" if tested else "validation"}
     result = json.loads(out)
     space, _, name = task.partition("/")
     model = cost_model(get_space(space), name)

@@ -25,6 +25,12 @@ def or_digits(*names: str) -> tuple[str, ...]:
     return here or (DIGITS,)
 
 
+def searchable(names: Sequence[str], *, on_test: bool) -> tuple[str, ...]:
+    """Returns the published benchmarks that may be searched: those of test values (NAS-Bench-201) only if allowed."""
+    tested = {recipe.name.partition("/")[0] for recipe in RECIPES.values() if recipe.metrics[0].split == "test"}
+    return tuple(name for name in names if on_test or name not in tested)
+
+
 def joint_table(tasks: Sequence[str] = ()) -> Table:
     """Returns several tasks of NAS-Bench-MR, or of digits, as one table.
 

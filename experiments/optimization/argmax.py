@@ -60,6 +60,7 @@ class ArgmaxConfig:
       share: share of the space that may be scored.
       members: number of networks in a predictor.
       rows: number of architectures that a predictor is trained on.
+      on_test: whether predictors may learn test values.
     """
 
     codes: int = 64
@@ -68,6 +69,7 @@ class ArgmaxConfig:
     share: float = 0.19
     members: int = 4
     rows: int = 300
+    on_test: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.share <= 1:
@@ -114,7 +116,8 @@ def train(table: Table, recipe: Recipe, config: ArgmaxConfig, seed: int) -> Pred
     # With the recipe's own weight decay: to choose one for each predictor takes longer than all inversions.
     fixed = dataclasses.replace(recipe, decay_rows=0)
     key = jax.random.fold_in(jax.random.key(0xA46), seed)
-    return fit(table.select(np.sort(rows)), recipe=fixed, members=config.members, key=key)
+    chosen = table.select(np.sort(rows))
+    return fit(chosen, recipe=fixed, members=config.members, key=key, on_test=config.on_test)
 
 
 def objectives(metrics: Sequence[MetricSpec], count: int = OBJECTIVES) -> list[Objective]:

@@ -97,12 +97,14 @@ class Effort:
       members: number of networks in its ensemble.
       codes: starts of each inversion.
       steps: iterations of each inversion.
+      on_test: whether proposers may learn test values.
     """
 
     recipe: Recipe = SMALL
     members: int = 4
     codes: int = 1024
     steps: int = 70
+    on_test: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -245,7 +247,7 @@ def compare_variants(
     training_table = standard.select(chosen)
     key = jax.random.fold_in(jax.random.key(seed), zlib.crc32(task.encode()))
     fit_key, start_key = (jax.random.fold_in(key, side) for side in (11, 13))
-    proposer = fit(training_table, recipe=effort.recipe, members=effort.members, key=fit_key)
+    proposer = fit(training_table, recipe=effort.recipe, members=effort.members, key=fit_key, on_test=effort.on_test)
 
     goal = default_objective(proposer.metrics, limited=False)
     quality = measured_scores(standard) if evaluator is None else predicted_scores(evaluator, table, task)

@@ -9,6 +9,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.table import Table
+from ncp_jax.metrics import check_split
 from ncp_jax.types import Float, Int
 
 Ask = Callable[[np.ndarray], np.ndarray]
@@ -33,15 +34,18 @@ class QueryGuard:
       metric: column that queries read.
       budget: maximum number of different architectures of a run, 1..n.
       runs: number of independent runs.
+      on_test: whether the metric may be of the test split, which is for the evaluation of a search's result.
 
     Raises:
-      UsageError: an unknown metric, or a budget or number of runs that is not an integer or out of range.
+      UsageError: an unknown metric, one of the test split that is not allowed, or a budget or number of runs that is no
+        integer or out of range.
     """
 
     __slots__ = ("__ask", "__asked", "__budget", "__codes", "__metric", "__name", "__paid", "__sign", "__space")
 
-    def __init__(self, table: Table, metric: str, *, budget: int, runs: int = 1) -> None:
+    def __init__(self, table: Table, metric: str, *, budget: int, runs: int = 1, on_test: bool = False) -> None:
         spec = table.metric(metric)
+        check_split(spec, on_test=on_test)
         why = f"{table.name} has {len(table)} architectures"
         self.__budget = checks.integer("budget", budget, least=1, most=len(table), remedy=why)
         runs = checks.integer("runs", runs, least=1, remedy="one run is one seed of the method")

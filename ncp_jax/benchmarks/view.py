@@ -15,6 +15,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.table import Table
+from ncp_jax.metrics import check_split
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Array, Bool, Float, Int
 
@@ -68,6 +69,7 @@ class QueryView:
       limit: maximum seconds of a run, float32.
       budget: maximum number of paid queries of a run. Static, like ``repeats``.
       repeats: rule for repeated queries, one of ``REPEATS``.
+      on_test: whether the metric may be of the test split. Static.
     """
 
     values: Float[Array, " n"]
@@ -76,6 +78,7 @@ class QueryView:
     limit: Float[Array, ""]
     budget: int = dataclasses.field(metadata={"static": True})
     repeats: str = dataclasses.field(metadata={"static": True})
+    on_test: bool = dataclasses.field(default=False, metadata={"static": True})
 
     @staticmethod
     def of(
@@ -86,13 +89,13 @@ class QueryView:
         repeats: str = "free",
         seconds: float | None = None,
         seconds_column: str | None = None,
+        on_test: bool = False,
     ) -> QueryView:
         """Returns the view of one column. Runs on the host.
 
         Args:
           table: the measured architectures.
-          metric: column that queries read; the main metric if None. Columns of the split "test" are refused, since they
-            are for the evaluation of a search's result.
+          metric: column that queries read; the main metric if None.
           budget: maximum number of paid queries of a run.
           repeats: rule for repeated queries. "counted": they cost like new ones. "free": an architecture that the run
             has paid for costs nothing. "free-isomorphs": nor does another code of the same network
@@ -100,18 +103,15 @@ class QueryView:
           seconds: maximum simulated training seconds of a run, or None. A query that exceeds it is not answered and
             ends the run.
           seconds_column: column of training seconds; the only one of unit "s" if None.
+          on_test: whether the metric may be of the split "test". Such columns are for the evaluation of a search's
+            result, and refused without this.
 
         Raises:
           UsageError: an unknown metric or rule, a column of the test split, a budget below 1 or (unless repeats are
             counted) above the number of architectures, or a budget in seconds without a column of seconds.
         """
         spec = table.metric(metric) if metric else table.main
-        if spec.split == "test":
-            raise checks.UsageError(
-                expected="a training or validation column to search on",
-                got=f"{spec.name} of the test split",
-                remedy="search on another column, and evaluate on this one",
-            )
+        check_split(spec, on_test=on_test)
         repeats = checks.choose("repeats", repeats, REPEATS)
         classes = get_space(table.space).networks(table.codes) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
         most = int(classes.max()) + 1 if len(classes) else len(table)
@@ -128,6 +128,7 @@ class QueryView:
             limit=jnp.float32(np.inf if seconds is None else seconds),
             budget=budget,
             repeats=repeats,
+            on_test=on_test,
         )
 
     def open(self) -> Account:

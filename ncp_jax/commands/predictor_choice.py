@@ -130,13 +130,15 @@ def _training_table(name: str, family: str) -> Table:
 
 
 def _train(table: Table, config: SearchConfig, notify: Callable[[str], None]) -> tuple[Predictor, PredictorOrigin]:
-    from ncp_jax.training import fit  # Flax and Optax: half a second that a shipped predictor does not need
+    from ncp_jax.training import Columns, fit  # Flax and Optax: half a second that a shipped predictor does not need
 
-    Bounds.of(get_space(table.space), parse_bounds(config.bound))  # illegal bounds are refused before the training
+    # Illegal bounds and a table of test values are refused before the training.
+    Bounds.of(get_space(table.space), parse_bounds(config.bound))
+    Columns.whole(table.metrics, 1, on_test=config.on_test)
     notify(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     with ProgressBar("ncp-jax: training, epochs") as bar:
         key = jax.random.fold_in(jax.random.key(config.seed), 0)
-        predictor = fit(table, members=config.members, key=key, progress=bar)
+        predictor = fit(table, members=config.members, key=key, progress=bar, on_test=config.on_test)
     return predictor, PredictorOrigin("trained", config.members, dict(table.hashes), table=table.name)
 
 

@@ -42,6 +42,7 @@ class RankConfig:
       minimize: Metric of the CSV files, lower is better.
       budget: Number of architectures measured on the table.
       seed: Random seed of the search.
+      on_test: Allow test values (NAS-Bench-201) to be queried, or to be sources; the result says so.
     """
 
     table: str
@@ -54,6 +55,7 @@ class RankConfig:
     minimize: str | None = None
     budget: int = 50
     seed: int = 0
+    on_test: bool = False
 
     def __post_init__(self) -> None:
         checks.integer("--budget", self.budget, least=2, remedy="relations need pairs")
@@ -135,7 +137,13 @@ class RankResult:
         return {
             "schema": "rank/1",
             "table": self.table.name,
-            "metric": {"name": metric.name, "direction": metric.direction, "unit": metric.unit},
+            "metric": {
+                "name": metric.name,
+                "direction": metric.direction,
+                "unit": metric.unit,
+                "split": metric.split,
+            },
+            "on_test": config.on_test,
             "sources": list(self.sources),
             **({"notices": list(self.notices)} if self.notices else {}),
             "source_budget": config.source_budget,
@@ -161,13 +169,16 @@ class RankResult:
         }
 
     def __str__(self) -> str:
+        from ncp_jax.metrics import ON_TEST
+
         metric, size = self.table.main, len(self.table)
         sources = f"sources {', '.join(self.sources)}" if self.sources else "no sources"
         best, *top = self._strings([self.best, *self.order[:SHOWN]])
         tau = "" if self.tau is None else f"Kendall tau of the final order {self.tau:.3f}; "
         lines = [
             f"{self.table.name}, {metric.name} ({metric.direction}): "
-            f"{len(self.asked)} of {size} architectures measured, {sources}",
+            f"{len(self.asked)} of {size} architectures measured, {sources}"
+            + (f" ({ON_TEST})" if metric.split == "test" else ""),
             f"best measured: {best}  {self._value(self.best):{'.12g' if metric.stored else '.6g'}}  "
             f"(rank {self.rank} of {size}, top {self.percentile:.3g} %)",
             f"{tau}acyclic subgraph within {self.ordering.gap:.2%} of its bound",
@@ -212,7 +223,8 @@ def rank(
       **settings: fields of ``RankConfig``, in place of ``config``.
 
     Raises:
-      UsageError: an unknown table or metric, a budget beyond the table, a source that is the target.
+      UsageError: an unknown table or metric, a budget beyond the table, a source that orders the architectures as the
+        target does, or test values without ``on_test``.
       DataError: a bad file, or a source that shares no architecture with the target.
       FileNotFoundError: a file or a table that is not on this machine.
     """
@@ -234,10 +246,10 @@ def rank(
 
     table = _load(config.table, config, tell)
     names = _source_names(config, table)
-    values = source_values(table, [_load(name, config, tell) for name in names])
-    guard = QueryGuard(table, table.main.name, budget=config.budget)
+    guard = QueryGuard(table, table.main.name, budget=config.budget, on_test=config.on_test)
+    known = source_values(table, [_load(name, config, tell) for name in names], on_test=config.on_test)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
-    sources = SourceTasks(values, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
+    sources = SourceTasks(known, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
     with ProgressBar("ncp-jax: queries") as bar:
         found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
     order, ordering = final_order(found, trust=method.trust)

@@ -14,6 +14,7 @@ from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.console import ProgressBar, prepare_jax, say
 from ncp_jax.jax_settings import package_settings
+from ncp_jax.metrics import ON_TEST
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
@@ -61,6 +62,12 @@ class SearchResult:
         times = {"compile_s": found["compile"], "search_s": found["search"]}
         return {**imports, **times, "code_steps_per_s": found["code_steps_per_s"]}
 
+    @property
+    def on_test(self) -> bool:
+        """Whether the objective has a metric that the predictor learned from the test split."""
+        tested = [m.name.lower() for m in self.predictor.metrics if m.split == "test"]
+        return any(name.lower() in tested for name in self.objective.names)
+
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``result.json``: settings, objective, provenance, timing, the ten best."""
         top = self.found.top(10).rows()
@@ -76,6 +83,7 @@ class SearchResult:
             **({"notices": list(self.notices)} if self.notices else {}),
             **self.run_card,
             "hashes": {**self.origin.hashes, **data},
+            "splits": {m.name: m.split for m in self.predictor.metrics if m.name not in self.found.costs},
             "timing": self.timing,
             "keep": self.config.keep,
             "distinct": len(self.found),
@@ -89,8 +97,9 @@ class SearchResult:
         sought = [f"{name} up ×{weight:g}" for name, weight in self.objective.maximize.items()]
         sought += [f"{name} down ×{weight:g}" for name, weight in self.objective.minimize.items()]
         limit = "" if config.max_gflops is None else f", at most {config.max_gflops:g} GFLOPs"
+        tested = f" ({ON_TEST})" if self.on_test else ""
         return (
-            f"{self.task}: {', '.join(sought)}{limit}\n{self.found.top(10)}\n"
+            f"{self.task}: {', '.join(sought)}{limit}{tested}\n{self.found.top(10)}\n"
             f"{config.codes} codes × {config.steps} steps in {timing['search_s']:.2f} s "
             f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
             f"{distinct} distinct architectures{' kept' if distinct == config.keep else ''}"
@@ -126,7 +135,8 @@ class SearchResult:
                 predictor=self.predictor,
                 objective=self.objective,
                 table=self.table,
-                title=f"{self.task}: {self.config.codes} codes, {self.config.steps} steps",
+                title=f"{self.task}: {self.config.codes} codes, {self.config.steps} steps"
+                + (f", {ON_TEST}" if self.on_test else ""),
             ),
             write_json(folder / "result.json", self.to_json()),
         ]

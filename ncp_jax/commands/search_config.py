@@ -51,6 +51,7 @@ class SearchConfig:
       seed: Random seed of the starts and of any training.
       members: Number of networks in the ensemble, where one is trained.
       retrain: Train from the table, even where a predictor ships with the package.
+      on_test: Allow a table of test values (NAS-Bench-201) to be learned; the result says so.
     """
 
     task: str = "seg"
@@ -77,6 +78,7 @@ class SearchConfig:
     seed: int = 0
     members: int = 8
     retrain: bool = False
+    on_test: bool = False
 
     def __post_init__(self) -> None:
         checks.positive("--confidence", self.confidence, zero=True)
@@ -138,5 +140,5 @@ class SearchConfig:
         return {
             **{name: getattr(self, name) for name in first},
             "bounds": bounds,
-            **{name: getattr(self, name) for name in ("confidence", "trust", *OPTIONS)},
+            **{name: getattr(self, name) for name in ("confidence", "trust", *OPTIONS, "on_test")},
         }

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.metrics import MetricSpec
+from ncp_jax.metrics import ON_TEST, MetricSpec
 from ncp_jax.records.journal import read_records
 from ncp_jax.reports.columns import Columns
 from ncp_jax.reports.text import plural
@@ -151,6 +151,9 @@ def load_study(folder: str | Path) -> StudyData:
     arrays, notes = columns.finish(rows, judged=judge is not None)
     if judge is not None:
         notes.append(f"searches saw {searched}, results are judged by {judge}: the best so far may get worse")
+    tested = tested_benchmarks(study)
+    if tested:
+        notes.append(f"{ON_TEST}: {', '.join(tested)}; results cannot be compared with searches on validation values")
     if dropped:
         notes.insert(0, plural(dropped, "damaged line was", "damaged lines were") + " dropped")
     runs, cells = len(arrays["cell"]), int(study["cells"])
@@ -185,6 +188,19 @@ def searched_and_judged(study: dict[str, Any]) -> tuple[str, str | None]:
     grid = grid if isinstance(grid, dict) else {}
     searched, judge = grid.get("metric"), grid.get("judge")
     return searched or "the table's main metric", None if judge == searched else judge
+
+
+def tested_benchmarks(study: dict[str, Any]) -> list[str]:
+    """Returns the benchmarks whose searched column is of the test split."""
+    return [name for name in study["tables"] if searched_split(study, name) == "test"]
+
+
+def searched_split(study: dict[str, Any], benchmark: str) -> str:
+    """Returns the split of the column that is searched on a benchmark; "" where it was not recorded."""
+    table = study["tables"][benchmark]
+    if "searched" in table:  # recorded where columns of the test split are allowed
+        return MetricSpec(**table["searched"]).split
+    return "" if searched_and_judged(study)[1] else MetricSpec(**table["metric"]).split
 
 
 def _read_study(folder: Path) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.reports.data import StudyData, searched_and_judged
+from ncp_jax.reports.data import StudyData, searched_and_judged, searched_split, tested_benchmarks
 from ncp_jax.reports.report import ChecklistItem, RunCard, StudyComparison, TableCard
 
 YES, NO, AUTHOR = "yes", "no", "for the author to state"
@@ -67,6 +67,7 @@ def _table(data: StudyData, name: str) -> TableCard:
         split=metric.split,
         epoch=metric.epoch,
         best=table.get("best"),
+        searched_split=searched_split(data.study, name),
     )
 
 
@@ -175,14 +176,16 @@ def _evaluation(data: StudyData) -> list[tuple[str, str, str, str]]:
     splits = sorted({data.metric(name).split or "unknown" for name in data.benchmarks})
     item = "Searches are guided by validation values, not by the test set"
     searched, judge = searched_and_judged(data.study)
+    tested = tested_benchmarks(data.study)
     unseen, rest = AUTHOR, "searched and judged by the same values"
     if judge is None:
         answer = NO if "test" in splits else AUTHOR if "unknown" in splits else YES
         found = f"searched and judged on: {', '.join(splits)}"
     else:
-        # The view that searches query hides columns of a test split.
-        answer, found = YES, f"searched: {searched} (a column of the test split cannot be); judged by: {judge}"
-        unseen = YES if splits == ["test"] else AUTHOR
+        # Without on_test, the view that searches query hides columns of a test split.
+        split = f"of the test split on {', '.join(tested)}" if tested else "not of the test split"
+        answer, found = _answer(not tested), f"searched: {searched} ({split}); judged by: {judge}"
+        unseen = YES if splits == ["test"] and not tested else AUTHOR
         rest = f"judged by {judge}, split: {', '.join(splits)}"
     return [
         ("evaluation", item, answer, found),

@@ -164,6 +164,7 @@ class TableCard:
       split: data split of the metric.
       epoch: training epoch of the metric.
       best: best value in the table; None if it was not recorded.
+      searched_split: data split of the column that is searched; "" if it was not recorded.
     """
 
     hash: str | None
@@ -174,6 +175,7 @@ class TableCard:
     split: str
     epoch: str
     best: float | None
+    searched_split: str = ""
 
 
 @dataclasses.dataclass(frozen=True)

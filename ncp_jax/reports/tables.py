@@ -10,14 +10,14 @@ import numpy as np
 
 from ncp_jax.analysis.comparison import Comparison
 from ncp_jax.reports.curves import MEASURES, Curve
-from ncp_jax.reports.data import StudyData
+from ncp_jax.reports.data import StudyData, searched_split
 from ncp_jax.reports.report import MethodSummary, Report
 
 _SUMMARY = ("final_rank", "percentile", "regret", "value", "queries_to_optimum", "hypervolume")
 
 RUNS_HEADER = (
     *("cell", "method", "searcher", "settings", "benchmark", "seed", "queries", "asks", "row", "value", "rank"),
-    *("percentile", "regret", "best_at_query", "found_optimum", "seconds", "hypervolume"),
+    *("percentile", "regret", "best_at_query", "found_optimum", "seconds", "hypervolume", "searched_split"),
 )
 
 
@@ -26,12 +26,14 @@ def run_rows(data: StudyData) -> Iterable[Sequence[str]]:
     described = [data.study["methods"][name] for name in data.methods]
     searchers = np.array([found["searcher"] for found in described], object)
     settings = np.array([json.dumps(found["settings"], sort_keys=True) for found in described], object)
+    splits = np.array([searched_split(data.study, name) for name in data.benchmarks], object)
     last = data.last
     columns = (
         *([f"{cell:016x}" for cell in data.cell.tolist()], np.array(data.methods, object)[data.method]),
         *(searchers[data.method], settings[data.method], np.array(data.benchmarks, object)[data.benchmark]),
         *(data.seed, data.queries, data.asks, data.rows[last], data.values[last], data.ranks[last]),
         *(data.percentile, data.regrets[last], data.at[last], data.found.astype(int), data.seconds, data.hypervolume),
+        splits[data.benchmark],
     )
     return zip(*map(_texts, columns), strict=True)
 
@@ -53,7 +55,7 @@ def curve_rows(curves: Sequence[Curve]) -> Iterable[Sequence[Any]]:
 SUMMARY_HEADER = (
     *("benchmark", "method", "runs", "average_rank"),
     *(name + end for name in _SUMMARY for end in ("", "_low", "_high")),
-    *("queries_to_optimum_median", "found", "censored", "rate", "rate_low", "rate_high"),
+    *("queries_to_optimum_median", "found", "censored", "rate", "rate_low", "rate_high", "searched_split"),
 )
 
 
@@ -73,7 +75,8 @@ def summary_rows(report: Report) -> Iterable[Sequence[object]]:
                 ends += [measure.mean, measure.low, measure.high] if measure else [None] * 3
             tail = (queries.median, queries.found, queries.censored, queries.rate, queries.rate_low, queries.rate_high)
             rank = compared.average_rank.get(label) if compared else None
-            yield (benchmark, label, queries.runs, *_texts((rank, *ends, *tail)))
+            splits = {t.searched_split for name, t in report.run_card.tables.items() if benchmark in ("all", name)}
+            yield (benchmark, label, queries.runs, *_texts((rank, *ends, *tail)), " ".join(sorted(splits)))
 
 
 PAIRS_HEADER = (

@@ -126,7 +126,7 @@ def search_on_host(
     Returns:
       The runs, on the host.
     """
-    guard = QueryGuard(table, metric, budget=view.budget, runs=len(seeds))
+    guard = QueryGuard(table, metric, budget=view.budget, runs=len(seeds), on_test=view.on_test)
     predictions = searcher.run(guard, seeds, sources)
     paid = guard.asked >= 0
     seconds = np.zeros(len(seeds), np.float32)

@@ -161,6 +161,7 @@ class StudyFolder:
                 "settings": searcher.settings(),
                 "benchmark": pack.benchmark,
                 "seed": seed,
+                **({"on_test": True} if self.plan.searched(pack.benchmark).split == "test" else {}),
                 "results": result,
             }
             lines.append(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
@@ -262,7 +263,7 @@ class StudyFolder:
 def describe_study(plan: Plan, versions: Record) -> Record:
     """The content of ``study.json``."""
     grid = plan.grid
-    tables = {}
+    tables: Record = {}
     for name, table in plan.tables.items():
         spec = table.metric(grid.judge or grid.metric or table.main.name)
         best = float(table.measured(spec.name)[int(table.oriented(spec.name).argmax())])
@@ -272,6 +273,8 @@ def describe_study(plan: Plan, versions: Record) -> Record:
             "metric": spec.to_json(),
             "best": float(f"{best:{'.7g' if spec.stored is None else '.17g'}}"),
         }
+        if grid.on_test:
+            tables[name]["searched"] = plan.searched(name).to_json()
     return {
         "grid": grid.to_json(),
         "versions": {name: versions[name] for name in (*RESULT_PACKAGES, "jax settings") if name in versions},

@@ -39,11 +39,12 @@ class Grid:
       metric: column that queries read; each table's main one if None.
       judge: column by which results are scored; that of the queries if None.
       tables: the user's own CSV files: name → arguments of ``Table.from_csv``, and ``test``, the columns that were
-        measured on the test split, which can score results but not be searched.
+        measured on the test split, which can score results but not be searched without ``on_test``.
       sources: source tasks of each benchmark: "none", "one" (the benchmark that follows, cyclically), "all" (all the
         other benchmarks), or names of tables, of which a benchmark's own is left out; None for a study without source
         tasks. With sources, even "none", records also score the runs' final predictions.
       source_budget: number of architectures measured on the sources, drawn anew for each seed; None for all of them.
+      on_test: whether columns of the test split may be searched, and be sources. Records and report say so.
     """
 
     searchers: Mapping[str, Sequence[Settings]]
@@ -59,6 +60,7 @@ class Grid:
     tables: Mapping[str, Settings] = dataclasses.field(default_factory=dict)
     sources: str | tuple[str, ...] | None = None
     source_budget: int | None = None
+    on_test: bool = False
 
     def __post_init__(self) -> None:
         for name in ("budget", "seeds"):
@@ -75,6 +77,10 @@ class Grid:
         if self.seconds is not None:
             checks.positive("seconds", self.seconds)
             object.__setattr__(self, "seconds", float(self.seconds))
+        if not isinstance(self.on_test, bool):
+            raise checks.UsageError(
+                expected="on_test to be true or false", got=repr(self.on_test), remedy="write on_test = true"
+            )
         self._check_sources()
         if not self.searchers or not self.benchmarks:
             missing = "searcher" if not self.searchers else "benchmark"
@@ -145,8 +151,10 @@ class Grid:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, JSON-ready; those about sources only in a study with source tasks."""
+        """The fields, JSON-ready; those about sources only in a study with source tasks, ``on_test`` only where set."""
         fields = dataclasses.asdict(self)
+        if not self.on_test:
+            del fields["on_test"]
         if self.sources is None:
             del fields["sources"], fields["source_budget"]
         elif not isinstance(self.sources, str):

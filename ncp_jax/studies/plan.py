@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, load_table
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.metrics import MetricSpec
 from ncp_jax.records.journal import cell_hash
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
 from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
@@ -77,6 +78,7 @@ class Plan:
                 repeats=grid.repeats,
                 seconds=grid.seconds,
                 seconds_column=grid.seconds_column,
+                on_test=grid.on_test,
             )
         return self._views[benchmark]
 
@@ -84,12 +86,18 @@ class Plan:
     def _views(self) -> dict[str, QueryView]:
         return {}
 
+    def searched(self, benchmark: str) -> MetricSpec:
+        """Returns the column of a benchmark that queries read."""
+        table = self.tables[benchmark]
+        return table.metric(self.grid.metric) if self.grid.metric else table.main
+
     def sources(self, benchmark: str) -> SourceTasks | None:
         """Returns what searches on a benchmark may know about other tasks; None in a study without source tasks."""
         if self.grid.sources is None:
             return None
         if benchmark not in self._sources:
-            values = source_values(self.tables[benchmark], list(self._source_tables(benchmark).values()))
+            sources = list(self._source_tables(benchmark).values())
+            values = source_values(self.tables[benchmark], sources, self.grid.metric, on_test=self.grid.on_test)
             number = list(self.tables).index(benchmark)
             self._sources[benchmark] = SourceTasks(values, self.grid.source_budget, number)
         return self._sources[benchmark]

@@ -21,9 +21,10 @@ from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
 from ncp_jax.predictors.kinds import KINDS
 from ncp_jax.spaces import get_space
 from ncp_jax.training.checkpoint import Checkpoints
+from ncp_jax.training.columns import Columns
 from ncp_jax.training.program import Moments, Program, Run, State, advance, module, moments, start
 from ncp_jax.training.recipes import Recipe, get_recipe
-from ncp_jax.types import Array, Bool, Float, Int, Key, Params
+from ncp_jax.types import Array, Bool, Float, Key, Params
 
 Progress = Callable[[int, int], None]
 
@@ -32,63 +33,6 @@ CHUNK = {"cpu": 16}
 CHUNK_ELSEWHERE = 1024
 DECAY_FOLDS = 3  # folds of the cross-validation that chooses the weight decay
 DECAY_FACTORS = (1.0, 2.0, 5.0, 12.0, 30.0)  # candidate strengths, as multiples of the recipe's
-
-
-@dataclasses.dataclass(frozen=True)
-class Columns:
-    """The metrics that each run learns, in groups that correspond to the network's heads.
-
-    Attributes:
-      indices: ``[r, m]`` columns of the table: main metrics, then other quality metrics, then costs. A shorter group
-        repeats its columns, so that all runs have one shape.
-      heads: number of columns in each of the three groups.
-    """
-
-    indices: Int[np.ndarray, "r m"]
-    heads: tuple[int, int, int]
-
-    @classmethod
-    def whole(cls, metrics: Sequence[MetricSpec], runs: int) -> Columns:
-        """Makes every run learn all metrics of the table; with a validation split, only its quality metrics."""
-        groups = _groups(metrics)
-        row = np.concatenate([np.asarray(g, np.int32) for g in groups])
-        return cls(np.tile(row, (runs, 1)).astype(np.int32), tuple(map(len, groups)))  # type: ignore[arg-type]
-
-    @classmethod
-    def by_task(cls, metrics: Sequence[MetricSpec], tasks: Sequence[str]) -> Columns:
-        """Makes run i learn the metrics of ``tasks[i]`` and the costs."""
-        each = [_groups(metrics, task) for task in tasks]
-        heads = tuple(max(len(groups[k]) for groups in each) for k in range(3))
-        # Where a task lacks a group that others have, it repeats its main metric, never another task's column.
-        rows = [
-            np.concatenate([np.resize(group or groups[0], n) for group, n in zip(groups, heads, strict=True)])
-            for groups in each
-        ]
-        return cls(np.stack(rows).astype(np.int32), heads)  # type: ignore[arg-type]
-
-
-def _groups(metrics: Sequence[MetricSpec], task: str | None = None) -> tuple[list[int], list[int], list[int]]:
-    """Returns the columns of main metrics, other quality metrics and costs, of one task or all."""
-    main: list[int] = []
-    others: list[int] = []
-    costs: list[int] = []
-    seen: set[str] = set()
-    validated = any(m.split == "validation" and m.kind == "quality" for m in metrics)
-    for i, metric in enumerate(metrics):
-        if metric.split in ("train", "test") and validated:
-            continue  # a search must not see the test split, and training metrics do not measure generalisation
-        if metric.kind == "cost":
-            costs.append(i)
-        elif task is None or metric.task == task:
-            (others if metric.task in seen else main).append(i)
-            seen.add(metric.task)
-    if not main:
-        raise checks.UsageError(
-            expected=f"quality metrics{f' of task {task!r}' if task else ''}",
-            got="none",
-            remedy="check the table's metrics",
-        )
-    return main, others, costs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -175,6 +119,7 @@ def fit(
     rows: Bool[np.ndarray, " n"] | None = None,
     checkpoint: str | Path | None = None,
     progress: Progress | None = None,
+    on_test: bool = False,
 ) -> Predictor:
     """Fits an ensemble that predicts all metrics of a table from relaxed codes.
 
@@ -194,29 +139,39 @@ def fit(
       rows: ``[n]`` True for the rows to learn from, or None for all.
       checkpoint: folder for the state of an unfinished training, from which an interrupted call continues.
       progress: callback, called with (epochs done, all epochs).
+      on_test: whether columns of the test split are learned too. They are for the evaluation of a search's result.
 
     Returns:
       The ensemble, which predicts in the metrics' own units.
 
     Raises:
-      UsageError: an unknown recipe, fewer than one member, or too few rows.
+      UsageError: an unknown recipe, fewer than one member, too few rows, or qualities of the test split alone without
+        ``on_test``.
       DataError: values that are not finite, or no quality metric that varies.
     """
     members, key = checks.integer("members", members, least=1, remedy="try members=8"), checks.key(key)
     mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
     recipe = get_recipe(recipe)
     if DECAY_FOLDS * 2 <= mask.sum() < recipe.decay_rows:
-        strength = choose_decay(table, mask, recipe, key=jax.random.fold_in(key, 2**31))
+        strength = choose_decay(table, mask, recipe, key=jax.random.fold_in(key, 2**31), on_test=on_test)
         recipe = dataclasses.replace(recipe, weight_decay=strength)
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(members))
     fitted = fit_many(
-        table, np.tile(mask, (members, 1)), keys=keys, recipe=recipe, checkpoint=checkpoint, progress=progress
+        table,
+        np.tile(mask, (members, 1)),
+        keys=keys,
+        recipe=recipe,
+        columns=Columns.whole(table.metrics, members, on_test=on_test),
+        checkpoint=checkpoint,
+        progress=progress,
     )
     return fitted.predictor(range(members))
 
 
 @package_settings
-def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key) -> float:
+def choose_decay(
+    table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key, on_test: bool = False
+) -> float:
     """Chooses the weight decay by cross-validation: folds × strengths in one vmapped program.
 
     A small table can be a smooth function or mostly noise, and no single strength suits both. On 400 rows of
@@ -227,6 +182,7 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
       rows: ``[n]`` True for the rows to use.
       recipe: recipe whose ``weight_decay`` is the smallest candidate.
       key: key of folds and networks.
+      on_test: whether columns of the test split are learned too.
 
     Returns:
       The candidate with the smallest mean squared error on unseen folds, over the quality metrics in standard units.
@@ -240,7 +196,12 @@ def choose_decay(table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, 
     layout = [(fold, decay) for decay in candidates for fold in range(DECAY_FOLDS)]
     keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(len(layout)))
     fitted = fit_many(
-        table, train[[f for f, _ in layout]], keys=keys, recipe=recipe, decays=np.array([d for _, d in layout])
+        table,
+        train[[f for f, _ in layout]],
+        keys=keys,
+        recipe=recipe,
+        columns=Columns.whole(table.metrics, len(layout), on_test=on_test),
+        decays=np.array([d for _, d in layout]),
     )
     relaxed = get_space(table.space).encode(table.codes)
     errors: dict[float, list[float]] = {}
@@ -278,7 +239,7 @@ def fit_many(
         run with more rows leaves some out at random.
       keys: ``[r]`` one key per run.
       recipe: a recipe or its name.
-      columns: metrics that each run learns; all of them by default.
+      columns: metrics that each run learns; by default all of them, but for the test split.
       decays: strength of each run's weight decay; the recipe's by default.
       checkpoint: folder for the states of an unfinished training.
       progress: callback, called with (epochs done, all epochs) over all chunks.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import pickle
 from typing import Any
 
@@ -25,6 +26,17 @@ TABLE = Table.from_arrays(
 
 def make(metric: str = "loss", **changes: Any) -> QueryGuard:
     return QueryGuard(TABLE, metric, **{"budget": 4, "runs": 2, **changes})
+
+
+def test_a_column_of_the_test_split_has_to_be_allowed() -> None:
+    tested = dataclasses.replace(TABLE, metrics=(METRICS[0], dataclasses.replace(METRICS[1], split="test")))
+    text = (
+        r"expected a training or validation column to search on, got loss of the test split; .*--on-test \(on_test=True"
+    )
+    with pytest.raises(UsageError, match=text):
+        QueryGuard(tested, "loss", budget=4)
+    assert QueryGuard(tested, "loss", budget=4, on_test=True).query(np.array([[0]]))[0, 0] == np.float32(-LOSS[0])
+    QueryGuard(tested, "top1", budget=4)
 
 
 def test_answers_are_oriented_counted_and_logged_in_the_order_of_asking() -> None:

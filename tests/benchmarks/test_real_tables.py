@@ -177,6 +177,22 @@ def test_the_optimum_of_nas_bench_201_is_unique(name: str, best: float) -> None:
     assert values[-1] > values[-2]
 
 
+def test_splits_are_labelled_truly() -> None:
+    """CIFAR-10 has 10000 test images, and 25000 validation images; ImageNet has 50 validation images per class."""
+    for recipe in RECIPES.values():
+        splits = {metric.split for metric in recipe.metrics if metric.kind == "quality"}
+        assert splits == {"test" if recipe.space == "nas-bench-201" else "validation"}
+    for name, images in (
+        ("nas-bench-201/cifar10", 10000),
+        ("nas-bench-mr/cls-50-1000", 2500),
+        ("nas-bench-mr/cls-50-100", 2500),
+        ("nas-bench-mr/cls-10c", 2500),
+        ("nas-bench-mr/cls-10-1000", 500),
+    ):
+        right = load_arrays(name).values[:, 0] / 100 * images
+        np.testing.assert_allclose(right, np.round(right), atol=2e-3)
+
+
 def test_two_publishers_of_one_metric_agree_on_the_architectures() -> None:
     """Wrong orders of operations or edges would leave little of this correlation."""
     naslib, ncp = load_arrays("nas-bench-201/imagenet16-120"), load_arrays("nas-bench-201/imagenet16-120-ncp")

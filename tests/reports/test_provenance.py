@@ -141,3 +141,12 @@ def test_a_judge_from_the_test_split_is_data_that_no_search_saw(make_study: Make
     assert guided[1].startswith("searched: the table's main metric")
     answer = found["Final architectures are judged on data that no search saw"]
     assert answer == ("yes", "judged by test-accuracy, split: test")
+    # Where the test split was searched too, nothing is unseen.
+    for table in study["tables"].values():
+        table["searched"] = table["metric"]
+    change_study(folder, tables=study["tables"])
+    found = answers(folder)
+    guided = found["Searches are guided by validation values, not by the test set"]
+    assert guided[0] == "no"
+    assert "of the test split on bench/a" in guided[1]
+    assert found["Final architectures are judged on data that no search saw"][0] == "for the author to state"

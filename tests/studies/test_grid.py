@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import csv
 import json
 import re
 from collections.abc import Callable
@@ -12,7 +13,8 @@ import pytest
 from ncp_jax import list_tables
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import DataError, UsageError
-from ncp_jax.studies import Grid, read_grid
+from ncp_jax.reports import describe, write_report
+from ncp_jax.studies import Grid, read_grid, run_study
 from ncp_jax.studies.grid import grid_of
 from ncp_jax.studies.plan import make_plan
 
@@ -165,6 +167,36 @@ def test_a_test_column_judges_and_is_not_searched(make_grid: Callable[..., Grid]
     with pytest.raises(UsageError, match=r"expected a training or validation column .*, got tested of the test split"):
         make_plan(make_grid(metric="tested"))
     assert isinstance(make_plan(make_grid(metric="loss")).view("mine"), QueryView)
+    assert make_plan(make_grid(metric="tested", on_test=True)).view("mine").on_test
+
+
+def test_records_and_report_of_a_search_on_test_values_say_so(
+    make_grid: Callable[..., Grid], records: Callable[[Path], list[dict[str, Any]]], tmp_path: Path
+) -> None:
+    small: dict[str, Any] = {"searchers": {"random": [{}]}, "budget": 4, "seeds": 2, "on_test": True}
+    for name, changes, tested in (
+        ("test", {"metric": "tested"}, True),
+        ("judged", {"metric": "tested", "judge": "acc"}, True),
+        ("fair", {"judge": "tested"}, False),
+    ):
+        run_study(make_grid(**small, **changes), tmp_path / name)
+        assert all(record.get("on_test", False) is tested for record in records(tmp_path / name))
+        study = json.loads((tmp_path / name / "study.json").read_text())
+        assert study["grid"]["on_test"] is True
+        assert study["tables"]["mine"]["searched"]["split"] == ("test" if tested else "")
+        report = write_report(tmp_path / name)
+        page, text = (tmp_path / name / "report.html").read_text(), describe(report)
+        for shown in (page, text, " ".join(report.notes)):
+            assert ("searched on test values: mine" in shown) is tested
+        item = next(item for item in report.checklist if item.item.startswith("Searches are guided by validation"))
+        assert (item.answer == "no") is tested
+        with (tmp_path / name / "summary.csv").open() as file:
+            assert {line["searched_split"] for line in csv.DictReader(file)} == {"test" if tested else ""}
+        with (tmp_path / name / "runs.csv").open() as file:
+            assert {line["searched_split"] for line in csv.DictReader(file)} == {"test" if tested else ""}
+    assert "on_test" not in make_grid().to_json()
+    with pytest.raises(UsageError, match="expected on_test to be true or false, got 1; write on_test = true"):
+        make_grid(on_test=1)
 
 
 @pytest.mark.parametrize(

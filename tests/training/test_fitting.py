@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import chex
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import kendalltau
 
-from ncp_jax import Predictor, Recipe, Table, fit, fit_many, get_space
+from ncp_jax import MetricSpec, Predictor, Recipe, Table, fit, fit_many, get_space
 from ncp_jax.checks import UsageError
 from ncp_jax.training import Columns, fitting
 
@@ -172,6 +172,29 @@ def test_tasks_without_metrics(tiny_table: Table) -> None:
     costs: Sequence = [dataclasses.replace(tiny_table.metrics[3], name=name) for name in ("x", "y")]
     with pytest.raises(UsageError, match="expected quality metrics, got none"):
         Columns.whole(costs, 1)
+
+
+def test_columns_of_the_test_split_are_learned_only_where_allowed(tiny_table: Table) -> None:
+    quality, *rest = tiny_table.metrics
+    split: Callable[[str], MetricSpec] = lambda name: dataclasses.replace(quality, split=name)  # noqa: E731
+    tested = dataclasses.replace(quality, name="tested", split="test")
+    cost = next(metric for metric in rest if metric.kind == "cost")
+    text = r"expected a training or validation column to search on, got tested of the test split; .*on_test=True"
+    with pytest.raises(UsageError, match=text):
+        Columns.whole([tested, cost], 2)
+    with pytest.raises(UsageError, match=text):
+        Columns.by_task([tested, cost], [quality.task])
+    assert Columns.whole([tested, cost], 2, on_test=True).indices.tolist() == [[0, 1]] * 2
+    both = [split("validation"), tested, cost]
+    assert Columns.whole(both, 1).indices.tolist() == [[0, 2]]
+    assert Columns.whole(both, 1, on_test=True).indices.tolist() == [[0, 1, 2]]
+    assert Columns.whole([split("train"), tested, cost], 1).indices.tolist() == [[0, 2]]
+    assert Columns.whole([split("train"), tested, cost], 1, on_test=True).indices.tolist() == [[1, 2]]
+    table = dataclasses.replace(
+        tiny_table, metrics=tuple(dataclasses.replace(m, split="test" if m.task else "") for m in tiny_table.metrics)
+    )
+    with pytest.raises(UsageError, match="of the test split"):
+        fit(table, members=1, key=jax.random.key(0))
 
 
 def test_predictions_are_finite_everywhere_in_the_space(fitted: Predictor) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
+from ncp_jax.metrics import check_split
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
 
@@ -84,14 +85,25 @@ class SourceTasks:
         return {}
 
 
-def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, "s n"]:
+def source_values(
+    target: Table, sources: Sequence[Table], metric: str | None = None, *, on_test: bool = False
+) -> Float[np.ndarray, "s n"]:
     """Reads the sources' main metrics for the target's architectures: higher is better, NaN where one has no value.
 
+    This is part of the guard: it sees the whole target, of which a search gets nothing but whether a source is refused.
+
+    Args:
+      target: the table that is searched.
+      sources: tables of other tasks.
+      metric: column of the target that is searched; the main one if None.
+      on_test: whether the sources' main metrics may be of the test split.
+
     Raises:
-      UsageError: a source of another space, or one that is the target itself, under any name and in any order.
+      UsageError: a source of another space, one of the test split that is not allowed, or one that orders the
+        architectures as the target does or the other way round, under any name and in any unit.
       DataError: a source that shares no architecture with the target.
     """
-    columns, target_values = [], np.asarray(target.oriented(target.main.name))
+    columns, target_values = [], np.asarray(target.oriented(metric or target.main.name))
     for source in sources:
         if source.space != target.space:
             raise checks.UsageError(
@@ -106,6 +118,7 @@ def source_values(target: Table, sources: Sequence[Table]) -> Float[np.ndarray, 
                 got="none that both have",
                 remedy="choose sources measured on the same architectures",
             )
+        check_split(source.main, on_test=on_test)
         shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
         if shared.sum() > 1 and np.array_equal(values[rows[shared]], target_values[shared]):
             raise checks.UsageError(
