@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
     from ncp_jax.ordering import Ordering
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
-    from ncp_jax.types import Int
+    from ncp_jax.types import Float, Int
 
 SHOWN = 10
+NEAR_COPY = 0.99  # rank correlation on what was measured above which a source is warned of,
+LEAST_SHARED = 5  # and the fewest measured architectures that it is computed from
 LISTED = 1000  # architectures of the final order that the JSON lists
 
 
@@ -87,6 +89,7 @@ class RankResult:
       ordering: the final acyclic graph's order, with its weight and bound.
       run_card: versions, device and date.
       notices: what was recognised in the user's own files, and which of their metrics are predictions.
+      warnings: what readers of the result should know: sources that rank what was measured almost as the target does.
     """
 
     config: RankConfig
@@ -102,6 +105,7 @@ class RankResult:
     ordering: Ordering
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def best(self) -> int:
@@ -147,6 +151,7 @@ class RankResult:
             "sources": list(self.sources),
             **({"notices": list(self.notices)} if self.notices else {}),
             "source_budget": config.source_budget,
+            "warnings": list(self.warnings),
             "budget": config.budget,
             "queries": len(self.asked),
             "seed": config.seed,
@@ -184,6 +189,7 @@ class RankResult:
             f"{tau}acyclic subgraph within {self.ordering.gap:.2%} of its bound",
             "top of the final order:",
             *(f"  {place:2}  {text}" for place, text in enumerate(top, 1)),
+            *(f"warning: {text}" for text in self.warnings),
         ]
         return "\n".join(lines)
 
@@ -271,7 +277,29 @@ def rank(
         ordering=ordering,
         run_card=run_card(),
         notices=tuple(notices),
+        warnings=_near_copies(names, known[:, asked[0]], found.paid[0]),
     )
+
+
+def _near_copies(
+    names: Sequence[str], known: Float[np.ndarray, "s q"], paid: Float[np.ndarray, " q"]
+) -> tuple[str, ...]:
+    """Returns a warning for each source that ranks the measured architectures almost as the target does."""
+    import numpy as np
+    from scipy.stats import spearmanr
+
+    warnings = []
+    for name, values in zip(names, known, strict=True):
+        both = np.isfinite(values)
+        if both.sum() < LEAST_SHARED or min(np.ptp(values[both]), np.ptp(paid[both])) == 0:
+            continue
+        correlation = float(spearmanr(values[both], paid[both]).statistic)
+        if abs(correlation) > NEAR_COPY:
+            warnings.append(
+                f"{name} ranks the measured architectures almost as the target does (rank correlation "
+                f"{correlation:.4f} over {int(both.sum())}): is it another task?"
+            )
+    return tuple(warnings)
 
 
 def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:

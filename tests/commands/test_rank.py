@@ -34,11 +34,25 @@ def files(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray, quality: 
         ("source", quality[1], range(40, 120)),
         ("apart", quality[1], range(100, 120)),
         ("same", quality[0], range(100)),
+        ("fraction", quality[0] / 100, range(100)),
+        ("reversed", 1e4 - 3 * quality[0], range(100)),
+        ("squared", np.sign(quality[0]) * quality[0] ** 2, range(40, 120)),
+        ("rounded", np.round(quality[0], 1), range(100)),
+        ("halves", (quality[0] > np.median(quality[0])) * 1.0, range(100)),
+        ("near", near_copy(quality[0]), range(100)),
     ):
         found[name] = folder / f"{name}.csv"
         lines = [f"{names[i]},{values[i]!s},{-values[i]!s}" for i in rows]
         found[name].write_text("\n".join(["arch,acc,loss", *lines]) + "\n")
     return found
+
+
+def near_copy(values: np.ndarray) -> np.ndarray:
+    """The same order but for a few neighbours."""
+    order = np.argsort(values)
+    swapped = values.copy()
+    swapped[order[10:30:2]], swapped[order[11:31:2]] = values[order[11:31:2]], values[order[10:30:2]]
+    return swapped
 
 
 OPTIONS = ("--space", "transnas-micro", "--maximize", "acc", "--budget", "6")
@@ -89,7 +103,18 @@ def test_from_end_to_end(
     loss = json.loads(out)
     assert [item["code"] for item in loss["asked"]] == [item["code"] for item in found["asked"]]
     assert loss["best"]["value"] == -found["best"]["value"]
-    assert loss["metric"] == {"name": "loss", "direction": "minimize", "unit": ""}
+    assert loss["metric"] == {"name": "loss", "direction": "minimize", "unit": "", "split": ""}
+    assert loss["on_test"] is False
+    assert loss["warnings"] == []
+
+
+def test_near_copies_of_the_target_are_warned_of(run: Run, files: dict[str, Path], tmp_path: Path) -> None:
+    arguments = ("--table", files["target"], "--sources", files["source"], "--sources", files["near"], *OPTIONS)
+    status, out, err = run(*arguments, "--budget", 10, "--out", tmp_path / "out")
+    assert status == 0, err
+    (warning,) = json.loads((tmp_path / "out" / "rank.json").read_text())["warnings"]
+    assert "near.csv ranks the measured architectures almost as the target does (rank correlation" in warning
+    assert f"warning: {warning}" in out.splitlines()
 
 
 def refusal(result: tuple[int, str, str]) -> tuple[int, str]:
@@ -113,6 +138,16 @@ def refusal(result: tuple[int, str, str]) -> tuple[int, str]:
         (2, "--table {target} --seed -1", "expected --seed to be an integer in 0..4294967295, got -1"),
         (2, "--table {target} --sources {target}", "expected sources other than the target, got target"),
         (2, "--table {target} --sources {same}", "expected sources other than the target, got same"),
+        (
+            2,
+            "--table {target} --sources {fraction}",
+            "other than the target, got fraction; leave it out: it orders the",
+        ),
+        (2, "--table {target} --sources {source} --sources {reversed}", "other than the target, got reversed; leave"),
+        (2, "--table {target} --sources {squared}", "other than the target, got squared; leave it out"),
+        (2, "--table {target} --sources {rounded}", "other than the target, got rounded; leave it out"),
+        (2, "--table {target} --sources {halves}", "other than the target, got halves; leave it out"),
+        (2, "--table {target} --sources {rounded} --source-budget 5", "other than the target, got rounded; leave it"),
         (1, "--table {target} --sources {apart}", "expected architectures of target in apart, got none"),
         (2, "--table {target} --sources all", "expected --sources FILE.csv … with a CSV table, got all"),
         (2, "--table {target} --sources none --sources {source}", "expected --sources none alone, got more of them"),

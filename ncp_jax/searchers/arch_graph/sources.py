@@ -13,6 +13,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
+from ncp_jax.benchmarks.copies import is_copy
 from ncp_jax.metrics import check_split
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
@@ -120,11 +121,11 @@ def source_values(
             )
         check_split(source.main, on_test=on_test)
         shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
-        if shared.sum() > 1 and np.array_equal(values[rows[shared]], target_values[shared]):
+        if is_copy(values[rows[shared]], target_values[shared]):
             raise checks.UsageError(
                 expected="sources other than the target",
                 got=source.name,
-                remedy="leave it out: the target is what is sought",
+                remedy="leave it out: it orders the architectures as the target does, and that order is what is sought",
             )
         columns.append(np.where(shared, values[np.maximum(rows, 0)], np.nan))
     return np.asarray(columns, np.float32).reshape(len(columns), len(target))
