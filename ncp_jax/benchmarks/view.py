@@ -48,12 +48,15 @@ class Account(NamedTuple):
 
     Attributes:
       history: paid queries of the run.
+      wrong: the first row asked for that is none of the table's, and not -1 either, int32; -1 if there is none. It is
+        not answered and ends the run.
       known: architectures paid for. With ``repeats`` "free": uint32 ``[n // 32 + 1]``, one bit per row (so that a
         thousand runs fit a core's cache). With "free-isomorphs": int16 or int32 ``[n + 1]``, for each network 1 + the
         row that it was first paid for, or 0; the last entry is a dummy. With "counted": empty.
     """
 
     history: History
+    wrong: Int[Array, ""]
     known: Int[Array, " c"]
 
 
@@ -143,26 +146,37 @@ class QueryView:
             seconds=jnp.zeros((), jnp.float32),
             over=jnp.zeros((), bool),
         )
+        none = jnp.full((), -1, jnp.int32)
         if self.repeats == "counted":
-            return Account(history, jnp.zeros(0, jnp.uint32))
+            return Account(history, none, jnp.zeros(0, jnp.uint32))
         if self.repeats == "free":
-            return Account(history, jnp.zeros(n // 32 + 1, jnp.uint32))
-        return Account(history, jnp.zeros(n + 1, jnp.int16 if n < np.iinfo(np.int16).max else jnp.int32))
+            return Account(history, none, jnp.zeros(n // 32 + 1, jnp.uint32))
+        return Account(history, none, jnp.zeros(n + 1, jnp.int16 if n < np.iinfo(np.int16).max else jnp.int32))
 
     def query(self, account: Account, rows: Int[Array, " k"]) -> tuple[Float[Array, " k"], Account]:
         """Answers the queries of one run.
 
         Queries are paid from left to right. The first one that does not fit the budget ends the run; it and all later
-        ones are not answered. The run also ends when its last query is paid.
+        ones are not answered. The run also ends when its last query is paid, and with a call that has a row outside
+        -1..n-1, of which nothing is answered: see ``Account.wrong`` and ``check_rows``.
 
         Args:
           account: account of the run.
-          rows: ``[k]`` rows of the table, int32; -1 for no query.
+          rows: ``[k]`` rows of the table, integers; -1 for no query.
 
         Returns:
           (values, account): float32 ``[k]``, higher is better, NaN for no query or no answer.
+
+        Raises:
+          UsageError: rows of another shape, or not integers.
         """
-        history, known = account
+        check_row_type(rows)
+        history, wrong, known = account
+        outside = ((rows < -1) | (rows >= len(self.values))) & ~history.over
+        first = jnp.clip(rows[jnp.argmax(outside)], max=2**31 - 1).astype(jnp.int32)
+        wrong = jnp.where(outside.any() & (wrong == -1), first, wrong)
+        history = history._replace(over=history.over | outside.any())
+        rows = jnp.where(outside, -1, rows).astype(jnp.int32)
         asked = (rows >= 0) & ~history.over
         row = jnp.maximum(rows, 0)
         value = self.values[row]
@@ -207,7 +221,36 @@ class QueryView:
             seconds=history.seconds + jnp.where(paid, cost, 0.0).sum(),
             over=history.over | (asked & ~answered).any() | (count >= self.budget),
         )
-        return jnp.where(answered, value, jnp.nan), Account(history, known)
+        return jnp.where(answered, value, jnp.nan), Account(history, wrong, known)
+
+
+def check_row_type(rows: Int[Array, " k"] | Int[np.ndarray, " k"]) -> None:
+    """Checks that rows are integers ``[k]``; UsageError for anything else."""
+    if rows.ndim != 1 or not np.issubdtype(rows.dtype, np.integer):
+        raise checks.UsageError(
+            expected="integer rows [k] from a searcher",
+            got=f"{rows.dtype} {list(rows.shape)}",
+            remedy="fill empty slots with -1",
+        )
+
+
+def check_rows(wrong: Int[np.ndarray, " r"], n: int) -> None:
+    """Checks that no run has asked for a row that is not there. Runs on the host.
+
+    Args:
+      wrong: ``Account.wrong`` of each run.
+      n: number of rows of the table.
+
+    Raises:
+      UsageError: a run has.
+    """
+    found = np.flatnonzero(np.asarray(wrong) != -1)
+    if len(found):
+        raise checks.UsageError(
+            expected=f"rows 0..{n - 1} from a searcher, or -1 for no query",
+            got=str(np.asarray(wrong)[found[0]]),
+            remedy="a query is a row number of candidates.codes",
+        )
 
 
 def _seconds(table: Table, seconds: float | None, column: str | None) -> np.ndarray:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.benchmarks import QueryGuard, Table
-from ncp_jax.benchmarks.view import Account, QueryView
+from ncp_jax.benchmarks.view import Account, QueryView, check_rows
 from ncp_jax.searchers.base import ArraySearcher, HostSearcher, Predictions
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
@@ -34,6 +34,7 @@ class Runs(NamedTuple):
       asks: int32 [r], number of architectures asked for, free repeats included.
       seconds: float32 [r], simulated training seconds spent.
       predictions: what the runs predict in the end; None where it was not asked for.
+      wrong: int32 [r], a row asked for that is not there, -1 if there is none (see ``check_rows``); None from the host.
     """
 
     rows: Int[Array, "r b"]
@@ -42,9 +43,9 @@ class Runs(NamedTuple):
     asks: Int[Array, " r"]
     seconds: Float[Array, " r"]
     predictions: Predictions | None = None
+    wrong: Int[Array, " r"] | None = None
 
 
-@jax.jit
 def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
     """Runs searches until their budgets are spent, all in one program.
 
@@ -56,7 +57,20 @@ def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candid
 
     Returns:
       The runs.
+
+    Raises:
+      UsageError: a searcher asks for a row that is not there. Inside another jit there is no error: check
+        ``Runs.wrong`` afterwards.
     """
+    found = search_compiled(searchers, seeds, candidates, view)
+    if not isinstance(found.wrong, jax.core.Tracer):
+        check_rows(np.asarray(found.wrong), len(view.values))
+    return found
+
+
+@jax.jit
+def search_compiled(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+    """``search`` without the check of ``Runs.wrong``."""
     runs = len(seeds)
     if jax.default_backend() != "cpu" or runs <= TOGETHER:
         return _portion(searchers, seeds, candidates, view)
@@ -99,7 +113,7 @@ def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Cand
     state, account = jax.vmap(begin)(searchers, first)
     _, _, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
     history = account.history
-    return Runs(history.rows, history.values, history.count, history.asks, history.seconds)
+    return Runs(history.rows, history.values, history.count, history.asks, history.seconds, wrong=account.wrong)
 
 
 def search_on_host(

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.view import History
+from ncp_jax.benchmarks.view import History, check_row_type, check_rows
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.searchers.base import ArraySearcher, Searcher, State
 from ncp_jax.searchers.candidates import Candidates
@@ -100,12 +100,19 @@ class SearchSession:
             self._step += 1
             key = step_key(self._stream, self._step)
             rows, self._state = _ask(self._searcher, self._candidates, self._state, self._history(), key)
-            self._proposal = np.asarray(rows)
+            self._proposal = self._checked(np.asarray(rows))
             new = dict.fromkeys(int(row) for row in self._proposal if row >= 0 and int(row) not in self._known)
             self._open = list(new)[: self._budget - len(self._rows)]
             if not self._open:
                 self._answer()
         return np.asarray(self._candidates.codes)[np.array(self._open, np.int32)]
+
+    def _checked(self, rows: np.ndarray) -> np.ndarray:
+        """Returns a proposal whose rows are there; UsageError for another."""
+        check_row_type(rows)
+        n = len(self._candidates)
+        check_rows(rows[(rows < -1) | (rows >= n)][:1], n)
+        return rows
 
     @package_settings
     def tell(self, values: Sequence[float | None] | Float[np.ndarray, " k"]) -> None:

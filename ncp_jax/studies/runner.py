@@ -18,12 +18,13 @@ import numpy as np
 from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.benchmarks.view import QueryView, check_rows
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Runs, search, search_on_host
+from ncp_jax.searchers.run import search_compiled
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
 from ncp_jax.studies.outcomes import Evaluator
@@ -229,7 +230,9 @@ def search_on(
     if len(devices) == 1:
         with jax.default_device(devices[0]):
             return jax.device_get(search(searchers, jnp.asarray(seeds), candidates, view))
-    return jax.device_get(_sharded(tuple(devices))(searchers, seeds, candidates, view))
+    found = jax.device_get(_sharded(tuple(devices))(searchers, seeds, candidates, view))
+    check_rows(found.wrong, len(view.values))
+    return found
 
 
 @functools.cache
@@ -238,7 +241,7 @@ def _sharded(devices: tuple[jax.Device, ...]) -> Callable[..., Runs]:
     runs, everywhere = PartitionSpec("runs"), PartitionSpec()
     specs = (runs, runs, everywhere, everywhere)
     # Every device has its own loop, which ends with its own last run. Devices exchange nothing.
-    return jax.jit(jax.shard_map(search, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
+    return jax.jit(jax.shard_map(search_compiled, mesh=mesh, in_specs=specs, out_specs=runs, check_vma=False))
 
 
 def _filled(values: tuple[Any, ...], lanes: int) -> list[Any]:

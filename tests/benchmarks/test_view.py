@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncp_jax.benchmarks import MetricSpec, Table
-from ncp_jax.benchmarks.view import REPEATS, Account, QueryView
+from ncp_jax.benchmarks.view import REPEATS, Account, QueryView, check_rows
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.spaces import get_space
 
@@ -279,6 +279,44 @@ def test_names_of_repeats_are_read_without_case() -> None:
 def test_wrong_views(changes: dict[str, Any], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         QueryView.of(TABLE, **{"budget": 4, **changes})
+
+
+def test_a_column_of_the_test_split_has_to_be_allowed() -> None:
+    with pytest.raises(
+        UsageError, match=r"got top1 of the test split; .*; or allow it with --on-test \(on_test=True\)"
+    ):
+        QueryView.of(TABLE, "top1", budget=3)
+    view = QueryView.of(TABLE, "top1", budget=3, on_test=True)
+    np.testing.assert_array_equal(view.values, TABLE.column("top1"))
+    assert (view.on_test, QueryView.of(TABLE, budget=3).on_test) == (True, False)
+
+
+@pytest.mark.parametrize("wrong", [N, N + 1, -2, 2**31 - 1, -(2**31)])
+def test_a_row_that_is_not_there_is_not_answered_and_ends_the_run(wrong: int) -> None:
+    for repeats in REPEATS:
+        view = QueryView.of(TABLE, budget=5, repeats=repeats)
+        _, account = ask(view, [3, 4])
+        assert int(account.wrong) == -1
+        for rows in ([wrong, 5], [5, wrong], [5, 5, wrong]):
+            answers, after = view.query(account, np.array(rows, np.int32))
+            assert np.isnan(answers).all()
+            assert int(after.wrong) == wrong
+            assert bool(after.history.over)
+            assert after.history.rows.tolist() == account.history.rows.tolist()
+            # The first one stays, and nothing is answered later.
+            answers, later = view.query(after, np.array([6, N + 7], np.int32))
+            assert np.isnan(answers).all()
+            assert int(later.wrong) == wrong
+        with pytest.raises(UsageError, match=rf"expected rows 0\.\.{N - 1} from a searcher, .*, got {wrong}; a query"):
+            check_rows(np.array([-1, wrong]), N)
+    check_rows(np.array([-1, -1]), N)
+
+
+@pytest.mark.parametrize("rows", [np.zeros(2), np.zeros(2, bool), np.zeros((2, 2), int), np.int32(3)])
+def test_rows_are_a_line_of_integers(rows: np.ndarray) -> None:
+    view = QueryView.of(TABLE, budget=5)
+    with pytest.raises(UsageError, match=r"expected integer rows \[k\] from a searcher, got"):
+        view.query(view.open(), rows)
 
 
 def test_seconds_need_a_column() -> None:

@@ -17,6 +17,7 @@ from ncp_jax.searchers.ensemble import draw_networks, predict
 from ncp_jax.searchers.ensemble_search import Learned
 from ncp_jax.searchers.inputs import input_units, network_features, network_inputs
 from ncp_jax.searchers.ncp import climb, nearest_rows
+from ncp_jax.searchers.run import search_compiled
 
 Run = Callable[..., Runs]
 SPACES = ("transnas-micro", "transnas-macro", "nas-bench-mr")
@@ -180,6 +181,6 @@ def test_memory_counts_the_look_up_of_a_part(candidates: Candidates) -> None:
 def test_a_second_call_compiles_nothing(run: Run, small: Table) -> None:
     view = QueryView.of(small, budget=20)
     run(tiny(), [1, 2], view)
-    compiled = search._cache_size()
+    compiled = search_compiled._cache_size()
     run(tiny(rate=0.3, noise=1.0), [3, 4], view)
-    assert search._cache_size() == compiled
+    assert search_compiled._cache_size() == compiled

@@ -12,8 +12,9 @@ from scipy.stats import norm
 
 from ncp_jax import Table, UsageError
 from ncp_jax.benchmarks.view import QueryView
-from ncp_jax.searchers import Candidates, NeuralEnsemble, Runs, make_searcher, search
+from ncp_jax.searchers import Candidates, NeuralEnsemble, Runs, make_searcher
 from ncp_jax.searchers.neural import ACQUISITIONS
+from ncp_jax.searchers.run import search_compiled
 
 Run = Callable[..., Runs]
 
@@ -84,6 +85,6 @@ def test_memory_grows_with_table_members_and_budget(candidates: Candidates) -> N
 def test_a_second_call_compiles_nothing(run: Run, small: Table) -> None:
     view = QueryView.of(small, budget=20)
     run(tiny(), [1, 2], view)
-    compiled = search._cache_size()
+    compiled = search_compiled._cache_size()
     run(tiny(noise=1.0, least=1), [3, 4], view)
-    assert search._cache_size() == compiled
+    assert search_compiled._cache_size() == compiled

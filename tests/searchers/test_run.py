@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,9 +14,20 @@ import pytest
 
 from ncp_jax import Table
 from ncp_jax.benchmarks.view import REPEATS, QueryView
-from ncp_jax.searchers import SEARCHERS, ArraySearcher, Candidates, Evolution, RandomSearch, Runs, make, search
+from ncp_jax.checks import UsageError
+from ncp_jax.searchers import (
+    SEARCHERS,
+    ArraySearcher,
+    Candidates,
+    Evolution,
+    RandomSearch,
+    Runs,
+    SearchSession,
+    make,
+    search,
+)
 from ncp_jax.searchers.base import searcher_class
-from ncp_jax.searchers.run import PATIENCE
+from ncp_jax.searchers.run import PATIENCE, search_compiled
 
 BUDGET = 12
 # As many runs in nearly all tests: they share one compiled program for each searcher and way to count repeats.
@@ -122,9 +133,9 @@ def test_a_sweep_over_settings_is_the_runs_of_each(name: str, run: Run, small: T
 def test_seeds_values_and_numeric_settings_share_a_program(name: str, run: Run, small: Table) -> None:
     view = QueryView.of(small, budget=BUDGET)
     run(small_searcher(name), SEEDS, view)
-    compiled = search._cache_size()
+    compiled = search_compiled._cache_size()
     run(small_searcher(name), [8, 9, 10, 11, 12], dataclasses.replace(view, values=-view.values))
-    assert search._cache_size() == compiled
+    assert search_compiled._cache_size() == compiled
 
 
 @every
@@ -143,6 +154,47 @@ def test_higher_is_better(name: str, run: Run, small: Table) -> None:
 def test_a_whole_table_is_searched(run: Run, small: Table) -> None:
     runs = run(RandomSearch(), [0], QueryView.of(small, budget=len(small)))
     assert sorted(runs.rows[0].tolist()) == list(range(len(small)))
+
+
+@searcher_class
+class Asking(RandomSearch):
+    """Asks for rows 1 and 2, then for what it is told to."""
+
+    name: ClassVar[str] = "asking"
+
+    rows: Any = ()
+
+    def ask(self, candidates, state, history, key):
+        del candidates, state, key
+        good = jnp.asarray([1, 1, 2], self.rows.dtype)
+        return jnp.where(history.count == 0, good, self.rows), ()
+
+
+@pytest.mark.parametrize("repeats", REPEATS)
+def test_a_row_that_is_not_there_is_an_error(small: Table, run: Run, candidates: Any, repeats: str) -> None:
+    view = QueryView.of(small, budget=BUDGET, repeats=repeats)
+    for wrong in (243, 244, -2, -243, 2**31 - 1, -(2**31)):
+        text = rf"expected rows 0\.\.242 from a searcher, or -1 for no query, got {wrong}; a query is a row number"
+        for rows in ((3, wrong, 4), (wrong, wrong, wrong)):
+            searcher = Asking(np.array(rows, np.int32))
+            with pytest.raises(UsageError, match=text):
+                run([Asking(np.array([3, 4, 5], np.int32)), searcher], [0, 1], view)
+        session = SearchSession(searcher, candidates, budget=BUDGET)
+        session.tell([0.5] * len(session.ask()))
+        with pytest.raises(UsageError, match=text):
+            session.ask()
+
+
+def test_rows_that_are_no_integers_are_an_error(small: Table, run: Run) -> None:
+    view = QueryView.of(small, budget=BUDGET)
+    for kind in ("float32", "bool"):
+        with pytest.raises(UsageError, match=rf"expected integer rows \[k\] from a searcher, got {kind} \[3\]; fill"):
+            run(Asking(np.array([1, 2, 3], kind)), [0], view)
+    # A row that is asked for twice in a batch costs one query.
+    assert run(Asking(np.array([2, 3, 3], np.int32)), [0], view).rows[0].tolist() == [1, 2, 3] + [-1] * (BUDGET - 3)
+    # Numbers that 32 bits cannot hold do not wrap around to rows that are there.
+    with pytest.raises(UsageError, match=r"expected rows 0\.\.242"):
+        run(Asking(np.array([1, 2, 2**32 - 1], np.uint32)), [0], view)
 
 
 @searcher_class
@@ -186,7 +238,7 @@ def test_portions_change_nothing(name: str, run: Run, small: Table, monkeypatch:
     # The last of this file: it forgets the compiled programs.
     view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
     whole = run(searcher, SEEDS, view)
-    monkeypatch.setattr(sys.modules[search.__module__], "TOGETHER", 2)
-    search.clear_cache()
+    monkeypatch.setattr(sys.modules[search_compiled.__module__], "TOGETHER", 2)
+    search_compiled.clear_cache()
     assert_same(run(searcher, SEEDS, view), whole)
-    search.clear_cache()
+    search_compiled.clear_cache()
