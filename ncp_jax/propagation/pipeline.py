@@ -249,13 +249,14 @@ class _Search:
 
     def _begin(
         self, starts: Starts, key: Key | None, first: int, n: int
-    ) -> tuple[Int[np.ndarray, "n d"], Int[np.ndarray, "n d"]]:
-        """Returns the codes that a portion starts from, and the same lowered to the limit: random ones start there."""
-        given = starts.codes(first, n)
-        if self.limit is None:
-            return given, given
-        lowered = self.limit.lower(given, key, first)
-        return (lowered if starts.random else given), lowered
+    ) -> tuple[Int[np.ndarray, "n d"], Int[np.ndarray, "n d"], Int[np.ndarray, "n d"]]:
+        """Returns the codes that a portion starts from, those drawn or given, and these lowered to the limit.
+
+        Random codes start within the limit, given ones where they are.
+        """
+        drawn = starts.codes(first, n)
+        lowered = drawn if self.limit is None else self.limit.lower(drawn, key, first)
+        return (lowered if starts.random else drawn), drawn, lowered
 
     def _reach(
         self, starts: Starts, key: Key | None, plan: Plan, first: int, n: int
@@ -264,9 +265,8 @@ class _Search:
 
         A code that was over the limit, at its start or in the end, reaches several (see ``Limit.bring_within``).
         """
-        begun, lowered = self._begin(starts, key, first, plan.portion)
+        begun, drawn, lowered = self._begin(starts, key, first, plan.portion)
         moving = self._invert(self.bounds.space.encode(jnp.asarray(begun)), n, plan)
-        drawn = starts.codes(first, plan.portion)
         reached, others = self._ends(moving, drawn, lowered, n)
         # ``last`` has the codes that moved in the last round; their results are the last rows of ``reached``.
         moved, last = n, np.arange(n)
