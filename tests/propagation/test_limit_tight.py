@@ -73,7 +73,7 @@ def test_measured_codes_take_part(ensemble: Make) -> None:
 @pytest.mark.parametrize("name", ["nas-bench-mr", "transnas-macro"])
 def test_a_predictor_without_flops_is_steered_by_the_exact_ones(ensemble: Make, name: str) -> None:
     """Most codes end within the limit by themselves."""
-    task = {"nas-bench-mr": "a", "transnas-macro": "class_object"}[name]
+    task = {"nas-bench-mr": "seg", "transnas-macro": "class_object"}[name]
     predictor, space = ensemble(name, metrics=accuracy(task)), get_space(name)
     bounds, model = Bounds.of(space, {}), cost_model(space, task)
     followed, (mean, std) = with_exact_flops(predictor, model, bounds)
@@ -117,7 +117,7 @@ def test_a_function_as_objective_sees_its_own_metrics_only(ensemble: Make) -> No
 @pytest.mark.parametrize("name", ["nas-bench-mr", "transnas-macro", "nas-bench-201"])
 def test_lowered_codes_fit_differ_and_change_no_more_than_needed(ensemble: Make, name: str) -> None:
     space = get_space(name)
-    task = {"nas-bench-201": "cifar10", "transnas-macro": "class_object", "nas-bench-mr": "a"}[name]
+    task = {"nas-bench-201": "cifar10", "transnas-macro": "class_object", "nas-bench-mr": "seg"}[name]
     model = cost_model(space, task)
     codes = np.asarray(space.sample(jax.random.key(0), 200))
     flops = model.in_units(codes)["flops"]

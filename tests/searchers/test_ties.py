@@ -1,4 +1,4 @@
-"""No searcher profits from the order of a table's rows: one that is sorted by its values is searched like any other."""
+"""No searcher profits from the order of a table's rows: sorted best first, it is searched like sorted worst first."""
 
 from __future__ import annotations
 
@@ -89,9 +89,12 @@ def best_ranks(searcher: Searcher, table: Table, sources: np.ndarray) -> np.ndar
 
 
 def advantage(searcher: Searcher, made: Any) -> float:
-    """p-value of the hypothesis that a sorted table and a shuffled one are searched equally well."""
+    """p-value of the hypothesis that a table is searched equally well best first and worst first.
+
+    A shuffled table would not do in place of the second: the first of its equal rows may happen to be the best.
+    """
     space, codes = made()
-    orders = np.arange(len(codes)), np.random.default_rng(2).permutation(len(codes))
+    orders = np.arange(len(codes)), np.arange(len(codes))[::-1]
     samples = [best_ranks(searcher, *table_in_order(space, codes, order)) for order in orders]
     return float(mannwhitneyu(*samples).pvalue)
 
@@ -99,12 +102,12 @@ def advantage(searcher: Searcher, made: Any) -> float:
 @pytest.mark.parametrize(
     ("name", "settings"), METHODS, ids=lambda x: x if isinstance(x, str) else "-".join(map(str, x.values()))
 )
-def test_a_sorted_table_is_searched_like_a_shuffled_one(name: str, settings: dict[str, Any]) -> None:
+def test_the_order_of_the_rows_does_not_matter(name: str, settings: dict[str, Any]) -> None:
     assert advantage(make_searcher(name, **settings), isomorphs) > LEAST
 
 
 @pytest.mark.parametrize("name", ["evolution", "local-search", "ncp"])
-def test_so_is_a_table_that_is_a_part_of_its_space(name: str) -> None:
+def test_nor_does_it_in_a_table_that_is_a_part_of_its_space(name: str) -> None:
     assert advantage(make_searcher(name, **SMALL.get(name, [{}])[0]), sparse) > LEAST
 
 
@@ -126,7 +129,7 @@ class LowestRow(ArraySearcher):
         drawn = jax.random.randint(key, (self.batch,), 0, len(candidates))
         alike = (candidates.classes == candidates.classes[drawn][:, None]) & ~state
         rows = jnp.where(alike.any(axis=1), jnp.argmax(alike, axis=1), -1).astype(jnp.int32)
-        return rows, state.at[jnp.maximum(rows, 0)].max(rows >= 0)
+        return rows, state.at[jnp.where(rows >= 0, rows, len(state))].set(True, mode="drop")
 
 
 def test_a_searcher_that_takes_the_lowest_of_equal_rows_is_caught() -> None:
