@@ -21,6 +21,7 @@ from ncp_jax.types import Array, Bool, Float, Int
 
 REPEATS = ("counted", "free", "free-isomorphs")
 MOST_SECONDS = 1e15  # a sum of many such costs is far from overflowing float32
+MOST = 2**31 - 1  # rows are int32
 
 
 class History(NamedTuple):
@@ -172,11 +173,13 @@ class QueryView:
         """
         check_row_type(rows)
         history, wrong, known = account
+        if np.iinfo(rows.dtype).max > MOST:  # larger integers must not wrap around to rows that are there
+            rows = jnp.clip(rows, max(np.iinfo(rows.dtype).min, -MOST), MOST)
+        rows = rows.astype(jnp.int32)
         outside = ((rows < -1) | (rows >= len(self.values))) & ~history.over
-        first = jnp.clip(rows[jnp.argmax(outside)], max=2**31 - 1).astype(jnp.int32)
-        wrong = jnp.where(outside.any() & (wrong == -1), first, wrong)
+        wrong = jnp.where(outside.any() & (wrong == -1), rows[jnp.argmax(outside)], wrong)
         history = history._replace(over=history.over | outside.any())
-        rows = jnp.where(outside, -1, rows).astype(jnp.int32)
+        rows = jnp.where(outside, -1, rows)
         asked = (rows >= 0) & ~history.over
         row = jnp.maximum(rows, 0)
         value = self.values[row]

@@ -312,6 +312,15 @@ def test_a_row_that_is_not_there_is_not_answered_and_ends_the_run(wrong: int) ->
     check_rows(np.array([-1, -1]), N)
 
 
+@pytest.mark.parametrize("kind", [np.int8, np.uint8, np.int16, np.int64, np.uint32])
+def test_rows_of_any_integer_type(kind: Any) -> None:
+    view = QueryView.of(TABLE, budget=5)
+    answers, account = view.query(view.open(), jnp.asarray(np.array([3, 7], kind)))
+    np.testing.assert_array_equal(answers, -LOSS[[3, 7]])
+    _, account = view.query(account, jnp.asarray(np.array([3, N], kind)))
+    assert int(account.wrong) == N
+
+
 @pytest.mark.parametrize("rows", [np.zeros(2), np.zeros(2, bool), np.zeros((2, 2), int), np.int32(3)])
 def test_rows_are_a_line_of_integers(rows: np.ndarray) -> None:
     view = QueryView.of(TABLE, budget=5)
