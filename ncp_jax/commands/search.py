@@ -14,7 +14,6 @@ from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.console import ProgressBar, prepare_jax, say
 from ncp_jax.jax_settings import package_settings
-from ncp_jax.metrics import ON_TEST
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
@@ -93,6 +92,8 @@ class SearchResult:
         }
 
     def __str__(self) -> str:
+        from ncp_jax.metrics import ON_TEST
+
         config, timing, distinct = self.config, self.timing, len(self.found)
         sought = [f"{name} up ×{weight:g}" for name, weight in self.objective.maximize.items()]
         sought += [f"{name} down ×{weight:g}" for name, weight in self.objective.minimize.items()]
@@ -109,6 +110,7 @@ class SearchResult:
         """Writes ``codes.csv``, ``search.png`` and ``result.json`` (each atomically) and returns their paths."""
         from ncp_jax.commands.search_figure import search_figure
         from ncp_jax.files import write_csv
+        from ncp_jax.metrics import ON_TEST
         from ncp_jax.records.journal import write_json
 
         rows: list[dict[str, Any]] = self.found.rows()
