@@ -220,7 +220,8 @@ class _Search:
         best = gather(best, keep)
         if limited:
             assert self.limit is not None
-            best = merge([best, self._ranked(self.limit.draw(key, DRAWN))], keep)
+            drawn = self.limit.draw(key, DRAWN)
+            best = merge([best, self._ranked(drawn)], keep) if len(drawn) else best
         best = self._polished(best, keep, limited).take(slice(0, execution.keep))
         if len(best) == 0:
             assert self.limit is not None

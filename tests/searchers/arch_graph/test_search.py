@@ -103,13 +103,14 @@ def test_sources_open_the_search(search: Callable, tables: list[Table], quality:
     variants = np.repeat(evidence[None], RUNS, axis=0)
     found = search(tables[0], sources=Sources(jnp.asarray(variants)))
     favourites = np.argsort(-evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(found.asked[:, :2], np.tile(favourites, (RUNS, 1)))
+    # Two of them are equal: which comes first is random.
+    np.testing.assert_array_equal(np.sort(found.asked[:, :2]), np.tile(np.sort(favourites), (RUNS, 1)))
     assert best_ranks(found.asked, quality[0])[:, -1].max() <= 3
     variants[1] *= -1
     apart = search(tables[0], sources=Sources(jnp.asarray(variants)))
     np.testing.assert_array_equal(apart.asked[[0, 2, 3]], found.asked[[0, 2, 3]])
     worst = np.argsort(evidence.mean(axis=1), kind="stable")[:2]
-    np.testing.assert_array_equal(apart.asked[1, :2], worst)
+    np.testing.assert_array_equal(np.sort(apart.asked[1, :2]), np.sort(worst))
 
 
 def test_borda_is_the_shortlist_without_the_graph(
