@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import fnmatch
 import math
@@ -44,19 +45,22 @@ def read_csv(
     minimize: Sequence[str] = (),
     architecture: str | Sequence[str] | None = None,
     seeds: str = "refuse",
+    notation: str | None = None,
     notify: Notify = lambda text: None,
 ) -> TableArrays:
     """Reads a text table; see ``Table.from_csv`` for arguments, format and errors."""
     path = Path(path).expanduser()
     space = as_space(space)
     seeds = checks.choose("rule for seeds", seeds, SEEDS)
+    if notation is not None:
+        checks.choose(f"notation of {space.name}", notation, space.notations)
     content = _content(path)
     table = read_text_table(path, content)
     sheet = _sheet(path, table)
     columns, facts = _architecture_columns(sheet, space, architecture)
     _refuse_headless(sheet, columns, space)
     names = _choose_columns(sheet, columns, maximize, minimize)
-    codes, values, more = _rows(sheet, columns, names, space, seeds)
+    codes, values, more = _rows(sheet, columns, names, space, seeds, notation)
     if told := note(path, table.recognised(*sheet.facts, *facts, *more)):
         notify(told)
     if len(codes) < 2:
@@ -282,41 +286,62 @@ def _refuse_headless(sheet: _Sheet, columns: Sequence[str], space: Space) -> Non
 
 def _is_architecture(text: str, space: Space) -> bool:
     try:
-        _parse(text, space)
+        if not _INTEGERS.fullmatch(text):
+            space.from_string(text)
+        else:
+            _parse(text, space, space.notations[0])
     except checks.UsageError:
         return False
     return True
 
 
-def _parse(text: str, space: Space) -> np.ndarray:
-    """Parses an architecture: a string of the space, or the integers of its code."""
+def _parse(text: str, space: Space, notation: str | None) -> np.ndarray:
+    """Parses an architecture: a string of the space, or the integers of its code.
+
+    Raises:
+      UsageError: neither; or integers that mean different architectures to different publishers, without a notation.
+    """
     integers = _INTEGERS.fullmatch(text)
     if not integers:
         return space.from_string(text)
     code = [int(found[:9]) for found in re.findall(r"\d+", integers[1])]
     if len(code) in _lengths(space):
         code += [0] * (space.length - len(code))  # absent modules at the end need not be written
-    return space.check(code)[0]
+    if notation is None and len(space.notations) > 1 and len(code) == space.length:
+        readings = {}
+        for name in space.notations:
+            with contextlib.suppress(checks.UsageError):
+                readings[name] = space.to_string(space.from_integers(np.array(code), name)[0])
+        if readings:
+            meant = "; ".join(f"{name}: {reading}" for name, reading in readings.items())
+            raise checks.UsageError(
+                expected=f"the notation of integers in {space.name}, which others number differently",
+                got=f"{text!r} without one ({meant})",
+                remedy="state it: " + " or ".join(f"--notation {name} (notation={name!r})" for name in readings),
+            )
+    return space.from_integers(np.array(code), notation or space.notations[0])[0]
 
 
-def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space) -> np.ndarray:
+def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space, notation: str | None) -> np.ndarray:
     """Returns the code in one cell, or in one cell per position (blank at the end where a module is absent)."""
     try:
         if len(texts) == 1:
-            return _parse(texts[0], space)
+            return _parse(texts[0], space, notation)
         whole = [_WHOLE.fullmatch(text) for text in texts]
         while whole and not texts[len(whole) - 1]:
             whole.pop()
         if None in whole:
             got = repr(texts[whole.index(None)])
             raise checks.UsageError(expected="an integer in each position", got=got, remedy="correct it")
-        return _parse(", ".join(found[1] for found in whole if found), space)
+        if notation is None and set(sheet.header) >= set(space.position_names):
+            notation = space.notations[0]  # columns with the names of this library's positions
+        return _parse(", ".join(found[1] for found in whole if found), space, notation)
     except checks.UsageError as error:
         raise checks.DataError(f"{sheet.path}, line {line}: {error}") from error
 
 
 def _rows(
-    sheet: _Sheet, columns: Sequence[str], names: Sequence[str], space: Space, seeds: str
+    sheet: _Sheet, columns: Sequence[str], names: Sequence[str], space: Space, seeds: str, notation: str | None
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Returns codes, values and what was recognised; lines of one architecture are merged by the rule ``seeds``."""
     places = [sheet.header.index(name) for name in columns]
@@ -326,7 +351,7 @@ def _rows(
     found: dict[bytes, list[tuple[int, str, list[float]]]] = {}
     codes = {}
     for line, cells in sheet.rows:
-        code = _code(sheet, line, [cells[place] for place in places], space)
+        code = _code(sheet, line, [cells[place] for place in places], space, notation)
         numbers = [_number(sheet, line, name, cells[place], decimal) for name, place in metrics.items()]
         key = code.tobytes()
         codes[key] = code

@@ -121,6 +121,7 @@ class Table:
         minimize: Sequence[str] = (),
         architecture: str | Sequence[str] | None = None,
         seeds: str = "refuse",
+        notation: str | None = None,
         notify: Callable[[str], None] = lambda text: None,
     ) -> Table:
         """Reads a table from a text file with a header and one line per architecture.
@@ -144,6 +145,9 @@ class Table:
             index, else columns called as the positions or numbered like them (x0, x1, …).
           seeds: what to do with lines of one architecture that differ: "refuse" them, take their "mean", or keep
             "each" as a row of its own. In a column called seed, a seed may occur once per architecture.
+          notation: what the integers of a code mean: "ncp-jax" (this library's codes) or "naslib" (NASLib's tuples of
+            NAS-Bench-201). If None, integers are read as this library's where all publishers agree; elsewhere they are
+            refused, with both readings.
           notify: receives one-line notices: what was recognised in a file that is not UTF-8 with commas, and which
             columns hold predictions.
 
@@ -163,6 +167,7 @@ class Table:
                 minimize=minimize,
                 architecture=architecture,
                 seeds=seeds,
+                notation=notation,
                 notify=notify,
             )
         )

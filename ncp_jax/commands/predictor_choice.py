@@ -91,6 +91,7 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
             minimize=down,
             architecture=config.architecture,
             seeds=config.seeds,
+            notation=config.notation,
             notify=notices.append,
         )
         for notice in notices:

@@ -40,6 +40,8 @@ class RankConfig:
         first. May be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of a CSV file that repeat an architecture with other values: refuse, or mean (one row with their
         mean).
+      notation: What integers of architectures in the CSV files mean: ncp-jax or naslib. Needed for integers in
+        nas-bench-201, which NASLib numbers differently.
       maximize: Metric of the CSV files, higher is better.
       minimize: Metric of the CSV files, lower is better.
       budget: Number of architectures measured on the table.
@@ -53,6 +55,7 @@ class RankConfig:
     space: str | None = None
     architecture: tuple[str, ...] = ()
     seeds: str = "refuse"
+    notation: str | None = None
     maximize: str | None = None
     minimize: str | None = None
     budget: int = 50
@@ -321,6 +324,7 @@ def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table
         minimize=down,
         architecture=config.architecture,
         seeds=config.seeds,
+        notation=config.notation,
         notify=notify,
     )
 

@@ -29,6 +29,8 @@ class SearchConfig:
         be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or
         each (one row per line).
+      notation: What integers of architectures in --table mean: ncp-jax or naslib. Needed for integers in nas-bench-201,
+        which NASLib numbers differently.
       maximize: Metric to raise, NAME or NAME=WEIGHT (weights in standard deviations). May be repeated.
       minimize: Metric to lower, NAME or NAME=WEIGHT. May be repeated.
       codes: Number of random starts, moved at once.
@@ -59,6 +61,7 @@ class SearchConfig:
     space: str | None = None
     architecture: tuple[str, ...] = ()
     seeds: str = "refuse"
+    notation: str | None = None
     maximize: tuple[str, ...] = ()
     minimize: tuple[str, ...] = ()
     codes: int = 4096
@@ -103,7 +106,11 @@ class SearchConfig:
                 remedy="directions are never guessed from a column's name",
             )
         checks.choose("rule for --seeds", self.seeds, ("refuse", "mean", "each"))
-        for name, given in (("--space", self.space), ("--architecture", self.architecture)):
+        for name, given in (
+            ("--space", self.space),
+            ("--architecture", self.architecture),
+            ("--notation", self.notation),
+        ):
             if self.table is None and given:
                 raise checks.UsageError(
                     expected=f"--table FILE with {name}", got="no --table", remedy=f"drop {name} or add --table"

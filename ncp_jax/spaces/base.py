@@ -16,6 +16,8 @@ from ncp_jax.spaces.codes import CodeSet, _run
 from ncp_jax.spaces.graphs import ArchitectureGraphs, position_graphs
 from ncp_jax.types import Array, Float, Int
 
+OWN_NOTATION = "ncp-jax"
+
 
 @dataclasses.dataclass(frozen=True)
 class Space(CodeSet, abc.ABC):
@@ -110,6 +112,30 @@ class Space(CodeSet, abc.ABC):
             )
         return self.check([int(part) for part in parts])[0]
 
+    @property
+    def notations(self) -> tuple[str, ...]:
+        """Names of the notations in which publishers write codes of this space as integers; "ncp-jax" is its own."""
+        return (OWN_NOTATION,)
+
+    def from_integers(self, integers: ArrayLike, notation: str = OWN_NOTATION) -> np.ndarray:
+        """Returns the codes, int32 [n, d], that integers [n, d] (or [d]) mean in a notation.
+
+        Raises:
+          UsageError: an unknown notation, or integers that are no code in it.
+        """
+        checks.choose(f"notation of {self.name}", notation, self.notations)
+        return self.check(integers) if notation == OWN_NOTATION else self._from_integers(np.atleast_2d(integers))
+
+    def to_integers(self, codes: ArrayLike, notation: str = OWN_NOTATION) -> np.ndarray:
+        """Returns codes [n, d] (or [d]) as the integers, int32 [n, d], of a notation.
+
+        Raises:
+          UsageError: an unknown notation, or illegal codes.
+        """
+        checks.choose(f"notation of {self.name}", notation, self.notations)
+        legal = self.check(codes)
+        return legal if notation == OWN_NOTATION else self._to_integers(legal)
+
     def graphs(self, codes: Int[Array | np.ndarray, "n d"]) -> ArchitectureGraphs:
         """Returns architectures as graphs of operations, NumPy arrays on the host; see the space for the features.
 
@@ -161,6 +187,14 @@ class Space(CodeSet, abc.ABC):
     @abc.abstractmethod
     def _parse(self, text: str) -> list[int]:
         """Returns the code of the right length, legal or not, that a string denotes; raises ``_bad_string`` if none."""
+
+    def _from_integers(self, integers: np.ndarray) -> np.ndarray:
+        """The codes [n, d] of integers in the notation that is not the space's own. For spaces that have one."""
+        raise AssertionError(self.name)
+
+    def _to_integers(self, codes: np.ndarray) -> np.ndarray:
+        """The inverse of ``_from_integers``."""
+        raise AssertionError(self.name)
 
     def _project_within(self, relaxed: Array, values: tuple[tuple[int, ...], ...]) -> Array:
         """Returns the nearest codes whose positions keep to some of their values, in a space that is a product."""

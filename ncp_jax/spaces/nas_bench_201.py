@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.spaces.base import OWN_NOTATION
 from ncp_jax.spaces.cells import EDGES, CellSpace
 from ncp_jax.spaces.registry import register
 
@@ -37,7 +38,22 @@ class NasBench201Space(CellSpace):
         for name in names:
             if name not in self.ops:
                 raise self._bad_string(text, f"with operation {name!r}, which is none of {', '.join(self.ops)}")
-        return [self.ops.index(name) for name in names]
+        code = [self.ops.index(name) for name in names]
+        if self._format(code) != text:
+            raise self._bad_string(text, "whose edges are not grouped by their target node")
+        return code
+
+    @property
+    def notations(self) -> tuple[str, ...]:
+        """The space's own notation, and NASLib's: other numbers for the operations, other places for the edges."""
+        return (OWN_NOTATION, "naslib")
+
+    def _from_integers(self, integers: np.ndarray) -> np.ndarray:
+        return from_naslib(integers)
+
+    def _to_integers(self, codes: np.ndarray) -> np.ndarray:
+        ops = np.array([NASLIB_OPS.index(op) for op in OPS], dtype=np.int32)
+        return ops[codes][..., [EDGES.index(edge) for edge in NASLIB_EDGES]]
 
 
 NAS_BENCH_201 = register(

@@ -171,7 +171,7 @@ def read_grid(path: str | Path) -> Grid:
 
     A searcher is a table ``[searchers.evolution]`` of settings, each a value or a list of values; several alternatives
     are an array of tables, ``[[searchers.evolution]]``. The user's own tables are ``[tables.NAME]`` with ``path``,
-    ``space``, ``maximize``, ``minimize``, ``architecture``, ``seeds``, ``test``.
+    ``space``, ``maximize``, ``minimize``, ``architecture``, ``seeds``, ``notation``, ``test``.
 
     Raises:
       FileNotFoundError: the file does not exist.
@@ -264,7 +264,7 @@ def _expand(name: str, own: Mapping[str, Settings]) -> list[str]:
 
 
 def _from_csv(name: str, arguments: Settings, notify: Callable[[str], None]) -> Table:
-    legal = ("path", "space", "maximize", "minimize", "architecture", "seeds", "test")
+    legal = ("path", "space", "maximize", "minimize", "architecture", "seeds", "notation", "test")
     given = {checks.choose(f"key of table {name}", key, legal): value for key, value in arguments.items()}
     for key in ("path", "space"):
         if key not in given:
