@@ -163,24 +163,12 @@ def _discard_output() -> None:
 
 
 def prepare_jax() -> None:
-    """Prepares JAX for a command, which owns its process: checks its devices, and sets what commands need.
+    """Prepares JAX for a command, which owns its process: sets what commands need. Starts no backend.
 
     Compiled programs are kept on disk between processes, unless the user has set JAX's own variables for that.
-
-    Raises:
-      UsageError: JAX finds no device of the platform that ``JAX_PLATFORMS`` names.
     """
     import jax
 
-    try:
-        jax.devices()
-    except (RuntimeError, AssertionError) as error:  # the latter without a text where no platform is left
-        wanted = os.environ.get("JAX_PLATFORMS", "none")
-        raise checks.UsageError(
-            expected=f"a device of the platform that JAX_PLATFORMS names ({wanted})",
-            got=" ".join(str(error).split())[:200] or "none",
-            remedy="unset JAX_PLATFORMS or set it to cpu; for a GPU, install ncp-jax[cuda12] or ncp-jax[cuda13]",
-        ) from error
     # As ``jax_settings.package_settings``, for all that the command runs.
     jax.config.update("jax_debug_infs", False)
     jax.config.update("jax_numpy_rank_promotion", "allow")

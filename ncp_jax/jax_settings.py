@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+from ncp_jax import checks
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -31,6 +34,25 @@ def package_settings(function: Function) -> Function:
                 return function(*args, **kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def check_devices() -> None:
+    """Starts JAX's backend.
+
+    Raises:
+      UsageError: JAX finds no device of the platform that ``JAX_PLATFORMS`` names.
+    """
+    import jax
+
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter without a text where no platform is left
+        wanted = os.environ.get("JAX_PLATFORMS", "none")
+        raise checks.UsageError(
+            expected=f"a device of the platform that JAX_PLATFORMS names ({wanted})",
+            got=" ".join(str(error).split())[:200] or "none",
+            remedy="unset JAX_PLATFORMS or set it to cpu; for a GPU, install ncp-jax[cuda12] or ncp-jax[cuda13]",
+        ) from error
 
 
 def _narrow(leaf: Any) -> Any:

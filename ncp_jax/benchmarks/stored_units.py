@@ -16,7 +16,8 @@ from ncp_jax import checks
 from ncp_jax.metrics import StoredUnit
 from ncp_jax.types import Float
 
-WIDE = 1e-2  # a column is wide if its median deviation is a smaller share of its standard deviation
+WIDE = 1e-2  # a column beyond LARGEST is wide if its median deviation is a smaller share of its standard deviation
+LOST = 1e-7  # any other is wide if float32 cannot tell typical values apart after division by the standard deviation
 LARGEST, SMALLEST = 1e15, 2e-6  # magnitudes and deviations whose squares, and sums of them, are safe in float32
 RESOLVED = 1e-4  # share of the largest value that the standard deviation needs to be precise in float32
 ROUNDING = 8 * float(np.finfo(np.float64).eps)  # relative differences up to this are what rounding leaves
@@ -53,9 +54,10 @@ def choose_stored_unit(name: str, column: Float[np.ndarray, " n"]) -> StoredUnit
     unit = _power_of_two(most - least)
     shifted = (column - least) / unit
     deviation = float(shifted.std())
-    if _median_deviation(shifted) < WIDE * deviation:
+    wide = WIDE if top > LARGEST else LOST
+    if _median_deviation(shifted) < wide * deviation:
         distinct = np.unique(column)
-        if _median_deviation((distinct - least) / unit) < WIDE * float(((distinct - least) / unit).std()):
+        if _median_deviation((distinct - least) / unit) < wide * float(((distinct - least) / unit).std()):
             return _log_unit(distinct)
     deviation *= unit
     if top <= LARGEST and deviation >= max(SMALLEST, RESOLVED * top):

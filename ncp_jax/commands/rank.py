@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.console import ProgressBar, prepare_jax, say
-from ncp_jax.jax_settings import package_settings
+from ncp_jax.jax_settings import check_devices, package_settings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -375,6 +375,7 @@ class Rank(FileCommand, RankConfig):
         from ncp_jax.files import make_folder
 
         prepare_jax()
+        check_devices()
         config = self.config(RankConfig)
         if self.out is not None:
             make_folder(self.out)

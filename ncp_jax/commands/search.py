@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.console import ProgressBar, prepare_jax, say
-from ncp_jax.jax_settings import package_settings
+from ncp_jax.jax_settings import check_devices, package_settings
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
@@ -225,6 +225,7 @@ class Search(FileCommand, SearchConfig):
         from ncp_jax.files import make_folder
 
         prepare_jax()
+        check_devices()
         import_s = time.perf_counter() - began
         config = self.config(SearchConfig)
         if self.out is not None:

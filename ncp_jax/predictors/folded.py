@@ -125,9 +125,13 @@ class FoldedMLP:
           params: parameters with a leading axis of members on every leaf.
           columns: outputs to keep, in their new order.
         """
-        *w, head, last = (np.asarray(a) for a in params["w"])
-        *b, head_b, last_b = (np.asarray(a) for a in params["b"])
+        *w, last = (np.asarray(a) for a in params["w"])
+        *b, last_b = (np.asarray(a) for a in params["b"])
         last, last_b = last[..., columns], last_b[..., columns]
+        if not w:  # a linear model has no hidden units
+            return params | {"w": (jax.device_put(last),), "b": (jax.device_put(last_b),)}
+        *w, head = w
+        *b, head_b = b
         used = np.abs(last).max(axis=(0, 2)) > 0
         head, head_b, last = head[..., used], head_b[..., used], last[:, used, :]
         return params | {

@@ -9,6 +9,8 @@ import platform
 import sys
 from typing import Any
 
+from ncp_jax.jax_settings import check_devices
+
 _PACKAGES = ("ncp-jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy")
 RESULT_PACKAGES = ("ncp-jax", "jax", "jaxlib", "numpy")
 """Packages whose version the result of a run may depend on."""
@@ -24,6 +26,7 @@ def run_card() -> dict[str, Any]:
     """Returns the packages' versions, the device that JAX computes on, and the time (UTC). Starts JAX's backend."""
     import jax
 
+    check_devices()
     device = jax.devices()[0]
     return {
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in _PACKAGES} | _settings(),

@@ -10,7 +10,7 @@ from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO as TRANSNAS_MICRO
 from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO as TRANSNAS_MACRO
 # isort: on
 
-from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.base import CategoricalSpace, OrdinalSpace, Space
 from ncp_jax.spaces.bounds import Bounds, parse_bounds
 from ncp_jax.spaces.costs import CostModel, cost_model, cost_model_for, cost_tasks
 from ncp_jax.spaces.registry import ALIASES, SPACES, find_code, get_space, register
@@ -19,7 +19,9 @@ __all__ = [
     "ALIASES",
     "SPACES",
     "Bounds",
+    "CategoricalSpace",
     "CostModel",
+    "OrdinalSpace",
     "Space",
     "cost_model",
     "cost_model_for",

@@ -1,4 +1,7 @@
-"""Defines ``Space``: what an architecture is, as an integer code and as the relaxed code that gradients move."""
+"""Defines ``Space`` and its two kinds, ``CategoricalSpace`` and ``OrdinalSpace``.
+
+A space says what an architecture is, as an integer code and as the relaxed code that gradients move.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
@@ -17,6 +21,7 @@ from ncp_jax.spaces.graphs import ArchitectureGraphs, position_graphs
 from ncp_jax.types import Array, Float, Int
 
 OWN_NOTATION = "ncp-jax"
+TINY = 1e-6  # keeps the division defined where all shares of a position are zero
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +90,12 @@ class Space(CodeSet, abc.ABC):
         Raises:
           UsageError: the string does not denote a legal code; the text says why and gives a legal one.
         """
-        code = np.asarray(self._parse(str(text).strip()), dtype=np.float64)
+        try:
+            code = np.asarray(self._parse(str(text).strip()), dtype=np.float64)
+        except checks.UsageError:
+            raise
+        except (ValueError, LookupError, TypeError) as error:  # of a parser that says no more
+            raise self._bad_string(text, f"({error})") from error
         if not self._is_valid(code):
             expected, got = self._fault(code)
             raise self._bad_string(text, f"with {got} where {expected}")
@@ -230,3 +240,84 @@ class Space(CodeSet, abc.ABC):
             got=f"{text!r} {why}",
             remedy=f"a right one: {self.example}",
         )
+
+
+class CategoricalSpace(Space):
+    """Positions are choices from one alphabet 0..letters-1; the relaxed code is a one-hot block for each position."""
+
+    @property
+    def letters(self) -> int:
+        """Size of the alphabet; relaxed codes have ``length * letters`` features, position by position."""
+        return max(values[-1] for values in self.values) + 1
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Zeros, float32 [f]."""
+        return np.zeros(self.length * self.letters, np.float32)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Ones, float32 [f]."""
+        return np.ones(self.length * self.letters, np.float32)
+
+    def tangent(self, slope: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns the part of a slope along which the shares of each position keep their sum."""
+        shares = self._blocks(slope)
+        return (shares - shares.mean(axis=-1, keepdims=True)).reshape(slope.shape)
+
+    def clip(self, relaxed: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns relaxed codes whose shares are not below 0 and sum to 1 at each position."""
+        shares = jnp.maximum(self._blocks(relaxed), 0.0)
+        return (shares / jnp.maximum(shares.sum(axis=-1, keepdims=True), TINY)).reshape(relaxed.shape)
+
+    def _blocks(self, relaxed: Any) -> Any:
+        """Reshapes relaxed codes [..., f] to [..., d, letters]."""
+        return relaxed.reshape(*relaxed.shape[:-1], self.length, self.letters)
+
+    def _encode(self, codes: Any) -> Any:
+        hot = (codes[..., None] == np.arange(self.letters)).astype(np.float32)
+        return hot.reshape(*codes.shape[:-1], self.features)
+
+    def _project(self, relaxed: Array) -> Array:
+        return self._project_within(relaxed, self.values)
+
+    def _project_within(self, relaxed: Array, values: tuple[tuple[int, ...], ...]) -> Array:
+        scores = self._blocks(relaxed)
+        left = np.array([[letter in some for letter in range(self.letters)] for some in values])
+        if not left.all():
+            # A letter that is left never scores -inf, so that one of them wins whatever the numbers are.
+            scores = jnp.where(left, jnp.maximum(scores, jnp.finfo(relaxed.dtype).min), -jnp.inf)
+        return jnp.argmax(scores, axis=-1).astype(jnp.int32)
+
+    def _project_among(self, relaxed: Array, codes: np.ndarray) -> Array:
+        # All one-hot codes have the same norm: the nearest one has the largest inner product.
+        scores = jnp.matmul(relaxed, jnp.asarray(self._encode(codes)).T, precision=jax.lax.Precision.HIGHEST)
+        return jnp.asarray(codes)[jnp.argmax(scores, axis=-1)]
+
+
+class OrdinalSpace(Space):
+    """Positions are quantities (counts, widths); the relaxed code is the code itself as real numbers."""
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Smallest value of each position, float32 [d]."""
+        return self._table[:, 0].astype(np.float32)
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Largest value of each position, float32 [d]."""
+        return self._table[:, -1].astype(np.float32)
+
+    def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
+        """Returns the logarithms of the positions whose values are all positive; the scaled values are the code."""
+        return jnp.log(relaxed[:, np.flatnonzero(self.lower > 0)])
+
+    def _encode(self, codes: Array) -> Array:
+        return codes.astype(jnp.float32)
+
+    def _project(self, relaxed: Array) -> Array:
+        # Counting the midpoints below a number gives its nearest value without an argmin, and needs no clipping.
+        middles = (self._table[:, 1:] + self._table[:, :-1]).astype(np.float32) / 2
+        middles[self._table[:, 1:] == self._table[:, :-1]] = np.inf
+        digits = sum((relaxed > column).astype(np.int32) for column in middles.T)
+        return self._at(np.arange(self.length), digits)

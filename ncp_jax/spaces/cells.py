@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.base import CategoricalSpace
 from ncp_jax.spaces.graphs import ArchitectureGraphs, join_features, one_hot
 from ncp_jax.types import Array, Float, Int
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from ncp_jax.spaces.ordinal import OrdinalSpace
+from ncp_jax.spaces.base import OrdinalSpace
 from ncp_jax.spaces.registry import register
 
 STAGES = (1, 2, 3, 4)  # stage k keeps k resolutions in parallel

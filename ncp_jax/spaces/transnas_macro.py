@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.base import CategoricalSpace
 from ncp_jax.spaces.codes import draw
 from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features, one_hot
 from ncp_jax.spaces.registry import register

@@ -65,7 +65,9 @@ def test_a_run_depends_on_its_seed_alone(name: str) -> None:
     np.testing.assert_allclose(theirs, scores[[3, 1]], atol=1e-2)
     assert len({tuple(run) for run in asked}) == 4
     whole, _ = search(name, guard_of(), SourceTasks(RELATED))
-    assert len({tuple(run) for run in whole}) == 1
+    # Without samples of the sources, seeds only break ties.
+    worth = mean_ranks(RELATED.T) if name == "mean-rank" else np.arange(N)
+    assert len({tuple(worth[run]) for run in whole}) == 1
 
 
 @every
@@ -93,7 +95,7 @@ def test_a_metric_that_is_the_same_everywhere(name: str) -> None:
 def test_mean_rank_asks_the_best_on_average_first() -> None:
     sources = np.array([[1.0, 4.0], [3.0, 9.0], [2.0, 1.0], [0.0, 0.0]])  # ranks 3 2, 1 1, 2 3, 4 4
     asked, scores = search("mean-rank", guard_of(EASY[:4], budget=4, runs=2), SourceTasks(sources.T))
-    assert asked.tolist() == [[1, 0, 2, 3]] * 2  # rows 0 and 2 tie: the lower first
+    assert [(run[0], {*run[1:3]}, run[3]) for run in asked.tolist()] == [(1, {0, 2}, 3)] * 2  # rows 0 and 2 tie
     np.testing.assert_allclose(scores[1], [-0.5, -0.125, -0.5, -0.875])
 
 
@@ -124,8 +126,11 @@ def test_gaussian_process_starts_at_random_or_with_the_sources_favourites() -> N
         np.testing.assert_array_equal(blind[run, :START], drawn)
     few = np.where(np.arange(N) < 1, RELATED, np.nan)  # nothing can be learned of one architecture
     led, _ = search("source-gaussian-process", guard_of(), SourceTasks(few))
-    best = np.argsort(-measured_scores(few).mean(axis=1), kind="stable")[:FAVOURITES]
-    np.testing.assert_array_equal(led[:, :FAVOURITES], np.tile(best, (4, 1)))
+    assert len({tuple(run[:FAVOURITES]) for run in led}) == 4, "all favourites tie"
+    led, _ = search("source-gaussian-process", guard_of(), SourceTasks(RELATED))
+    assert len({tuple(run[:FAVOURITES]) for run in led}) == 1
+    worth = measured_scores(RELATED).mean(axis=1)
+    assert (worth[led[0, :FAVOURITES]] > np.quantile(worth, 0.95)).all()
 
 
 def test_features_that_never_vary_or_change_unit_change_nothing() -> None:

@@ -21,12 +21,11 @@ from ncp_jax.predictors import FoldedMLP, Standardisation
 from ncp_jax.propagation import PropagationConfig
 from ncp_jax.searchers import Candidates, make_searcher, search
 from ncp_jax.spaces import ALIASES, SPACES, Bounds, CostModel, cost_model, cost_tasks, find_code, get_space, register
-from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.base import CategoricalSpace, OrdinalSpace
 from ncp_jax.spaces.costs import CostFamily, register_costs
 from ncp_jax.spaces.costs.model import SCALE, UNITS, count_rows, floating
 from ncp_jax.spaces.costs.registry import _FAMILIES
 from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features
-from ncp_jax.spaces.ordinal import OrdinalSpace
 
 from . import test_base as contract
 from . import test_bounds as bounds_contract
@@ -257,3 +256,20 @@ def test_a_space_without_costs_and_networks() -> None:
     assert cost_model(choices) is None
     with pytest.raises(UsageError, match="a space with networks, got 'choices'; choose from: nas-bench-mr"):
         build(choices, [0, 2])
+
+
+def test_a_parser_that_only_raises_is_a_clear_error() -> None:
+    """Files are recognised by trying to read their cells: a user's parser need not know the library's errors."""
+
+    class Plain(CategoricalSpace):
+        def _format(self, code: list[int]) -> str:
+            return "-".join(map(str, code))
+
+        def _parse(self, text: str) -> list[int]:
+            return [int(part) for part in text.split("-")]
+
+    space = Plain(name="plain", values=((0, 1, 2),) * 3, position_names=("a", "b", "c"), example="0-1-2")
+    assert space.from_string("2-1-0").tolist() == [2, 1, 0]
+    for text in ("a", "", "0-1-x", "0-1"):
+        with pytest.raises(UsageError, match="an architecture string of plain, got"):
+            space.from_string(text)

@@ -11,8 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.base import Space
-from ncp_jax.spaces.categorical import CategoricalSpace
+from ncp_jax.spaces.base import CategoricalSpace, Space
 from ncp_jax.types import Array, Float, Int
 
 UNITS: Mapping[str, str] = MappingProxyType({"flops": "GMAC", "params": "M"})
