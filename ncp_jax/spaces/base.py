@@ -96,6 +96,8 @@ class Space(CodeSet, abc.ABC):
             raise
         except (ValueError, LookupError, TypeError) as error:  # of a parser that says no more
             raise self._bad_string(text, f"({error})") from error
+        if code.shape != (self.length,):
+            raise self._bad_string(text, f"with {code.size} positions instead of {self.length}")
         if not self._is_valid(code):
             expected, got = self._fault(code)
             raise self._bad_string(text, f"with {got} where {expected}")
