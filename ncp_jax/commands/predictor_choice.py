@@ -15,6 +15,7 @@ from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import choose_table
 from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.commands.search_config import SearchConfig
+from ncp_jax.commands.user_table import read_user_table
 from ncp_jax.console import ProgressBar
 from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.predictors.predictor import for_task
@@ -81,19 +82,9 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
       FileNotFoundError: the table to train on has not been fetched; the text names the command.
     """
     if config.table is not None:
-        assert config.space is not None
         notices: list[str] = []
         up, down = read_names(config.maximize), read_names(config.minimize)
-        table = Table.from_csv(
-            config.table,
-            space=config.space,
-            maximize=up,
-            minimize=down,
-            architecture=config.architecture,
-            seeds=config.seeds,
-            notation=config.notation,
-            notify=notices.append,
-        )
+        table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
         for notice in notices:
             notify(notice)
         predictor, origin = _train(with_flops(table), config, notify)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
+from ncp_jax.commands.user_table import read_user_table
 from ncp_jax.console import ProgressBar, prepare_jax, say
 from ncp_jax.jax_settings import check_devices, package_settings
 
@@ -306,7 +307,7 @@ def _near_copies(
 
 
 def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:
-    from ncp_jax.benchmarks import Table, load_table
+    from ncp_jax.benchmarks import load_table
 
     if not _is_file(name):
         return load_table(name)
@@ -317,16 +318,7 @@ def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table
             remedy="directions are never guessed",
         )
     up, down = (() if metric is None else (metric,) for metric in (config.maximize, config.minimize))
-    return Table.from_csv(
-        Path(name),
-        space=config.space,
-        maximize=up,
-        minimize=down,
-        architecture=config.architecture,
-        seeds=config.seeds,
-        notation=config.notation,
-        notify=notify,
-    )
+    return read_user_table(Path(name), config, maximize=up, minimize=down, notify=notify)
 
 
 def _is_file(name: str) -> bool:
