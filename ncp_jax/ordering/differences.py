@@ -143,16 +143,17 @@ def narrowed(weights: np.ndarray, whole: bool, cap: float) -> Scaled:
     """Returns the scaled differences with the larger ones cut to ``cap``, so that the others keep their digits.
 
     Args:
-      weights: ``[n, n]`` weights, float64.
+      weights: ``[n, n]`` weights, float64. The diagonal may hold anything.
       whole: whether all weights are integers.
       cap: largest size of a difference, > 0, in the weights' unit.
     """
+    weights = weights.copy()
+    np.fill_diagonal(weights, 0.0)
     found = np.clip(weights - weights.T, -cap, cap)
     exact = whole and cap <= _LARGEST
     scale = 1.0 if exact else min(_LARGEST / cap, 1e300)
     size = np.floor(np.abs(found) * scale + 0.5)
     size[(size == 0) & (found != 0)] = 1
-    np.fill_diagonal(size, 0)
     return Scaled(np.copysign(size, found).astype(np.int32), scale, exact)
 
 

@@ -250,7 +250,7 @@ class _Search:
           (upper bound in 1/1024 units, solution to branch on). The solution is None if the node is closed or a limit is
           reached. The bounds of its variables are those of the program.
         """
-        program, dropped = self.program, bound + self.most
+        program, dropped = self.program, bound + self.most * _FINE  # the first time, slack inequalities go in any case
         program.confine(lower, upper)
         program.prices = np.zeros(len(program.limits), np.int64)
         new, reduced = program.bound()

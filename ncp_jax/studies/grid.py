@@ -226,7 +226,7 @@ def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
         raise checks.UsageError(expected="a table for each of tables", got=repr(tables), remedy="write [tables.NAME]")
     found = {name: dict(table) for name, table in tables.items()}
     for name, table in found.items():
-        for key in ("path", "space", "seeds"):
+        for key in ("path", "space", "seeds", "notation"):
             if not isinstance(table.get(key, ""), str):
                 raise checks.UsageError(
                     expected=f"text for {key} of table {name}", got=repr(table[key]), remedy="write it in quotes"

@@ -181,6 +181,16 @@ def test_no_long_search_finds_more_than_the_bound(kind: str) -> None:
             assert found.status == "optimal", "a forced precedence makes nothing harder"
 
 
+@pytest.mark.filterwarnings("error")
+def test_the_diagonal_is_ignored_beside_a_heavy_weight() -> None:
+    weights = with_heavy(1, 1e12)(np.random.default_rng(0), 14)
+    spoilt = weights.copy()
+    np.fill_diagonal(spoilt, [np.nan, np.inf, -np.inf, -1, *range(10)])
+    clean, other = order(weights, time_limit=1), order(spoilt, time_limit=1)
+    assert clean.order.tolist() == other.order.tolist()
+    assert (clean.weight, clean.upper_bound) == (other.weight, other.upper_bound)
+
+
 @pytest.mark.parametrize("size", [1e5, 1e9, 1e12, 1e15])
 @pytest.mark.parametrize("n", [12, 40, 150])
 def test_a_forced_precedence_costs_no_quality(n: int, size: float) -> None:

@@ -230,6 +230,7 @@ def test_records_and_report_of_a_search_on_test_values_say_so(
         (f"tables = [3]\n{LEAST}", "expected a table for each of tables, got [3]"),
         (f"{LEAST}[tables.mine]\npath = 3\n", "expected text for path of table mine, got 3"),
         (f"{LEAST}[tables.mine]\nspace = []\n", "expected text for space of table mine, got []"),
+        (f"{LEAST}[tables.mine]\nnotation = 3\n", "expected text for notation of table mine, got 3"),
     ],
 )
 def test_what_is_wrong_in_the_file(read: Callable[[str], Grid], text: str, words: str) -> None:
