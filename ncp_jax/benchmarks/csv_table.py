@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import fnmatch
 import math
@@ -19,7 +18,8 @@ from ncp_jax.benchmarks.arrays import TableArrays, as_space, check_arrays
 from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import Space
-from ncp_jax.spaces.transnas_macro import SHORTEST, MacroSpace
+from ncp_jax.spaces.cells import CellSpace
+from ncp_jax.spaces.notation import OPS_NOTATION, OWN_NOTATION
 from ncp_jax.text_tables import TextTable, decimal_sign, note, number, read_text_table
 
 SEEDS = ("refuse", "mean", "each")
@@ -30,7 +30,6 @@ UNNAMED = ("", "unnamed: 0")
 PLACES = {"rank": {"rank", "string", "code"}, "query": {"query", "architecture", "value"}}
 """Columns that number the rows and measure nothing, in files of this library that have these columns."""
 
-_INTEGERS = re.compile(r"[\[(]?\s*(\d+(?:[\s,]+\d+)*)\s*,?\s*[\])]?")
 _WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")  # "3.0" is what libraries make of 3 in a column with gaps
 _COUNTED = re.compile(r"(.*?)([0-9]+)\D?")
 
@@ -53,12 +52,12 @@ def read_csv(
     space = as_space(space)
     seeds = checks.choose("rule for seeds", seeds, SEEDS)
     if notation is not None:
-        checks.choose(f"notation of {space.name}", notation, space.notations)
+        notation = checks.choose(f"notation of {space.name}", notation, space.notations)
     content = _content(path)
     table = read_text_table(path, content)
     sheet = _sheet(path, table)
-    columns, facts = _architecture_columns(sheet, space, architecture)
-    _refuse_headless(sheet, columns, space)
+    columns, facts = _architecture_columns(sheet, space, architecture, notation, {*maximize, *minimize})
+    _refuse_headless(sheet, columns, space, notation)
     names = _choose_columns(sheet, columns, maximize, minimize)
     codes, values, more = _rows(sheet, columns, names, space, seeds, notation)
     if told := note(path, table.recognised(*sheet.facts, *facts, *more)):
@@ -149,18 +148,18 @@ def _sheet(path: Path, table: TextTable) -> _Sheet:
 
 
 def _architecture_columns(
-    sheet: _Sheet, space: Space, given: str | Sequence[str] | None
+    sheet: _Sheet, space: Space, given: str | Sequence[str] | None, notation: str | None, metrics: set[str]
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Returns the column of the architectures, or one for each position of the code, and what was recognised.
 
     Without names, it is the column with one of the names ``ARCHITECTURES``; else the first column, if it holds an
     architecture; else columns that are called as the space's positions, or by one word and the numbers of the
-    positions (x0, x1, …).
+    positions (x0, x1, …). In the notation "nats-index" it is the one column that holds nothing else.
     """
     if given:
         names = [given] if isinstance(given, str) else list(given)
         chosen = tuple(dict.fromkeys(name for pattern in names for name in _matching(sheet, pattern)))
-        if len(chosen) not in (1, *_lengths(space)):
+        if len(chosen) not in (1, *space.written_lengths):
             raise checks.UsageError(
                 expected=f"one column of architectures, or {space.length} of the positions of {space.name}",
                 got=f"{len(chosen)}: {', '.join(chosen)}",
@@ -172,17 +171,35 @@ def _architecture_columns(
     known = next((options[lower.index(name)] for name in ARCHITECTURES if name in lower), None)
     if known is not None:
         return (known,), ()
+    if notation == "nats-index":
+        return (_index_column(sheet, options, space, metrics),), ()
     first = options[0] if options else sheet.header[0]
-    if not (sheet.rows and _is_architecture(sheet.cells(first)[0], space)):
+    if not (sheet.rows and _is_architecture(sheet.cells(first)[0], space, notation)):
         positions = _position_columns(sheet, options, space)
         if positions:
             return positions, (f"code in the columns {positions[0]} … {positions[-1]}",)
-        other = next((name for name in options[1:] if sheet.rows and _is_architecture(sheet.cells(name)[0], space)), "")
+        firsts = {name: sheet.cells(name)[0] for name in options[1:]} if sheet.rows else {}
+        other = next((name for name, cell in firsts.items() if _is_architecture(cell, space, notation)), "")
         if other:
             got = f"{sheet.cells(first)[0]!r} in line {sheet.rows[0][0]}"
             remedy = f"give --architecture {other} (architecture={other!r})"
             raise sheet.bad(f"architectures in the column {first!r}", got, remedy)
     return (first,), ()
+
+
+def _index_column(sheet: _Sheet, options: Sequence[str], space: Space, metrics: set[str]) -> str:
+    """Returns the one column that can hold indices of architectures; other columns of integers look alike."""
+    found = [
+        name
+        for name in options
+        if name.lower() != "seed"
+        and name not in metrics
+        and all(_is_architecture(cell, space, "nats-index") for cell in sheet.cells(name))
+    ]
+    if len(found) != 1:
+        listed = ", ".join(map(repr, found)) or "none with a name"
+        raise sheet.bad("one column of indices of NATS-Bench", listed, "give --architecture NAME (architecture=)")
+    return found[0]
 
 
 def _matching(sheet: _Sheet, pattern: str) -> list[str]:
@@ -194,26 +211,27 @@ def _matching(sheet: _Sheet, pattern: str) -> list[str]:
     return [sheet.column(pattern, sheet.header)]
 
 
-def _lengths(space: Space) -> tuple[int, ...]:
-    """Returns the numbers of integers that a written code may have."""
-    return tuple(range(SHORTEST, space.length + 1)) if isinstance(space, MacroSpace) else (space.length,)
+def _operations(space: Space) -> set[str]:
+    """Returns the names that may stand in a position of a code in the notation of operations."""
+    return {*space.ops} if isinstance(space, CellSpace) else set()
 
 
 def _position_columns(sheet: _Sheet, options: Sequence[str], space: Space) -> tuple[str, ...]:
     """Returns the columns that hold one position of the code each, in the order of the positions; () if none do."""
     groups: dict[str, dict[int, str]] = {}
+    ops = _operations(space)
     for name in options:
         if counted := _COUNTED.fullmatch(name):
             groups.setdefault(counted[1], {})[int(counted[2])] = name
     ordered = [
         [group[place] for place in sorted(group)]
         for group in groups.values()
-        if len(group) in _lengths(space) and sorted(group) in ([*range(len(group))], [*range(1, len(group) + 1)])
+        if len(group) in space.written_lengths and sorted(group) in ([*range(len(group))], [*range(1, len(group) + 1)])
     ]
     if set(space.position_names) <= set(options):
         ordered.insert(0, list(space.position_names))
     for names in ordered:
-        if all(not cell or _WHOLE.fullmatch(cell) for name in names for cell in sheet.cells(name)):
+        if all(not cell or cell in ops or _WHOLE.fullmatch(cell) for name in names for cell in sheet.cells(name)):
             return tuple(names)
     return ()
 
@@ -275,67 +293,45 @@ def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted
     ]
 
 
-def _refuse_headless(sheet: _Sheet, columns: Sequence[str], space: Space) -> None:
+def _refuse_headless(sheet: _Sheet, columns: Sequence[str], space: Space, notation: str | None) -> None:
     """Raises DataError if the first line has an architecture where its column's name should be."""
-    if len(columns) == 1 and _is_architecture(columns[0], space):
+    if len(columns) == 1 and _is_architecture(columns[0], space, notation):
         got = f"the architecture {columns[0]!r}"
         raise sheet.bad(
             "a header with column names", got, 'add a first line of names, without "#", which begins comments'
         )
 
 
-def _is_architecture(text: str, space: Space) -> bool:
+def _is_architecture(text: str, space: Space, notation: str | None) -> bool:
     try:
-        if not _INTEGERS.fullmatch(text):
-            space.from_string(text)
-        else:
-            _parse(text, space, space.notations[0])
+        space.read(_whole(text), notation or OWN_NOTATION)
     except checks.UsageError:
         return False
     return True
 
 
-def _parse(text: str, space: Space, notation: str | None) -> np.ndarray:
-    """Parses an architecture: a string of the space, or the integers of its code.
-
-    Raises:
-      UsageError: neither; or integers that mean different architectures to different publishers, without a notation.
-    """
-    integers = _INTEGERS.fullmatch(text)
-    if not integers:
-        return space.from_string(text)
-    code = [int(found[:9]) for found in re.findall(r"\d+", integers[1])]
-    if len(code) in _lengths(space):
-        code += [0] * (space.length - len(code))  # absent modules at the end need not be written
-    if notation is None and len(space.notations) > 1 and len(code) == space.length:
-        readings = {}
-        for name in space.notations:
-            with contextlib.suppress(checks.UsageError):
-                readings[name] = space.to_string(space.from_integers(np.array(code), name)[0])
-        if readings:
-            meant = "; ".join(f"{name}: {reading}" for name, reading in readings.items())
-            raise checks.UsageError(
-                expected=f"the notation of integers in {space.name}, which others number differently",
-                got=f"{text!r} without one ({meant})",
-                remedy="state it: " + " or ".join(f"--notation {name} (notation={name!r})" for name in readings),
-            )
-    return space.from_integers(np.array(code), notation or space.notations[0])[0]
+def _whole(text: str) -> str:
+    """Returns an integer without a decimal fraction of zeros; another text as it is."""
+    found = _WHOLE.fullmatch(text)
+    return found[1] if found else text
 
 
 def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space, notation: str | None) -> np.ndarray:
     """Returns the code in one cell, or in one cell per position (blank at the end where a module is absent)."""
     try:
-        if len(texts) == 1:
-            return _parse(texts[0], space, notation)
-        whole = [_WHOLE.fullmatch(text) for text in texts]
-        while whole and not texts[len(whole) - 1]:
-            whole.pop()
-        if None in whole:
-            got = repr(texts[whole.index(None)])
-            raise checks.UsageError(expected="an integer in each position", got=got, remedy="correct it")
+        parts = [_whole(text) for text in texts]
+        if len(parts) == 1:
+            return space.read(parts[0], notation)
+        while parts and not parts[-1]:
+            parts.pop()
+        named = bool(parts) and set(parts) <= _operations(space)
+        if not named and (wrong := [part for part in parts if not part.isdecimal()]):
+            kind = "an integer or an operation" if _operations(space) else "an integer"
+            raise checks.UsageError(expected=f"{kind} in each position", got=repr(wrong[0]), remedy="correct it")
         if notation is None and set(sheet.header) >= set(space.position_names):
-            notation = space.notations[0]  # columns with the names of this library's positions
-        return _parse(", ".join(found[1] for found in whole if found), space, notation)
+            # Columns with the names of this library's positions.
+            notation = OPS_NOTATION if named else OWN_NOTATION
+        return space.read(", ".join(parts), notation)
     except checks.UsageError as error:
         raise checks.DataError(f"{sheet.path}, line {line}: {error}") from error
 

@@ -127,8 +127,8 @@ class Table:
         """Reads a table from a text file with a header and one line per architecture.
 
         Encoding, separator and decimal sign are recognised (``docs/data.md`` has the rules); blank lines and lines that
-        begin with "#" are skipped. Architectures are strings of the space (``space.to_string``) or the integers of
-        their codes ("1, 2, 3", in quotes because of the commas), in one cell or in one column per position. Columns
+        begin with "#" are skipped. Architectures are strings of the space (``space.to_string``) or lists in a
+        ``notation`` ("1, 2, 3", in quotes because of the commas), in one cell or in one column per position. Columns
         without a given direction are ignored; a direction is never guessed. Lines that repeat an architecture with the
         same values are merged. The columns in ``maximize`` are quality metrics, the first of them the main metric, and
         those in ``minimize`` are costs. With ``minimize`` alone, its columns are the quality metrics.
@@ -145,9 +145,10 @@ class Table:
             index, else columns called as the positions or numbered like them (x0, x1, …).
           seeds: what to do with lines of one architecture that differ: "refuse" them, take their "mean", or keep
             "each" as a row of its own. In a column called seed, a seed may occur once per architecture.
-          notation: what the integers of a code mean: "ncp-jax" (this library's codes) or "naslib" (NASLib's tuples of
-            NAS-Bench-201). If None, integers are read as this library's where all publishers agree; elsewhere they are
-            refused, with both readings.
+          notation: how architectures are written that are no strings: "ncp-jax" (this library's codes), "naslib"
+            (NASLib's tuples of NAS-Bench-201), "nats-index" (one number, NATS-Bench's index) or "ops" (names of
+            operations, in cells). If None, integers are read as this library's where all publishers agree; elsewhere
+            they are refused, with all readings, and so are names, unless the columns have the names of the positions.
           notify: receives one-line notices: what was recognised in a file that is not UTF-8 with commas, and which
             columns hold predictions.
 

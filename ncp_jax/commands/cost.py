@@ -23,14 +23,17 @@ class CostConfig:
     """Codes whose parameters and FLOPs are counted.
 
     Attributes:
-      codes: Codes, each as an architecture string or as integers separated by commas.
+      codes: Codes, each as an architecture string or as integers or names separated by commas.
       space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
       task: Task whose head and image size are counted; by default class_scene (TransNAS) and cifar10 (NAS-Bench-201).
+      notation: What integers or names of operations mean: ncp-jax, ops (names, for cells); in nas-bench-201 also naslib
+        or nats-index.
     """
 
     codes: Positional[tuple[str, ...]] = ()
     space: str = "nas-bench-mr"
     task: str | None = None
+    notation: str = "ncp-jax"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -104,7 +107,7 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
         raise checks.UsageError(expected="a space with known costs", got=config.space, remedy="name another --space")
     if not config.codes:
         raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{space.example}'")
-    codes = np.stack([space.read(text) for text in config.codes])
+    codes = np.stack([space.read(text, config.notation) for text in config.codes])
     exact = model.exact(codes)
     strings = tuple(space.to_strings(codes))
     return CostResult(space.name, model.task, cost_tasks(space), codes, strings, exact["params"], exact["flops"])

@@ -41,8 +41,8 @@ class RankConfig:
         first. May be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of a CSV file that repeat an architecture with other values: refuse, or mean (one row with their
         mean).
-      notation: What integers of architectures in the CSV files mean: ncp-jax or naslib. Needed for integers in
-        nas-bench-201, which NASLib numbers differently.
+      notation: How architectures in the CSV files are written, where they are no strings: ncp-jax, ops (names of
+        operations); in nas-bench-201 also naslib or nats-index. Needed for names, and for integers in nas-bench-201.
       maximize: Metric of the CSV files, higher is better.
       minimize: Metric of the CSV files, lower is better.
       budget: Number of architectures measured on the table.

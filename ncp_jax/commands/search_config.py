@@ -29,8 +29,8 @@ class SearchConfig:
         be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or
         each (one row per line).
-      notation: What integers of architectures in --table mean: ncp-jax or naslib. Needed for integers in nas-bench-201,
-        which NASLib numbers differently.
+      notation: How architectures in --table are written, where they are no strings: ncp-jax, ops (names of operations);
+        in nas-bench-201 also naslib or nats-index. Needed for names, and for integers in nas-bench-201.
       maximize: Metric to raise, NAME or NAME=WEIGHT (weights in standard deviations). May be repeated.
       minimize: Metric to lower, NAME or NAME=WEIGHT. May be repeated.
       codes: Number of random starts, moved at once.

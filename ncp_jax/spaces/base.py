@@ -7,30 +7,29 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.typing import ArrayLike
 
 from ncp_jax import checks
-from ncp_jax.spaces.codes import CodeSet, _run
+from ncp_jax.spaces.codes import _run
 from ncp_jax.spaces.graphs import ArchitectureGraphs, position_graphs
+from ncp_jax.spaces.notation import WrittenCodes
 from ncp_jax.types import Array, Float, Int
 
-OWN_NOTATION = "ncp-jax"
 TINY = 1e-6  # keeps the division defined where all shares of a position are zero
 
 
 @dataclasses.dataclass(frozen=True)
-class Space(CodeSet, abc.ABC):
+class Space(WrittenCodes):
     """A finite set of codes, the box of real numbers that relaxes it, and all else that the library asks of a space.
 
-    A space must have a relaxed form and a notation: the abstract methods. Its graphs and features have defaults, which
-    read a code as a chain of positions. Costs and networks are registered beside it (``spaces.costs.register_costs``,
-    ``networks.register``). A new space is one file, which ends with ``register(...)``.
+    A space must have a relaxed form and a string form: the abstract methods. Its graphs and features have defaults,
+    which read a code as a chain of positions. Costs and networks are registered beside it
+    (``spaces.costs.register_costs``, ``networks.register``). A new space is one file, which ends with
+    ``register(...)``.
 
     Attributes:
       aliases: other names that ``get_space`` understands.
@@ -76,78 +75,6 @@ class Space(CodeSet, abc.ABC):
         """Returns relaxed codes moved back inside the box."""
         return jnp.clip(relaxed, self.lower, self.upper)
 
-    def to_string(self, code: ArrayLike) -> str:
-        """Returns the architecture string that the field uses for one code [d]."""
-        return self._format(self.check(code)[0].tolist())
-
-    def to_strings(self, codes: ArrayLike) -> list[str]:
-        """Returns the architecture strings of codes [n, d]."""
-        return [self._format(row) for row in self.check(codes).tolist()]
-
-    def from_string(self, text: str) -> np.ndarray:
-        """Returns the code, int32 [d], that an architecture string denotes.
-
-        Raises:
-          UsageError: the string does not denote a legal code; the text says why and gives a legal one.
-        """
-        try:
-            code = np.asarray(self._parse(str(text).strip()), dtype=np.float64)
-        except checks.UsageError:
-            raise
-        except (ValueError, LookupError, TypeError) as error:  # of a parser that says no more
-            raise self._bad_string(text, f"({error})") from error
-        if code.shape != (self.length,):
-            raise self._bad_string(text, f"with {code.size} positions instead of {self.length}")
-        if not self._is_valid(code):
-            expected, got = self._fault(code)
-            raise self._bad_string(text, f"with {got} where {expected}")
-        return code.astype(np.int32)
-
-    def from_strings(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns the codes, int32 [n, d], that architecture strings denote."""
-        return np.array([self.from_string(text) for text in texts], dtype=np.int32).reshape(-1, self.length)
-
-    def read(self, text: str) -> np.ndarray:
-        """Returns the legal code, int32 [d], that a user wrote: its string, or its integers with commas between them.
-
-        Raises:
-          UsageError: the text is neither, or denotes no code of the space.
-        """
-        parts = [part.strip() for part in text.split(",")]
-        if len(parts) == 1:
-            return self.from_string(text)
-        if not all(part.removeprefix("-").isdecimal() and part.isascii() and len(part) < 12 for part in parts):
-            raise checks.UsageError(
-                expected=f"a code of {self.name}, {self.length} integers with commas between them",
-                got=repr(text),
-                remedy=f"or its string: {self.example}",
-            )
-        return self.check([int(part) for part in parts])[0]
-
-    @property
-    def notations(self) -> tuple[str, ...]:
-        """Names of the notations in which publishers write codes of this space as integers; "ncp-jax" is its own."""
-        return (OWN_NOTATION,)
-
-    def from_integers(self, integers: ArrayLike, notation: str = OWN_NOTATION) -> np.ndarray:
-        """Returns the codes, int32 [n, d], that integers [n, d] (or [d]) mean in a notation.
-
-        Raises:
-          UsageError: an unknown notation, or integers that are no code in it.
-        """
-        checks.choose(f"notation of {self.name}", notation, self.notations)
-        return self.check(integers) if notation == OWN_NOTATION else self._from_integers(np.atleast_2d(integers))
-
-    def to_integers(self, codes: ArrayLike, notation: str = OWN_NOTATION) -> np.ndarray:
-        """Returns codes [n, d] (or [d]) as the integers, int32 [n, d], of a notation.
-
-        Raises:
-          UsageError: an unknown notation, or illegal codes.
-        """
-        checks.choose(f"notation of {self.name}", notation, self.notations)
-        legal = self.check(codes)
-        return legal if notation == OWN_NOTATION else self._to_integers(legal)
-
     def graphs(self, codes: Int[Array | np.ndarray, "n d"]) -> ArchitectureGraphs:
         """Returns architectures as graphs of operations, NumPy arrays on the host; see the space for the features.
 
@@ -192,22 +119,6 @@ class Space(CodeSet, abc.ABC):
     def _project(self, relaxed: Array) -> Array:
         """Returns the nearest legal codes."""
 
-    @abc.abstractmethod
-    def _format(self, code: list[int]) -> str:
-        """Returns the string of a legal code."""
-
-    @abc.abstractmethod
-    def _parse(self, text: str) -> list[int]:
-        """Returns the code of the right length, legal or not, that a string denotes; raises ``_bad_string`` if none."""
-
-    def _from_integers(self, integers: np.ndarray) -> np.ndarray:
-        """The codes [n, d] of integers in the notation that is not the space's own. For spaces that have one."""
-        raise AssertionError(self.name)
-
-    def _to_integers(self, codes: np.ndarray) -> np.ndarray:
-        """The inverse of ``_from_integers``."""
-        raise AssertionError(self.name)
-
     def _project_within(self, relaxed: Array, values: tuple[tuple[int, ...], ...]) -> Array:
         """Returns the nearest codes whose positions keep to some of their values, in a space that is a product."""
         return dataclasses.replace(self, values=values).project(relaxed)
@@ -229,19 +140,6 @@ class Space(CodeSet, abc.ABC):
                 remedy="encode() makes them",
             )
         return relaxed if jnp.issubdtype(relaxed.dtype, jnp.floating) else relaxed.astype(jnp.float32)
-
-    def _numbers(self, text: str, parts: Sequence[str]) -> list[int]:
-        for part in parts:
-            if not (part.isascii() and part.isdigit() and len(part) < 9):
-                raise self._bad_string(text, f"with {part!r} where a number belongs")
-        return [int(part) for part in parts]
-
-    def _bad_string(self, text: str, why: str) -> checks.UsageError:
-        return checks.UsageError(
-            expected=f"an architecture string of {self.name}",
-            got=f"{text!r} {why}",
-            remedy=f"a right one: {self.example}",
-        )
 
 
 class CategoricalSpace(Space):

@@ -14,8 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax import checks
 from ncp_jax.spaces.base import CategoricalSpace
 from ncp_jax.spaces.graphs import ArchitectureGraphs, join_features, one_hot
+from ncp_jax.spaces.notation import OPS_NOTATION, OWN_NOTATION
 from ncp_jax.types import Array, Float, Int
 
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))
@@ -46,6 +48,11 @@ class CellSpace(CategoricalSpace):
         """Returns the space of cells with these operations; ``others`` are further fields."""
         names = tuple(f"edge {source}>{target}" for source, target in EDGES)
         return cls(name=name, values=(tuple(range(len(ops))),) * len(EDGES), position_names=names, ops=ops, **others)
+
+    @property
+    def notations(self) -> tuple[str, ...]:
+        """The space's own notation, and the names of the operations, in the order of ``EDGES``."""
+        return (OWN_NOTATION, OPS_NOTATION)
 
     def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
         """Returns the attributes of the graphs for cells whose edges hold shares of each operation."""
@@ -89,6 +96,21 @@ class CellSpace(CategoricalSpace):
             found = jnp.asarray(table)[tuple(codes[:, edge] for edge in path)]
             counts = counts + jax.nn.one_hot(found, len(sequences))
         return counts
+
+    def _from_notation(self, rows: np.ndarray, notation: str) -> np.ndarray:
+        names = np.atleast_2d(rows)
+        known = np.isin(names, self.ops)
+        if names.ndim != 2 or names.shape[1] != len(EDGES) or not known.all():
+            wrong = names[~known][:1]
+            raise checks.UsageError(
+                expected=f"operations of {self.name} [n, {len(EDGES)}] ({', '.join(self.ops)})",
+                got=repr(str(wrong[0])) if wrong.size else f"shape {list(np.shape(rows))}",
+                remedy=f"write one for each edge, in the order {', '.join(self.position_names)}",
+            )
+        return (names[..., None] == np.array(self.ops)).argmax(axis=-1).astype(np.int32)
+
+    def _to_notation(self, codes: np.ndarray, notation: str) -> np.ndarray:
+        return np.array(self.ops)[codes]
 
     def _graphs(self, codes: np.ndarray) -> ArchitectureGraphs:
         whole = ((codes != 0)[:, None] | ~_ON_PATH).all(axis=-1)

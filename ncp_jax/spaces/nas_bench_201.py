@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
+import random
 import re
 from typing import Any
 
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.spaces.base import OWN_NOTATION
 from ncp_jax.spaces.cells import EDGES, CellSpace
+from ncp_jax.spaces.notation import OPS_NOTATION, OWN_NOTATION
 from ncp_jax.spaces.registry import register
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
@@ -45,15 +48,21 @@ class NasBench201Space(CellSpace):
 
     @property
     def notations(self) -> tuple[str, ...]:
-        """The space's own notation, and NASLib's: other numbers for the operations, other places for the edges."""
-        return (OWN_NOTATION, "naslib")
+        """The space's own notation; NASLib's, with other numbers of operations and edges; NATS-Bench's index; names."""
+        return (OWN_NOTATION, "naslib", "nats-index", OPS_NOTATION)
 
-    def _from_integers(self, integers: np.ndarray) -> np.ndarray:
-        return from_naslib(integers)
+    def _from_notation(self, rows: np.ndarray, notation: str) -> np.ndarray:
+        if notation == "naslib":
+            return np.atleast_2d(from_naslib(rows))
+        return from_nats_index(rows) if notation == "nats-index" else super()._from_notation(rows, notation)
 
-    def _to_integers(self, codes: np.ndarray) -> np.ndarray:
-        ops = np.array([NASLIB_OPS.index(op) for op in OPS], dtype=np.int32)
-        return ops[codes][..., [EDGES.index(edge) for edge in NASLIB_EDGES]]
+    def _to_notation(self, codes: np.ndarray, notation: str) -> np.ndarray:
+        if notation == "nats-index":
+            return _nats_index()[tuple(codes.T)][:, None]
+        if notation == "naslib":
+            ops = np.array([NASLIB_OPS.index(op) for op in OPS], dtype=np.int32)
+            return ops[codes][..., [EDGES.index(edge) for edge in NASLIB_EDGES]]
+        return super()._to_notation(codes, notation)
 
 
 NAS_BENCH_201 = register(
@@ -89,6 +98,46 @@ def from_naslib(arch: Any) -> np.ndarray:
         )
     ops = np.array([OPS.index(op) for op in NASLIB_OPS], dtype=np.int32)
     return ops[arch.astype(np.int32)][..., [NASLIB_EDGES.index(edge) for edge in EDGES]]
+
+
+def from_nats_index(index: Any) -> np.ndarray:
+    """Returns the codes, int32 [n, 6], of architectures by their numbers in NAS-Bench-201 and NATS-Bench.
+
+    Both number the cells alike. Their authors list all cells with ``itertools.product`` over the operations in the
+    order of ``OPS``, node by node, which is the order of our codes, and shuffle the list with the seed 88
+    (github.com/D-X-Y/AutoDL-Projects, ``exps/NAS-Bench-201/main.py`` and ``exps/NATS-Bench/tss-collect.py``).
+
+    Args:
+      index: integers 0..15624, [n] or [n, 1].
+
+    Raises:
+      UsageError: another shape, or a number that is no index.
+    """
+    given, codes = np.asarray(index), _nats_codes()
+    single = given.ndim < 2 or (given.ndim == 2 and given.shape[1] == 1)
+    if not single or given.dtype.kind not in "iu" or not ((given >= 0) & (given < len(codes))).all():
+        raise checks.UsageError(
+            expected=f"an index of NATS-Bench, one integer 0..{len(codes) - 1} for each architecture",
+            got=f"{given.tolist()!r}"[:100],
+            remedy="give the number that api.query_index_by_arch returns",
+        )
+    return codes[given.reshape(-1)]
+
+
+@functools.cache
+def _nats_codes() -> np.ndarray:
+    """The codes in the order of NATS-Bench's index, int32 [15625, 6]."""
+    codes = list(itertools.product(range(len(OPS)), repeat=len(EDGES)))
+    random.Random(88).shuffle(codes)
+    return np.array(codes, np.int32)
+
+
+@functools.cache
+def _nats_index() -> np.ndarray:
+    """The index in NATS-Bench of each code, int32 [5, 5, 5, 5, 5, 5]."""
+    places = np.empty((len(OPS),) * len(EDGES), np.int32)
+    places[tuple(_nats_codes().T)] = np.arange(NAS_BENCH_201.size)
+    return places
 
 
 def from_ncp_onehot(embedding: Any) -> np.ndarray:

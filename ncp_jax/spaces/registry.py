@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TypeVar
 
 import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.notation import OWN_NOTATION
 
 S = TypeVar("S", bound=Space)
 SPACES: dict[str, Space] = {}
@@ -40,27 +42,36 @@ def get_space(name: str) -> Space:
     return SPACES[ALIASES.get(known, known)]
 
 
-def find_code(text: str) -> tuple[Space, np.ndarray]:
+def find_code(text: str, notation: str = OWN_NOTATION) -> tuple[Space, np.ndarray]:
     """Returns the one space in which a text is a code, and the code, int32 [d].
 
     Args:
-      text: an architecture string, or integers with commas between them; see ``Space.read``.
+      text: an architecture string, or a list with commas between its parts; see ``Space.read``.
+      notation: what the parts of a list mean. Only spaces that have this notation are looked at.
 
     Raises:
-      UsageError: the text is a code of no space, or of more than one.
+      UsageError: the text is a code of no space, or of more than one; or no space has the notation.
     """
+    known = dict.fromkeys(name for space in SPACES.values() for name in space.notations)
+    notation = checks.choose("notation", notation, list(known))
     fits: list[tuple[Space, np.ndarray]] = []
     for space in SPACES.values():
-        try:
-            fits.append((space, space.read(text)))
-        except checks.UsageError:
-            continue
+        if notation in space.notations:
+            with contextlib.suppress(checks.UsageError):
+                fits.append((space, space.read(text, notation)))
     if len(fits) == 1:
         return fits[0]
     if fits:
         names = ", ".join(space.name for space, _ in fits)
         raise checks.UsageError(
             expected="a code of one space", got=f"{text!r}, a code of {names}", remedy="give --space"
+        )
+    if notation != OWN_NOTATION:
+        names = ", ".join(space.name for space in SPACES.values() if notation in space.notations)
+        raise checks.UsageError(
+            expected=f"a code in the notation {notation}",
+            got=repr(text),
+            remedy=f"with --space ({names}) the error says what is wrong",
         )
     if "," in text:
         lengths = ", ".join(f"{space.length} of {space.name}" for space in SPACES.values())

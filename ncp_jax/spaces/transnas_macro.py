@@ -52,6 +52,11 @@ class MacroSpace(CategoricalSpace):
         """Number of legal codes, 3256."""
         return len(self._legal)
 
+    @property
+    def written_lengths(self) -> tuple[int, ...]:
+        """4 to 6: absent modules at the end need not be written."""
+        return tuple(range(SHORTEST, LONGEST + 1))
+
     @functools.cached_property
     def _legal(self) -> np.ndarray:
         """All legal codes in lexicographic order, int32 [3256, 6]."""
