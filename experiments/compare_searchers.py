@@ -29,6 +29,8 @@ class Config(StudyOptions):
       budget: queries of each run.
       seconds: simulated training seconds of each run, where the table has training times.
       repeats: cost of querying a known architecture again: free, counted or free-isomorphs.
+      same_network: rule by which two codes are the same network, where repeats ask for it: isomorphism; for
+        nas-bench-201 also topology or function.
       first_seed: seed of the first run; the others have those that follow.
       on_test: allow tables of test values (nas-bench-201) to be searched; records and report say so.
       against: python also times Python loops of the same searches.
@@ -40,6 +42,7 @@ class Config(StudyOptions):
     budget: int = 200
     seconds: float | None = None
     repeats: str = "free"
+    same_network: str = "isomorphism"
     first_seed: int = 0
     on_test: bool = False
     against: str | None = None
@@ -68,6 +71,7 @@ def run(config: Config) -> None:
         seeds=min(config.seeds, 3) if config.smoke else config.seeds,
         first_seed=config.first_seed,
         repeats=config.repeats,
+        same_network=config.same_network,
         seconds=config.seconds,
         on_test=config.on_test,
     )

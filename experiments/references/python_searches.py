@@ -24,6 +24,7 @@ from ncp_jax.searchers.local_search import LocalSearch
 from ncp_jax.searchers.random_search import DRAWN, RandomSearch
 from ncp_jax.searchers.run import PATIENCE
 from ncp_jax.spaces import get_space
+from ncp_jax.spaces.codes import ISOMORPHISM
 
 Code = tuple[int, ...]
 Query = Callable[[Code], float]
@@ -46,7 +47,7 @@ class PythonTable(NamedTuple):
     networks: dict[Code, Code]
 
     @staticmethod
-    def of(table: Table, metric: str | None = None) -> PythonTable:
+    def of(table: Table, metric: str | None = None, same_network: str = ISOMORPHISM) -> PythonTable:
         """Makes the dictionaries of one column, the main one if None."""
         space, rows = get_space(table.space), np.asarray(table.codes)
         codes = [tuple(row) for row in rows.tolist()]
@@ -57,7 +58,7 @@ class PythonTable(NamedTuple):
             nearest = np.asarray(Candidates.of(table).neighbours).tolist()
             neighbours = {code: [codes[row] for row in near] for code, near in zip(codes, nearest, strict=True)}
         first: dict[Code, Code] = {}
-        canonical = map(tuple, np.asarray(space.canonical(table.codes)).tolist())
+        canonical = map(tuple, np.asarray(space.canonical(table.codes, same_network)).tolist())
         networks = {code: first.setdefault(same, code) for code, same in zip(codes, canonical, strict=True)}
         return PythonTable(codes, values, neighbours, networks)
 

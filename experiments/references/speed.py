@@ -31,7 +31,7 @@ def measure_speed(grid: Grid, *, memory_mb: float | None = None) -> dict[str, di
     """
     plan = make_plan(grid, memory_mb=memory_mb)
     benchmark = next(iter(plan.tables))
-    dictionaries = PythonTable.of(plan.tables[benchmark], grid.metric)
+    dictionaries = PythonTable.of(plan.tables[benchmark], grid.metric, grid.same_network)
     measured = {}
     for label, method in plan.methods.items():
         if not isinstance(method, ArraySearcher):

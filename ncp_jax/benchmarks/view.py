@@ -17,6 +17,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.table import Table
 from ncp_jax.metrics import check_split
 from ncp_jax.spaces import get_space
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Array, Bool, Float, Int
 
 REPEATS = ("counted", "free", "free-isomorphs")
@@ -91,6 +92,7 @@ class QueryView:
         *,
         budget: int,
         repeats: str = "free",
+        same_network: str = ISOMORPHISM,
         seconds: float | None = None,
         seconds_column: str | None = None,
         on_test: bool = False,
@@ -104,6 +106,7 @@ class QueryView:
           repeats: rule for repeated queries. "counted": they cost like new ones. "free": an architecture that the run
             has paid for costs nothing. "free-isomorphs": nor does another code of the same network
             (``Space.canonical``); its answer is the value already paid for.
+          same_network: rule for the same network, one of the space's ``same_networks``.
           seconds: maximum simulated training seconds of a run, or None. A query that exceeds it is not answered and
             ends the run.
           seconds_column: column of training seconds; the only one of unit "s" if None.
@@ -117,7 +120,10 @@ class QueryView:
         spec = table.metric(metric) if metric else table.main
         check_split(spec, on_test=on_test)
         repeats = checks.choose("repeats", repeats, REPEATS)
-        classes = get_space(table.space).networks(table.codes) if repeats == "free-isomorphs" else np.zeros(0, np.int32)
+        space, classes = get_space(table.space), np.zeros(0, np.int32)
+        space.check_same_network(same_network)
+        if repeats == "free-isomorphs":
+            classes = space.networks(table.codes, same_network)
         most = int(classes.max()) + 1 if len(classes) else len(table)
         why = f"{table.name} has {most} {'networks' if len(classes) else 'architectures'}"
         limit = None if repeats == "counted" else most

@@ -124,8 +124,10 @@ def _training_table(name: str, family: str) -> Table:
 def _train(table: Table, config: SearchConfig, notify: Callable[[str], None]) -> tuple[Predictor, PredictorOrigin]:
     from ncp_jax.training import Columns, fit  # Flax and Optax: half a second that a shipped predictor does not need
 
-    # Illegal bounds and a table of test values are refused before the training.
-    Bounds.of(get_space(table.space), parse_bounds(config.bound))
+    # Illegal bounds and rules, and a table of test values, are refused before the training.
+    space = get_space(table.space)
+    space.check_same_network(config.same_network)
+    Bounds.of(space, parse_bounds(config.bound))
     Columns.whole(table.metrics, 1, on_test=config.on_test)
     notify(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     with ProgressBar("ncp-jax: training, epochs") as bar:

@@ -12,7 +12,8 @@ from ncp_jax import checks
 if TYPE_CHECKING:
     from ncp_jax.propagation import Execution, PropagationConfig, TrustRegion
 
-OPTIONS = ("discreteness", "restarts", "polish")  # settings with the same name here and in PropagationConfig
+# Settings with the same name here and in PropagationConfig.
+OPTIONS = ("discreteness", "restarts", "polish", "same_network")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,8 @@ class SearchConfig:
         code), annealed (from the first to the second).
       restarts: Rounds in which codes that repeat an architecture start again elsewhere.
       polish: Number of the best architectures whose single edits are all tried at the end.
+      same_network: Rule by which two codes are the same network, of which one is kept: isomorphism; in nas-bench-201
+        also topology (that of its article) or function (equal outputs).
       keep: Maximum number of architectures kept.
       devices: Number of devices that share the codes; by default all.
       memory_mb: Device memory that may be used at once, in MB.
@@ -75,6 +78,7 @@ class SearchConfig:
     discreteness: str = "none"
     restarts: int = 0
     polish: int = 0
+    same_network: str = "isomorphism"
     keep: int = 65536
     devices: int | None = None
     memory_mb: float | None = None

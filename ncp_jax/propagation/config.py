@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Int
 
 if TYPE_CHECKING:
@@ -73,6 +74,8 @@ class PropagationConfig:
       restarts: number of times that a code restarts elsewhere because another code has reached the same architecture.
         Results then depend on the other codes.
       polish: number of best codes to improve by single edits until no edit helps.
+      same_network: rule by which two codes are the same network, of which one is kept: one of the ``same_networks`` of
+        the space.
       measured: ``[j, d]`` codes that are ranked beside those reached, for example the rows of a table; those outside
         bounds or limit are left out. None for none.
     """
@@ -92,6 +95,7 @@ class PropagationConfig:
     bounds: BoundsItems | Mapping[Any, Any] = dataclasses.field(default=(), metadata=STATIC)
     restarts: int = dataclasses.field(default=0, metadata=STATIC)
     polish: int = dataclasses.field(default=0, metadata=STATIC)
+    same_network: str = dataclasses.field(default=ISOMORPHISM, metadata=STATIC)
     measured: Int[np.ndarray, "j d"] | None = None
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from ncp_jax.console import format_table
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import get_space
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Float, Int
 
 STARTS = 4096  # number of starts kept, for figures
@@ -23,7 +24,7 @@ ROWS_ELSEWHERE = 65536
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """The distinct architectures that an inversion found, best first. Isomorphic codes count as one architecture.
+    """The distinct architectures that an inversion found, best first. Codes of the same network count as one.
 
     Attributes:
       codes: ``[k, d]`` legal codes.
@@ -37,6 +38,7 @@ class Found:
       space: name of the space.
       timing: seconds of "compile" and "search", and the rate "code_steps_per_s".
       scored: number of legal codes scored, counted separately in each portion of the work.
+      same_network: rule by which codes are the same network.
     """
 
     codes: Int[np.ndarray, "k d"]
@@ -49,6 +51,7 @@ class Found:
     space: str
     timing: dict[str, float]
     scored: int
+    same_network: str = ISOMORPHISM
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -71,6 +74,7 @@ class Found:
         return {
             "schema": "propagate/1",
             "space": self.space,
+            "same_network": self.same_network,
             "metrics": [m.to_json() for m in self.metrics],
             "scored": self.scored,
             "timing": dict(self.timing),
@@ -151,8 +155,8 @@ def in_batches(
 def merge(portions: list[Found], keep: int) -> Found:
     """Merges portions into the best ``keep`` distinct architectures, best first.
 
-    Of isomorphic codes the best-ranked one stays. Equal scores are ordered by code, so the result does not depend on
-    how the codes were divided into portions.
+    Of the codes of one network the best-ranked one stays. Equal scores are ordered by code, so the result does not
+    depend on how the codes were divided into portions.
     """
     first, *others = portions
     if others:
@@ -163,7 +167,7 @@ def merge(portions: list[Found], keep: int) -> Found:
         first = dataclasses.replace(first, costs=costs, scored=scored, **arrays)
     distinct = first_of_each(first.codes)
     ranked = first.take(distinct[np.argsort(-first.score[distinct], kind="stable")])
-    return _without_isomorphs(ranked).take(slice(0, keep))
+    return _one_of_each_network(ranked).take(slice(0, keep))
 
 
 def first_of_each(codes: Int[np.ndarray, "n d"]) -> Int[np.ndarray, " k"]:
@@ -173,12 +177,13 @@ def first_of_each(codes: Int[np.ndarray, "n d"]) -> Int[np.ndarray, " k"]:
     return np.unique(whole.view(f"V{whole.itemsize * whole.shape[1]}").ravel(), return_index=True)[1]
 
 
-def _without_isomorphs(found: Found) -> Found:
-    """Keeps the best-ranked code of each isomorphism class, whose codes all denote the same network."""
+def _one_of_each_network(found: Found) -> Found:
+    """Keeps the best-ranked code of each network."""
     if len(found) == 0:
         return found
     space = get_space(found.space)
-    (canonical,) = in_batches(lambda codes: space.canonical(jnp.asarray(codes)), found.codes)
+    rule = found.same_network
+    (canonical,) = in_batches(lambda codes: space.canonical(jnp.asarray(codes), rule), found.codes)
     if np.array_equal(canonical, found.codes):
         return found
     return found.take(np.sort(first_of_each(canonical)))

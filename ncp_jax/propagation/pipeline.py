@@ -82,9 +82,9 @@ def propagate(
       The distinct architectures reached, best first.
 
     Raises:
-      UsageError: an unknown metric, an illegal start, zero codes, neither key nor start, a limit or bounds that nothing
-        satisfies, exact costs that are unknown or not sought, devices that do not exist, too little memory, a predictor
-        or an objective that is not finite for a code, or a call inside jit.
+      UsageError: an unknown metric or rule for the same network, an illegal start, zero codes, neither key nor start,
+        a limit or bounds that nothing satisfies, exact costs that are unknown or not sought, devices that do not exist,
+        too little memory, a predictor or an objective that is not finite for a code, or a call inside jit.
     """
     if isinstance(jnp.zeros(()), jax.core.Tracer):
         raise checks.UsageError(
@@ -101,6 +101,7 @@ def propagate(
             remedy="let the function subtract the spread itself",
         )
     space = get_space(predictor.space)
+    config = dataclasses.replace(config, same_network=space.check_same_network(config.same_network))
     bounds = Bounds.of(space, config.bounds_map)
     starts = _starts(bounds, codes, start, key)
     if config.restarts and key is None:
@@ -306,7 +307,8 @@ class _Search:
 
     def _repeats(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Returns True for each row whose network an earlier row denotes already."""
-        (canonical,) = in_batches(lambda rows: self.bounds.space.canonical(jnp.asarray(rows)), codes)
+        space, rule = self.bounds.space, self.config.same_network
+        (canonical,) = in_batches(lambda rows: space.canonical(jnp.asarray(rows), rule), codes)
         repeats = np.ones(len(codes), bool)
         repeats[first_of_each(canonical)] = False
         return repeats
@@ -339,6 +341,7 @@ class _Search:
             space=space.name,
             timing={},
             scored=len(codes),
+            same_network=self.config.same_network,
         )
 
     def _polished(self, found: Found, keep: int, limited: bool) -> Found:

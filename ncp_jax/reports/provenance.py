@@ -50,6 +50,7 @@ def study_card(data: StudyData) -> RunCard:
         budget=data.budget,
         seconds=study.get("seconds"),
         repeats=study.get("repeats"),
+        same_network=study.get("same_network", "isomorphism"),
         tables={name: _table(data, name) for name in data.benchmarks},
         command=_text(commands[0]) if commands else None,
         grid=study.get("grid"),

@@ -196,6 +196,7 @@ class RunCard:
       budget: queries that a run may pay for.
       seconds: simulated training seconds that a run may spend; None without a limit.
       repeats: whether a repeated query costs budget; None if it was not recorded.
+      same_network: rule by which two codes are the same network.
       tables: benchmark → its table.
       command: command that started the study; None if it was not recorded.
       grid: the grid of the study as JSON; None if it was not recorded.
@@ -214,6 +215,7 @@ class RunCard:
     budget: int
     seconds: float | None
     repeats: str | None
+    same_network: str
     tables: dict[str, TableCard]
     command: str | None
     grid: Any

@@ -15,6 +15,7 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.searchers.draws import STRIDE, mix
 from ncp_jax.spaces import Space, get_space
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Array, Float, Int
 
 NEAREST = 16  # neighbours of an architecture in a table that holds a small part of its space
@@ -48,34 +49,42 @@ class Candidates:
     space: str = dataclasses.field(metadata={"static": True})
 
     @staticmethod
-    def of(table: Table) -> Candidates:
+    def of(table: Table, same_network: str = ISOMORPHISM) -> Candidates:
         """Returns the candidates of a table (host-side; cached for tables of the same architectures).
 
         Neighbours are the rows at one edit, if every architecture has at least one such row in the table. Otherwise
         (2507 of 10^23 codes in NAS-Bench-MR) they are the 16 nearest rows, by the Euclidean distance of relaxed codes
         with each feature scaled by its standard deviation.
 
+        Args:
+          table: the table.
+          same_network: rule for the same network, one of the space's ``same_networks``.
+
         Raises:
-          UsageError: fewer than two architectures.
+          UsageError: fewer than two architectures, or an unknown rule.
         """
-        return _candidates(table.space, np.asarray(table.codes).tobytes(), len(table))
+        return _candidates(table.space, np.asarray(table.codes).tobytes(), len(table), same_network)
 
     @staticmethod
-    def of_space(space: str | Space, codes: Int[np.ndarray, "n d"] | None = None) -> Candidates:
+    def of_space(
+        space: str | Space, codes: Int[np.ndarray, "n d"] | None = None, same_network: str = ISOMORPHISM
+    ) -> Candidates:
         """Returns the candidates of a space, for searches over architectures that are not measured yet.
 
         Args:
           space: the space, or its name.
           codes: int [n, d], the architectures that can be asked for; all of the space if None.
+          same_network: rule for the same network, one of the space's ``same_networks``.
 
         Raises:
-          UsageError: codes that are not legal or repeat, fewer than two of them, or a space too large to list.
+          UsageError: codes that are not legal or repeat, fewer than two of them, a space too large to list, or an
+            unknown rule.
         """
         found = get_space(space) if isinstance(space, str) else space
         rows = found.all_codes() if codes is None else found.check(codes)
         if len(np.unique(rows, axis=0)) < len(rows):
             raise checks.UsageError(expected="different architectures", got="some twice", remedy="drop the repeats")
-        return _candidates(found.name, np.ascontiguousarray(rows, np.int32).tobytes(), len(rows))
+        return _candidates(found.name, np.ascontiguousarray(rows, np.int32).tobytes(), len(rows), same_network)
 
     def __len__(self) -> int:
         return int(self.codes.shape[0])
@@ -83,7 +92,7 @@ class Candidates:
 
 @functools.lru_cache(maxsize=8)
 @package_settings
-def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
+def _candidates(space_name: str, content: bytes, n: int, same_network: str) -> Candidates:
     if n < 2:
         raise checks.UsageError(
             expected="at least two architectures to search", got=str(n), remedy="take a larger table"
@@ -105,7 +114,7 @@ def _candidates(space_name: str, content: bytes, n: int) -> Candidates:
         degree=jax.device_put(degree),
         relaxed=jax.device_put(relaxed),
         attributes=jax.device_put((attributes - attributes.mean(axis=0))[:, varies] / spread[varies]),
-        classes=jax.device_put(space.networks(device_codes)),
+        classes=jax.device_put(space.networks(device_codes, same_network)),
         space=space_name,
     )
 

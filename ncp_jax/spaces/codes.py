@@ -16,6 +16,7 @@ from ncp_jax import checks
 from ncp_jax.types import Array, Bool, Int, Key
 
 ENUMERABLE = 2**20  # larger spaces are not listed: the table of all codes would fill the memory
+ISOMORPHISM = "isomorphism"  # the rule for the same network that every space has
 DEVICE_INDEX = 2**31  # indices below this fit in int32
 
 
@@ -139,20 +140,42 @@ class CodeSet:
         """
         return _run(self, "_neighbours", self._codes(codes))
 
-    def canonical(self, codes: Int[Array, "*batch d"]) -> Int[Array, "*batch d"]:
+    @property
+    def same_networks(self) -> tuple[str, ...]:
+        """Names of the rules by which two codes of this space may be the same network, the default first."""
+        return (ISOMORPHISM,)
+
+    def check_same_network(self, rule: str) -> str:
+        """Returns the name of a rule, one of ``same_networks``; UsageError with the nearest names for another."""
+        return checks.choose(f"rule for the same network in {self.name}", rule, self.same_networks)
+
+    def canonical(self, codes: Int[Array, "*batch d"], same_network: str = ISOMORPHISM) -> Int[Array, "*batch d"]:
         """Returns one representative for all codes of the same network.
 
         Where no two codes denote the same network, this is the code itself.
-        """
-        return _run(self, "_canonical", self._codes(codes))
 
-    def networks(self, codes: Int[Array, "n d"]) -> Int[np.ndarray, " n"]:
+        Args:
+          codes: legal codes.
+          same_network: rule for the same network, one of ``same_networks``.
+
+        Raises:
+          UsageError: an unknown rule.
+        """
+        rule = self.check_same_network(same_network)
+        hook = "_canonical" if rule == ISOMORPHISM else f"_canonical_by_{rule}"
+        return _run(self, hook, self._codes(codes))
+
+    def networks(self, codes: Int[Array, "n d"], same_network: str = ISOMORPHISM) -> Int[np.ndarray, " n"]:
         """Numbers the networks that codes denote, in order of first appearance (host-side).
+
+        Args:
+          codes: legal codes.
+          same_network: rule for the same network, one of ``same_networks``.
 
         Returns:
           int32 [n]; two codes have the same number where their ``canonical`` codes are equal.
         """
-        canonical: np.ndarray = np.asarray(self.canonical(codes))
+        canonical: np.ndarray = np.asarray(self.canonical(codes, same_network))
         _, first, which = np.unique(canonical, axis=0, return_index=True, return_inverse=True)
         number = np.empty(len(first), np.int32)
         number[np.argsort(first)] = np.arange(len(first), dtype=np.int32)

@@ -6,14 +6,19 @@ import functools
 import itertools
 import random
 import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.spaces.cells import EDGES, CellSpace
 from ncp_jax.spaces.notation import OPS_NOTATION, OWN_NOTATION
 from ncp_jax.spaces.registry import register
+from ncp_jax.types import Array
+
+Terms = tuple[tuple[str, Any], ...]  # operation and the sum that it is applied to, for each term of a sum
 
 OPS = ("none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
@@ -50,6 +55,17 @@ class NasBench201Space(CellSpace):
     def notations(self) -> tuple[str, ...]:
         """The space's own notation; NASLib's, with other numbers of operations and edges; NATS-Bench's index; names."""
         return (OWN_NOTATION, "naslib", "nats-index", OPS_NOTATION)
+
+    @property
+    def same_networks(self) -> tuple[str, ...]:
+        """The rules of all cells; that of the benchmark's article; and equal outputs. See docs/data.md."""
+        return (*super().same_networks, *FORMS)
+
+    def _canonical_by_topology(self, codes: Array) -> Array:
+        return self._from_index(jnp.asarray(_smallest("topology"))[self._index(codes)])
+
+    def _canonical_by_function(self, codes: Array) -> Array:
+        return self._from_index(jnp.asarray(_smallest("function"))[self._index(codes)])
 
     def _from_notation(self, rows: np.ndarray, notation: str) -> np.ndarray:
         if notation == "naslib":
@@ -122,6 +138,60 @@ def from_nats_index(index: Any) -> np.ndarray:
             remedy="give the number that api.query_index_by_arch returns",
         )
     return codes[given.reshape(-1)]
+
+
+def topology(code: Sequence[int]) -> str:
+    """Returns the text by which the article on NAS-Bench-201 tells cells apart: 6466 different ones.
+
+    A node is the sum of its incoming edges, whose texts are sorted. "skip_connect" stands for the text of its source,
+    "none" and an edge out of a node that is "none" alone for zero. Zeros and the sums behind skips stay in the text, so
+    that some cells that are the same graph, or compute the same, have different texts (arXiv 2001.00326, section 2.1;
+    ``Structure.to_unique_str`` with ``consider_zero`` in the authors' code).
+    """
+    texts = ["0"]
+    for edges in _incoming(code):
+        terms = []
+        for source, op in edges:
+            text = texts[source]
+            zero = op == "none" or text == "#"
+            terms.append("#" if zero else text if op == "skip_connect" else f"({text})@{op}")
+        texts.append("+".join(sorted(terms)))
+    return texts[-1]
+
+
+def function(code: Sequence[int]) -> Terms:
+    """Returns the sum of operations that a cell computes: 4930 different ones.
+
+    A node is a sum, without order, of operations on sums; the cell's input is the sum of one term. "none" adds nothing,
+    nor does an operation on an empty sum, and "skip_connect" adds the terms of its source. What pooling and convolution
+    do with sums is not used (pooling is linear).
+    """
+    sums: list[Terms] = [(("input", ()),)]
+    for edges in _incoming(code):
+        terms: list[Any] = []
+        for source, op in edges:
+            if op != "none" and sums[source]:
+                terms += sums[source] if op == "skip_connect" else [(op, sums[source])]
+        sums.append(tuple(sorted(terms)))
+    return sums[-1]
+
+
+FORMS: dict[str, Callable[[Sequence[int]], Any]] = {"topology": topology, "function": function}
+"""Rules for the same network beside isomorphism: codes of equal form are the same network."""
+
+
+def _incoming(code: Sequence[int]) -> list[list[tuple[int, str]]]:
+    """Returns source and operation of the edges into nodes 1, 2 and 3."""
+    edges = [(*edge, OPS[op]) for edge, op in zip(EDGES, code, strict=True)]
+    return [[(source, op) for source, target, op in edges if target == node] for node in (1, 2, 3)]
+
+
+@functools.cache
+def _smallest(rule: str) -> np.ndarray:
+    """The index of the first code of the same network, for each code in the order of their index, int32 [15625]."""
+    first: dict[Any, int] = {}
+    codes = itertools.product(range(len(OPS)), repeat=len(EDGES))
+    return np.array([first.setdefault(FORMS[rule](code), place) for place, code in enumerate(codes)], np.int32)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from ncp_jax.files import append, atomic_write, lock, make_folder
 from ncp_jax.records import journal
 from ncp_jax.records.journal import MAKE_ROOM, OTHER_FOLDER, Record
 from ncp_jax.records.run_card import RESULT_PACKAGES
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.studies.plan import Pack, Plan
 
 MERGED = "records.jsonl"
@@ -282,6 +283,7 @@ def describe_study(plan: Plan, versions: Record) -> Record:
         "budget": grid.budget,
         "seconds": grid.seconds,
         "repeats": grid.repeats,
+        **({} if grid.same_network == ISOMORPHISM else {"same_network": grid.same_network}),
         "methods": {label: {"searcher": m.name, "settings": m.settings()} for label, m in plan.methods.items()},
         "seeds": [grid.first_seed, grid.seeds],
         "cells": plan.size,

@@ -14,6 +14,8 @@ from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
 from ncp_jax.searchers import SEARCHERS, make_searcher
+from ncp_jax.spaces import SPACES
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.text_tables import decode
 
 SOURCES = ("none", "one", "all")
@@ -34,6 +36,8 @@ class Grid:
       seeds: number of seeds, from ``first_seed`` on.
       first_seed: the first seed.
       repeats: cost of asking for a known architecture: "free", "counted" or "free-isomorphs" (``QueryView.of``).
+      same_network: rule by which two codes are the same network, one of the spaces' ``same_networks``: for repeats
+        "free-isomorphs", and for the searcher "bayesian", to which codes of one network are alike.
       seconds: simulated training seconds that a run may spend; None for no limit.
       seconds_column: column of the training seconds; the only one of unit "s" if None.
       metric: column that queries read; each table's main one if None.
@@ -61,6 +65,7 @@ class Grid:
     sources: str | tuple[str, ...] | None = None
     source_budget: int | None = None
     on_test: bool = False
+    same_network: str = ISOMORPHISM
 
     def __post_init__(self) -> None:
         for name in ("budget", "seeds"):
@@ -74,6 +79,9 @@ class Grid:
             )
         # Equal grids are equal in JSON too: one spelling, one type.
         object.__setattr__(self, "repeats", checks.choose("repeats", self.repeats, REPEATS))
+        rules = dict.fromkeys(rule for space in SPACES.values() for rule in space.same_networks)
+        rule = checks.choose("rule for same_network", self.same_network, list(rules))
+        object.__setattr__(self, "same_network", rule)
         if self.seconds is not None:
             checks.positive("seconds", self.seconds)
             object.__setattr__(self, "seconds", float(self.seconds))
@@ -151,10 +159,12 @@ class Grid:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """The fields, JSON-ready; those about sources only in a study with source tasks, ``on_test`` only where set."""
+        """The fields, JSON-ready; those about sources only in a study with source tasks, some others only where set."""
         fields = dataclasses.asdict(self)
         if not self.on_test:
             del fields["on_test"]
+        if self.same_network == ISOMORPHISM:
+            del fields["same_network"]
         if self.sources is None:
             del fields["sources"], fields["source_budget"]
         elif not isinstance(self.sources, str):

@@ -21,6 +21,7 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.records.journal import cell_hash
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
 from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
+from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.studies.grid import Grid
 
 MOST_LANES = 1000  # runs in one call on CPU; more would not save a noticeable share of the time
@@ -76,6 +77,7 @@ class Plan:
                 grid.metric,
                 budget=grid.budget,
                 repeats=grid.repeats,
+                same_network=grid.same_network,
                 seconds=grid.seconds,
                 seconds_column=grid.seconds_column,
                 on_test=grid.on_test,
@@ -85,6 +87,10 @@ class Plan:
     @functools.cached_property
     def _views(self) -> dict[str, QueryView]:
         return {}
+
+    def candidates(self, benchmark: str) -> Candidates:
+        """Returns the architectures of a benchmark that can be asked for."""
+        return Candidates.of(self.tables[benchmark], self.grid.same_network)
 
     def searched(self, benchmark: str) -> MetricSpec:
         """Returns the column of a benchmark that queries read."""
@@ -128,11 +134,12 @@ class Plan:
     @functools.cached_property
     def _configs(self) -> dict[tuple[str, str], dict[str, Any]]:
         grid = self.grid
-        known: dict[str, dict[str, Any]] = {benchmark: {} for benchmark in self.tables}
+        merged = {} if grid.same_network == ISOMORPHISM else {"same_network": grid.same_network}
+        known: dict[str, dict[str, Any]] = {benchmark: dict(merged) for benchmark in self.tables}
         if grid.sources is not None:
             for number, benchmark in enumerate(self.tables):
                 hashes = [table.content_hash() for table in self._source_tables(benchmark).values()]
-                known[benchmark] = {"sources": [hashes, grid.source_budget, number]}
+                known[benchmark]["sources"] = [hashes, grid.source_budget, number]
         return {
             (benchmark, label): {
                 "searcher": searcher.name,
@@ -185,7 +192,7 @@ def make_plan(
         if grid.judge:
             table.metric(grid.judge)
         plan.sources(benchmark)
-        view, candidates = plan.view(benchmark), Candidates.of(table)
+        view, candidates = plan.view(benchmark), plan.candidates(benchmark)
         for labels, searchers in _groups(methods):
             runs = [(label, s, seed) for label, s in zip(labels, searchers, strict=True) for seed in _seeds(grid)]
             size = _block(searchers[0], len(runs), shard[1])

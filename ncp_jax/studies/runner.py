@@ -213,7 +213,7 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
     filled, lanes = packs + [packs[-1]] * (len(devices) - len(packs)), packs[0].lanes
     seeds = np.array([seed for pack in filled for seed in _filled(pack.seeds, lanes)], np.int32)
     searchers = stack([searcher for pack in filled for searcher in _filled(pack.searchers, lanes)])
-    runs = search_on(devices, searchers, seeds, Candidates.of(table), view)
+    runs = search_on(devices, searchers, seeds, plan.candidates(packs[0].benchmark), view)
     parts = [slice(i * lanes, i * lanes + len(pack.seeds)) for i, pack in enumerate(packs)]
     return [jax.tree.map(lambda array: array[part], runs) for part in parts]  # noqa: B023
 

@@ -48,6 +48,20 @@ def assert_same(got: Found, wanted: Found) -> None:
     np.testing.assert_array_equal(got.costs["flops"], wanted.costs["flops"])
 
 
+def test_other_rules_merge_other_codes() -> None:
+    space = get_space("nas-bench-201")
+    codes = space.all_codes()[::97]
+    score = np.random.default_rng(0).random(len(codes))
+    values = score[:, None].astype(np.float32)
+    for rule in space.same_networks:
+        found = Found(codes, values, values, score, {}, codes[:0], (MetricSpec("acc"),), space.name, {}, 1, rule)
+        merged = merge([found], len(codes))
+        networks = space.networks(codes, rule)
+        best = [int(np.flatnonzero(networks == n)[score[networks == n].argmax()]) for n in set(networks.tolist())]
+        np.testing.assert_array_equal(merged.score, np.sort(score[best])[::-1])
+        assert merged.to_json()["same_network"] == rule
+
+
 rows = st.lists(st.sampled_from(FEW.tolist()), min_size=1, max_size=40)
 
 

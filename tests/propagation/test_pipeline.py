@@ -360,6 +360,21 @@ def test_wrong_calls(predictor: Predictor, arguments: dict, words: str) -> None:
         propagate(predictor, GOAL, **{"codes": 8, "key": jax.random.key(0), "config": FEW, **arguments})
 
 
+def test_one_of_each_network_by_the_given_rule(ensemble: Make) -> None:
+    space = get_space("nas-bench-201")
+    # A 3x3 convolution from input to output: directly, before a skip, and behind one.
+    codes = np.array([[0, 0, 0, 3, 0, 0], [3, 0, 0, 0, 1, 0], [1, 0, 0, 0, 3, 0]])
+    assert len(set(space.networks(codes).tolist())) == 3
+    config = PropagationConfig(steps=0, same_network="Function")
+    found = propagate(ensemble(space.name, hidden=()), GOAL, start=codes, config=config)
+    assert (len(found), found.same_network, found.scored) == (1, "function", 3)
+
+
+def test_a_rule_that_the_space_does_not_have(predictor: Predictor) -> None:
+    with pytest.raises(UsageError, match="rule for the same network in transnas-micro, got 'function'"):
+        propagate(predictor, GOAL, codes=4, key=0, config=PropagationConfig(same_network="function"))
+
+
 def test_an_unknown_metric(predictor: Predictor) -> None:
     with pytest.raises(UsageError, match="expected a known metric, got 'acck'; did you mean: acc"):
         propagate(predictor, Objective(maximize={"acck": 1.0}), codes=8, key=jax.random.key(0))

@@ -57,6 +57,13 @@ def test_the_command_may_be_text_or_words(make_study: MakeStudy) -> None:
     assert study_card(load_study(folder)).command == "ncp-jax study grid.toml"
 
 
+def test_the_rule_for_the_same_network(make_study: MakeStudy) -> None:
+    folder = make_study()
+    assert study_card(load_study(folder)).same_network == "isomorphism"
+    change_study(folder, same_network="function")
+    assert study_card(load_study(folder)).to_json()["same_network"] == "function"
+
+
 def test_the_card_of_a_study_that_recorded_little(make_study: MakeStudy) -> None:
     folder = make_study()
     (folder / "sessions.jsonl").unlink()

@@ -8,7 +8,7 @@ import pytest
 from ncp_jax.checks import UsageError
 from ncp_jax.spaces import nas_bench_201
 from ncp_jax.spaces.cells import EDGES
-from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201, from_naslib, from_ncp_onehot
+from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201, OPS, from_naslib, from_ncp_onehot
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
 
@@ -39,6 +39,61 @@ def test_canonical_against_brute_force(space, classes):
         smallest.setdefault(graph(code), code)
     assert len(smallest) == classes
     np.testing.assert_array_equal(space.canonical(np.array(codes)), [smallest[graph(code)] for code in codes])
+
+
+def outputs(codes):
+    """What cells compute for one input, with an operation of their own for each name that keeps zero."""
+    rng = np.random.default_rng(0)
+    matrices = {op: rng.normal(size=(5, 5)) for op in OPS[2:]}
+    nodes = [np.broadcast_to(rng.normal(size=5), (len(codes), 5))]
+    for node in (1, 2, 3):
+        total = np.zeros((len(codes), 5))
+        for (source, target), column in zip(EDGES, codes.T, strict=True):
+            if target == node:
+                applied = {"none": 0 * nodes[source], "skip_connect": nodes[source]}
+                applied |= {op: np.sin(nodes[source] @ matrix) for op, matrix in matrices.items()}
+                total += np.stack([applied[op] for op in OPS])[column, np.arange(len(codes))]
+        nodes.append(total)
+    return nodes[-1]
+
+
+def test_rules_for_the_same_network():
+    codes = NAS_BENCH_201.all_codes()
+    found = {rule: NAS_BENCH_201.networks(codes, rule) for rule in NAS_BENCH_201.same_networks}
+    # 6466 is the number of the benchmark's article; the others are counted by brute force, here and above.
+    assert {rule: len(set(n.tolist())) for rule, n in found.items()} == {
+        "isomorphism": 8765,
+        "topology": 6466,
+        "function": 4930,
+    }
+    np.testing.assert_array_equal(NAS_BENCH_201.networks(codes), found["isomorphism"])
+    _, computed = np.unique(outputs(codes).round(6) + 0.0, axis=0, return_inverse=True)
+    assert len(set(zip(computed.ravel().tolist(), found["function"].tolist(), strict=True))) == 4930
+    # Both other rules merge only what computes the same; neither of them contains the other.
+    pairs = {a: set(zip(found[a].tolist(), found["function"].tolist(), strict=True)) for a in found}
+    assert {rule: len(some) for rule, some in pairs.items()} == {
+        "isomorphism": 8765,
+        "topology": 6466,
+        "function": 4930,
+    }
+    for rule, numbers in found.items():
+        smallest = np.asarray(NAS_BENCH_201.canonical(codes, rule))
+        first = dict(reversed(list(zip(numbers.tolist(), codes.tolist(), strict=True))))
+        assert smallest.tolist() == [first[number] for number in numbers.tolist()]
+
+
+def test_topology_by_hand():
+    cell = from_naslib([0, 1, 1, 2, 1, 0])  # skip into node 1, a convolution to node 2, skip out of it
+    assert nas_bench_201.topology(cell.tolist()) == "#+#+#+(0)@nor_conv_3x3"
+    assert nas_bench_201.function(cell.tolist()) == (("nor_conv_3x3", (("input", ()),)),)
+
+
+def test_other_spaces_have_isomorphism_alone():
+    assert TRANSNAS_MICRO.same_networks == ("isomorphism",)
+    with pytest.raises(UsageError, match="rule for the same network in transnas-micro, got 'function'"):
+        TRANSNAS_MICRO.canonical(TRANSNAS_MICRO.all_codes(), "function")
+    with pytest.raises(UsageError, match="did you mean: topology"):
+        NAS_BENCH_201.networks(NAS_BENCH_201.all_codes()[:2], "topologies")
 
 
 def test_dead_cells_are_one_class():

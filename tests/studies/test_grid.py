@@ -14,7 +14,9 @@ from ncp_jax import list_tables
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.reports import describe, write_report
+from ncp_jax.spaces import get_space
 from ncp_jax.studies import Grid, read_grid, run_study
+from ncp_jax.studies.folder import describe_study
 from ncp_jax.studies.grid import grid_of
 from ncp_jax.studies.plan import make_plan
 
@@ -307,6 +309,40 @@ def test_what_is_wrong_with_an_own_table(
     with pytest.raises(UsageError) as error:
         Grid({"random": [{}]}, ("mine",), tables={"mine": given}).load()
     assert words in str(error.value)
+
+
+def test_the_rule_for_the_same_network(make_grid: Callable[..., Grid], read: Callable[[str], Grid]) -> None:
+    grid = read(f'same_network = "Function"\n{LEAST}')
+    assert (grid.same_network, grid.to_json()["same_network"]) == ("function", "function")
+    assert "same_network" not in read(LEAST).to_json()  # studies of before go on
+    with pytest.raises(UsageError, match="rule for same_network, got 'topolgy'; did you mean: topology"):
+        read(f'same_network = "topolgy"\n{LEAST}')
+    with pytest.raises(UsageError, match="rule for the same network in transnas-micro, got 'function'"):
+        make_plan(make_grid(same_network="function"))
+
+
+def test_a_study_with_another_rule(tmp_path: Path) -> None:
+    space = get_space("nas-bench-201")
+    codes = space.all_codes()[::311]
+    lines = [f"{text},{i}" for i, text in enumerate(space.to_strings(codes))]
+    (tmp_path / "table.csv").write_text("\n".join(["arch,acc", *lines]))
+    own = {"mine": {"path": str(tmp_path / "table.csv"), "space": space.name, "maximize": ["acc"]}}
+    plans = {
+        rule: make_plan(
+            Grid(
+                {"random": [{}]}, ("mine",), budget=5, seeds=1, repeats="free-isomorphs", tables=own, same_network=rule
+            )
+        )
+        for rule in space.same_networks
+    }
+    for rule, plan in plans.items():
+        networks = space.networks(codes, rule)
+        np.testing.assert_array_equal(plan.view("mine").classes, networks)
+        np.testing.assert_array_equal(plan.candidates("mine").classes, networks)
+    assert len({plan.cell("mine", "random", 0) for plan in plans.values()}) == 3
+    study = describe_study(plans["function"], {})
+    assert (study["same_network"], study["grid"]["same_network"]) == ("function", "function")
+    assert "same_network" not in describe_study(plans["isomorphism"], {})
 
 
 def test_a_budget_beyond_the_table(make_grid: Callable[..., Grid]) -> None:
