@@ -168,7 +168,7 @@ def refuse_existing(folder: str | Path) -> checks.UsageError:
     )
 
 
-def refuse_other(folder: str | Path, old: Any, new: Any, *, what: str, got: str) -> None:
+def refuse_other(folder: str | Path, old: Any, new: Any, *, what: str, got: str, remedy: str = OTHER_FOLDER) -> None:
     """Refuses a folder whose description differs from the one wanted now.
 
     Args:
@@ -177,6 +177,7 @@ def refuse_other(folder: str | Path, old: Any, new: Any, *, what: str, got: str)
       new: the description wanted now, from JSON.
       what: what the folder is expected to hold ("study").
       got: what it holds instead ("another study").
+      remedy: what the user can do.
 
     Raises:
       UsageError: they differ; the text shows up to six differences.
@@ -184,7 +185,7 @@ def refuse_other(folder: str | Path, old: Any, new: Any, *, what: str, got: str)
     differences = list(_differences(old, new))
     if differences:
         shown = "; ".join(differences[:6]) + ("; …" if len(differences) > 6 else "")
-        raise checks.UsageError(expected=f"{folder} to hold this {what}", got=f"{got} ({shown})", remedy=OTHER_FOLDER)
+        raise checks.UsageError(expected=f"{folder} to hold this {what}", got=f"{got} ({shown})", remedy=remedy)
 
 
 def _differences(old: Any, new: Any, where: str = "") -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import re
 from collections.abc import Iterable, Sequence
@@ -15,9 +16,18 @@ from ncp_jax.records import journal
 from ncp_jax.records.journal import MAKE_ROOM, OTHER_FOLDER, Record
 from ncp_jax.records.run_card import RESULT_PACKAGES
 from ncp_jax.spaces.codes import ISOMORPHISM
+from ncp_jax.studies.extension import (
+    MERGED,
+    SESSIONS,
+    STUDY,
+    change_grid,
+    has_earlier,
+    refuse_contradiction,
+    same_study,
+    take_back,
+)
 from ncp_jax.studies.plan import Pack, Plan
 
-MERGED = "records.jsonl"
 RECORD_FILE = re.compile(r"records(-\d+-of-\d+)?\.jsonl")  # no other file is read, or merged and removed
 MOST_OPEN = 256  # files open at once; many systems allow a process 1024
 
@@ -49,17 +59,23 @@ class StudyFolder:
     Hundreds of shares may start at the same time. What takes long, reading the records, happens without the lock of
     the folder.
 
+    With ``resume`` the grid may be another than before (``ncp_jax.studies.extension``): more or fewer seeds, methods
+    and benchmarks, or another budget. Its runs that are on record stay; what it does not ask for is kept beside.
+
     Args:
       folder: where to write; made if missing.
       plan: all runs of the study.
       versions: package → version, from the run card.
       shard: (share, number of shares).
-      resume: continue this share's records. Without it, a folder that has records is refused, unless they are those of
-        other shares out of the same number.
+      resume: continue this share's records, or change the grid. Without it, a folder that has records is refused,
+        unless they are those of other shares out of the same number.
+
+    Attributes:
+      told: lines for the user about records that the grid of now does not ask for.
 
     Raises:
-      UsageError: there are records and ``resume`` is off; or the folder is of another grid, data or version (the
-        difference is shown); or another process runs this share.
+      UsageError: there are records and ``resume`` is off; or the folder is of other data or versions, or of a grid that
+        this one contradicts (the difference is shown); or another process runs this share, or a share of another grid.
       DataError: a record is not a record of this study.
       OSError: the folder cannot be written.
     """
@@ -70,6 +86,7 @@ class StudyFolder:
         self.folder = make_folder(folder, remedy=OTHER_FOLDER)
         self.plan = plan
         self.path = self.folder / f"records-{shard[0] % shard[1]}-of-{shard[1]}.jsonl"
+        self.told: list[str] = []
         self._repaired = 0
         self._first_numbers = _first_numbers(plan)
         self._cells: dict[int, str] = {}
@@ -83,28 +100,58 @@ class StudyFolder:
             raise
 
     def _open(self, folder: str | Path, versions: Record, shard: tuple[int, int], resume: bool) -> None:
-        journal.hold(
-            self._held,
-            self.folder / f".share-{self.path.stem}.lock",
-            what="share",
-            who=f"share {shard[0]}/{shard[1]} in {folder}",
-            remedy="wait for it, or let another number of shares do what is left",
-        )
+        study = describe_study(self.plan, versions)
         with lock(self.folder / ".lock"):
+            # Taken under the lock of the folder: who holds a share's lock is at work on the grid that is there.
+            who, remedy = f"share {shard[0]}/{shard[1]} in {folder}", "let another number of shares do what is left"
+            self._hold(self.folder / f".share-{self.path.stem}.lock", "share", who, f"wait for it, or {remedy}")
             if not resume and any(self._is_of_another_run(path, shard[1]) for path in self.files()):
                 raise journal.refuse_existing(folder)
-            study = describe_study(self.plan, versions)
-            if not _holds_study(folder, study):
+            if not (self.folder / STUDY).exists():
                 # Read before writing: records without a study.json may belong to somebody else.
                 self._read_new()
-                journal.write_json(self.folder / "study.json", study)
+                journal.write_json(self.folder / STUDY, study)
+            else:
+                self._settle(study, resume)
         self._read_new()
         own = self._read.get(self.path)
         if own and own.damaged + own.tail:
             # Under the lock, because another share that merges the files relies on where their lines start.
             with lock(self.folder / ".lock"):
-                self._repaired = journal.repair(self.path) if self.path.exists() else 0
+                self._repaired += journal.repair(self.path) if self.path.exists() else 0
             self._read_new()
+        if self.done < self.plan.size and has_earlier(self.folder):
+            self._take_back(study["versions"])
+
+    def _settle(self, study: Record, resume: bool) -> None:
+        """Makes the folder, which has a study.json, that of the grid of now."""
+        old = journal.read_json(self.folder / STUDY)
+        if same_study(old, study):
+            return
+        refuse_contradiction(self.folder, old, study)
+        if not resume:
+            remedy = f"add --resume to change its grid, or {OTHER_FOLDER}"
+            journal.refuse_other(self.folder, old, study, what="study", got="one of another grid", remedy=remedy)
+        with contextlib.ExitStack() as others:
+            for path in self.folder.glob(".share-*.lock"):
+                if path.name != f".share-{self.path.stem}.lock":
+                    who = f"another grid in {self.folder}"
+                    self._hold(path, "study", who, f"wait for it, or {OTHER_FOLDER}", others)
+            self._repaired = sum(map(journal.repair, self.files()))
+            self.told = change_grid(self.folder, self.files(), self.plan, old, study)
+
+    def _hold(self, path: Path, what: str, who: str, remedy: str, held: contextlib.ExitStack | None = None) -> None:
+        journal.hold(held or self._held, path, what=what, who=who, remedy=remedy)
+
+    def _take_back(self, versions: Record) -> None:
+        """Adds the records of before that this grid asks for again to this share's file."""
+        with lock(self.folder / ".lock"):
+            self._read_new()
+            found = take_back(self.folder, self.plan, versions)
+            lines = [_to_line(record) for record in found if self._check(record, self.folder) not in self._places]
+            if lines:
+                append(self.path, "".join(lines).encode(), remedy=MAKE_ROOM)
+                self._read_new([self.path])
 
     def __enter__(self) -> StudyFolder:
         return self
@@ -165,7 +212,7 @@ class StudyFolder:
                 **({"on_test": True} if self.plan.searched(pack.benchmark).split == "test" else {}),
                 "results": result,
             }
-            lines.append(json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n")
+            lines.append(_to_line(record))
         append(self.path, "".join(lines).encode(), remedy=MAKE_ROOM)
         self._read_new([self.path])
 
@@ -173,7 +220,7 @@ class StudyFolder:
         """Appends what one process did to ``sessions.jsonl``."""
         with lock(self.folder / ".lock"):
             line = (json.dumps(session, allow_nan=False) + "\n").encode()
-            append(self.folder / "sessions.jsonl", line, remedy=MAKE_ROOM)
+            append(self.folder / SESSIONS, line, remedy=MAKE_ROOM)
 
     def finish(self) -> bool:
         """Merges all files in the plan's order if every run is recorded; returns whether that is so."""
@@ -182,8 +229,10 @@ class StudyFolder:
             return False
         with lock(self.folder / ".lock"):
             self._read_new()
-            if self.dropped or self.files() != [self.folder / MERGED]:
-                self._merge([self._places[number] for number in range(self.plan.size)])
+            places = [self._places[number] for number in range(self.plan.size)]
+            merged = all(a < b for (_, a), (_, b) in itertools.pairwise(places))
+            if self.dropped or self.files() != [self.folder / MERGED] or not merged:
+                self._merge(places)
         return True
 
     def _merge(self, places: list[tuple[Path, int]]) -> None:
@@ -296,26 +345,5 @@ def _first_numbers(plan: Plan) -> dict[tuple[str, str], int]:
     return {pair: i * plan.grid.seeds for i, pair in enumerate(pairs)}
 
 
-def _holds_study(folder: str | Path, study: Record) -> bool:
-    """Whether the folder has a ``study.json``, which must be that of this study.
-
-    Raises:
-      UsageError: it is that of another study.
-      DataError: it is damaged.
-    """
-    path = Path(folder) / "study.json"
-    if not path.exists():
-        return False
-    old = journal.read_json(path)
-    journal.refuse_other(folder, _without_paths(old), _without_paths(study), what="study", got="another study")
-    return True
-
-
-def _without_paths(study: Any) -> Any:
-    """A copy without the paths of the user's own tables: what counts is their content, not where they lie."""
-    study = json.loads(json.dumps(study))
-    grid = study.get("grid") if isinstance(study, dict) else None
-    tables = grid.get("tables") if isinstance(grid, dict) else None
-    for table in tables.values() if isinstance(tables, dict) else ():
-        table.pop("path", None)
-    return study
+def _to_line(record: Record) -> str:
+    return json.dumps(record, allow_nan=False, separators=(",", ":")) + "\n"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import shlex
 import sys
 import time
@@ -42,7 +43,8 @@ class RunnerOptions:
         empty, each process under ``jax.distributed`` takes one share.
       devices: number of local devices that share the work; all of them if None.
       memory_mb: device memory that one call may use, see ``make_plan``.
-      resume: whether to continue in a folder that has records.
+      resume: whether to continue in a folder that has records, or to change its grid: with more seeds, methods or
+        benchmarks, or another budget, the records that the grid asks for are kept.
       progress: called with (runs done, runs of this share).
       say: called with a line of text for the user.
     """
@@ -96,7 +98,8 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
       What the folder holds now.
 
     Raises:
-      UsageError: a bad grid, shard or number of devices; a folder of another study.
+      UsageError: a bad grid, shard or number of devices; a folder of another study, or of one that this grid
+        contradicts.
       DataError: a record that is not of this study.
       OSError: the disk is full; what is finished stays whole.
     """
@@ -108,6 +111,8 @@ def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = No
     with StudyFolder(folder, plan, card["versions"], shard=shard, resume=options.resume) as store:
         if store.dropped:
             options.say(describe_dropped(store.dropped))
+        for line in store.told:
+            options.say(line)
         began, before, clock = time.perf_counter(), store.done, dict[str, float]()
 
         def close_session() -> None:
@@ -132,7 +137,7 @@ def _run_missing(
     plan: Plan, store: StudyFolder, devices: list[jax.Device], options: RunnerOptions, clock: dict[str, float]
 ) -> None:
     """Runs the share's packs, except for runs that some file has a record of; adds up the seconds of each method."""
-    todo = [(pack, missing) for pack in plan.packs if (missing := store.missing(pack))]
+    todo = _todo(plan, store, len(devices))
     total = sum(len(pack.seeds) for pack in plan.packs)
     done = total - sum(len(missing) for _, missing in todo)
     if done:
@@ -152,6 +157,37 @@ def _run_missing(
         labels = [label for pack, _ in batch for label in pack.methods]
         for label in labels:
             clock[label] = clock.get(label, 0.0) + (time.perf_counter() - began) / len(labels)
+
+
+def _todo(plan: Plan, store: StudyFolder, devices: int) -> list[tuple[Pack, list[int]]]:
+    """The packs that have runs without a record, and which these are.
+
+    Where packs of an array program lack only some of their runs, as in a study with more seeds than before, these runs
+    make new packs. A searcher on the host always has the same runs in one call.
+    """
+    todo: list[tuple[Pack, list[int]]] = []
+    for _, group in itertools.groupby(plan.packs, _shape):
+        found = [(pack, missing) for pack in group if (missing := store.missing(pack))]
+        if all(len(missing) == len(pack.seeds) for pack, missing in found) or _is_on_host(found[0][0]):
+            todo += found
+        else:
+            todo += _repack(found, devices)
+    return todo
+
+
+def _repack(found: list[tuple[Pack, list[int]]], devices: int) -> list[tuple[Pack, list[int]]]:
+    """Packs of the missing runs alone, with as many in a call as there were, or fewer."""
+    runs = [(pack.methods[i], pack.seeds[i], pack.searchers[i]) for pack, missing in found for i in missing]
+    benchmark, lanes = found[0][0].benchmark, min(found[0][0].lanes, -(-len(runs) // devices))
+    packs = []
+    for first in range(0, len(runs), lanes):
+        methods, seeds, searchers = zip(*runs[first : first + lanes], strict=True)
+        packs.append((Pack(benchmark, methods, seeds, searchers, lanes), list(range(len(seeds)))))
+    return packs
+
+
+def _is_on_host(pack: Pack) -> bool:
+    return isinstance(pack.searchers[0], HostSearcher)
 
 
 def _command() -> str:

@@ -165,11 +165,12 @@ def test_a_pack_half_recorded(finished: bytes, grid: Grid, tmp_path: Path) -> No
 
 
 def test_killed_again_and_again(finished: bytes, grid: Grid, tmp_path: Path) -> None:
-    """kill -9 at random moments, early and late: at most the call in flight is lost."""
+    """kill -9 at random moments, early and late: at most the call in flight is lost, also where the grid has grown."""
     draw, given = random.Random(0), {"grid": grid.to_json(), "folder": tmp_path}
+    smaller = dataclasses.replace(grid, benchmarks=("mine",), seeds=4).to_json()
     kept = 0
     for turn in range(4):
-        process = start(ONE, **given)
+        process = start(ONE, **given | ({"grid": smaller} if turn < 2 else {}))
         for _ in range(draw.randrange(1, 4) if turn else 0):
             assert process.stdout is not None
             process.stdout.readline()
@@ -185,6 +186,43 @@ def test_killed_again_and_again(finished: bytes, grid: Grid, tmp_path: Path) -> 
     assert process.returncode == 0, err
     assert out.splitlines()[-1] == "finished True"
     assert (tmp_path / "records.jsonl").read_bytes() == finished
+
+
+def test_an_extended_study_ends_as_in_one_go(
+    finished: bytes, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More seeds, methods, benchmarks, and a larger budget, interrupted once; only what is missing is run."""
+    fewer: dict[str, Any] = {"random": [{}], "evolution": [{"population": 4, "tournament": 2}]}
+    small = dataclasses.replace(grid, searchers=fewer, benchmarks=("mine",), seeds=2)
+    assert run_study(dataclasses.replace(small, budget=9), tmp_path).finished
+    shorter = records_of(tmp_path / "records.jsonl")
+    said: list[str] = []
+    assert run_study(small, tmp_path, RunnerOptions(resume=True, say=said.append)).finished
+    assert said == [f"the grid has changed: 4 runs that it does not ask for are kept in {tmp_path} (earlier-1)"]
+    # The first queries of these searchers are the same for any budget; each run has its own curve.
+    longer = records_of(tmp_path / "records.jsonl")
+    for run, found in shorter.items():
+        known = sum(at <= 9 for at in longer[run]["at"])
+        assert [longer[run][key][:known] for key in ("at", "rows")] == [found["at"], found["rows"]]
+    assert records_of(tmp_path / "earlier-1" / "records.jsonl") == shorter
+
+    interrupted(grid, tmp_path, 1)
+    done = records_in(tmp_path)
+    assert 4 < done < 50
+    run, ran = runner.run_packs, list[int]()
+    monkeypatch.setattr(
+        runner, "run_packs", lambda plan, packs, *rest: ran.extend(p.lanes for p in packs) or run(plan, packs, *rest)
+    )
+    assert run_study(grid, tmp_path, RunnerOptions(resume=True)).finished
+    assert sum(ran) == 50 - done
+    assert (tmp_path / "records.jsonl").read_bytes() == finished
+    assert len((tmp_path / "sessions.jsonl").read_text().splitlines()) == 3
+
+
+def records_of(path: Path) -> dict[tuple[Any, ...], Any]:
+    """(method, benchmark, seed) → results."""
+    found = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(r["method"], r["benchmark"], r["seed"]): r["results"] for r in found}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (3, 1, 2)])
