@@ -71,7 +71,7 @@ def run(config: Config) -> dict[str, Any]:
     ]
     hashes = {name: table.content_hash() for name, table in tables.items()}
     settings = config.settings() | {"tables": hashes, "recipe": effort.recipe.to_json()}
-    records = Records(config.out, settings, resume=config.resume)
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
 
     @functools.cache
     def evaluator(name: str, seed: int) -> Evaluator | None:
@@ -93,10 +93,10 @@ def run(config: Config) -> dict[str, Any]:
                 )
                 # An outcome names its space, which digits and TransNAS micro share.
                 records.add(cell, {"outcomes": [outcome.to_json() | {"benchmark": name} for outcome in outcomes]})
-            bar(len(records), len(cells))
+            bar(len(records.of(cells)), len(cells))
 
     summary = options.summarise_options(
-        options.Outcome(**outcome) for record in records for outcome in record["results"]["outcomes"]
+        options.Outcome(**outcome) for record in records.of(cells) for outcome in record["results"]["outcomes"]
     )
     for measure in ("top", "best", "optimism"):
         options.options_figure(summary, config.out / f"options_{measure}.png", measure=measure)

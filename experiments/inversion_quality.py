@@ -68,6 +68,7 @@ PARTS = ("argmax", "limits", "anytime")
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the parts, writes records, figures and summary.json, returns the summary."""
+    from harness.tables import all_tasks, shipped_hash
     from optimization.anytime_summary import anytime_figure, anytime_lines, anytime_summary
     from optimization.argmax_summary import argmax_figure, argmax_lines
     from optimization.limits import limit_lines
@@ -82,8 +83,13 @@ def run(config: Config) -> dict[str, Any]:
     settings = config.settings()
     settings |= {} if argmax is None else {"argmax": argmax.to_json()}
     settings |= {} if limits is None else {"limits": limits.to_json()}
-    settings |= {} if anytime is None else {"anytime": anytime.to_json()}
-    records = Records(config.out, settings, resume=config.resume)
+    if argmax is not None or limits is not None:
+        spaces = _enumerable(config)[0]
+        settings["tables"] = {name: all_tasks(name).content_hash() for name in spaces}
+    if anytime is not None:
+        settings["anytime"] = {key: value for key, value in anytime.to_json().items() if key != "seeds"}
+        settings["shipped"] = shipped_hash()
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
     results: dict[str, Any] = {}
     if argmax is not None:
         with ProgressBar("argmax") as bar:

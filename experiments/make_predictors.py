@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -36,14 +37,15 @@ class Config(ExperimentConfig):
 def run(config: Config) -> dict[str, Any]:
     """Trains the joint ensemble on all rows, writes it and its card, returns the card.
 
-    The files are nas-bench-mr.npz and .json; a smoke run without that table writes digits.npz and .json.
+    The files are nas-bench-mr.npz and .json; a smoke run without that table writes digits.npz and .json. Until they are
+    written, ``training-NAME`` beside them holds the state of the training, from which ``--resume`` continues.
     """
     import jax
     from harness.tables import joint_table
 
     from ncp_jax import fit, load_table, save_predictor
     from ncp_jax.benchmarks.catalogue import JOINT
-    from ncp_jax.records.journal import write_json
+    from ncp_jax.records.journal import Records, write_json
     from ncp_jax.records.run_card import run_card
     from ncp_jax.training import get_recipe
 
@@ -62,8 +64,19 @@ def run(config: Config) -> dict[str, Any]:
                 remedy="run train_predictors.py",
             )
         tau = summary["tau"]["ensemble"]
+    training = config.out / f"training-{table.name}"
+    # There is one training, whose state is its record: the folder has the lock of any experiment, and its checks.
+    settings = config.settings() | {"table": table.content_hash(), "recipe": recipe.to_json()}
+    records = Records(training, settings, resume=config.resume, selects=("seeds", "quality"))
     with ProgressBar("training") as bar:
-        predictor = fit(table, recipe=recipe, members=members, key=jax.random.key(0), progress=bar)
+        predictor = fit(
+            table,
+            recipe=recipe,
+            members=members,
+            key=jax.random.key(0),
+            checkpoint=training / "checkpoints",
+            progress=bar,
+        )
     card = {
         "what": f"joint predictor of all {'NAS-Bench-MR' if table.name == JOINT else table.name} tasks",
         "trained_on": {"table": table.name, "rows": len(table), "files": dict(table.hashes)},
@@ -76,6 +89,8 @@ def run(config: Config) -> dict[str, Any]:
     }
     path = save_predictor(config.out / f"{table.name}.npz", predictor, card=card, half=True)
     write_json(config.out / f"{table.name}.json", card)
+    shutil.rmtree(training, ignore_errors=True)
+    records.close()
     print(f"wrote {path} ({path.stat().st_size / 1e6:.2f} MB)")
     return card
 

@@ -57,8 +57,9 @@ def run(config: Config) -> dict[str, Any]:
         recipe = dataclasses.replace(recipe, widths=(16, 16), epochs=3, min_steps=0)
         codes, steps, members, quantiles = 64, 5, 2, (0.5,)
     settings = config.settings() | {"table": table.content_hash(), "recipe": recipe.to_json()}
-    records = Records(config.out, settings, resume=config.resume)
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
     limits, inversion = gflops_limits(table, quantiles), PropagationConfig(steps=steps)
+    cells = [{"seed": seed, "task": task} for seed in range(config.seeds) for task in tasks]
 
     with ProgressBar("comparisons") as bar:
         for seed in range(config.seeds):
@@ -79,10 +80,10 @@ def run(config: Config) -> dict[str, Any]:
                         for limit in limits
                     ]
                     records.add(cell, {"contests": [comparison.to_json() for comparison in found]})
-                bar(len(records), config.seeds * len(tasks))
+                bar(len(records.of(cells)), len(cells))
 
     by_task: dict[str, list[tuple[int, Comparison]]] = {task: [] for task in tasks}
-    for record in records:
+    for record in records.of(cells):
         seed, task = record["cell"]["seed"], record["cell"]["task"]
         by_task[task] += [(seed, Comparison.from_json(c)) for c in record["results"]["contests"]]
     margin_figure({task: [c for _, c in some] for task, some in by_task.items()}, config.out / "margins.png")

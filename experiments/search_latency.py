@@ -42,6 +42,7 @@ def run(config: Config) -> dict[str, Any]:
     """Measures every cell, writes records, a figure and summary.json, returns the summary."""
     import importlib.metadata
 
+    from harness.tables import shipped_hash
     from latency.config import make_config
     from latency.figure import latency_figure
     from latency.measurement import latency_table, make_cells, measure, speed_ratios, ticks_per_cell
@@ -58,8 +59,11 @@ def run(config: Config) -> dict[str, Any]:
         predictor=config.predictor,
         smoke=config.smoke,
     )
-    settings = latency.to_json() | {"seeds": config.seeds}
-    records = Records(config.out, settings, resume=config.resume)
+    has_torch = any("torch" in name for name in latency.baselines)
+    versions = {"torch": importlib.metadata.version("torch")} if has_torch else {}
+    settings = latency.to_json() | {"seeds": config.seeds} | versions
+    settings |= {"shipped": shipped_hash()} if latency.predictor == "shipped" else {}
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
     cells, done, ticks = make_cells(latency, config.seeds), 0, ticks_per_cell(latency)
 
     with ProgressBar("latency") as bar:
@@ -75,12 +79,10 @@ def run(config: Config) -> dict[str, Any]:
             else:
                 done += ticks
 
-    rows = [Row.from_json(row) for record in records for row in record["results"]["rows"]]
+    rows = [Row.from_json(row) for record in records.of(cells) for row in record["results"]["rows"]]
     latency_figure(rows, config.out / "latency.png")
     print(latency_table(rows))
     results = {"rows": [row.to_json() for row in rows], "ratios": speed_ratios(rows)}
-    has_torch = any("torch" in name for name in latency.baselines)
-    versions = {"torch": importlib.metadata.version("torch")} if has_torch else {}
     return write_summary(config.out, "search_latency", results, settings, versions=versions)
 
 

@@ -36,10 +36,17 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Orders every (seed, file), writes records and summary.json, returns the summary."""
-    from orderings.order_benchmark import Solved, best_known, load_folder, random_matrices, summarise_solved
+    from orderings.order_benchmark import (
+        Solved,
+        best_known,
+        hash_files,
+        load_folder,
+        random_matrices,
+        summarise_solved,
+    )
 
     from ncp_jax.ordering import order
-    from ncp_jax.records.journal import Records
+    from ncp_jax.records.journal import Records, cell_hash
 
     checks.positive("--time-limit", config.time_limit, zero=True)
     if config.folder is None and not config.smoke:
@@ -51,28 +58,31 @@ def run(config: Config) -> dict[str, Any]:
         matrices, known = load_folder(config.folder), best_known(config.folder)
         time_limit = config.time_limit
     names = sorted(matrices)[: config.limit]
-    records = Records(config.out, config.settings(), resume=config.resume)
+    settings = config.settings() | {"matrices": hash_files(config.folder) if config.folder else {}}
+    settings["best_known"] = cell_hash(known)
+    # Where the folder lies does not matter, its content does.
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "limit", "folder"))
+    cells: list[dict[str, Any]] = [{"seed": seed, "matrix": name} for seed in range(config.seeds) for name in names]
     order(np.eye(15), time_limit=0)  # loads the compiled code before the first measurement
 
     with ProgressBar("matrices") as bar:
-        for seed in range(config.seeds):
-            for name in names:
-                cell = {"seed": seed, "matrix": name}
-                if records.get(cell) is None:
-                    found = order(matrices[name](), time_limit=time_limit, seed=seed)
-                    best = known.get(name)
-                    gap = None if not best else (best - found.weight) / best
-                    records.add(cell, {**found.to_json(), "best_known": best, "gap_to_best_known": gap})
-                bar(len(records), config.seeds * len(names))
+        for done, cell in enumerate(cells, 1):
+            if records.get(cell) is None:
+                name = cell["matrix"]
+                found = order(matrices[name](), time_limit=time_limit, seed=cell["seed"])
+                best = known.get(name)
+                gap = None if not best else (best - found.weight) / best
+                records.add(cell, {**found.to_json(), "best_known": best, "gap_to_best_known": gap})
+            bar(done, len(cells))
 
-    totals = summarise_solved([Solved.from_json(record["results"]) for record in records])
+    totals = summarise_solved([Solved.from_json(record["results"]) for record in records.of(cells)])
     print(
         f"{totals.optimal} of {totals.matrices} proven optimal, "
         f"mean gap to the bound {totals.mean_gap:.4%}, at most {totals.max_seconds:.2f} s"
     )
     if totals.mean_gap_to_best_known is not None:
         print(f"mean gap to the best known {totals.mean_gap_to_best_known:.4%}")
-    return write_summary(config.out, "solve_orderings", totals.to_json(), config.settings())
+    return write_summary(config.out, "solve_orderings", totals.to_json(), settings)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
         }
     folds, members = (2, 2) if config.smoke else (config.folds, config.members)
     settings = config.settings() | {"table": table.content_hash()}
-    records = Records(config.out, settings, resume=config.resume)
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
 
     for name, recipe in recipes.items():
         for seed in range(config.seeds):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -27,6 +28,16 @@ from ncp_jax.records.run_card import run_card
 from ncp_jax.training.cells.tasks import TASKS, pools
 
 
+def hash_pools() -> str:
+    """Returns a hash of all tasks' images and targets; scikit-learn, NumPy and SciPy make them."""
+    digest = hashlib.sha256()
+    for task in TASKS:
+        for pool in pools(task).values():
+            for array in (pool.images, pool.targets):
+                digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
 def use_all_cores() -> None:
     """Makes each CPU core a device, because small networks use only one core. Has no effect once a device is in use."""
     # Not every system has sched_getaffinity, which knows the cores that this process may use.
@@ -38,7 +49,8 @@ def use_all_cores() -> None:
 def make_benchmark(config: GenerateConfig) -> dict[str, Any]:
     """Runs the experiment, writes its files into ``config.out`` and returns the summary."""
     use_all_cores()
-    records = Records(config.out, config.settings(), resume=config.resume)
+    settings = config.settings() | {"images": hash_pools()}
+    records = Records(config.out, settings, resume=config.resume)
     with ProgressBar("trainings") as bar:
         generate(config, records, progress=bar)
     return write_benchmark(config, records)

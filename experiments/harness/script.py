@@ -23,7 +23,7 @@ class ExperimentConfig:
       out: folder for config.json, records.jsonl, summary.json and figures.
       seeds: number of repetitions, with seeds 0, 1, ….
       smoke: run a small version that ends within a minute; its numbers mean nothing.
-      resume: continue an interrupted run in ``out``.
+      resume: continue an interrupted run in ``out``, or a finished one with more seeds.
     """
 
     out: Path = Path("out")

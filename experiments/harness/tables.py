@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from ncp_jax.benchmarks import Table, all_sources, join, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT, RECIPES
 from ncp_jax.benchmarks.registry import load_tasks
+from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.benchmarks.store import find_source, is_converted
+from ncp_jax.files import shipped_folder
+from ncp_jax.predictors.shipped import SHIPPED
 
 
 def is_here(name: str) -> bool:
@@ -23,6 +26,11 @@ def or_digits(*names: str) -> tuple[str, ...]:
     if not here:
         print(f"ncp-jax: {', '.join(names)} not downloaded (ncp-jax data fetch): using {DIGITS}", file=sys.stderr)
     return here or (DIGITS,)
+
+
+def shipped_hash() -> str:
+    """Returns the SHA-256 of the shipped predictor's file, on which results with it depend."""
+    return sha256((shipped_folder() / SHIPPED[JOINT]).read_bytes())
 
 
 def searchable(names: Sequence[str], *, on_test: bool) -> tuple[str, ...]:

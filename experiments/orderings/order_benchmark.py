@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.ordering.matrix_files import read_weights
 
 Loader = Callable[[], np.ndarray]
@@ -27,10 +28,19 @@ def load_folder(folder: Path) -> dict[str, Loader]:
         raise checks.MissingError(
             expected="a folder of matrices", got=f"nothing at {folder}", remedy="give another --folder"
         )
-    files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    files = _files(folder)
     if not files:
         raise checks.DataError(expected=f"matrices in {folder}", got="no files", remedy="give another --folder")
     return {path.name: functools.partial(_weights, path) for path in files}
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Returns the SHA-256 of each file that ``load_folder`` reads."""
+    return {path.name: sha256(path.read_bytes()) for path in _files(folder)}
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
 
 
 def _weights(path: Path) -> np.ndarray:

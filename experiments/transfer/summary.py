@@ -56,11 +56,12 @@ def score_runs(runs: Sequence[dict[str, Any]], budget: int) -> dict[str, list[An
 
 
 def read_seconds(folder: Path, methods: dict[str, str]) -> dict[str, float]:
-    """Returns the wall seconds of each method over all sessions of a study."""
+    """Returns the wall seconds of each method over all sessions of a study, also those before its grid changed."""
     spent = dict.fromkeys(methods.values(), 0.0)
     for line in read_records(folder / "sessions.jsonl"):
         for label, seconds in line.record.get("method_seconds", {}).items():
-            spent[methods[label]] += seconds
+            if label in methods:
+                spent[methods[label]] += seconds
     return spent
 
 

@@ -27,7 +27,8 @@ class StudyOptions:
 
     Attributes:
       out: Folder of the study: study.json, records.jsonl, report, summary.json.
-      resume: Continue an interrupted study in --out.
+      resume: Continue the study in --out after an interruption, or with a grid that has more or fewer seeds, methods or
+        benchmarks, or another budget. Records of before are kept.
       smoke: Run a version that ends within seconds; its figures mean nothing.
       shard: Share i/N of the runs. Shares may run anywhere and at any time; the last one writes the summary.
       devices: Number of local devices that share the work; by default all.
@@ -113,8 +114,8 @@ def _join_processes(options: StudyOptions) -> None:
 class Study(Command, StudyOptions):
     """Run every combination of searchers, settings, benchmarks and seeds of a grid file, and report on them.
 
-    The grid file is explained in docs/studies.md. An interrupted study continues with --resume; --shard i/N runs one
-    share of it, for example one job of an array.
+    The grid file is explained in docs/studies.md. With --resume an interrupted study continues, and a finished one is
+    extended; --shard i/N runs one share of it, for example one job of an array.
 
     Attributes:
       grid: TOML file with searchers, settings, benchmarks, seeds and budget.

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import json
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -211,14 +211,18 @@ class Records:
     A line is written and synced when its run ends, so a killed experiment loses only the run in flight. Damaged lines
     are dropped when the folder is opened again, a message on standard error says so, and their runs are repeated.
 
+    With ``resume`` the records go on: settings, versions and data must be those of before, except for the settings that
+    only select cells. With more seeds, for example, the cells of before stay and the new ones are missing.
+
     One process at a time may have a folder open, until ``close`` or the end of the process. A process may open its own
     folder again; the earlier object must not be written to afterwards.
 
     Args:
       folder: where to write; made if missing.
       config: JSON-ready settings that determine the results. ``config.json`` holds them and the versions of the
-        software that results may depend on.
+        software that results may depend on. Hashes of the data belong to the settings.
       resume: continue the records in the folder. Without it, a folder that has records is refused.
+      selects: keys of ``config`` that select cells and change none ("seeds"); they may differ from before.
 
     Raises:
       UsageError: the folder has records and ``resume`` is off; or they are of other settings or versions (the
@@ -229,7 +233,9 @@ class Records:
 
     _open: ClassVar[weakref.WeakValueDictionary[Path, Records]] = weakref.WeakValueDictionary()
 
-    def __init__(self, folder: str | Path, config: Record, *, resume: bool = False) -> None:
+    def __init__(
+        self, folder: str | Path, config: Record, *, resume: bool = False, selects: Sequence[str] = ()
+    ) -> None:
         self.folder = make_folder(folder, remedy=OTHER_FOLDER)
         self.path = self.folder / "records.jsonl"
         self.dropped = 0
@@ -247,18 +253,22 @@ class Records:
         )
         self._open[name] = self
         try:
-            self._read(folder, config | {"versions": result_versions()}, resume)
+            self._read(folder, config | {"versions": result_versions()}, resume, selects)
         except BaseException:
             self.close()
             raise
 
-    def _read(self, folder: str | Path, config: Record, resume: bool) -> None:
+    def _read(self, folder: str | Path, config: Record, resume: bool, selects: Sequence[str]) -> None:
         path, keys = self.folder / "config.json", ("cell", "results")
         old = read_json(path) if path.exists() else {}
+        if self.path.exists() and not resume:
+            raise refuse_existing(folder)
+        if resume and (path.exists() or self.path.exists()):
+            new = json.loads(json.dumps(config))
+            if isinstance(old, dict):
+                new |= {key: old[key] for key in selects if key in new and key in old}
+            refuse_other(folder, old, new, what="experiment", got="other settings")
         if self.path.exists():
-            if not resume:
-                raise refuse_existing(folder)
-            refuse_other(folder, old, json.loads(json.dumps(config)), what="experiment", got="other settings")
             self.dropped = repair(self.path, keys=keys)
             self._by_cell = {cell_hash(record["cell"]): record for *_, record in read_records(self.path, keys=keys)}
             if self.dropped:
@@ -284,6 +294,10 @@ class Records:
         append(self.path, line, remedy=MAKE_ROOM)
         self._by_cell[cell_hash(cell)] = record
         return record
+
+    def of(self, cells: Iterable[Record]) -> list[Record]:
+        """The records of the finished ones among some cells, in the order of the cells."""
+        return [record for cell in cells if (record := self.get(cell)) is not None]
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._by_cell.values())

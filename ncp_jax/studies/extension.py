@@ -22,6 +22,7 @@ from ncp_jax.searchers import SEARCHERS, HostSearcher
 from ncp_jax.studies.plan import Plan
 
 MERGED, SESSIONS, STUDY = "records.jsonl", "sessions.jsonl", "study.json"
+_REPORT = ("report.*", "summary.*", "*.csv", "*.png")  # what was made of the records
 # What a grid may change in a folder: with more or fewer of these, the other runs are what they were.
 _EXTENDED = ("searchers", "benchmarks", "tables", "seeds", "first_seed", "budget", "seconds")
 _DERIVED = ("methods", "seeds", "budget", "seconds", "repeats", "cells")  # they follow from the grid
@@ -204,7 +205,7 @@ def _earlier_runs(folder: Path) -> Iterator[tuple[Path, Record, Identity | None,
 
 
 def _keep_beside(folder: Path, files: Sequence[Path]) -> Path:
-    """Copies a study as it is to the next earlier folder, itself the folder of a study; study.json comes last."""
+    """Copies a study as it is to the next earlier folder, itself the folder of a study, and moves its report there."""
     *_, beside = _earlier_folders(folder)
 
     def write(out: Any) -> None:
@@ -213,7 +214,9 @@ def _keep_beside(folder: Path, files: Sequence[Path]) -> Path:
     atomic_write(beside / MERGED, write, remedy=MAKE_ROOM)
     if (folder / SESSIONS).exists():
         atomic_write(beside / SESSIONS, (folder / SESSIONS).read_bytes(), remedy=MAKE_ROOM)
-    atomic_write(beside / STUDY, (folder / STUDY).read_bytes(), remedy=MAKE_ROOM)
+    atomic_write(beside / STUDY, (folder / STUDY).read_bytes(), remedy=MAKE_ROOM)  # the last: the copy is whole now
+    for path in itertools.chain.from_iterable(map(folder.glob, _REPORT)):
+        path.replace(beside / path.name)
     return beside
 
 

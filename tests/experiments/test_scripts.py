@@ -152,9 +152,9 @@ def test_records_are_not_overwritten(smoke: dict, run: Callable, name: str) -> N
     status, _, err = run(name, "--smoke", "--out", folder)
     assert status == 2
     assert err.splitlines()[-1].startswith("ncp-jax: error: expected a folder without records for --out")
-    status, _, err = run(name, "--smoke", "--resume", "--seeds", "2", "--out", folder)
+    status, _, err = run(name, "--smoke", "--resume", "--members", "9", "--out", folder)
     assert status == 2
-    assert "seeds: 1 there, 2 now" in err.splitlines()[-1]
+    assert "members: 8 there, 9 now" in err.splitlines()[-1]
     assert {p.name: p.read_bytes() for p in folder.iterdir() if p.is_file()} == before
 
 

@@ -166,6 +166,31 @@ def test_other_settings_are_refused_with_the_difference(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "config.json").read_text()) == CONFIG | {"versions": result_versions()}
 
 
+def test_settings_that_select_cells_may_differ(tmp_path: Path) -> None:
+    first = Records(tmp_path, CONFIG, selects=("seeds",))
+    first.add(TWO, {})
+    first.add(ONE, {})
+    more = CONFIG | {"seeds": 3}
+    again = Records(tmp_path, more, resume=True, selects=("seeds",))
+    assert len(again) == 2
+    assert [record["cell"] for record in again.of([ONE, {"seed": 2, "task": "seg"}, TWO])] == [ONE, TWO]
+    assert json.loads((tmp_path / "config.json").read_text())["seeds"] == 3
+    assert len(Records(tmp_path, CONFIG | {"seeds": 1}, resume=True, selects=("seeds",))) == 2
+    with pytest.raises(UsageError, match=r"other settings \(tasks: \['seg'\] there, \['video'\] now\)"):
+        Records(tmp_path, more | {"tasks": ["video"]}, resume=True, selects=("seeds",))
+
+
+def test_settings_are_compared_before_the_first_record_and_without_a_config(tmp_path: Path) -> None:
+    """A training that was killed has no record, but checkpoints."""
+    Records(tmp_path, CONFIG).close()
+    with pytest.raises(UsageError, match=r"other settings \(seeds: 2 there, 3 now\)"):
+        Records(tmp_path, CONFIG | {"seeds": 3}, resume=True)
+    Records(tmp_path, CONFIG).add(ONE, {})
+    (tmp_path / "config.json").unlink()
+    with pytest.raises(UsageError, match=r"other settings \(seeds: nothing there, 2 now"):
+        Records(tmp_path, CONFIG, resume=True)
+
+
 def test_tuples_and_lists_are_the_same_setting(tmp_path: Path) -> None:
     Records(tmp_path, {"tasks": ("a", "b")}).add(ONE, {})
     assert len(Records(tmp_path, {"tasks": ("a", "b")}, resume=True)) == 1

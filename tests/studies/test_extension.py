@@ -112,6 +112,8 @@ def test_a_changed_grid_ends_as_in_one_go(
 def test_the_earlier_folder_is_the_study_as_it_was(plans: dict[str, Plan], tmp_path: Path, folders: Any) -> None:
     records = whole(plans[""], tmp_path, folders)
     study = (tmp_path / "study.json").read_bytes()
+    for name in ("summary.json", "report.html", "curves.csv", "ranks.png", "notes.txt"):
+        (tmp_path / name).write_text("of the first grid")
     for _ in range(3):  # there and back again: one copy is enough
         for name in ("budget", ""):
             with folders.open(tmp_path, plans[name], resume=True) as folder:
@@ -121,6 +123,9 @@ def test_the_earlier_folder_is_the_study_as_it_was(plans: dict[str, Plan], tmp_p
     assert set(earlier) == {"earlier-1", "earlier-2"}
     assert earlier["earlier-1"] == (tmp_path / "records.jsonl").read_bytes() == records
     assert (tmp_path / "earlier-1" / "study.json").read_bytes() == study
+    report = {p.name for p in (tmp_path / "earlier-1").iterdir()} - {"study.json", "records.jsonl"}
+    assert report == {"summary.json", "report.html", "curves.csv", "ranks.png"}
+    assert {p.name for p in tmp_path.glob("[a-z]*.*")} == {"study.json", "records.jsonl", "notes.txt"}
     assert json.loads((tmp_path / "earlier-2" / "study.json").read_text())["budget"] == 13
 
 

@@ -192,13 +192,14 @@ def test_an_extended_study_ends_as_in_one_go(
     finished: bytes, grid: Grid, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """More seeds, methods, benchmarks, and a larger budget, interrupted once; only what is missing is run."""
-    fewer: dict[str, Any] = {"random": [{}], "evolution": [{"population": 4, "tournament": 2}]}
+    fewer: dict[str, Any] = {name: [{}] for name in ("random", "local-search")}
+    fewer["evolution"] = [{"population": 4, "tournament": 2}]
     small = dataclasses.replace(grid, searchers=fewer, benchmarks=("mine",), seeds=2)
     assert run_study(dataclasses.replace(small, budget=9), tmp_path).finished
     shorter = records_of(tmp_path / "records.jsonl")
     said: list[str] = []
     assert run_study(small, tmp_path, RunnerOptions(resume=True, say=said.append)).finished
-    assert said == [f"the grid has changed: 4 runs that it does not ask for are kept in {tmp_path} (earlier-1)"]
+    assert said == [f"the grid has changed: 6 runs that it does not ask for are kept in {tmp_path} (earlier-1)"]
     # The first queries of these searchers are the same for any budget; each run has its own curve.
     longer = records_of(tmp_path / "records.jsonl")
     for run, found in shorter.items():
@@ -208,7 +209,7 @@ def test_an_extended_study_ends_as_in_one_go(
 
     interrupted(grid, tmp_path, 1)
     done = records_in(tmp_path)
-    assert 4 < done < 50
+    assert 6 < done < 50
     run, ran = runner.run_packs, list[int]()
     monkeypatch.setattr(
         runner, "run_packs", lambda plan, packs, *rest: ran.extend(p.lanes for p in packs) or run(plan, packs, *rest)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,32 @@ def test_the_script_measures_against_best_known(folder: Path, tmp_path: Path) ->
     assert "2 of 2 proven optimal" in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["max_gap_to_best_known"] == pytest.approx(0.2)
+
+
+def test_the_script_goes_on_with_more_seeds_and_the_same_matrices(
+    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
+) -> None:
+    options = ("--time-limit", 1, "--out", tmp_path / "out", "--resume")
+    assert run("--folder", folder, "--limit", 1, *options)[0] == 0
+    first = (tmp_path / "out" / "records.jsonl").read_bytes()
+    moved = folder.rename(tmp_path / "moved")
+    (tmp_path / "matrices_best_known.txt").rename(tmp_path / "moved_best_known.txt")
+    assert run("--folder", moved, "--seeds", 2, *options)[0] == 0
+    lines = (tmp_path / "out" / "records.jsonl").read_bytes()
+    assert lines.startswith(first)
+    assert [json.loads(line)["cell"]["matrix"] for line in lines.splitlines()] == ["a", "b.csv", "a", "b.csv"]
+    status, out, _ = run("--folder", moved, "--limit", 1, *options)
+    assert (status, out.splitlines()[0][:8]) == (0, "1 of 1 p")
+    assert (tmp_path / "out" / "records.jsonl").read_bytes() == lines
+    (moved / "a").write_text("2\n0 4\n1 0\n")
+    status, _, err = run("--folder", moved, *options)
+    assert (status, err.count("\n")) == (2, 1)
+    assert "got other settings (matrices.a: " in err
+    (moved / "a").write_text("2\n0 3\n1 0\n")
+    (tmp_path / "moved_best_known.txt").write_text("a 4\n")
+    status, _, err = run("--folder", moved, *options)
+    assert status == 2
+    assert "got other settings (best_known: " in err
 
 
 def test_the_script_asks_for_a_folder(tmp_path: Path) -> None:

@@ -21,7 +21,11 @@ def test_results_and_seconds_are_read_by_method_and_task(tmp_path: Path) -> None
 
     rows = [line(m, t, n) for m in ("a x=1", "a x=2") for t in ("class", "loop") for n in (1, 2)]
     (tmp_path / "records.jsonl").write_text("".join(rows))
-    sessions = [{"method_seconds": {"a x=1": 1.5}}, {"runs": 3}, {"method_seconds": {"a x=1": 2.0, "a x=2": 4.0}}]
+    sessions = [
+        {"method_seconds": {"a x=1": 1.5}},
+        {"runs": 3},
+        {"method_seconds": {"a x=1": 2.0, "a x=2": 4.0, "dropped": 1.0}},
+    ]
     (tmp_path / "sessions.jsonl").write_text("".join(json.dumps(s) + "\n" for s in sessions))
     names = {"a x=1": "one", "a x=2": "two"}
     results = [{"queries": 1}, {"queries": 2}]
