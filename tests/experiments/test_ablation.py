@@ -76,16 +76,21 @@ def test_what_an_ablation_writes(whole: Path) -> None:
 
 
 def test_a_smoke_run_and_other_seeds(run: Callable, grid: Path, tmp_path: Path) -> None:
-    for options, seeds, budget in ((("--smoke",), 2, 12), (("--seeds", 3), 3, 15)):
-        folder = tmp_path / f"{seeds}"
+    folder = tmp_path / "out"
+    for options, seeds, budget in ((("--smoke",), 2, 12), (("--seeds", 3, "--resume"), 3, 15)):
         status, _, err = run(grid, *options, "--out", folder)
         assert status == 0, err
         config = summary_of(folder)["config"]
         assert (config["seeds"], config["budget"]) == (seeds, budget)
         assert len((folder / "records.jsonl").read_text().splitlines()) == seeds * len(METHODS)
+    # The smoke run had another budget: it is kept beside, with its summary, and its runs are not mixed in.
+    assert "the grid has changed: 16 runs that it does not ask for are kept in " in err
+    assert summary_of(folder / "earlier-1")["config"]["smoke"] is True
 
 
-def test_resume_repeats_nothing(whole: Path, grid: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_resume_repeats_nothing(
+    whole: Path, grid: Path, run: Callable, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     before, records = summary_of(whole), (whole / "records.jsonl").read_bytes()
     with monkeypatch.context() as patch:
         patch.setattr("ncp_jax.studies.runner.run_packs", lambda *_: pytest.fail("searched again"))
@@ -98,9 +103,11 @@ def test_resume_repeats_nothing(whole: Path, grid: Path, run: Callable, monkeypa
     status, _, err = run(grid, "--out", whole)
     assert status == 2
     assert "add --resume or choose another --out" in err.splitlines()[-1]
-    status, _, err = run(grid, "--resume", "--seeds", 5, "--out", whole)
+    other = tmp_path / "other.toml"
+    other.write_text(GRID.replace('repeats = "counted"', 'repeats = "free"'))
+    status, _, err = run(other, "--resume", "--seeds", 5, "--out", whole)
     assert status == 2
-    assert "got another study (grid.seeds: 4 there, 5 now; " in err.splitlines()[-1]
+    assert "got another study (grid.repeats: 'counted' there, 'free' now)" in err.splitlines()[-1]
 
 
 def test_killed_and_resumed_in_shares(

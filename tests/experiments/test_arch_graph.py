@@ -75,9 +75,9 @@ def test_records_are_not_overwritten(smoke: Path, run: Callable) -> None:
     status, _, err = run("--smoke", "--out", smoke)
     assert status == 2
     assert err.splitlines()[-1].startswith("ncp-jax: error: expected a folder without records for --out")
-    status, _, err = run("--smoke", "--resume", "--budget", "10", "--out", smoke)
+    status, _, err = run("--smoke", "--resume", "--sources", "one", "--out", smoke)
     assert status == 2
-    assert "budget: 12 there, 10 now" in err.splitlines()[-1]
+    assert "grid.sources: 'all' there, 'one' now" in err.splitlines()[-1]
     assert {p.name: p.read_bytes() for p in smoke.iterdir()} == before
 
 

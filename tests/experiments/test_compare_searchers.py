@@ -91,9 +91,9 @@ def test_records_are_not_overwritten(smoke: tuple[Path, str, str], run: Callable
     assert err.splitlines()[-1].startswith("ncp-jax: error: expected a folder without records for --out")
     # Said before anything is timed.
     assert "timing" not in err
-    status, _, err = run(*OPTIONS, "--resume", "--first-seed", 1, "--out", folder)
+    status, _, err = run(*OPTIONS, "--resume", "--repeats", "counted", "--out", folder)
     assert status == 2
-    assert "got another study (grid.first_seed: 0 there, 1 now" in err.splitlines()[-1]
+    assert "got another study (grid.repeats: 'free' there, 'counted' now" in err.splitlines()[-1]
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == before
 
 

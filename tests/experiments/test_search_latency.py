@@ -85,9 +85,9 @@ def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monke
     assert {k: v for k, v in summary_of(smoke).items() if k != "date"} == {
         k: v for k, v in before.items() if k != "date"
     }
-    status, _, err = run(*OPTIONS, "--resume", "--seeds", 2, "--out", smoke)
+    status, _, err = run(*OPTIONS, "--resume", "--predictor", "shipped", "--out", smoke)
     assert status == 2
-    assert "seeds: 1 there, 2 now" in err.splitlines()[-1]
+    assert "predictor: 'ncp' there, 'shipped' now" in err.splitlines()[-1]
 
 
 @pytest.mark.parametrize(
