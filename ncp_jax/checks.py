@@ -7,6 +7,8 @@ import numbers
 from collections.abc import Iterable
 from typing import Any
 
+MOST_NAMES, LONGEST_NAME = 1000, 200  # names that an error text lists, and how long they may be
+
 
 class _ExplainedError(Exception):
     """An error whose text says what was expected, what was found, and what to do.
@@ -39,6 +41,11 @@ def message(expected: str, got: str, remedy: str) -> str:
     return f"expected {expected}, got {got}; {remedy}"
 
 
+def shorten(text: str) -> str:
+    """Returns a text of at most ``LONGEST_NAME`` characters, for error texts about what a file holds."""
+    return text if len(text) <= LONGEST_NAME else f"{text[: LONGEST_NAME - 1]}…"
+
+
 def choose(kind: str, name: str, options: Iterable[str]) -> str:
     """Returns the option called ``name``; case does not matter.
 
@@ -52,12 +59,16 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     """
     names = list(options)
     by_lower = {option.lower(): option for option in names}
-    if str(name).lower() in by_lower:
-        return by_lower[str(name).lower()]
-    near = difflib.get_close_matches(str(name).lower(), by_lower, n=3, cutoff=0.4)
-    hint = ", ".join(by_lower[n] for n in near) if near else ", ".join(names)
+    wanted = str(name).lower()
+    if wanted in by_lower:
+        return by_lower[wanted]
+    # A user's file may have any number of names, of any length: beyond some, looking for near ones takes minutes.
+    likely = [option for option in by_lower if len(option) <= LONGEST_NAME][:MOST_NAMES]
+    near = difflib.get_close_matches(wanted, likely, n=3, cutoff=0.4) if len(wanted) <= LONGEST_NAME else []
+    listed = [shorten(option) for option in names[:MOST_NAMES]] + ["…"] * (len(names) > MOST_NAMES)
+    hint = ", ".join(by_lower[n] for n in near) if near else ", ".join(listed)
     lead = "did you mean" if near else "choose from"
-    raise UsageError(expected=f"a known {kind}", got=repr(name), remedy=f"{lead}: {hint}")
+    raise UsageError(expected=f"a known {kind}", got=shorten(repr(name)), remedy=f"{lead}: {hint}")
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -160,6 +160,24 @@ def append(path: str | os.PathLike[str], lines: bytes, *, remedy: str = "free so
         raise describe_os_error(error, path, remedy) from error
 
 
+def user_path(path: str | os.PathLike[str]) -> Path:
+    """Returns a path that a user wrote, with the home folder in place of "~".
+
+    Raises:
+      UsageError: a "~user" that does not exist, or a NUL, which no path has.
+    """
+    try:
+        if "\0" in os.fspath(path):
+            raise RuntimeError("a NUL character")
+        return Path(path).expanduser()
+    except RuntimeError as error:
+        raise checks.UsageError(
+            expected="the path of a file or folder",
+            got=f"{os.fspath(path)!r} ({error})",
+            remedy="write the whole path",
+        ) from error
+
+
 def expand_home(config: Config) -> Config:
     """Returns a dataclass whose paths begin with the home folder where they began with "~".
 
@@ -172,12 +190,7 @@ def expand_home(config: Config) -> Config:
     for field in dataclasses.fields(config):  # type: ignore[arg-type]
         value = getattr(config, field.name)
         if isinstance(value, Path) and str(value).startswith("~"):
-            try:
-                changed[field.name] = value.expanduser()
-            except RuntimeError as error:
-                raise checks.UsageError(
-                    expected="a home folder", got=f"{value} ({error})", remedy="write the whole path"
-                ) from error
+            changed[field.name] = user_path(value)
     return dataclasses.replace(config, **changed) if changed else config  # type: ignore[type-var]
 
 
@@ -195,6 +208,29 @@ def make_folder(path: str | os.PathLike[str], *, remedy: str = "choose another f
     except OSError as error:
         raise describe_os_error(error, path, remedy) from error
     return path
+
+
+def check_room(folder: str | os.PathLike[str], size: int, *, remedy: str = "free some space and run again") -> None:
+    """Checks that the disk has room for a file, by reserving it for a moment; for writers that fail badly without.
+
+    Args:
+      folder: an existing folder on that disk.
+      size: bytes, > 0.
+      remedy: what the user can do.
+
+    Raises:
+      OSError: the disk is full, the folder cannot be written; an explained text with the original ``errno``.
+    """
+    path = Path(folder) / f".room.{os.getpid()}-{secrets.token_hex(4)}.tmp"
+    try:
+        with open(path, "xb") as file:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP):  # a file system that cannot reserve
+            raise describe_os_error(error, folder, remedy) from error
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -257,7 +293,7 @@ def cache_path() -> Path:
     """Returns the folder of fetched and converted files: ``NCP_JAX_DATA``, or ``ncp_jax`` in the platform's cache."""
     chosen = os.environ.get("NCP_JAX_DATA", "")
     if chosen:
-        return Path(os.path.abspath(Path(chosen).expanduser()))
+        return Path(os.path.abspath(user_path(chosen)))
     import pooch  # imported here because importing it takes as long as loading a table
 
     return Path(pooch.os_cache("ncp_jax"))

@@ -41,3 +41,12 @@ def test_integers_out_of_range_and_other_things(value: object) -> None:
 def test_zero_is_a_limit_too() -> None:
     with pytest.raises(checks.UsageError, match=r"in -3\.\.0, got 1"):
         checks.integer("n", 1, least=-3, most=0)
+
+
+def test_choices_among_any_number_of_names_of_any_length() -> None:
+    names = [f"column {number}" for number in range(100_000)] + ["x" * 100_000]
+    assert checks.choose("column", "COLUMN 99999", names) == "column 99999"
+    for wanted in ("columm 1", "nothing like it", "y" * 100_000):
+        with pytest.raises(checks.UsageError) as caught:
+            checks.choose("column", wanted, names)
+        assert len(str(caught.value)) < 20_000

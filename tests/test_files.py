@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ncp_jax import files
+from ncp_jax import checks, files
 
 
 def run_python(script: str, *arguments: object) -> subprocess.Popen[str]:
@@ -222,3 +222,19 @@ def test_without_locks_the_block_still_runs(tmp_path: Path, monkeypatch: pytest.
 def test_csv_quotes_what_needs_it(tmp_path: Path) -> None:
     path = files.write_csv(tmp_path / "new" / "x.csv", ["code", "value"], [["1, 2", 0.5], ['say "a"', None]])
     assert path.read_bytes() == b'code,value\n"1, 2",0.5\n"say ""a""",\n'
+
+
+def test_paths_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert files.user_path("~/a") == Path("/home/me/a")
+    assert files.user_path("a/~b") == Path("a/~b")
+    for path in ("~nobody-at-all/a", "a\0b"):
+        with pytest.raises(checks.UsageError, match=r"expected the path of a file or folder, got .*; write the whole"):
+            files.user_path(path)
+
+
+def test_room_on_the_disk(tmp_path: Path) -> None:
+    files.check_room(tmp_path, 1000)
+    with pytest.raises(OSError, match=r"expected to write .*, got a full disk .*; free some space and run again"):
+        files.check_room(tmp_path, 2**62)
+    assert os.listdir(tmp_path) == []

@@ -13,6 +13,7 @@ from scipy import stats
 from ncp_jax.benchmarks import load_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, TRANSNAS_TASKS
 from ncp_jax.benchmarks.digits import SPLITS, Digits, class_rows
+from ncp_jax.drawing import save_figure
 from ncp_jax.types import Float
 
 # Rank correlations of each task with other tasks; None where there are too few values.
@@ -132,7 +133,7 @@ def agreement_figure(digits: Digits, tasks: Correlations, transnas: Correlations
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(13, 7), layout="constrained")
+    figure = Figure(figsize=(13, 7), dpi=110, layout="constrained")
     grid = figure.add_gridspec(2, 1, height_ratios=(1, 1.15))
     above = grid[0].subgridspec(1, len(DIGITS_TASKS))
     panels = [figure.add_subplot(above[place]) for place in range(len(DIGITS_TASKS))]
@@ -151,9 +152,7 @@ def agreement_figure(digits: Digits, tasks: Correlations, transnas: Correlations
         right.set_axis_off()
     else:
         _draw_correlations(right, transnas, "with TransNAS-Bench-101 micro")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=110)
-    return path
+    return save_figure(figure, path)
 
 
 def _draw_correlations(axes: Any, table: Correlations, title: str) -> None:

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import io
 import json
+import lzma
 import math
 import pickle
 import re
+import reprlib
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +31,7 @@ VERSION = 1  # raise this number when the same source gives other arrays, so tha
 
 _LARGEST = 64 * 2**20  # maximum bytes of a pickle, or of one member of an archive; the real ones have at most 3 MB
 _DEEPEST = 16  # maximum number of nested containers in a pickle
+_KEYS = (str, bytes, int, float, bool, type(None))  # types of the keys of dictionaries
 _PLAIN = (dict, list, tuple, str, bytes, int, float, bool, type(None))
 _DAMAGED = (
     pickle.UnpicklingError,
@@ -40,6 +44,7 @@ _DAMAGED = (
     RecursionError,
     TypeError,
     ValueError,
+    struct.error,
 )
 
 
@@ -87,7 +92,7 @@ def _wrong(recipe: Recipe, expected: str, got: str) -> checks.DataError:
 def _number(recipe: Recipe, row: dict[str, Any], field: str) -> float:
     value = row.get(field)
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < 1e300:
-        raise _wrong(recipe, f"a finite number as {field!r} of every architecture", repr(value)[:60])
+        raise _wrong(recipe, f"a finite number as {field!r} of every architecture", _brief(value))
     return float(value)
 
 
@@ -136,7 +141,7 @@ def _read_naslib(recipe: Recipe, content: bytes) -> tuple[np.ndarray, np.ndarray
     for row in rows:
         text = row.get("arch")
         if not isinstance(text, str) or not _TUPLE.fullmatch(text):
-            raise _wrong(recipe, "architectures like '(1, 2, 0, 3)'", repr(text)[:60])
+            raise _wrong(recipe, "architectures like '(1, 2, 0, 3)'", _brief(text))
         codes.append([int(number) for number in re.findall(r"\d+", text)])
     longest = max(map(len, codes))
     if recipe.space == "transnas-macro":
@@ -163,7 +168,7 @@ def _archived_rows(recipe: Recipe, content: bytes) -> list[Any]:
                 rows += part
     except checks.DataError:
         raise
-    except (zipfile.BadZipFile, zlib.error, EOFError, KeyError, RuntimeError, ValueError) as error:
+    except (*_DAMAGED, zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError) as error:
         raise _wrong(recipe, "a whole zip archive of JSON lists", f"{type(error).__name__}: {error}") from error
     return rows
 
@@ -230,7 +235,7 @@ class _DType:
 
     def __init__(self, code: Any, *_flags: Any) -> None:
         if not isinstance(code, str) or not re.fullmatch(r"b1|[iu][1248]|f[248]", code):
-            raise _RefusedError(f"an array of type {code!r}")
+            raise _RefusedError(f"an array of type {_brief(code)}")
         self._code, self._order = code, "|" if code[1] == "1" else "="
 
     def __setstate__(self, state: Any) -> None:
@@ -278,7 +283,7 @@ def _scalar(dtype: Any, raw: Any) -> Any:
 def _encode(text: Any, encoding: Any) -> bytes:
     # Protocols 0 to 2 have no bytes. Python 3 writes bytes as a call of _codecs.encode(text, "latin1").
     if not isinstance(text, str) or encoding != "latin1":
-        raise _RefusedError(f"_codecs.encode to {encoding!r}")
+        raise _RefusedError(f"_codecs.encode to {_brief(encoding)}")
     return text.encode("latin1")
 
 
@@ -298,8 +303,46 @@ _ALLOWED: dict[str, Callable[..., Any]] = {
 }
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Maps the names in ``_ALLOWED`` to stand-ins and refuses all others. It imports nothing."""
+_PythonUnpickler: Any = pickle._Unpickler
+
+
+class _PlainUnpickler(_PythonUnpickler):
+    """Maps the names in ``_ALLOWED`` to stand-ins and refuses all others. It imports nothing.
+
+    This is the unpickler in Python. The one in C makes room for whatever index a pickle gives an object: six bytes take
+    34 GB. Both hash keys of any kind, which takes for ever, or crashes, with tuples of tuples.
+    """
+
+    dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_PythonUnpickler.dispatch)
+
+    def load_setitem(self) -> None:
+        """Sets one entry of a dictionary."""
+        _check_keys(self.stack[-2:-1])
+        super().load_setitem()
+
+    def load_setitems(self) -> None:
+        """Sets the entries of a dictionary that follow the last mark."""
+        _check_keys(self.stack[::2])
+        super().load_setitems()
+
+    def load_dict(self) -> None:
+        """Makes a dictionary of all that follows the last mark."""
+        _check_keys(self.stack[::2])
+        super().load_dict()
+
+    def load_set(self) -> None:
+        """Refuses sets."""
+        raise _RefusedError("an object of type 'set'")
+
+    def load_bytearray(self) -> None:
+        """Refuses byte arrays, which are made before their bytes are read."""
+        raise _RefusedError("an object of type 'bytearray'")
+
+    dispatch[pickle.SETITEM[0]] = load_setitem
+    dispatch[pickle.SETITEMS[0]] = load_setitems
+    dispatch[pickle.DICT[0]] = load_dict
+    dispatch[pickle.EMPTY_SET[0]] = dispatch[pickle.ADDITEMS[0]] = dispatch[pickle.FROZENSET[0]] = load_set
+    dispatch[pickle.BYTEARRAY8[0]] = load_bytearray
 
     def find_class(self, module: str, name: str) -> Any:
         """Returns the stand-in for a name. The unpickler calls this for every name in the pickle."""
@@ -307,6 +350,24 @@ class _PlainUnpickler(pickle.Unpickler):
         if full not in _ALLOWED:
             raise _RefusedError(f"the name {full!r}, which plain data does not need")
         return _StandIn(full, _ALLOWED[full])
+
+
+_SHORT = reprlib.Repr()
+_SHORT.maxlevel = 2
+
+
+def _check_keys(keys: list[Any]) -> None:
+    for kind in set(map(type, keys)):
+        if kind not in _KEYS:
+            raise _RefusedError(f"a key of type {kind.__name__!r}")
+
+
+def _brief(value: Any) -> str:
+    """Returns a short text for a value from a file: a list may hold itself, or the same list a billion times."""
+    try:
+        return checks.shorten(_SHORT.repr(value))
+    except ValueError:  # an integer of thousands of digits
+        return f"a {type(value).__name__}"
 
 
 def _check_plain(value: Any, where: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import fnmatch
 import math
@@ -16,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, as_space, check_arrays
 from ncp_jax.benchmarks.sources import sha256
+from ncp_jax.files import user_path
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import Space
 from ncp_jax.spaces.cells import CellSpace
@@ -31,7 +33,7 @@ PLACES = {"rank": {"rank", "string", "code"}, "query": {"query", "architecture",
 """Columns that number the rows and measure nothing, in files of this library that have these columns."""
 
 _WHOLE = re.compile(r"([0-9]+)(?:\.0*)?")  # "3.0" is what libraries make of 3 in a column with gaps
-_COUNTED = re.compile(r"(.*?)([0-9]+)\D?")
+_COUNTED = re.compile(r"(.*?)(?<![0-9])([0-9]{1,9})\D?")
 
 Notify = Callable[[str], None]
 
@@ -48,7 +50,7 @@ def read_csv(
     notify: Notify = lambda text: None,
 ) -> TableArrays:
     """Reads a text table; see ``Table.from_csv`` for arguments, format and errors."""
-    path = Path(path).expanduser()
+    path = user_path(path)
     space = as_space(space)
     seeds = checks.choose("rule for seeds", seeds, SEEDS)
     if notation is not None:
@@ -136,7 +138,7 @@ def _sheet(path: Path, table: TextTable) -> _Sheet:
     index = int(bool(body) and header[0].lower() in UNNAMED and all(_WHOLE.fullmatch(row[0]) for _, row in body if row))
     facts = ("index column ignored",) if index else ()
     sheet = _Sheet(path, header, body, table.separator, index, facts)
-    repeated = sorted({name for name in header if header.count(name) > 1})
+    repeated = sorted(name for name, count in collections.Counter(header).items() if count > 1)
     if repeated:
         raise sheet.bad("column names that differ", f"{repeated[0]!r} more than once", "rename one of them")
     for line, cells in body:
@@ -178,8 +180,9 @@ def _architecture_columns(
         positions = _position_columns(sheet, options, space)
         if positions:
             return positions, (f"code in the columns {positions[0]} … {positions[-1]}",)
-        firsts = {name: sheet.cells(name)[0] for name in options[1:]} if sheet.rows else {}
-        other = next((name for name, cell in firsts.items() if _is_architecture(cell, space, notation)), "")
+        cells = sheet.rows[0][1][sheet.index :] if sheet.rows else ()
+        pairs = zip(options, cells, strict=False)
+        other = next((name for name, cell in pairs if _is_architecture(cell, space, notation)), "")
         if other:
             got = f"{sheet.cells(first)[0]!r} in line {sheet.rows[0][0]}"
             remedy = f"give --architecture {other} (architecture={other!r})"
@@ -207,7 +210,7 @@ def _matching(sheet: _Sheet, pattern: str) -> list[str]:
     if pattern not in sheet.header and re.search(r"[*?]", pattern):
         found = fnmatch.filter(sheet.header, pattern)
         if found:
-            return sorted(found, key=lambda name: [int(part) for part in re.findall(r"\d+", name)])
+            return sorted(found, key=lambda name: [int(part[:9]) for part in re.findall(r"[0-9]+", name)])
     return [sheet.column(pattern, sheet.header)]
 
 
@@ -310,12 +313,6 @@ def _is_architecture(text: str, space: Space, notation: str | None) -> bool:
     return True
 
 
-def _whole(text: str) -> str:
-    """Returns an integer without a decimal fraction of zeros; another text as it is."""
-    found = _WHOLE.fullmatch(text)
-    return found[1] if found else text
-
-
 def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space, notation: str | None) -> np.ndarray:
     """Returns the code in one cell, or in one cell per position (blank at the end where a module is absent)."""
     try:
@@ -344,24 +341,22 @@ def _rows(
     metrics = {name: sheet.header.index(name) for name in names}
     seeded = [place for place, name in enumerate(sheet.header) if name.lower() == "seed" and name not in names]
     decimal = decimal_sign(sheet.path, sheet.separator, (row[p] for _, row in sheet.rows for p in metrics.values()))
-    found: dict[bytes, list[tuple[int, str, list[float]]]] = {}
+    found: dict[bytes, dict[str, tuple[int, list[float]]]] = {}
     codes = {}
     for line, cells in sheet.rows:
         code = _code(sheet, line, [cells[place] for place in places], space, notation)
         numbers = [_number(sheet, line, name, cells[place], decimal) for name, place in metrics.items()]
         key = code.tobytes()
         codes[key] = code
-        lines = found.setdefault(key, [])
+        lines = found.setdefault(key, {})
         # Without a column of seeds, "refuse" knows one measurement per architecture, and the others one per line.
         seed = cells[seeded[0]] if seeded and seeds != "refuse" else "" if seeds == "refuse" else str(line)
-        same = next((other for other in lines if other[1] == seed), None)
-        if same is not None and same[2] != numbers:
+        same = lines.setdefault(seed, (line, numbers))
+        if same[1] != numbers:
             got = f"other values in line {line} for the architecture of line {same[0]}"
             remedy = "keep one of the two; or --seeds mean for their mean, --seeds each for both (seeds=)"
             what = "one set of values per architecture" if seeds == "refuse" else "one set of values per seed"
             raise sheet.bad(what, got, remedy)
-        if same is None:
-            lines.append((line, seed, numbers))
     facts = ["decimal commas"] if decimal == "," else []
     repeated = sum(len(lines) > 1 for lines in found.values())
     if repeated:
@@ -370,11 +365,11 @@ def _rows(
 
 
 def _merged(
-    codes: Mapping[bytes, np.ndarray], found: Mapping[bytes, Sequence[tuple[int, str, list[float]]]], seeds: str
+    codes: Mapping[bytes, np.ndarray], found: Mapping[bytes, Mapping[str, tuple[int, list[float]]]], seeds: str
 ) -> tuple[np.ndarray, np.ndarray]:
     merged, values = [], []
     for key, lines in found.items():
-        sets = [numbers for _, _, numbers in lines]
+        sets = [numbers for _, numbers in lines.values()]
         if seeds != "each" and len(sets) > 1:
             sets = [[statistics.mean(column) for column in zip(*sets, strict=True)]]  # exact, also near 1e308
         merged += [codes[key]] * len(sets)

@@ -9,10 +9,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import io
 import json
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks, files
+from ncp_jax.array_files import read_npz
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
 from ncp_jax.metrics import MetricSpec
@@ -86,28 +85,41 @@ def read_digits(path: str | Path | None = None) -> Digits:
     """
     place = digits_path() if path is None else Path(path)
     try:
-        with np.load(io.BytesIO(place.read_bytes()), allow_pickle=False) as archive:
-            header = json.loads(archive["header"].tobytes())
-            arrays = {name: archive[name] for name in _ARRAYS}
+        stored = read_npz(place.read_bytes())
+        header = json.loads(stored["header"].tobytes())
+        arrays = {name: stored[name] for name in _ARRAYS}
         if header["format"] != FORMAT:
             raise ValueError(f"format {header['format']}")
-        n, tasks = len(arrays["codes"]), len(DIGITS_TASKS)
-        if arrays["final"].shape[::2] != (tasks, n) or arrays["best"].shape != arrays["final"].shape:
-            raise ValueError(f"{arrays['final'].shape} scores for {n} architectures on {tasks} tasks")
+        _check_shapes(arrays)
+        card = dict(header["card"])
     except FileNotFoundError as error:
         raise checks.MissingError(
             expected=f"the digits benchmark at {place}",
             got="no such file",
             remedy="reinstall ncp-jax, or make it with experiments/make_benchmark.py",
         ) from error
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise checks.DataError(
             expected=f"a file of format {FORMAT} at {place}",
             got=f"something else ({error})",
             remedy="reinstall ncp-jax, or make it anew",
         ) from error
     wide = {name: a.astype(np.int32 if a.dtype.kind == "i" else np.float32) for name, a in arrays.items()}
-    return Digits(**wide, card=header["card"])
+    return Digits(**wide, card=card)
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises ValueError where the shapes of the arrays do not belong together, or the codes are none."""
+    tasks, final = len(DIGITS_TASKS), arrays["final"].shape
+    if arrays["codes"].ndim != 2 or len(final) != 4 or 0 in final or final[::2] != (tasks, len(arrays["codes"])):
+        raise ValueError(f"{final} scores for codes {arrays['codes'].shape} on {tasks} tasks")
+    shapes = {"final": (*final[:3], len(SPLITS)), "best": final, "epoch": final[:3], "seconds": (tasks,)}
+    for name, shape in shapes.items():
+        if arrays[name].shape != shape:
+            raise ValueError(f"{name} {arrays[name].shape} instead of {shape}")
+    if arrays["curve"].ndim != 4 or arrays["curve"].shape[:3] != final[:3]:
+        raise ValueError(f"curve {arrays['curve'].shape} instead of {(*final[:3], 'epochs')}")
+    TRANSNAS_MICRO.check(arrays["codes"])
 
 
 @functools.cache

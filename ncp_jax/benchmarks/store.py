@@ -11,7 +11,6 @@ import dataclasses
 import io
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +18,7 @@ from typing import Any, Literal
 import numpy as np
 
 from ncp_jax import checks, files
+from ncp_jax.array_files import read_npz
 from ncp_jax.benchmarks import convert
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import RECIPES, SHIPPED, Recipe
@@ -39,7 +39,7 @@ def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
     chosen = os.fspath(mirror) if mirror is not None else os.environ.get("NCP_JAX_MIRROR", "")
     if not chosen:
         return None
-    path = Path(os.path.abspath(Path(chosen).expanduser()))
+    path = Path(os.path.abspath(files.user_path(chosen)))
     if not path.is_dir():
         origin = "--mirror" if mirror is not None else "NCP_JAX_MIRROR"
         raise checks.MissingError(
@@ -210,7 +210,7 @@ def _read_schema(recipe: Recipe) -> dict[str, Any] | None:
         if not npz.is_file():
             return None
         schema = json.loads(side.read_bytes())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None  # the caller converts the table again
     return schema if isinstance(schema, dict) else None
 
@@ -239,9 +239,9 @@ def read_converted(recipe: Recipe) -> TableArrays | None:
         content = converted_paths(recipe)[0].read_bytes()
         if sha256(content) != schema.get("npz_sha256"):
             return None
-        with np.load(io.BytesIO(content), allow_pickle=False) as stored:
-            codes, values = stored["codes"], stored["values"]
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        stored = read_npz(content)
+        codes, values = stored["codes"], stored["values"]
+    except (OSError, ValueError, KeyError):
         return None
     if len(codes) != recipe.rows or values.shape != (recipe.rows, len(recipe.metrics)):
         return None

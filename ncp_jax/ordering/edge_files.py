@@ -10,6 +10,8 @@ from ncp_jax import checks
 from ncp_jax.text_tables import TextTable, decimal_sign, number
 
 EDGES_REMEDY = "check the file; give --edges (edges=True) if its columns are winner, loser, weight"
+MOST_ELEMENTS = 5000
+"""Maximum number of elements in a list of edges: their matrix has 8 n² bytes, 200 MB, and the solver copies it."""
 _WINNERS = ("winner", "from", "source", "before", "first", "better")
 _LOSERS = ("loser", "to", "target", "after", "second", "worse")
 _WEIGHTS = ("weight", "count", "wins", "value", "w")
@@ -45,7 +47,8 @@ def read_edges(table: TextTable) -> tuple[np.ndarray, tuple[str, ...], tuple[str
       weights ``[n, n]``, the names in the order in which they first occur, and what was recognised.
 
     Raises:
-      DataError: not three columns, a weight that is not a number, an element without a name.
+      DataError: not three columns, a weight that is not a number, an element without a name, more than
+        ``MOST_ELEMENTS`` elements.
     """
     rows, lines, facts = table.rows, table.lines, []
     if not rows:
@@ -73,6 +76,9 @@ def read_edges(table: TextTable) -> tuple[np.ndarray, tuple[str, ...], tuple[str
         winner, loser = (numbers.setdefault(name, len(numbers)) for name in pair)
         repeated += (winner, loser) in edges
         edges[winner, loser] = edges.get((winner, loser), 0.0) + weight
+    if len(numbers) > MOST_ELEMENTS:
+        got = f"{len(numbers)}, whose matrix takes {8e-9 * len(numbers) ** 2:.1f} GB"
+        raise _bad(table, f"edges between at most {MOST_ELEMENTS} elements", got, "order a part of them")
     weights = np.zeros((len(numbers), len(numbers)))
     for (winner, loser), weight in edges.items():
         weights[winner, loser] = weight

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import io
 import itertools
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.array_files import read_npy
+from ncp_jax.files import user_path
 from ncp_jax.ordering.edge_files import EDGES_REMEDY, could_be_edges, read_edges
 from ncp_jax.text_tables import TextTable, decimal_sign, decode, line_cells, number, read_text_table
 
@@ -54,7 +55,7 @@ def read_weights(path: str | Path, *, edges: bool = False) -> WeightFile:
       UsageError: edges in an array.
       OSError: the file cannot be read.
     """
-    path = Path(path).expanduser()
+    path = user_path(path)
     content = path.read_bytes()
     if not content:
         raise _bad(path, "a matrix of weights", "an empty file")
@@ -105,13 +106,10 @@ def _bad(path: str | Path, expected: str, got: str, remedy: str = "check the fil
 
 def _npy(path: Path, content: bytes) -> WeightFile:
     try:
-        values = np.load(io.BytesIO(content), allow_pickle=False)
-    except (ValueError, EOFError, OSError) as error:
-        got = "pickled objects" if b"'|O'" in content[:256] else f"no such array ({error})"
-        raise _bad(path, "an array of numbers as numpy.save writes it", got, "save it as float64") from error
-    if not isinstance(values, np.ndarray) or values.dtype.kind not in "buif":
-        raise _bad(path, "an array of real numbers", f"type {getattr(values, 'dtype', 'npz')}", "save it as float64")
-    return WeightFile(values)
+        return WeightFile(read_npy(content))
+    except ValueError as error:
+        remedy = "save it as float64, as numpy.save writes it"
+        raise _bad(path, "an array of real numbers", str(error), remedy) from error
 
 
 def _remedy(threes: Iterable[bool]) -> str:

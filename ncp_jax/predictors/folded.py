@@ -133,6 +133,7 @@ class FoldedMLP:
         *w, head = w
         *b, head_b = b
         used = np.abs(last).max(axis=(0, 2)) > 0
+        used[0] |= not used.any()  # outputs that are constant: no layer is empty
         head, head_b, last = head[..., used], head_b[..., used], last[:, used, :]
         return params | {
             "w": tuple(map(jax.device_put, (*w, head, last))),

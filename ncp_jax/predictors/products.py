@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -53,7 +54,8 @@ def _forward(x: Array, w: Array, precision: str) -> tuple[Array, tuple[Array, Ar
 def _backward(precision: str, residual: tuple[Array, Array], g: Array) -> tuple[Array, Array]:
     x, w = residual
     dx = product(g, w.T, precision)
-    dw = product(x.reshape(-1, x.shape[-1]).T, g.reshape(-1, g.shape[-1]), precision)
+    rows = math.prod(x.shape[:-1])  # -1 cannot stand for it where there are no columns
+    dw = product(x.reshape(rows, x.shape[-1]).T, g.reshape(rows, g.shape[-1]), precision)
     return dx, dw
 
 

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
-import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -12,10 +11,13 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.array_files import read_npz
 from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.predictors.predictor import Predictor, Standardisation
+from ncp_jax.predictors.products import check_precision
+from ncp_jax.spaces import get_space
 
 FORMAT = 1
 _SCALES = ("x_mean", "x_std", "y_mean", "y_std")
@@ -68,11 +70,10 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
             expected=f"a predictor at {path}", got="no such file", remedy="train one with --retrain, or check the path"
         ) from error
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
+        arrays = read_npz(content)
         header = json.loads(arrays.pop("header").tobytes())
-        return _assemble(header, arrays), header["card"]
-    except (ValueError, KeyError, TypeError, OSError, EOFError, zipfile.BadZipFile) as error:
+        return _assemble(header, arrays), dict(header["card"])
+    except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
         raise checks.DataError(
             expected=f"a predictor file of format {FORMAT} at {path}",
             got=f"something else ({error})",
@@ -87,15 +88,36 @@ def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predicto
     if apply.pop("kind") != "FoldedMLP":
         raise ValueError(f"kind {header['apply']['kind']}")
     layers = sum(name.startswith("w") for name in arrays)
+    metrics = tuple(MetricSpec(**m) for m in header["metrics"])
+    folded = FoldedMLP(**apply)
+    check_precision(folded.precision)
+    if not isinstance(folded.log, bool):
+        raise ValueError(f"log {folded.log!r}")
+    _check_arrays(arrays, layers, get_space(header["space"]).features, len(metrics), log=folded.log)
     params: dict[str, Any] = {
         letter: tuple(jax.device_put(arrays[f"{letter}{i}"].astype(np.float32)) for i in range(layers))
         for letter in ("w", "b")
     }
-    scale = Standardisation(*(jax.device_put(arrays[name]) for name in _SCALES))
-    if apply.get("log"):
+    scale = Standardisation(*(jax.device_put(arrays[name].astype(np.float32)) for name in _SCALES))
+    if folded.log:
         members = params["w"][0].shape[0]
         params |= {name: jax.device_put(np.tile(arrays[name], (members, 1))) for name in ("x_mean", "x_std")}
-    metrics = tuple(MetricSpec(**m) for m in header["metrics"])
-    if params["w"][-1].shape[-1] != len(metrics) or scale.y_mean.shape != (len(metrics),):
-        raise ValueError(f"{params['w'][-1].shape[-1]} outputs for {len(metrics)} metrics")
-    return Predictor(params, scale, FoldedMLP(**apply), metrics, header["space"])
+    return Predictor(params, scale, folded, metrics, header["space"])
+
+
+def _check_arrays(arrays: Mapping[str, np.ndarray], layers: int, features: int, metrics: int, *, log: bool) -> None:
+    """Raises ValueError unless the arrays are those of layers from the features of a space to metrics."""
+    members, width = arrays["w0"].shape[0], features * (2 if log else 1)
+    wanted: dict[str, tuple[int, ...]] = {"x_mean": (features,), "x_std": (features,)}
+    wanted |= {"y_mean": (metrics,), "y_std": (metrics,)}
+    for i in range(layers):
+        out = metrics if i == layers - 1 else arrays[f"w{i}"].shape[-1]
+        wanted |= {f"w{i}": (members, width, out), f"b{i}": (members, out)}
+        width = out
+    for name, shape in wanted.items():
+        if arrays[name].shape != shape or 0 in shape:
+            raise ValueError(f"{name} {list(arrays[name].shape)} for {layers} layers from {features} features")
+        if arrays[name].dtype.kind != "f" or not np.isfinite(arrays[name].astype(np.float32)).all():
+            raise ValueError(f"{name} that is not finite")
+    if min(arrays["x_std"].min(), arrays["y_std"].min()) <= 0:
+        raise ValueError("standard deviations that are not positive")

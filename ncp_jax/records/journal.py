@@ -102,7 +102,7 @@ def _parse(text: bytes, keys: Sequence[str]) -> Any:
         return None
     try:
         record = _decode(text.decode())
-    except ValueError:
+    except (ValueError, RecursionError):  # nested too deeply
         return None
     return None if keys and not (isinstance(record, dict) and all(key in record for key in keys)) else record
 
@@ -139,7 +139,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_bytes())
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise checks.DataError(
             expected=f"JSON in {path}", got=f"something else ({error})", remedy=OTHER_FOLDER
         ) from error

@@ -225,7 +225,7 @@ def _read_study(folder: Path) -> dict[str, Any]:
             method["searcher"], method["settings"].items()
         checks.positive("budget", study["budget"])
         checks.positive("cells", study["cells"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise checks.DataError(
             expected=f"a study in {path}",
             got=f"something else ({type(error).__name__}: {error})",

@@ -21,8 +21,8 @@ _LIST = re.compile(rf"[\[(]?\s*+({_PART}(?:[\s,]++{_PART})*)\s*+,?\s*+[\])]?")
 
 
 def _row(parts: Sequence[str], integers: bool) -> list[Any]:
-    """Returns the parts of a list as integers or names; of long integers, which no notation has, the first digits."""
-    return [int(part[:9]) for part in parts] if integers else list(parts)
+    """Returns the parts of a list as integers or names; no notation has integers of ten digits."""
+    return [int(part) if len(part) < 10 else 10**9 for part in parts] if integers else list(parts)
 
 
 class WrittenCodes(CodeSet, abc.ABC):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,12 +14,14 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
+from ncp_jax.files import user_path
 from ncp_jax.searchers import SEARCHERS, make_searcher
 from ncp_jax.spaces import SPACES
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.text_tables import decode
 
 SOURCES = ("none", "one", "all")
+MOST_METHODS = 10_000  # combinations of settings: a few short lists make billions
 MOST = 2**31 - 1  # integers on the device have 32 bits
 
 Settings = dict[str, Any]
@@ -188,7 +191,7 @@ def read_grid(path: str | Path) -> Grid:
       DataError: the file is not TOML. It is UTF-8 by that standard; UTF-16 and Latin-1 are read, too.
       UsageError: an unknown key, searcher or setting, or an illegal value.
     """
-    file = Path(path).expanduser()
+    file = user_path(path)
     if not file.is_file():
         raise checks.MissingError(expected="a grid", got=f"no file {file}", remedy="write one, see docs/studies.md")
     written = file.read_bytes()
@@ -198,7 +201,7 @@ def read_grid(path: str | Path) -> Grid:
         content = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
         if written and not text:
             raise ValueError("a byte-order mark alone")
-    except ValueError as error:  # TOMLDecodeError is one
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
         raise checks.DataError(expected=f"TOML in {file}", got=f"something else ({error})", remedy="mend it") from error
     return grid_of(content, file.parent)
 
@@ -242,7 +245,7 @@ def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
                     expected=f"text for {key} of table {name}", got=repr(table[key]), remedy="write it in quotes"
                 )
         if folder is not None and "path" in table:
-            table["path"] = str(folder / Path(table["path"]).expanduser())
+            table["path"] = str(folder / user_path(table["path"]))
     return found
 
 
@@ -254,6 +257,11 @@ def _combinations(settings: Settings) -> list[Settings]:
             raise checks.UsageError(
                 expected=f"a value for {key}", got="an empty list", remedy="list one or drop the key"
             )
+    count = math.prod(map(len, lists))
+    if count > MOST_METHODS:
+        raise checks.UsageError(
+            expected=f"at most {MOST_METHODS} combinations of settings", got=f"{count}", remedy="list fewer values"
+        )
     return [dict(zip(settings, values, strict=True)) for values in itertools.product(*lists)]
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,10 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.files import atomic_write, describe_os_error
+from ncp_jax.files import atomic_write, check_room, describe_os_error
+
+MAKE_ROOM = "free some space and run again"
+OVERHEAD = 2**18  # bytes that Orbax writes beside the arrays, generously
 
 
 class Checkpoints:
@@ -78,15 +83,32 @@ class Checkpoints:
             return segment, jax.tree.unflatten(structure, [found[str(i)] for i in range(len(leaves))])
 
     def save(self, chunk: int, segment: int, state: Any) -> None:
-        """Saves the state of a chunk after ``segment`` segments. An interruption leaves the previous state intact."""
+        """Saves the state of a chunk after ``segment`` segments. An interruption leaves the previous state intact.
+
+        Raises:
+          OSError: the disk is full, or cannot be written.
+        """
         import orbax.checkpoint as ocp
 
         content = {str(i): np.asarray(a) for i, a in enumerate(jax.tree.leaves(state))}
+        # On a full disk, Orbax's threads print tracebacks beside the error.
+        check_room(self.folder, OVERHEAD + sum(array.nbytes for array in content.values()), remedy=MAKE_ROOM)
         try:
             with self._manager(chunk) as manager:
                 manager.save(segment, args=ocp.args.StandardSave(content))
-        except OSError as error:
-            raise describe_os_error(error, self.folder, "free some space and run again") from error
+        except (OSError, ValueError) as error:
+            cause = _os_error(error)
+            if cause is None:
+                raise
+            raise describe_os_error(cause, self.folder, MAKE_ROOM) from error
+
+
+def _os_error(error: Exception) -> OSError | None:
+    """Returns the error of the operating system behind an error of Orbax, whose writers in C raise ValueError."""
+    if isinstance(error, OSError):
+        return error
+    code = re.search(r"os_error_code='(\d+)'", str(error))
+    return None if code is None else OSError(int(code[1]), os.strerror(int(code[1])))
 
 
 def _read_signature(path: Path) -> dict[str, Any]:
@@ -95,7 +117,7 @@ def _read_signature(path: Path) -> dict[str, Any]:
         if isinstance(signature, dict):
             return signature
         got = f"a {type(signature).__name__}"
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         got = f"something else ({error})"
     raise checks.DataError(
         expected=f"the description of a training in {path}", got=got, remedy="delete the folder and train anew"

@@ -146,6 +146,19 @@ def test_everything_else_is_refused_by_name(
         # sets, which no file needs
         (pickle.dumps({1, 2}, protocol=4), "'set'"),
         (pickle.dumps(bytearray(b"x"), protocol=5), "'bytearray'"),
+        (b"\x8f(K\x01\x90.", "'set'"),
+        # what asks for memory that is not there: 8 GB of bytes, an integer of 2 GB
+        (b"\x96\x00\x00\x00\x00\x02\x00\x00\x00.", "'bytearray'"),
+        (b"\x8b\xff\xff\xff\x7f.", "expected a whole pickle in file"),
+        # keys that take 2**60 steps to hash, or are deeper than the stack
+        (b"})" + b"2\x86" * 60 + b"Ns.", "a key of type 'tuple'"),
+        (b"()" + b"\x85" * 300_000 + b"Nd.", "a key of type 'tuple'"),
+        (b"}()" + b"\x85" * 300_000 + b"Nu.", "a key of type 'tuple'"),
+        # 10**12 lists, in the place of the name of a type
+        (
+            b"cnumpy\ndtype\n](]" + b"(2222222222l" * 12 + b"\x85R.",
+            "EOFError|UnpicklingError|an array of type|IndexError",
+        ),
         (b"", "EOFError"),
         (b"not a pickle", "expected a whole pickle in file"),
         (b"\x80\xff.", "unsupported pickle protocol"),
@@ -355,3 +368,20 @@ def test_real_pickles_hold_no_other_names(mirror: Path) -> None:
                 assert strings[-1] in ("_reconstruct", "ndarray", "dtype")
             elif isinstance(argument, str):
                 strings.append(argument)
+
+
+def test_any_index_of_the_memo_takes_no_memory() -> None:
+    """The unpickler in C would make room for 2**31 objects."""
+    assert load_pickle(b"]r\xff\xff\xff\x7f.", "file") == []
+
+
+def test_values_that_are_endless_are_refused_briefly() -> None:
+    endless: list[Any] = [0]
+    for _ in range(12):
+        endless = [endless] * 10
+    codes = [[8] * 27] * MR.rows
+    for value in (endless, 1 << 100_000, "x" * 100_000):
+        rows = [{"embedding": code, **{column.field: value for column in MR.columns}} for code in codes]
+        with pytest.raises(DataError, match="expected a finite number") as caught:
+            convert(MR, pickle.dumps(rows), "hash")
+        assert len(str(caught.value)) < 500

@@ -326,3 +326,25 @@ def test_masked_values_are_no_values() -> None:
     values = np.ma.array([[1.0], [2.0]], mask=[[False], [True]])
     with pytest.raises(DataError, match="finite values in mine, got nan in row 1"):
         Table.from_arrays("mine", space="transnas-micro", codes=CODES, values=values, metrics=[MetricSpec("acc")])
+
+
+def test_many_columns_seeds_and_blanks_take_no_time(csv: Path) -> None:
+    """Each of these once took the square of its number."""
+    names = ",".join(f"c{i}" for i in range(50_000))
+    with pytest.raises(UsageError, match="expected a known column"):
+        read(csv, f"{names}\n{names}\n{names}\n")
+    with pytest.raises(DataError, match="'c' more than once"):
+        read(csv, "c," * 50_000 + "c\n1\n")
+    with pytest.raises(DataError, match="line 2: expected an architecture string"):
+        read(csv, f'arch,acc,latency\n"1{" " * 100_000}x",1,1\n{A},2,2\n')
+    with pytest.raises(UsageError, match="expected a known column"):
+        read(csv, f"{'1' * 100_000}xx,b,c\n1,1,1\n2,2,2\n")
+    lines = "".join(f"{A},{i},1,{i}\n" for i in range(3000))
+    table = read(csv, f"arch,acc,latency,seed\n{lines}{B},1,2,0\n", seeds="mean")
+    assert table.measured("acc").tolist() == [1499.5, 1.0]
+
+
+def test_integers_of_ten_digits_are_not_cut_short(csv: Path) -> None:
+    for code in ("0000000001", "1000000003"):
+        with pytest.raises(DataError, match="line 2"):
+            read(csv, f'arch,acc,latency\n"{code} 0 0 0 0 0",1,1\n{B},2,2\n')

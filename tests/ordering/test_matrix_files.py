@@ -310,3 +310,11 @@ def test_data_frames() -> None:
         from_frame(Frame([[0, 1], [2, 0]], ["A", "B"], ["A", "C"]))
     with pytest.raises(checks.DataError, match="numbers in the data frame"):
         from_frame(Frame([["x", 1], [2, 0]], ["A", "B"], ["A", "B"]))
+
+
+def test_edges_between_too_many_elements(tmp_path: Path) -> None:
+    """Their matrix would take more memory than there is."""
+    edges = "".join(f"a{i},b{i},1\n" for i in range(2501))
+    words = r"edges between at most 5000 elements in .*, got 5002, whose matrix takes 0\.2 GB"
+    with pytest.raises(checks.DataError, match=words):
+        read_weights(write(tmp_path, edges), edges=True)

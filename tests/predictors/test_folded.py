@@ -93,3 +93,15 @@ def test_rounded_products_stay_near() -> None:
         assert 1e-5 < error < 2e-2
     for got, wanted in zip(gradients(apply, params, X, "tf32"), exact, strict=True):
         np.testing.assert_allclose(got, wanted, rtol=2e-3, atol=2e-3)
+
+
+def test_selected_outputs_that_are_constant_keep_a_hidden_unit() -> None:
+    params = networks((4,), log=False)
+    w, last = params["w"]
+    params = params | {"w": (w, last.at[..., 1:].set(0.0))}
+    chosen = FoldedMLP().select(params, (1, 2))
+    assert chosen["w"][0].shape == (MEMBERS, F, 1)
+    found = jax.vmap(FoldedMLP(), (0, None))(chosen, X[0])
+    np.testing.assert_array_equal(found, params["b"][-1][:, 1:])
+    slope = jax.grad(lambda x: jax.vmap(FoldedMLP(), (0, None))(chosen, x).sum())(X[0])
+    np.testing.assert_array_equal(slope, 0)

@@ -65,3 +65,9 @@ def test_unknown_precision() -> None:
     assert check_precision("BFloat16") == "bfloat16"
     with pytest.raises(UsageError, match="expected a known precision, got 'float31'; did you mean: float32"):
         check_precision("float31")
+
+
+def test_products_over_nothing_have_gradients() -> None:
+    x, w = jnp.zeros((4, 0)), jnp.zeros((0, 3))
+    dx, dw = jax.grad(lambda x, w: matmul(x, w).sum(), (0, 1))(x, w)
+    assert (dx.shape, dw.shape) == (x.shape, w.shape)

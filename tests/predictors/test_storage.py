@@ -94,11 +94,25 @@ def damaged(kind: str, path: Path, folded: Make) -> None:
         del arrays["header"]
     elif kind == "no-weights":
         del arrays["b1"]
+    elif kind == "deep":
+        arrays["header"] = np.frombuffer(b"[" * 100_000, np.uint8)
+    elif kind == "number":
+        arrays["w0"] = np.float32(1.0)
+    elif kind == "nan":
+        arrays["b0"] = np.full_like(arrays["b0"], np.nan)
+    elif kind == "chain":
+        arrays["w1"] = arrays["w1"][:, :-1]
+    elif kind == "spread":
+        arrays["y_std"] = arrays["y_std"] * 0
+    elif kind == "space":
+        header["space"] = "nas-bench-1"
+    elif kind == "precision":
+        header["apply"]["precision"] = "float31"
     elif kind == "not-json":
         arrays["header"] = np.frombuffer(b"{", np.uint8)
     elif kind == "direction":
         header["metrics"][0]["direction"] = "sideways"
-    if kind not in ("no-header", "not-json"):
+    if kind not in ("no-header", "not-json", "deep"):
         arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
     np.savez(path, **arrays)
 
@@ -107,7 +121,7 @@ def damaged(kind: str, path: Path, folded: Make) -> None:
     "kind",
     [
         "truncated", "altered", "empty", "text", "objects", "format", "kind", "metrics", "no-header", "no-weights",
-        "not-json", "direction",
+        "not-json", "direction", "deep", "number", "nan", "chain", "spread", "space", "precision",
     ],
 )  # fmt: skip
 def test_wrong_files_are_refused_with_one_message(tmp_path: Path, folded: Make, kind: str) -> None:

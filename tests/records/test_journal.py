@@ -266,3 +266,13 @@ def test_write_json_keeps_the_order(tmp_path: Path) -> None:
     path = write_json(tmp_path / "deep" / "x.json", {"b": 1, "a": [1, 2]})
     assert list(json.loads(path.read_text())) == ["b", "a"]
     assert path.read_text().endswith("}\n")
+
+
+def test_lines_that_are_nested_too_deeply_are_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "records.jsonl"
+    path.write_bytes(b'{"a": 1}\n' + b"[" * 100_000 + b"\n" + b'{"a": 2}\n')
+    reader = read_records(path)
+    assert [line.record["a"] for line in reader] == [1, 2]
+    assert reader.dropped == 1
+    with pytest.raises(DataError, match="expected JSON"):
+        journal.read_json(path)

@@ -441,3 +441,23 @@ def test_own_tables_of_other_forms(tmp_path: Path) -> None:
     assert "UTF-16, semicolon-separated, code in the columns x0 … x5, decimal commas" in notes[0]
     with pytest.raises(UsageError, match='seeds of table mine to be "refuse" or "mean"'):
         Grid({"random": [{}]}, ("mine",), tables={"mine": {**given, "seeds": "each"}}).load()
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("a = " + "[" * 50_000, DataError, "expected TOML"),
+        (LEAST + "[tables.mine]\npath = '~nobody-at-all/x'\n", UsageError, "the path of a file or folder"),
+        (LEAST + '[tables.mine]\npath = "a\\u0000b"\n', UsageError, "the path of a file or folder"),
+    ],
+)
+def test_grids_that_once_ended_otherwise(read: Callable[[str], Grid], text: str, kind: type, words: str) -> None:
+    with pytest.raises(kind, match=words):
+        read(text)
+
+
+def test_more_methods_than_memory_holds(read: Callable[[str], Grid]) -> None:
+    values = list(range(1, 400))
+    settings = "".join(f"{name} = {values}\n" for name in ("a", "b", "c", "d"))
+    with pytest.raises(UsageError, match="at most 10000 combinations of settings, got 25344958401"):
+        read(f"{LEAST}[searchers.evolution]\n{settings}").methods()

@@ -99,12 +99,28 @@ def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None
         Checkpoints(tmp_path, {"recipe": {"epochs": 4}, "jax": "1"})
 
 
-@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00"])
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00", "[" * 100_000])
 def test_a_damaged_signature(tmp_path: Path, content: str) -> None:
     Checkpoints(tmp_path, {"jax": "1"})
     (tmp_path / "training.json").write_text(content)
     with pytest.raises(DataError, match=r"expected the description of a training in .*training\.json, got .*; delete"):
         Checkpoints(tmp_path, {"jax": "1"})
+
+
+def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orbax's writer raises a ValueError with the system's code in its text."""
+    text = "RESOURCE_EXHAUSTED: Failed to write 114 bytes to file 7: No space left on device [os_error_code='28']; …"
+
+    def full(*_: object, **__: object) -> None:
+        raise ValueError(text)
+
+    checkpoints = Checkpoints(tmp_path, {"jax": "1"})
+    monkeypatch.setattr("orbax.checkpoint.CheckpointManager.save", full)
+    with pytest.raises(OSError, match=r"expected to write .*, got a full disk .*; free some space and run again"):
+        checkpoints.save(0, 1, STATE)
+    text = "anything else"
+    with pytest.raises(ValueError, match="anything else"):
+        checkpoints.save(0, 1, STATE)
 
 
 def test_a_damaged_state(tmp_path: Path) -> None:

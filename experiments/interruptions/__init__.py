@@ -1,0 +1,1 @@
+"""Interrupts commands: kills them, fills their disk, starts two on one folder; compares with an undisturbed run."""

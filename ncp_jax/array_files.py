@@ -1,0 +1,86 @@
+"""Reads NumPy's files, npy and npz, without pickles, and within the memory that a file of its size may take."""
+
+from __future__ import annotations
+
+import io
+import lzma
+import math
+import struct
+import tokenize
+import zipfile
+import zlib
+from typing import Any
+
+import numpy as np
+
+LARGEST = 128 * 2**20
+"""Maximum bytes of the arrays in an npz file. A small file can hold any number of zeros."""
+
+# What NumPy and zipfile raise on damaged files, besides ValueError.
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    tokenize.TokenError,
+    SyntaxError,
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,  # an encrypted member; also unknown compression, and deep nesting
+    TypeError,
+)
+
+
+def read_npy(content: bytes) -> np.ndarray:
+    """Returns the array of numbers in the bytes of an npy file.
+
+    Raises:
+      ValueError: the content is damaged or no such file, or holds anything but numbers.
+    """
+    file = io.BytesIO(content)
+    try:
+        version = np.lib.format.read_magic(file)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        if version not in readers:
+            raise ValueError(f"version {version[0]}.{version[1]} of the format")
+        shape, fortran, dtype = readers[version](file)
+    except _DAMAGED as error:
+        raise ValueError(f"no header ({type(error).__name__}: {error})") from error
+    if dtype.hasobject:
+        raise ValueError("pickled objects")
+    if dtype.kind not in "buif":
+        raise ValueError(f"type {dtype}")
+    start = file.tell()
+    # Before an array is made: the header can claim any size.
+    if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(content) - start:
+        raise ValueError(f"{len(content) - start} bytes for shape {_some(shape)} of {dtype}")
+    try:
+        return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C").copy()
+    except _DAMAGED as error:  # more dimensions than an array can have, no bytes at all
+        raise ValueError(f"shape {_some(shape)} of {dtype} ({error})") from error
+
+
+def read_npz(content: bytes) -> dict[str, np.ndarray]:
+    """Returns the arrays of numbers in the bytes of an npz file by their names.
+
+    Raises:
+      ValueError: the content is damaged or no such file, holds anything but numbers, or more than ``LARGEST`` bytes.
+    """
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = archive.infolist()
+            size = sum(member.file_size for member in members)
+            if size > LARGEST:
+                raise ValueError(f"arrays of {size} bytes, more than {LARGEST}")
+            return {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
+    except _DAMAGED as error:
+        raise ValueError(f"no whole archive ({type(error).__name__}: {error})") from error
+
+
+def _some(shape: tuple[Any, ...]) -> str:
+    text = "×".join(map(str, shape[:4]))
+    return f"{text}×…" if len(shape) > 4 else text or "()"
