@@ -379,9 +379,8 @@ def test_values_that_are_endless_are_refused_briefly() -> None:
     endless: list[Any] = [0]
     for _ in range(12):
         endless = [endless] * 10
-    codes = [[8] * 27] * MR.rows
     for value in (endless, 1 << 100_000, "x" * 100_000):
-        rows = [{"embedding": code, **{column.field: value for column in MR.columns}} for code in codes]
+        row = {"embedding": [8] * 27, **{column.field: value for column in MR.columns}}
         with pytest.raises(DataError, match="expected a finite number") as caught:
-            convert(MR, pickle.dumps(rows), "hash")
+            convert(MR, pickle.dumps([row]), "hash")
         assert len(str(caught.value)) < 500
