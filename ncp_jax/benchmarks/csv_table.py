@@ -194,10 +194,10 @@ def _index_column(sheet: _Sheet, options: Sequence[str], space: Space, metrics: 
     """Returns the one column that can hold indices of architectures; other columns of integers look alike."""
     found = [
         name
-        for name in options
+        for place, name in enumerate(options, sheet.index)
         if name.lower() != "seed"
         and name not in metrics
-        and all(_is_architecture(cell, space, "nats-index") for cell in sheet.cells(name))
+        and all(_is_architecture(cells[place], space, "nats-index") for _, cells in sheet.rows)
     ]
     if len(found) != 1:
         listed = ", ".join(map(repr, found)) or "none with a name"
@@ -311,6 +311,12 @@ def _is_architecture(text: str, space: Space, notation: str | None) -> bool:
     except checks.UsageError:
         return False
     return True
+
+
+def _whole(text: str) -> str:
+    """Returns an integer without a decimal fraction of zeros; another text as it is."""
+    found = _WHOLE.fullmatch(text)
+    return found[1] if found else text
 
 
 def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space, notation: str | None) -> np.ndarray:

@@ -21,7 +21,6 @@ from ncp_jax.array_files import read_npy, read_npz
 from ncp_jax.benchmarks.catalogue import RECIPES
 from ncp_jax.benchmarks.convert import convert, load_pickle
 from ncp_jax.benchmarks.digits import DIGITS_TASKS, Digits, read_digits, write_digits
-from ncp_jax.commands.convert import _read as read_for_conversion
 from ncp_jax.ordering.matrix_files import read_weights
 from ncp_jax.predictors import load_predictor
 from ncp_jax.records.journal import Records, read_json, read_records
@@ -77,15 +76,16 @@ def _tables() -> tuple[bytes, ...]:
 
 
 def _read_table(content: bytes, folder: Path, choice: int) -> Table:
+    space = get_space(NAMES[choice % len(NAMES)])
     patterns = ((), (), "architecture", "x*", ["*"])
     return Table.from_csv(
         _file(folder, "table.csv", content),
-        space=NAMES[choice % len(NAMES)],
+        space=space,
         maximize=["accuracy"] if choice % 3 else [],
         minimize=[] if choice % 3 == 1 else ["loss"],
         architecture=patterns[choice % len(patterns)],
         seeds=("refuse", "mean", "each")[choice % 7 % 3],
-        notation=None if choice % 5 else "ncp-jax",
+        notation=(None, None, *space.notations)[choice % 11 % (2 + len(space.notations))],
     )
 
 
@@ -305,6 +305,9 @@ CODES = (
     b"1,2,3,0,0,1",
     b"(4, 0, 3, 1, 4, 3)",
     b"1 2 3 4 0 0",
+    b"['none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'none', 'none']",
+    b"12345",
+    b'"none", 1',
     b"1,2,3,4,0,0",
     b"64,32,1,2,64,1,2,2,32,64,1,2,2,2,32,64,96,1,2,2,2,2,32,64,96,128,128",
 )
@@ -320,10 +323,11 @@ def _read_code(content: bytes, folder: Path, choice: int) -> Any:
         return space.read(text)
     if place == 2:
         return find_code(text)
+    notation = space.notations[choice % 11 % len(space.notations)]
     if place == 3:
-        return read_for_conversion(space, text, space.notations[-1])
+        return space.read(text, None if choice % 7 else notation)
     given = _json(b"[" + content + b"]")
-    return space.from_integers(text if given is None else given, space.notations[choice % len(space.notations)])
+    return space.from_notation(text if given is None else given, notation)
 
 
 def make_readers(folder: Path) -> dict[str, Reader]:
