@@ -28,7 +28,7 @@ from .strategies import (
     hostile_pickles,
 )
 
-INPUTS = int(os.environ.get("NCP_JAX_FUZZ_INPUTS", "150"))
+INPUTS = int(os.environ.get("NCP_JAX_FUZZ_INPUTS", "200"))
 FIGURES = os.environ.get("NCP_JAX_FUZZ_FIGURES", "")
 LONGEST, MOST_MB = 2.0, 500
 
