@@ -76,7 +76,10 @@ def _tables() -> tuple[bytes, ...]:
 
 
 def _read_table(content: bytes, folder: Path, choice: int) -> Table:
-    space = get_space(NAMES[choice % len(NAMES)])
+    # Mostly the space that the file looks like: most edits then reach what comes after the architectures.
+    marks = {name: space.mark.encode() for name, space in reversed(SPACES.items())}
+    meant = next((name for name, mark in marks.items() if mark in content), NAMES[0])
+    space = get_space(NAMES[choice % len(NAMES)] if choice % 6 == 0 else meant)
     patterns = ((), (), "architecture", "x*", ["*"])
     return Table.from_csv(
         _file(folder, "table.csv", content),
@@ -108,8 +111,9 @@ GRIDS = (
     b'benchmarks = ["digits/class"]\nbudget = 12\nseeds = 3\n'
     b"[searchers.random]\n[searchers.evolution]\npopulation = [4, 8]\n",
     b'benchmarks = ["digits"]\nsources = "all"\nsource_budget = 5\nseconds = 1e3\nrepeats = "counted"\non_test = true\n'
-    b'[[searchers.evolution]]\ntournament = 3\n[[searchers.evolution]]\npopulation = 16\n[searchers."local search"]\n',
-    b'benchmarks = ["mine"]\nmetric = "a"\njudge = "b"\n[searchers.bayesian]\n[searchers.ensemble]\nmembers = 2\n'
+    b'[[searchers.evolution]]\ntournament = 3\n[[searchers.evolution]]\npopulation = 16\n[searchers."local-search"]\n',
+    b'benchmarks = ["mine"]\nmetric = "a"\njudge = "b"\n[searchers.bayesian]\n'
+    b"[searchers.neural-ensemble]\nmembers = 2\n"
     b'[tables.mine]\npath = "t.csv"\nspace = "transnas-macro"\nmaximize = ["a"]\ntest = ["b"]\nseeds = "mean"\n',
 )
 
@@ -307,7 +311,6 @@ CODES = (
     b"1 2 3 4 0 0",
     b"['none', 'skip_connect', 'nor_conv_1x1', 'nor_conv_3x3', 'none', 'none']",
     b"12345",
-    b'"none", 1',
     b"1,2,3,4,0,0",
     b"64,32,1,2,64,1,2,2,32,64,1,2,2,2,32,64,96,1,2,2,2,2,32,64,96,128,128",
 )
@@ -325,7 +328,7 @@ def _read_code(content: bytes, folder: Path, choice: int) -> Any:
         return find_code(text)
     notation = space.notations[choice % 11 % len(space.notations)]
     if place == 3:
-        return space.read(text, None if choice % 7 else notation)
+        return space.read(text, None if choice % 13 < 6 else notation)
     given = _json(b"[" + content + b"]")
     return space.from_notation(text if given is None else given, notation)
 
