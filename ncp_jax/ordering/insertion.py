@@ -14,7 +14,7 @@ from numba.types import Tuple  # type: ignore[attr-defined]
 
 from ncp_jax.ordering.compiled import compiled
 
-MATRIX, ORDER, FLAGS, STATE, SIGNAL = int32[:, ::1], int32[::1], boolean[::1], uint64[::1], uint8[::1]
+MATRIX, ROW, ORDER, FLAGS, STATE, SIGNAL = int32[:, ::1], int32[::1], int32[::1], boolean[::1], uint64[::1], uint8[::1]
 
 
 @njit(uint64(STATE), inline="always")
@@ -34,34 +34,67 @@ def _below(state, n):  # type: ignore[no-untyped-def]
     return int64(((_draw(state) >> uint64(32)) * uint64(n)) >> uint64(32))
 
 
+@njit(int64(ROW, ORDER, int64), inline="always")
+def _best_gain(row, order, place):  # type: ignore[no-untyped-def]
+    """Returns the gain of the best insertion of the element at ``place``, whose row is given; 0 if it stays.
+
+    Nearly every call finds no gain, so the place is left to `_find`. Unsigned indices spare the test for negative ones,
+    and four sums at once keep the comparisons from waiting for each other: twice as fast as a plain loop.
+    """
+    here, n, four = uint64(place), uint64(order.size), uint64(4)
+    best, low, total = int64(0), int64(0), int64(0)
+    k = here
+    while k >= four:
+        a = total + row[uint64(order[k - uint64(1)])]
+        b = a + row[uint64(order[k - uint64(2)])]
+        c = b + row[uint64(order[k - uint64(3)])]
+        total = c + row[uint64(order[k - four])]
+        best = max(best, max(max(a, b), max(c, total)))
+        k -= four
+    while k > uint64(0):
+        k -= uint64(1)
+        total += row[uint64(order[k])]
+        best = max(best, total)
+    # To the right the differences are lost, not gained.
+    total = int64(0)
+    k = here + uint64(1)
+    while k + four <= n:
+        a = total + row[uint64(order[k])]
+        b = a + row[uint64(order[k + uint64(1)])]
+        c = b + row[uint64(order[k + uint64(2)])]
+        total = c + row[uint64(order[k + uint64(3)])]
+        low = min(low, min(min(a, b), min(c, total)))
+        k += four
+    while k < n:
+        total += row[uint64(order[k])]
+        low = min(low, total)
+        k += uint64(1)
+    return max(best, -low)
+
+
+@njit(int64(ROW, ORDER, int64, int64), inline="always")
+def _find(row, order, place, gain):  # type: ignore[no-untyped-def]
+    """Returns the nearest place where inserting the element gains ``gain``; of two, the left one."""
+    n = order.size
+    left, right = int64(0), int64(0)
+    for step in range(1, n):
+        if place - step >= 0:
+            left += row[order[place - step]]
+            if left == gain:
+                return place - step
+        if place + step < n:
+            right -= row[order[place + step]]
+            if right == gain:
+                return place + step
+    return place
+
+
 @compiled(Tuple((int64, int64))(MATRIX, ORDER, int64))
 def best_insertion(differences, order, place):  # type: ignore[no-untyped-def]
-    """Returns (gain, new place) of the best insertion of the element at ``place``; the gain is 0 if it stays.
-
-    One loop scans both directions, since their running sums do not depend on each other.
-    """
-    n = order.size
+    """Returns (gain, new place) of the best insertion of the element at ``place``; the gain is 0 if it stays."""
     row = differences[order[place]]
-    best, where = int64(0), int64(place)
-    # Gains of moving the element to the left and to the right, past one more element in each step.
-    left, right = int64(0), int64(0)
-    both = min(place, n - 1 - place)
-    for step in range(1, both + 1):
-        left += row[order[place - step]]
-        right -= row[order[place + step]]
-        if left > best:
-            best, where = left, place - step
-        if right > best:
-            best, where = right, place + step
-    for k in range(place - both - 1, -1, -1):
-        left += row[order[k]]
-        if left > best:
-            best, where = left, k
-    for k in range(place + both + 1, n):
-        right -= row[order[k]]
-        if right > best:
-            best, where = right, k
-    return best, where
+    gain = _best_gain(row, order, place)
+    return gain, _find(row, order, place, gain) if gain > 0 else place
 
 
 @compiled(void(ORDER, ORDER, int64, int64))
@@ -109,9 +142,10 @@ def descend(differences, order, places, awake, limit, stop):  # type: ignore[no-
             if awake[x] and work < limit:
                 awake[x] = False
                 place = int64(places[x])
-                more, target = best_insertion(differences, order, place)
+                more = _best_gain(differences[x], order, place)
                 work += n
                 if more > 0:
+                    target = _find(differences[x], order, place, more)
                     insert(order, places, place, target)
                     _wake(order, awake, place, target)
                     gain += more
@@ -155,7 +189,8 @@ def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # 
 
     Source: Schiavinotto & Stützle, "The linear ordering problem: instances, search space analysis and algorithms"
     (2004), section 4.3. Deviations: kicks are insertions instead of interchanges, only elements near a kick are tried
-    again, and a loss of up to ``tolerance`` is accepted.
+    again, and a loss is accepted up to a tolerance, which falls in a line from ``tolerance`` to 0 as the work is done
+    (threshold accepting, Dueck & Scheuer 1990).
 
     Args:
       differences: ``[n, n]`` int32, antisymmetric, n >= 1.
@@ -164,7 +199,7 @@ def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # 
       limit: maximum number of matrix entries to read.
       moves: number of insertions per kick.
       reach: maximum distance by which a kick moves an element.
-      tolerance: maximum loss of an accepted step.
+      tolerance: maximum loss of an accepted step at the start.
       stop: ``[1]`` flag; a non-zero value ends the search.
 
     Returns:
@@ -192,7 +227,7 @@ def iterate(differences, order, seed, limit, moves, reach, tolerance, stop):  # 
         gain, read = descend(differences, work_order, places, awake, limit, stop)
         new += gain
         work += read + moves
-        if new >= value - tolerance:
+        if new >= value - int64(tolerance * max(0.0, 1.0 - work / limit)):
             value = new
             current[:] = work_order
             if new > best:

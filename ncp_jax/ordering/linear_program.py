@@ -26,7 +26,7 @@ from ncp_jax.ordering.triangles import violated_cycles
 _ROWS_PER_ROUND = 1500  # maximum number of inequalities added at once
 _TOLERANCE = 1e-6  # smallest violation or slack that counts
 _FINE = 1024  # dual values are rounded to this part of a unit, and bounds count in it
-_ITERATION = 15  # work of a simplex iteration on one row or column of the model, in matrix entries read
+_ITERATION = 32  # work of a simplex iteration on one row or column of the model, in matrix entries read
 
 
 def _silent_model() -> highspy.Highs:

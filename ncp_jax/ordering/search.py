@@ -17,6 +17,10 @@ from ncp_jax.ordering.insertion import descend, earned, iterate
 LONG = 700  # number of elements above which the search uses windows
 _WINDOW = 512  # elements of a window, whose part of the matrix fits the cache
 _MOVES = 10  # insertions per kick
+_REACH = 0.5  # share of the order by which a kick moves an element at most
+_TOLERANCE = 6  # largest loss accepted at first, in means of the absolute differences
+_STREAMS = 6  # maximum number of independent searches
+_LEAST = 20_000  # work of a search, in reads of the matrix, below which there are no more than two
 
 
 class Clock:
@@ -94,27 +98,21 @@ def improve(matrix: np.ndarray, order: np.ndarray, *, work: int, seed: int, team
 
 
 def _streams(matrix: np.ndarray, order: np.ndarray, work: int, seed: int, team: Team) -> np.ndarray:
-    """Runs independent searches in rounds; after each, the worse half continues from the orders of the better half."""
+    """Runs independent searches and returns the best order of all."""
     n = len(order)
-    # More streams help only where each has work for some thousand descents.
-    streams = int(np.clip(work // (2000 * n * n), 2, 8))
-    rounds = int(np.clip(work // (streams * 1000 * n * n), 1, 12))
-    mean = int(np.abs(matrix).mean(dtype=np.float64))
+    # Long searches are better than short ones, but the best of some is better than one. They wait for each other on few
+    # cores, so that a clock that is ahead of the work cuts the last ones short and leaves the first ones whole.
+    streams = int(np.clip(work // (_LEAST * n * n), 2, _STREAMS))
+    tolerance = int(_TOLERANCE * np.abs(matrix).mean(dtype=np.float64))
+    reach = max(1, int(_REACH * n))
     orders = [order.copy() for _ in range(streams)]
-    share = work // (streams * rounds)
-    for turn in range(rounds):
-        seeds = [np.uint64((seed * 1_000_003 + turn) * 64 + k + 1) for k in range(streams)]
-        team.map(
-            lambda one, key: iterate(matrix, one, key, share, _MOVES, n, 3 * mean, team.clock.signal),
-            orders,
-            seeds,
-        )
-        values = [earned(matrix, one) for one in orders]
-        ranked = np.argsort(-np.array(values), kind="stable")
-        if turn + 1 < rounds:
-            for good, bad in zip(ranked[: streams // 2], ranked[::-1], strict=False):
-                orders[bad] = orders[good].copy()
-    return orders[int(ranked[0])]
+    seeds = [np.uint64((seed * 64 + k + 1) % 2**64) for k in range(streams)]
+    team.map(
+        lambda one, key: iterate(matrix, one, key, work // streams, _MOVES, reach, tolerance, team.clock.signal),
+        orders,
+        seeds,
+    )
+    return max(orders, key=lambda one: earned(matrix, one))
 
 
 def _windows(matrix: np.ndarray, order: np.ndarray, work: int, seed: int, team: Team) -> np.ndarray:
@@ -135,7 +133,9 @@ def _windows(matrix: np.ndarray, order: np.ndarray, work: int, seed: int, team: 
             iterate(part, local, key, share, _MOVES, 40, mean, team.clock.signal)
             order[span[0] : span[1]] = inside[local]
 
-        team.map(search, spans, [np.uint64((seed * 1_000_003 + turn) * 4096 + k + 1) for k in range(len(spans))])
+        team.map(
+            search, spans, [np.uint64(((seed * 1_000_003 + turn) * 4096 + k + 1) % 2**64) for k in range(len(spans))]
+        )
         work -= share * len(spans) + settle(matrix, order, work, team.clock.signal)
         turn += 1
     return order

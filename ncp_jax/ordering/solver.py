@@ -20,13 +20,14 @@ from ncp_jax.ordering.subsets import LARGEST, best_order
 from ncp_jax.ordering.triangles import dual_ascent, pack_cycles
 from ncp_jax.ordering.units import Units, in_units
 
-RATE = 3.5e8  # nominal number of matrix entries that a core reads per second
+RATE = 7e8  # nominal number of matrix entries that a core reads per second
 _CORES = 2  # number of cores that the budget assumes; with more cores, a search ends sooner with the same result
-_PREPARATION = 20  # work before and after the search, in reads of each matrix entry
-_ENTRIES_PER_TRIPLE = 1.2  # work of one update of the dual ascent, in entries read
+_PREPARATION = 40  # work before and after the search, in reads of each matrix entry
+_ENTRIES_PER_TRIPLE = 2.6  # work of one update of the dual ascent, in entries that the search reads
+_ENTRIES_PER_PACKED = 2  # the same of an entry that the packing of cycles reads
 _SWEEPS = 1000  # maximum number of sweeps of the dual ascent
 _THETA = 0.03  # step of the dual ascent, see ``triangles.dual_ascent``
-_BOUND_BUDGET = 5e8  # budget, in entries, from which the bound gets its full share
+_BOUND_BUDGET = 1e9  # budget, in entries, from which the bound gets its full share
 DUAL = 400  # largest component for the dual ascent, which visits all triples
 EXACT = 100  # largest component for branch and cut
 _BITS, _DUAL_BITS = 48, 40  # bits of the units of exact methods and of the dual ascent
@@ -259,7 +260,9 @@ def _start_bound(
                 least += -least % units.step
             return lambda order: units.gap(order, least), "dual ascent"
         slack = np.int32(0 if scaled.exact else 1)
-        packed, _ = pack_cycles(scaled.matrix, local, slack, int(max(budget, n * n)), team.clock.signal)
+        packed, _ = pack_cycles(
+            scaled.matrix, local, slack, int(max(budget / _ENTRIES_PER_PACKED, n * n)), team.clock.signal
+        )
         return lambda order: scaled.gap(order, packed), "cycle packing"
 
     return team.submit(bound)

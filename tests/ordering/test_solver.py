@@ -174,6 +174,13 @@ def run_to_the_work_limit(weights: np.ndarray, budget: float, workers: int):
         return order(weights, time_limit=60, seed=3, workers=workers)
 
 
+@pytest.mark.parametrize("n", [20, 150, 900])
+def test_any_integer_is_a_seed(n: int) -> None:
+    weights = tournament(n)
+    for seed in (2**58, 2**64 - 1, 10**30):
+        assert sorted(order(weights, time_limit=0.05, seed=seed).order.tolist()) == list(range(n))
+
+
 def test_another_seed_searches_elsewhere() -> None:
     weights = tournament(150, noise=5.0)
     first, second = (order(weights, time_limit=0.05, seed=seed) for seed in (0, 1))
