@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import numbers
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -72,8 +73,8 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:
-    """Raises UsageError unless ``value`` is a finite number above zero, or zero if ``zero`` is True."""
-    ok = isinstance(value, (int, float)) and value == value and abs(value) != float("inf")
+    """Raises UsageError unless ``value`` is a number above zero that float64 holds, or zero if ``zero`` is True."""
+    ok = isinstance(value, (int, float)) and abs(value) <= sys.float_info.max
     if not ok or value < 0 or (value == 0 and not zero):
         bound = "a number >= 0" if zero else "a number > 0"
         raise UsageError(expected=f"{name} to be {bound}", got=repr(value), remedy=f"give another {name}")

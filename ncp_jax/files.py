@@ -166,15 +166,15 @@ def user_path(path: str | os.PathLike[str]) -> Path:
     Raises:
       UsageError: a "~user" that does not exist, or a NUL, which no path has.
     """
+    if "\0" in os.fspath(path):
+        raise checks.UsageError(
+            expected="the path of a file or folder", got=f"{os.fspath(path)!r}", remedy="leave the NUL character out"
+        )
     try:
-        if "\0" in os.fspath(path):
-            raise RuntimeError("a NUL character")
         return Path(path).expanduser()
     except RuntimeError as error:
         raise checks.UsageError(
-            expected="the path of a file or folder",
-            got=f"{os.fspath(path)!r} ({error})",
-            remedy="write the whole path",
+            expected="a home folder", got=f"{path} ({error})", remedy="write the whole path"
         ) from error
 
 

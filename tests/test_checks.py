@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
@@ -36,6 +37,13 @@ def test_integers_out_of_range_and_other_things(value: object) -> None:
     if value != 6:
         with pytest.raises(checks.UsageError, match=r"n to be an integer 1 or more, got .*; take more"):
             checks.integer("n", value, least=1, remedy="take more")
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("inf"), float("nan"), "1", None])
+def test_a_positive_number_is_one_that_float64_holds(value: Any) -> None:
+    with pytest.raises(checks.UsageError, match="seconds to be a number > 0"):
+        checks.positive("seconds", value)
+    checks.positive("seconds", 10**300)
 
 
 def test_zero_is_a_limit_too() -> None:

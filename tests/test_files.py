@@ -228,9 +228,12 @@ def test_paths_of_users(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/me")
     assert files.user_path("~/a") == Path("/home/me/a")
     assert files.user_path("a/~b") == Path("a/~b")
-    for path in ("~nobody-at-all/a", "a\0b"):
-        with pytest.raises(checks.UsageError, match=r"expected the path of a file or folder, got .*; write the whole"):
-            files.user_path(path)
+    with pytest.raises(
+        checks.UsageError, match=r"expected a home folder, got ~nobody-at-all/a .*; write the whole path"
+    ):
+        files.user_path("~nobody-at-all/a")
+    with pytest.raises(checks.UsageError, match=r"expected the path of a file or folder, got .*; leave the NUL"):
+        files.user_path("a\0b")
 
 
 def test_room_on_the_disk(tmp_path: Path) -> None:

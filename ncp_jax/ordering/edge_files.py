@@ -11,7 +11,9 @@ from ncp_jax.text_tables import TextTable, decimal_sign, number
 
 EDGES_REMEDY = "check the file; give --edges (edges=True) if its columns are winner, loser, weight"
 MOST_ELEMENTS = 5000
-"""Maximum number of elements in a list of edges: their matrix has 8 n² bytes, 200 MB, and the solver copies it."""
+"""Elements up to which any list of edges is read; their matrix has 8 n² bytes, 200 MB, and the solver copies it."""
+MOST_FILL = 1000
+"""Maximum number of entries of the matrix per edge in a list of more elements, so that a short file stays cheap."""
 _WINNERS = ("winner", "from", "source", "before", "first", "better")
 _LOSERS = ("loser", "to", "target", "after", "second", "worse")
 _WEIGHTS = ("weight", "count", "wins", "value", "w")
@@ -47,8 +49,8 @@ def read_edges(table: TextTable) -> tuple[np.ndarray, tuple[str, ...], tuple[str
       weights ``[n, n]``, the names in the order in which they first occur, and what was recognised.
 
     Raises:
-      DataError: not three columns, a weight that is not a number, an element without a name, more than
-        ``MOST_ELEMENTS`` elements.
+      DataError: not three columns, a weight that is not a number, an element without a name, or more than
+        ``MOST_ELEMENTS`` elements with fewer than n / 1000 edges each.
     """
     rows, lines, facts = table.rows, table.lines, []
     if not rows:
@@ -76,9 +78,10 @@ def read_edges(table: TextTable) -> tuple[np.ndarray, tuple[str, ...], tuple[str
         winner, loser = (numbers.setdefault(name, len(numbers)) for name in pair)
         repeated += (winner, loser) in edges
         edges[winner, loser] = edges.get((winner, loser), 0.0) + weight
-    if len(numbers) > MOST_ELEMENTS:
-        got = f"{len(numbers)}, whose matrix takes {8e-9 * len(numbers) ** 2:.1f} GB"
-        raise _bad(table, f"edges between at most {MOST_ELEMENTS} elements", got, "order a part of them")
+    if len(numbers) > MOST_ELEMENTS and len(numbers) ** 2 > MOST_FILL * len(edges):
+        got = f"{len(edges)} between {len(numbers)}, whose matrix takes {8e-9 * len(numbers) ** 2:.1f} GB"
+        expected = f"edges between at most {MOST_ELEMENTS} elements, or an edge for every {MOST_FILL} pairs"
+        raise _bad(table, expected, got, "order a part of them")
     weights = np.zeros((len(numbers), len(numbers)))
     for (winner, loser), weight in edges.items():
         weights[winner, loser] = weight

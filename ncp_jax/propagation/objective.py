@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
+import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -164,7 +164,7 @@ class Objective:
                         remedy="drop one of them",
                     )
                 seen[known] = role
-                if not isinstance(weight, (int, float)) or not math.isfinite(weight) or weight <= 0:
+                if not isinstance(weight, (int, float)) or not 0 < weight <= sys.float_info.max:
                     raise checks.UsageError(
                         expected=f"a weight > 0 for {name!r}",
                         got=repr(weight),

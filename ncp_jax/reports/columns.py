@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import sys
 from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -133,7 +134,7 @@ class Columns:
 def _number(value: Any) -> float:
     if value is None:
         return math.nan
-    if not math.isfinite(value):
+    if not abs(value) <= sys.float_info.max:
         raise ValueError("not a finite number")
     return float(value)
 

@@ -27,6 +27,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
     "make_benchmark": ((), EXPERIMENT),
     "make_predictors": ((), "training-digits/.records.lock"),
     "ncp_search": (("--tasks", "class"), EXPERIMENT),
+    "reliability": (("--commands", "study"), EXPERIMENT),
     "search_latency": (("--predictor", "shipped"), EXPERIMENT),
     "solve_orderings": ((), EXPERIMENT),
     "train_predictors": (("--tasks", "class"), EXPERIMENT),

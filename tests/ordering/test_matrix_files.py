@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from ncp_jax import checks
+from ncp_jax.ordering import edge_files
 from ncp_jax.ordering.matrix_files import from_frame, read_weights
 
 WEIGHTS = np.array([[0, 1.5, 2], [3, 0, 4], [5, 6, 0]])
@@ -312,9 +313,17 @@ def test_data_frames() -> None:
         from_frame(Frame([["x", 1], [2, 0]], ["A", "B"], ["A", "B"]))
 
 
-def test_edges_between_too_many_elements(tmp_path: Path) -> None:
-    """Their matrix would take more memory than there is."""
+def test_a_short_list_of_edges_between_many_elements_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its matrix would take more memory than the list suggests; a long list is worth it."""
     edges = "".join(f"a{i},b{i},1\n" for i in range(2501))
-    words = r"edges between at most 5000 elements in .*, got 5002, whose matrix takes 0\.2 GB"
+    words = r"edges between at most 5000 elements, or .*, got 2501 between 5002, whose matrix takes 0\.2 GB"
     with pytest.raises(checks.DataError, match=words):
         read_weights(write(tmp_path, edges), edges=True)
+    monkeypatch.setattr(edge_files, "MOST_ELEMENTS", 50)
+    monkeypatch.setattr(edge_files, "MOST_FILL", 4)
+    ring = [f"n{i},n{(i + step) % 60},1\n" for i in range(60) for step in range(1, 16)]
+    assert read_weights(write(tmp_path, "".join(ring)), edges=True).weights.shape == (60, 60)
+    with pytest.raises(checks.DataError, match="got 899 between 60"):
+        read_weights(write(tmp_path, "".join(ring[1:])), edges=True)
