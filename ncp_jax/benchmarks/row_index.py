@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.types import Array, Int
 
 _WIDEST = 6  # maximum number of rows per bucket; with two buckets per row, more are rare
 _ATTEMPTS = 8  # maximum number of hash functions tried
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False)
 class RowIndex:
     """A multiplicative hash of codes into ``b`` buckets of ``w`` rows.

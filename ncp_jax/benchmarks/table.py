@@ -19,11 +19,12 @@ from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces import Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Table:
     """The measured metrics of n architectures, a pytree for use inside jit and vmap.

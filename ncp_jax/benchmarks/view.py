@@ -16,6 +16,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks.table import Table
 from ncp_jax.metrics import check_split
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Array, Bool, Float, Int
@@ -62,7 +63,7 @@ class Account(NamedTuple):
     known: Int[Array, " c"]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class QueryView:
     """One metric of a table with a budget of queries, a pytree for use inside jit. Create it with ``of``.

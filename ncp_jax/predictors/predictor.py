@@ -13,6 +13,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric, to_own_units
 from ncp_jax.predictors.folded import FoldedMLP
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.types import Array, Float, Params
 
 # Codes that all members process at once on CPU. The activations of more codes do not fit the caches, which halves the
@@ -22,7 +23,7 @@ BLOCK = 512
 Apply = Callable[[Params, Float[Array, " f"]], Float[Array, " m"]]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Standardisation:
     """Affine maps between raw units and the standard units (mean 0, variance 1) that the networks use.
@@ -56,7 +57,7 @@ class Standardisation:
         return standard * self.y_std + self.y_mean
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Predictor:
     """An ensemble of networks that predict metrics from a relaxed code.

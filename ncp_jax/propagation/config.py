@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
-import jax
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Int
 
@@ -38,7 +38,7 @@ class Transform(Protocol):
     update: Any
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class PropagationConfig:
     """Settings of the gradient loop. Numeric settings may be arrays, so that a vmap can sweep them.

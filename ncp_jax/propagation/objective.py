@@ -15,6 +15,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.found import in_batches
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.types import Array, Float
 
 COST_WEIGHT = 0.5  # weight of FLOPs against the main metric, as in the NCP authors' recipe
@@ -27,7 +28,7 @@ Weights = Mapping[str, float]
 Function = Callable[[Float[Array, " m"], Float[Array, " m"]], Float[Array, ""]]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class ObjectiveWeights:
     """An objective as arrays over the m metrics of a predictor. A vmap can sweep them.

@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces import Space
 from ncp_jax.types import Array, Float, Int
 
@@ -40,7 +41,7 @@ class Scale(Protocol):
         """Converts relaxed codes from raw to standard units."""
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class TrustRegion:
     """The set of relaxed codes near the rows of a table. Numbers may be arrays, so that a vmap can sweep them.

@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.benchmarks.view import History
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.types import Array, Float, Int, Key
 
@@ -200,7 +201,7 @@ def searcher_class(cls: type[S]) -> type[S]:
     The numeric settings are the leaves of the pytree; the others are static.
     """
     made = dataclasses.dataclass(frozen=True)(cls)
-    return jax.tree_util.register_dataclass(made) if issubclass(made, ArraySearcher) else made
+    return register_dataclass(made) if issubclass(made, ArraySearcher) else made
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(dataclasses.field, number, choice))

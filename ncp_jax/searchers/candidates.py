@@ -13,6 +13,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.jax_settings import package_settings
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.searchers.draws import STRIDE, mix
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.spaces.codes import ISOMORPHISM
@@ -23,7 +24,7 @@ CHUNK = 2**24  # pairs compared at once
 ROUNDED = 4  # digits of a squared distance behind the point; what differs by less is equal but for rounding
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Candidates:
     """The architectures of a table without any measured value: a pytree, shared by all runs.

@@ -11,13 +11,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.types import Array, Float
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclass(frozen=True)
 class ArchitectureGraphs:
     """Graphs of n architectures of one space, float32. See ``Space.graphs`` for the features.

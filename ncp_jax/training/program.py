@@ -18,11 +18,12 @@ from flax import nnx
 
 from ncp_jax.predictors.folded import log_features
 from ncp_jax.predictors.kinds import KINDS, Layout
+from ncp_jax.pytrees import register_dataclass
 from ncp_jax.training.recipes import Recipe
 from ncp_jax.types import Array, Bool, Float, Int, Key, Params, UInt
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Run:
     """The data of one run.
@@ -40,7 +41,7 @@ class Run:
     decay: Float[Array, ""]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class State:
     """The state of one run between steps.
@@ -58,7 +59,7 @@ class State:
     step: Int[Array, ""]
 
 
-@jax.tree_util.register_dataclass
+@register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Moments:
     """Means and standard deviations over the training rows.
