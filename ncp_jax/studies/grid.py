@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -22,6 +23,8 @@ from ncp_jax.text_tables import decode
 
 SOURCES = ("none", "one", "all")
 MOST_METHODS = 10_000  # combinations of settings: a few short lists make billions
+# A key of very many parts, which takes tomllib seconds. Possessive, so that the search itself takes linear time.
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 MOST = 2**31 - 1  # integers on the device have 32 bits
 
 Settings = dict[str, Any]
@@ -196,6 +199,12 @@ def read_grid(path: str | Path) -> Grid:
         raise checks.MissingError(expected="a grid", got=f"no file {file}", remedy="write one, see docs/studies.md")
     written = file.read_bytes()
     text, _ = decode(file, written)
+    if _DEEP_KEY.search(text):
+        raise checks.DataError(
+            expected=f"keys of at most 100 parts in {file}",
+            got="a longer one",
+            remedy="see docs/studies.md for the keys",
+        )
     try:
         # TOML knows no line that ends in CR alone.
         content = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))

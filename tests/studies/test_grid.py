@@ -447,7 +447,9 @@ def test_own_tables_of_other_forms(tmp_path: Path) -> None:
     ("text", "kind", "words"),
     [
         ("a = " + "[" * 50_000, DataError, "expected TOML"),
-        (LEAST + "[tables.mine]\npath = '~nobody-at-all/x'\n", UsageError, "the path of a file or folder"),
+        (LEAST + "[tables.mine]\npath = '~nobody-at-all/x'\n", UsageError, "a home folder, got ~nobody-at-all/x"),
+        ("a." * 50_000 + "b = 1", DataError, "keys of at most 100 parts"),
+        ('"a b" . ' * 50_000 + "b = 1", DataError, "keys of at most 100 parts"),
         (LEAST + '[tables.mine]\npath = "a\\u0000b"\n', UsageError, "the path of a file or folder"),
     ],
 )
