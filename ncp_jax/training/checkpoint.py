@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.files import atomic_write, check_room, describe_os_error
+from ncp_jax.records.journal import hold
 
 MAKE_ROOM = "free some space and run again"
 OVERHEAD = 2**18  # bytes that Orbax writes beside the arrays, generously
@@ -21,18 +23,43 @@ OVERHEAD = 2**18  # bytes that Orbax writes beside the arrays, generously
 class Checkpoints:
     """The checkpoints of one training: one folder per chunk of runs, with its newest state.
 
+    One process at a time has them, from the beginning to the end of a ``with`` block.
+
     Args:
       folder: folder of the checkpoints, created if missing.
       signature: JSON-ready facts that the result depends on. A folder with another signature is refused.
 
     Raises:
-      UsageError: the folder belongs to another training; the text shows the differences.
+      UsageError: the folder belongs to another training (the text shows the differences), or another process trains
+        on it.
       DataError: the folder's description of the training is damaged.
       OSError: the folder cannot be written.
     """
 
     def __init__(self, folder: str | Path, signature: dict[str, Any]) -> None:
         self.folder = Path(folder).absolute()
+        self._held = contextlib.ExitStack()
+        hold(
+            self._held,
+            self.folder / ".training.lock",
+            what="training",
+            who=str(folder),
+            remedy="wait for it, or choose another folder",
+        )
+        try:
+            self._compare(folder, signature)
+        except BaseException:
+            self._held.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def _compare(self, folder: str | Path, signature: dict[str, Any]) -> None:
+        """Compares the signature with that of the folder, or writes it into a new folder."""
         path = self.folder / "training.json"
         signature = json.loads(json.dumps(signature))
         if path.exists():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import hashlib
@@ -19,6 +20,7 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
 from ncp_jax.predictors.kinds import KINDS
+from ncp_jax.records.run_card import result_versions
 from ncp_jax.spaces import get_space
 from ncp_jax.training.checkpoint import Checkpoints
 from ncp_jax.training.columns import Columns
@@ -266,18 +268,19 @@ def fit_many(
     strengths = np.full(len(train), settings.weight_decay) if decays is None else np.asarray(decays)
     runs = Run(keys, jnp.asarray(train), jnp.asarray(columns.indices), jnp.asarray(strengths, jnp.float32))
     signature = _signature(table, train, keys, settings, columns) | {"decays": strengths.tolist()}
-    checkpoints = Checkpoints(checkpoint, signature) if checkpoint else None
 
     chunks = -(-len(train) // CHUNK.get(jax.default_backend(), CHUNK_ELSEWHERE))
     size = -(-len(train) // chunks)
     pieces, total = [], chunks * program.epochs
-    for chunk in range(chunks):
-        # The last chunk repeats the last run: all chunks have one shape and compile once.
-        picked = jnp.minimum(jnp.arange(chunk * size, (chunk + 1) * size), len(train) - 1)
-        part = jax.tree.map(lambda a, picked=picked: a[picked], runs)
-        report = None if progress is None else functools.partial(_report, progress, chunk * program.epochs, total)
-        state = _train_chunk(program, part, x, table.values, chunk, checkpoints, report)
-        pieces.append(_finish(program, part, state, x, table.values))
+    with contextlib.ExitStack() as held:
+        checkpoints = held.enter_context(Checkpoints(checkpoint, signature)) if checkpoint else None
+        for chunk in range(chunks):
+            # The last chunk repeats the last run: all chunks have one shape and compile once.
+            picked = jnp.minimum(jnp.arange(chunk * size, (chunk + 1) * size), len(train) - 1)
+            part = jax.tree.map(lambda a, picked=picked: a[picked], runs)
+            report = None if progress is None else functools.partial(_report, progress, chunk * program.epochs, total)
+            state = _train_chunk(program, part, x, table.values, chunk, checkpoints, report)
+            pieces.append(_finish(program, part, state, x, table.values))
     params, scales = jax.tree.map(lambda *a: jnp.concatenate(a)[: len(train)], *pieces)
     return Fitted(params, scales, columns, program, table.metrics, table.space)
 
@@ -332,7 +335,12 @@ def _signature(table: Table, train: np.ndarray, keys: Key, recipe: Recipe, colum
     runs = hashlib.sha256(np.packbits(train).tobytes())
     runs.update(np.asarray(jax.random.key_data(keys)).tobytes())
     runs.update(columns.indices.tobytes())
-    return {"recipe": recipe.to_json(), "table": table.content_hash(), "runs": runs.hexdigest(), "jax": jax.__version__}
+    return {
+        "recipe": recipe.to_json(),
+        "table": table.content_hash(),
+        "runs": runs.hexdigest(),
+        "versions": result_versions(),
+    }
 
 
 @functools.partial(jax.jit, static_argnums=0)

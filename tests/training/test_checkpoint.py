@@ -49,14 +49,18 @@ def test_a_killed_training_continues_to_the_same_bits(tmp_path: Path, tiny_table
         recipe=json.dumps(tiny_recipe.to_json()),
     )
     folder = tmp_path / "checkpoint"
+    options = {"recipe": tiny_recipe, "members": 2, "key": jax.random.key(7), "rows": ROWS}
     command = [sys.executable, "-c", CHILD, str(folder), str(tmp_path / "data.npz")]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "segment 20 40\n"
+        with pytest.raises(
+            UsageError, match=r"expected no other process on this training, got one that is at work on "
+        ):
+            fit(tiny_table, checkpoint=folder, **options)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    options = {"recipe": tiny_recipe, "members": 2, "key": jax.random.key(7), "rows": ROWS}
     calls: list[tuple[int, int]] = []
     resumed = fit(tiny_table, checkpoint=folder, progress=lambda *a: calls.append(a), **options)
     assert calls == [(40, 40)], "it should go on behind the segment that was saved"
@@ -75,22 +79,23 @@ STATE = {"a": jnp.arange(6.0).reshape(2, 3), "b": (jnp.array([1, 2], jnp.int32),
 
 
 def test_the_newest_state_is_kept(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}})
-    assert checkpoints.load(0, STATE) is None
-    checkpoints.save(0, 1, STATE)
     newer = jax.tree.map(lambda a: a + 1, STATE)
-    checkpoints.save(0, 2, newer)
-    again = Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}})
-    found = again.load(0, STATE)
-    assert found is not None
-    assert found[0] == 2
-    chex.assert_trees_all_equal(found[1], newer, strict=True)
-    assert again.load(1, STATE) is None
+    with Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}}) as checkpoints:
+        assert checkpoints.load(0, STATE) is None
+        checkpoints.save(0, 1, STATE)
+        checkpoints.save(0, 2, newer)
+    with Checkpoints(tmp_path / "deep" / "c", {"recipe": {"epochs": 3}}) as again:
+        found = again.load(0, STATE)
+        assert found is not None
+        assert found[0] == 2
+        chex.assert_trees_all_equal(found[1], newer, strict=True)
+        assert again.load(1, STATE) is None
 
 
 def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None:
-    Checkpoints(tmp_path, {"recipe": {"epochs": 3}, "jax": "1"})
-    Checkpoints(tmp_path, {"jax": "1", "recipe": {"epochs": 3}})
+    for signature in ({"recipe": {"epochs": 3}, "jax": "1"}, {"jax": "1", "recipe": {"epochs": 3}}):
+        with Checkpoints(tmp_path, signature):
+            pass
     with pytest.raises(
         UsageError,
         match=r"expected checkpoints of this training in .*, got recipe: \{'epochs': 3\} there, "
@@ -101,7 +106,8 @@ def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00", "[" * 100_000])
 def test_a_damaged_signature(tmp_path: Path, content: str) -> None:
-    Checkpoints(tmp_path, {"jax": "1"})
+    with Checkpoints(tmp_path, {"jax": "1"}):
+        pass
     (tmp_path / "training.json").write_text(content)
     with pytest.raises(DataError, match=r"expected the description of a training in .*training\.json, got .*; delete"):
         Checkpoints(tmp_path, {"jax": "1"})
