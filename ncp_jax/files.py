@@ -243,7 +243,7 @@ def lock(path: str | os.PathLike[str], *, wait: bool = True) -> Iterator[bool]:
     two files of one name.
 
     Args:
-      path: the lock file, created with its folders if missing.
+      path: the lock file, created with its folders if missing; or a folder that exists, which needs no lock file.
       wait: whether to wait until the lock is free.
 
     Yields:
@@ -268,7 +268,7 @@ def _open_lock(path: Path, wait: bool) -> int | None:
         return None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
     except OSError:
         return None
     try:

@@ -194,13 +194,15 @@ with files.lock(sys.argv[1]):
         assert held
 
 
-def test_a_lock_that_is_not_waited_for(tmp_path: Path) -> None:
-    with files.lock(tmp_path / "lock") as held:
+@pytest.mark.parametrize("name", ["lock", "."], ids=["file", "folder"])
+def test_a_lock_that_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    with files.lock(tmp_path / name) as held:
         assert held
-        with pytest.raises(BlockingIOError), files.lock(tmp_path / "lock", wait=False):
+        with pytest.raises(BlockingIOError), files.lock(tmp_path / name, wait=False):
             pytest.fail("two hold one lock")
-    with files.lock(tmp_path / "lock", wait=False) as held:
+    with files.lock(tmp_path / name, wait=False) as held:
         assert held
+    assert [path.name for path in tmp_path.iterdir()] == ([] if name == "." else [name])
 
 
 def test_lock_is_freed_by_an_exception(tmp_path: Path) -> None:

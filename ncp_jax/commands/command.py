@@ -105,13 +105,18 @@ class FileCommand(JsonCommand):
         """Prints a result, and writes its files where asked.
 
         The screen comes first: a disk that fills up does not cost the result. A screen that fails, as a pipe does
-        whose reader has gone, does not cost the files.
+        whose reader has gone, does not cost the files. Of two processes that write into one folder, the second waits
+        for the first: all files are of the same result.
         """
+        from ncp_jax.files import lock
+
         try:
             self.show(result.to_json, lambda: str(result))
         finally:
             if self.out is not None:
-                notify_written(result.write(self.out))
+                with lock(self.out):
+                    paths = result.write(self.out)
+                notify_written(paths)
 
 
 def notify_written(paths: tuple[Path, ...] | list[Path]) -> None:
