@@ -9,7 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+import ncp_jax as ncp
+from ncp_jax.files import write_csv
+from ncp_jax.spaces import get_space
 
 SEARCH = ("search", "--codes", "32", "--steps", "2", "--seed", "1")
 
@@ -39,8 +44,9 @@ def python(script: str, **environment: str) -> str:
 
 
 def results(text: str) -> str:
-    """The output without the line of measured times."""
-    return "\n".join(line for line in text.splitlines() if "code-steps/s" not in line)
+    """The output without measured times."""
+    lines = [line for line in text.splitlines() if "code-steps/s" not in line]
+    return re.sub(r"in \d+\.\d+ s\b", "in TIME", "\n".join(lines))
 
 
 @pytest.fixture(scope="module")
@@ -48,18 +54,72 @@ def usual() -> str:
     return results(run(*SEARCH).stdout)
 
 
+MAIN = """
+import contextlib, sys
+from ncp_jax import cli
+for line in sys.stdin.read().splitlines():
+    sys.argv = ["ncp-jax", *line.split()]
+    with contextlib.suppress(SystemExit):
+        cli.main()
+        raise AssertionError(line)
+"""
+
+
+def main_commands(folder: Path, **environment: str) -> str:
+    """What the main commands print, one after another in a process of its own."""
+    table = ncp.load_table("digits/class")
+    rows = np.arange(0, len(table), 53)
+    lines = zip(get_space(table.space).to_strings(table.codes[rows]), table.column("accuracy")[rows], strict=True)
+    write_csv(folder / "table.csv", ("architecture", "accuracy"), list(lines))
+    write_csv(folder / "weights.csv", list("abcd"), [[0, 3, 1, 2], [1, 0, 5, 0.5], [2, 2, 0, 9], [0, 1, 1, 0]])
+    (folder / "grid.toml").write_text(
+        'benchmarks = ["mine"]\nbudget = 6\nseeds = 2\n[searchers.random]\n[searchers.bayesian]\ninitial = 4\n'
+        f'[tables.mine]\npath = "table.csv"\nspace = "{table.space}"\nmaximize = ["accuracy"]\n'
+    )
+    commands = f"""
+        search --codes 32 --steps 2 --seed 1 --out {folder}/search
+        rank --table {folder}/table.csv --space {table.space} --maximize accuracy --budget 8
+        study {folder}/grid.toml --out {folder}/study
+        report {folder}/study
+        order {folder}/weights.csv
+        cost 64-41414-1_02_333 --space transnas-micro
+        build 64-41414-1_02_333 --space transnas-micro
+        convert 0,1,2,0,0,3 --space transnas-micro --to ops
+        data list
+        version
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", MAIN],
+        input="\n".join(line.strip() for line in commands.strip().splitlines()),
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, "error" in done.stderr) == (0, False), done.stderr
+    return results(done.stdout.replace(str(folder), "FOLDER"))
+
+
+@pytest.fixture(scope="module")
+def usual_of_all(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return main_commands(tmp_path_factory.mktemp("usual"))
+
+
 @pytest.mark.parametrize(
     "environment",
     [
-        {"JAX_NUMPY_RANK_PROMOTION": "raise"},
-        {"JAX_DEBUG_INFS": "1"},
-        {"JAX_DEBUG_NANS": "1"},
-        {"JAX_COMPILATION_CACHE_DIR": "/proc/no/such/folder"},
+        # None of these may change a result, so one process has them all.
+        {"JAX_NUMPY_RANK_PROMOTION": "raise", "JAX_DEBUG_INFS": "1", "JAX_DEBUG_NANS": "1"},
+        {"JAX_ENABLE_X64": "1"},
     ],
-    ids=lambda environment: next(iter(environment)),
+    ids=["strict", "x64"],
 )
-def test_a_search_is_the_same(environment: dict[str, str], usual: str) -> None:
-    assert results(run(*SEARCH, **environment).stdout) == usual
+def test_the_main_commands_print_the_same(environment: dict[str, str], usual_of_all: str, tmp_path: Path) -> None:
+    assert main_commands(tmp_path, **environment) == usual_of_all
+
+
+def test_a_compilation_cache_that_cannot_be_written(usual: str) -> None:
+    assert results(run(*SEARCH, JAX_COMPILATION_CACHE_DIR="/proc/no/such/folder").stdout) == usual
 
 
 def test_costs_without_compilation() -> None:
