@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 # ``ncp-jax NAME`` runs the class ``Name`` of the module ``ncp_jax.commands.name``.
 COMMANDS = ("search", "cost", "rank", "order", "build", "convert", "study", "report", "data", "version")
+NESTED = ("data",)  # have commands of their own
 
 
 def main() -> None:
@@ -42,12 +43,18 @@ def parse(arguments: list[str]) -> Command:
         arguments = ["version"]
     elif arguments and not arguments[0].startswith("-"):
         arguments = [checks.choose("command", arguments[0], COMMANDS), *arguments[1:]]
-    choices = [Annotated[command_class(name), tyro.conf.subcommand(name)] for name in COMMANDS]
-    commands: Any = Union[tuple(choices)]  # noqa: UP007, the union is made at run time
+    if arguments and arguments[0] in COMMANDS and arguments[0] not in NESTED:
+        # Alone, so that an error about an option names those of this command, and no other command is imported.
+        name, *arguments = arguments
+        wanted: Any = command_class(name)
+        settings: dict[str, Any] = {"prog": f"ncp-jax {name}"}
+    else:
+        choices = [Annotated[command_class(name), tyro.conf.subcommand(name)] for name in COMMANDS]
+        wanted = Union[tuple(choices)]  # noqa: UP007, the union is made at run time
+        settings = {"prog": "ncp-jax", "description": "Neural architecture search with predictors, in JAX."}
     command = tyro.cli(
-        commands,
-        prog="ncp-jax",
-        description="Neural architecture search with predictors, in JAX.",
+        wanted,
+        **settings,
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.UseAppendAction),
     )

@@ -253,6 +253,12 @@ def test_weights_and_directions(run: Run, monkeypatch: pytest.MonkeyPatch) -> No
     assert (codes, config.steps, config.strategy) == (64, 3, "winner-takes-all")
 
 
+def test_an_unknown_option_shows_the_nearest_of_its_command(run: Run) -> None:
+    status, _, err = run("search", "--taks", "seg")
+    assert (status, "--task STR" in err, "run ncp-jax search --help" in err) == (2, True, True)
+    assert "ncp-jax build" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
