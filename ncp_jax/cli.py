@@ -25,6 +25,7 @@ def main() -> None:
     def parse_and_run() -> None:
         nonlocal command
         command = parse(sys.argv[1:])
+        command.start()
         command.run()
 
     sys.exit(guarded(parse_and_run, keeps_work=lambda: command is not None and command.keeps_work()))

@@ -1,14 +1,21 @@
-"""Talks to the user of a command: errors and exit statuses, progress bars, notices, text tables."""
+"""Talks to the user of a command: errors and exit statuses, progress, notices, text tables.
+
+Notices and progress go to the logger ``ncp_jax`` of the standard library. Commands show it on standard error; in other
+programs it is silent until they ask for it, for example with ``logging.basicConfig(level=logging.INFO)``. Warnings are
+shown in any case.
+"""
 
 from __future__ import annotations
 
 import codecs
 import contextlib
 import io
+import logging
 import os
 import signal
 import sys
 import threading
+import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from types import FrameType
@@ -16,6 +23,7 @@ from typing import Any
 
 from ncp_jax import checks
 
+LOG = logging.getLogger("ncp_jax")
 INTERRUPTED, BROKEN_PIPE = 130, 141  # 128 + SIGINT and 128 + SIGPIPE, as shells report them
 
 
@@ -32,6 +40,11 @@ def guarded(action: Callable[[], Any], *, keeps_work: Callable[[], bool] = lambd
       0 for success, 2 for a wrong call, 1 for other errors, 130 for an interruption, 141 where the reader of the
       output has gone (``| head``).
     """
+    with _shown_log():
+        return _guarded(action, keeps_work)
+
+
+def _guarded(action: Callable[[], Any], keeps_work: Callable[[], bool]) -> int:
     _use_stand_ins()
     if os.environ.get("NCP_JAX_TRACEBACK") == "1":
         action()
@@ -181,20 +194,87 @@ def prepare_jax() -> None:
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
-class ProgressBar:
-    """Shows progress on standard error; a context manager to call with (done, total).
+class _ToStandardError(logging.Handler):
+    """Shows each message as one line on what is standard error at that time."""
 
-    On a terminal it is a bar with the time left, elsewhere one line for every tenth of the work.
+    def emit(self, record: logging.LogRecord) -> None:
+        """Prints a record."""
+        when = time.strftime("%H:%M:%S ", time.localtime(record.created)) if LOG.level <= logging.DEBUG else ""
+        print(f"{when}ncp-jax: {record.getMessage()}", file=sys.stderr, flush=True)
+
+
+@contextlib.contextmanager
+def _shown_log() -> Iterator[None]:
+    """Shows the log on standard error within the block, for a command that owns its process."""
+    handler, before = _ToStandardError(), (LOG.level, LOG.propagate)
+    LOG.addHandler(handler)
+    LOG.propagate = False
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        LOG.setLevel(before[0])
+        LOG.propagate = before[1]
+
+
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Sets what a command shows beside its result.
 
     Args:
-      title: text before the bar.
+      quiet: warnings and errors alone.
+      verbose: details too, each line with the time of day.
+
+    Raises:
+      UsageError: both.
     """
+    if quiet and verbose:
+        raise checks.UsageError(expected="--quiet or --verbose", got="both", remedy="leave one out")
+    LOG.setLevel(logging.WARNING if quiet else logging.DEBUG if verbose else logging.INFO)
+
+
+def say(text: str) -> None:
+    """Logs a one-line notice, which commands show on standard error, apart from their results."""
+    LOG.info("%s", text)
+
+
+def warn(text: str) -> None:
+    """Logs a one-line warning, which is shown even with ``--quiet``."""
+    LOG.warning("%s", text)
+
+
+def duration(seconds: float) -> str:
+    """Returns a duration for people: "8 s", "2 min 5 s", "3 h 20 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+class ProgressBar:
+    """Shows how far a long work is; a context manager to call with (done, total).
+
+    On a terminal it is a bar with the time left. Elsewhere, as in a log file, it is a line for the first units, then
+    one a minute, and one for the last, with the time so far and the time left. It is part of the log, and silent where
+    notices are.
+
+    Args:
+      title: what is counted, before the numbers.
+    """
+
+    EVERY = 60.0  # seconds between lines
 
     def __init__(self, title: str) -> None:
         from tqdm import tqdm
 
-        self._title, self._tenths = title, 0
-        self._bar = tqdm(desc=title, file=sys.stderr, disable=not sys.stderr.isatty(), leave=False)
+        shown = LOG.isEnabledFor(logging.INFO)
+        self._title, self._begin = title, time.monotonic()
+        self._told, self._first = self._begin, -1
+        self._bar = tqdm(
+            desc=f"ncp-jax: {title}", file=sys.stderr, disable=not (shown and sys.stderr.isatty()), leave=False
+        )
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -204,18 +284,21 @@ class ProgressBar:
 
     def __call__(self, done: int, total: int) -> None:
         """Shows that ``done`` of ``total`` units are finished."""
-        if self._bar.disable:
-            if done * 10 // total > self._tenths:
-                self._tenths = done * 10 // total
-                print(f"{self._title}: {done}/{total}", file=sys.stderr)
+        if not self._bar.disable:
+            self._bar.total = total
+            self._bar.update(done - self._bar.n)
             return
-        self._bar.total = total
-        self._bar.update(done - self._bar.n)
-
-
-def say(text: str) -> None:
-    """Prints a one-line notice on standard error, apart from the results."""
-    print(f"ncp-jax: {text}", file=sys.stderr)
+        now = time.monotonic()
+        begins = self._first < 0
+        if begins:
+            self._first = done if now - self._begin < 1 else 0  # what a resumed work finds finished took no time
+        if not begins and done < total and now - self._told < self.EVERY:
+            return
+        self._told, here = now, done - self._first
+        left = (
+            f", about {duration((now - self._begin) * (total - done) / here)} left" if here > 0 and done < total else ""
+        )
+        say(f"{self._title}: {done}/{total}, {duration(now - self._begin)} so far{left}")
 
 
 def format_table(rows: Sequence[Sequence[str]], align: str) -> str:

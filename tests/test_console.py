@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import logging
 import os
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from harness.script import ExperimentConfig
 
+from ncp_jax import console
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.console import ProgressBar, format_table, guarded
 from ncp_jax.records.run_card import run_card
@@ -143,13 +147,86 @@ def test_seeds_are_positive(seeds: int) -> None:
         Config(seeds=seeds)
 
 
-def test_progress_without_a_terminal_is_a_line_a_tenth(capsys: pytest.CaptureFixture) -> None:
-    with ProgressBar("training") as bar:
-        for done in range(1, 41):
-            bar(done, 40)
+def progress(monkeypatch: pytest.MonkeyPatch, steps: Sequence[tuple[float, int]], total: int) -> None:
+    """Works in a command without a terminal: at each time, so many units are finished."""
+    now = [0.0]
+    monkeypatch.setattr(console.time, "monotonic", lambda: now[0])
+
+    def work() -> None:
+        with ProgressBar("training") as bar:
+            for now[0], done in steps:
+                bar(done, total)
+
+    assert guarded(work) == 0
+
+
+def test_progress_without_a_terminal_is_a_line_a_minute(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    progress(monkeypatch, [(10.0 * done, done) for done in range(1, 41)], 40)
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.splitlines() == [f"training: {done}/40" for done in range(4, 41, 4)]
+    assert err.splitlines() == [
+        "ncp-jax: training: 1/40, 10 s so far, about 6 min 30 s left",
+        "ncp-jax: training: 7/40, 1 min 10 s so far, about 5 min 30 s left",
+        "ncp-jax: training: 13/40, 2 min 10 s so far, about 4 min 30 s left",
+        "ncp-jax: training: 19/40, 3 min 10 s so far, about 3 min 30 s left",
+        "ncp-jax: training: 25/40, 4 min 10 s so far, about 2 min 30 s left",
+        "ncp-jax: training: 31/40, 5 min 10 s so far, about 1 min 30 s left",
+        "ncp-jax: training: 37/40, 6 min 10 s so far, about 30 s left",
+        "ncp-jax: training: 40/40, 6 min 40 s so far",
+    ]
+
+
+def test_what_a_resumed_work_finds_finished_took_no_time(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    progress(monkeypatch, [(0, 900), (60, 910), (61, 911)], 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "ncp-jax: training: 900/1000, 0 s so far",
+        "ncp-jax: training: 910/1000, 1 min 0 s so far, about 9 min 0 s left",
+    ]
+
+
+def test_the_log_of_a_library_is_silent_until_it_is_asked_for(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture
+) -> None:
+    console.say("a notice")
+    assert (caplog.messages, capsys.readouterr()) == ([], ("", ""))
+    with caplog.at_level(logging.INFO):
+        console.say("100 % of a notice")
+    console.warn("a warning")
+    assert caplog.messages == ["100 % of a notice", "a warning"]
+
+
+def test_a_command_shows_the_log_and_leaves_it_as_it_was(capsys: pytest.CaptureFixture) -> None:
+    def work(**levels: bool) -> None:
+        console.set_verbosity(**levels)
+        console.LOG.debug("a detail")
+        console.say("a notice")
+        console.warn("a warning")
+
+    for levels, shown in (
+        ({"quiet": False, "verbose": False}, "ncp-jax: a notice\nncp-jax: a warning\n"),
+        ({"quiet": True, "verbose": False}, "ncp-jax: a warning\n"),
+    ):
+        assert guarded(functools.partial(work, **levels)) == 0
+        assert capsys.readouterr() == ("", shown)
+    assert guarded(functools.partial(work, quiet=False, verbose=True)) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [re.fullmatch(r"\d\d:\d\d:\d\d ncp-jax: (.*)", line)[1] for line in lines] == [
+        "a detail", "a notice", "a warning",
+    ]  # fmt: skip
+    assert guarded(functools.partial(work, quiet=True, verbose=True)) == 2
+    assert "expected --quiet or --verbose, got both" in capsys.readouterr().err
+    assert (console.LOG.handlers, console.LOG.level, console.LOG.propagate) == ([], logging.NOTSET, True)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(0.4, "0 s"), (59.6, "1 min 0 s"), (3599, "59 min 59 s"), (7265, "2 h 1 min")]
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert console.duration(seconds) == text
 
 
 def test_the_run_card() -> None:

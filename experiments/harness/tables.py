@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from ncp_jax.benchmarks import Table, all_sources, join, list_tables, load_table
@@ -10,6 +9,7 @@ from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT, RECIPES
 from ncp_jax.benchmarks.registry import load_tasks
 from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.benchmarks.store import find_source, is_converted
+from ncp_jax.console import say
 from ncp_jax.files import shipped_folder
 from ncp_jax.predictors.shipped import SHIPPED
 
@@ -24,7 +24,7 @@ def or_digits(*names: str) -> tuple[str, ...]:
     """Returns the tables or families that are on this machine; where none is, "digits", with a line on stderr."""
     here = tuple(name for name in names if is_here(name))
     if not here:
-        print(f"ncp-jax: {', '.join(names)} not downloaded (ncp-jax data fetch): using {DIGITS}", file=sys.stderr)
+        say(f"{', '.join(names)} not downloaded (ncp-jax data fetch): using {DIGITS}")
     return here or (DIGITS,)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, as_space, check_arrays
 from ncp_jax.benchmarks.sources import sha256
+from ncp_jax.console import say
 from ncp_jax.files import user_path
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import Space
@@ -47,7 +48,7 @@ def read_csv(
     architecture: str | Sequence[str] | None = None,
     seeds: str = "refuse",
     notation: str | None = None,
-    notify: Notify = lambda text: None,
+    notify: Notify = say,
 ) -> TableArrays:
     """Reads a text table; see ``Table.from_csv`` for arguments, format and errors."""
     path = user_path(path)

@@ -17,6 +17,7 @@ from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
+from ncp_jax.console import say
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.pytrees import register_dataclass
@@ -123,7 +124,7 @@ class Table:
         architecture: str | Sequence[str] | None = None,
         seeds: str = "refuse",
         notation: str | None = None,
-        notify: Callable[[str], None] = lambda text: None,
+        notify: Callable[[str], None] = say,
     ) -> Table:
         """Reads a table from a text file with a header and one line per architecture.
 

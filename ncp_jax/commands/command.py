@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from ncp_jax import checks
-from ncp_jax.console import say
+from ncp_jax.console import LOG, say, set_verbosity
 
 Config = TypeVar("Config")
 
@@ -48,7 +49,14 @@ class Command:
     A command inherits its options from the config of the library function that it runs: ``class Search(FileCommand,
     SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them. This
     is no abstract base class, since for those the parser imports a type checker, which takes 0.1 s.
+
+    Attributes:
+      quiet: Show the result, warnings and errors alone: no notices, no progress.
+      verbose: Show details too, and the time of day in each line.
     """
+
+    quiet: bool = False
+    verbose: bool = False
 
     def __post_init__(self) -> None:
         """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""
@@ -56,6 +64,16 @@ class Command:
     def config(self, kind: type[Config]) -> Config:
         """Returns the library's config with the values of this command's options; it checks itself."""
         return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
+
+    def start(self) -> None:
+        """Sets what is shown, and begins the details with the versions."""
+        set_verbosity(quiet=self.quiet, verbose=self.verbose)
+        if self.verbose:
+            from ncp_jax.files import cache_path
+            from ncp_jax.records.run_card import result_versions
+
+            versions = ", ".join(f"{name} {version}" for name, version in result_versions().items())
+            LOG.debug("%s; Python %s; cache %s", versions, platform.python_version(), cache_path())
 
     def keeps_work(self) -> bool:
         """Returns whether an interruption leaves finished work behind that a second call continues."""

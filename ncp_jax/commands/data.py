@@ -99,7 +99,7 @@ _DataCommand = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Data(Command):
     """List, fetch and check the benchmark tables."""
 
@@ -108,6 +108,10 @@ class Data(Command):
     def keeps_work(self) -> bool:
         """Returns whether the chosen command keeps finished work."""
         return self.command.keeps_work()
+
+    def start(self) -> None:
+        """Begins the chosen command."""
+        self.command.start()
 
     def run(self) -> None:
         """Runs the chosen command."""

@@ -118,7 +118,7 @@ def order(
     weights: Any,
     config: OrderConfig | None = None,
     *,
-    notify: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = say,
     **settings: Any,
 ) -> OrderResult:
     """Orders elements so that as much weight as possible points forwards (the linear ordering problem).

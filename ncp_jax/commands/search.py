@@ -145,9 +145,7 @@ class SearchResult:
 
 
 @package_settings
-def search(
-    config: SearchConfig | None = None, *, notify: Callable[[str], None] = lambda text: None, **settings: Any
-) -> SearchResult:
+def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] = say, **settings: Any) -> SearchResult:
     """Finds architectures: moves random codes along the gradient of a predictor and ranks where they arrive.
 
     Without a task it searches NAS-Bench-MR's segmentation task with the predictor that ships with the package.
@@ -184,7 +182,7 @@ def search(
     if config.max_gflops is not None and choice.table is not None:
         # Near a tight limit the measured architectures may be most of what there is.
         propagation = dataclasses.replace(propagation, measured=np.asarray(choice.table.codes))
-    with ProgressBar("ncp-jax: codes") as bar:
+    with ProgressBar("codes") as bar:
         found = propagate(
             choice.predictor,
             objective,

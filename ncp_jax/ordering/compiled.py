@@ -9,7 +9,7 @@ from typing import Any
 
 import numba
 
-from ncp_jax.console import say
+from ncp_jax.console import warn
 
 
 def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
@@ -27,7 +27,7 @@ def compiled(signature: Any) -> Callable[[Callable[..., Any]], Any]:
                 raise
             folder = tempfile.mkdtemp(prefix="ncp-jax-numba-")
             numba.config.CACHE_DIR = folder  # type: ignore[attr-defined]
-            say(f"no cache folder can be written; compiled functions go to {folder}")
+            warn(f"no cache folder can be written; compiled functions go to {folder}")
             kernel = numba.njit(nogil=True, cache=True)(function)
         try:
             kernel.compile(signature)
@@ -46,7 +46,7 @@ def _compile_anew(kernel: Any, function: Callable[..., Any], signature: Any) -> 
     global _told
     folder = Path(kernel.stats.cache_path)
     if not _told:
-        say(f"compiled functions in {folder} cannot be read or written; compiling them anew")
+        warn(f"compiled functions in {folder} cannot be read or written; compiling them anew")
         _told = True
     try:
         for path in folder.glob(f"*.{function.__name__}-*.nbi"):

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from ncp_jax import checks
-from ncp_jax.console import say
+from ncp_jax.console import warn
 from ncp_jax.files import append, atomic_write, lock, make_folder
 from ncp_jax.records.run_card import result_versions
 
@@ -272,7 +272,7 @@ class Records:
             self.dropped = repair(self.path, keys=keys)
             self._by_cell = {cell_hash(record["cell"]): record for *_, record in read_records(self.path, keys=keys)}
             if self.dropped:
-                say(describe_dropped(self.dropped))
+                warn(describe_dropped(self.dropped))
         write_json(path, config)
 
     def close(self) -> None:

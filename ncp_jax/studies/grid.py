@@ -15,6 +15,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
 from ncp_jax.benchmarks.catalogue import bare_names
 from ncp_jax.benchmarks.view import REPEATS
+from ncp_jax.console import say
 from ncp_jax.files import user_path
 from ncp_jax.searchers import SEARCHERS, make_searcher
 from ncp_jax.spaces import SPACES
@@ -147,7 +148,7 @@ class Grid:
                 found[label], seen[same] = (name, settings), label
         return found
 
-    def load(self, notify: Callable[[str], None] = lambda text: None) -> dict[str, Table]:
+    def load(self, notify: Callable[[str], None] = say) -> dict[str, Table]:
         """Returns benchmark → table, each once, under its full name.
 
         Args:

@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, load_table
 from ncp_jax.benchmarks.view import QueryView
+from ncp_jax.console import say
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.records.journal import cell_hash
 from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
@@ -166,7 +167,7 @@ def make_plan(
     shard: tuple[int, int] = (0, 1),
     devices: int = 1,
     memory_mb: float | None = None,
-    notify: Callable[[str], None] = lambda text: None,
+    notify: Callable[[str], None] = say,
 ) -> Plan:
     """Checks a grid against its tables and packs the runs of one share.
 

@@ -20,6 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.view import QueryView, check_rows
+from ncp_jax.console import say
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
@@ -54,7 +55,7 @@ class RunnerOptions:
     memory_mb: float | None = None
     resume: bool = False
     progress: Progress | None = None
-    say: Callable[[str], None] = lambda text: None
+    say: Callable[[str], None] = say
 
 
 @dataclasses.dataclass(frozen=True)

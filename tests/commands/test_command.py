@@ -39,7 +39,8 @@ class Result:
         return paths
 
 
-def test_the_files_of_a_folder_are_of_one_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_files_of_a_folder_are_of_one_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     others = threading.Barrier(4)
     writers = [
         threading.Thread(target=FileCommand(out=tmp_path).show_and_write, args=(Result(text, others),))
@@ -53,4 +54,4 @@ def test_the_files_of_a_folder_are_of_one_result(tmp_path: Path, capsys: pytest.
     assert sorted(path.name for path in tmp_path.iterdir()) == ["one", "other"]
     with lock(tmp_path, wait=False) as held:
         assert held
-    assert capsys.readouterr().err.count("wrote") == 8
+    assert [text.split()[0] for text in caplog.messages] == ["wrote"] * 8
