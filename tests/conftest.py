@@ -23,6 +23,8 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
+from . import upstream  # noqa: E402
+
 # The first example of a test may compile; how long that takes says nothing.
 settings.register_profile("patient", deadline=None)
 settings.load_profile("patient")
@@ -44,15 +46,13 @@ USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(UNOPTIMISED["XLA_FLAGS"], 
 
 def _prepare_environment() -> None:
     """Sets the environment before jax is imported; workers of pytest-xdist inherit the session's folders."""
-    mirror = os.environ.get("NCP_JAX_MIRROR") or str(REPOSITORY.parent / "shared" / "data" / "raw")
-    if os.environ.get("NCP_JAX_MIRROR") or Path(mirror).is_dir():
-        # Absolute: tests and the commands they start change the working directory.
-        os.environ["NCP_JAX_MIRROR"] = str(Path(mirror).absolute())
+    upstream.find_mirror()
     session = os.environ.get("NCP_JAX_TEST_SESSION")
     if session is None:
         session = tempfile.mkdtemp(prefix="ncp_jax_tests_")
         atexit.register(shutil.rmtree, session, ignore_errors=True)
         os.environ["NCP_JAX_TEST_SESSION"] = session
+        os.environ["NCP_JAX_TEST_USERS_DATA"] = os.environ.get("NCP_JAX_DATA", "")
     # Never the cache of the person who runs the tests.
     os.environ["NCP_JAX_DATA"] = str(Path(session) / "data")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
@@ -95,17 +95,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: place.get(item.path.relative_to(REPOSITORY / "tests").parts[0], len(LONG)))
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """Brings the published tables where they are not at hand: once, before there are workers."""
+    lists = config.option.collectonly or config.option.markexpr == "quick"
+    if not lists and not hasattr(config, "workerinput"):
+        upstream.fetch(os.environ["NCP_JAX_TEST_USERS_DATA"] or None)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    skipped = terminalreporter.stats.get("skipped", [])
+    line = upstream.summary([str(report.longrepr) for report in skipped])
+    if line is not None:
+        terminalreporter.section("published tables", sep="-")
+        terminalreporter.write_line(line, yellow=True)
+
+
 @pytest.fixture(scope="session")
 def mirror() -> Path:
-    """The folder with the upstream files. Without it the tests on real tables fail: they are never skipped."""
-    path = os.environ.get("NCP_JAX_MIRROR", "")
-    if not path or not Path(path).is_dir():
-        pytest.fail(
-            f"the upstream files are needed, and there is no folder at NCP_JAX_MIRROR={path!r}: run "
-            "'NCP_JAX_DATA=DIR ncp-jax data fetch' once, then the tests with NCP_JAX_MIRROR=DIR/raw",
-            pytrace=False,
-        )
-    return Path(path)
+    """The folder with the published files. Without them, the test is skipped; in CI it fails."""
+    return upstream.require()
 
 
 @contextlib.contextmanager
