@@ -15,6 +15,9 @@ Public names are loaded when first used, so that importing the package takes no 
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
+import re
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -54,6 +57,25 @@ _WHERE = {
     "training": ("Recipe", "fit", "fit_many"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
+_PYTHON, _JAX = (3, 11), (0, 10, 2)  # the oldest that are supported, as in pyproject.toml
+
+
+def _check_versions() -> None:
+    """Raises an ImportError where Python or JAX is older than what the package needs, or JAX is missing."""
+    python = tuple(sys.version_info[:3])
+    try:
+        jax = importlib.metadata.version("jax")
+    except importlib.metadata.PackageNotFoundError:
+        jax = "none"
+    found = tuple(int(part) for part in re.findall(r"\d+", jax)[:3])
+    for name, least, got, here in (("Python", _PYTHON, python, ".".join(map(str, python))), ("JAX", _JAX, found, jax)):
+        if got < least:
+            wanted = f"{name} {'.'.join(map(str, least))} or newer"
+            remedy = f'pip install "jax>={".".join(map(str, _JAX))}"' if name == "JAX" else "install it"
+            raise ImportError(f"ncp-jax: expected {wanted}, got {here}; {remedy}")
+
+
+_check_versions()
 
 __version__ = "0.1.0"
 __all__ = [

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import contextlib
 import doctest
 import inspect
+import re
 import tomllib
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
 import pytest
@@ -35,6 +38,35 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 def test_the_version_is_that_of_the_distribution() -> None:
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert ncp_jax.__version__ == project["version"]
+
+
+def test_the_oldest_versions_are_those_of_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["requires-python"] == f">={'.'.join(map(str, ncp_jax._PYTHON))}"
+    assert f"jax>={'.'.join(map(str, ncp_jax._JAX))}" in project["dependencies"]
+
+
+@pytest.mark.parametrize(
+    ("python", "jax", "message"),
+    [
+        ((3, 10, 9), "0.10.2", "ncp-jax: expected Python 3.11 or newer, got 3.10.9; install it"),
+        ((3, 12, 0), "0.9.1", 'ncp-jax: expected JAX 0.10.2 or newer, got 0.9.1; pip install "jax>=0.10.2"'),
+        ((3, 12, 0), None, 'ncp-jax: expected JAX 0.10.2 or newer, got none; pip install "jax>=0.10.2"'),
+        ((3, 14, 0), "0.11.0.dev20270101", None),
+    ],
+)
+def test_versions_that_are_too_old(
+    python: tuple[int, ...], jax: str | None, message: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def version(name: str) -> str:
+        if jax is None:
+            raise PackageNotFoundError(name)
+        return jax
+
+    monkeypatch.setattr(ncp_jax.importlib.metadata, "version", version)
+    monkeypatch.setattr(ncp_jax.sys, "version_info", (*python, "final", 0))
+    with contextlib.nullcontext() if message is None else pytest.raises(ImportError, match=re.escape(message)):
+        ncp_jax._check_versions()
 
 
 @pytest.mark.parametrize("name", JOBS)
