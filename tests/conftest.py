@@ -97,6 +97,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Brings the published tables where they are not at hand: once, before there are workers."""
+    upstream.check_packages()
     lists = config.option.collectonly or config.option.markexpr == "quick"
     if not lists and not hasattr(config, "workerinput"):
         upstream.fetch(os.environ["NCP_JAX_TEST_USERS_DATA"] or None)

@@ -1,7 +1,11 @@
-"""Finds the published tables for the tests: a mirror, the user's cache, or the published addresses, in this order."""
+"""Finds what tests need beside the package: the published tables, and optional packages.
+
+Tables come from a mirror, the user's cache, or the published addresses, in this order.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import subprocess
 import sys
@@ -12,8 +16,16 @@ import pytest
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 REPOSITORY = Path(__file__).resolve().parent.parent
 MISSING = "NCP_JAX_TEST_TABLES_MISSING"  # why there are no tables, for the workers of pytest-xdist
+OPTIONAL = ("torch", "sklearn", "igraph", "evosax")
 FETCH = "ncp-jax data fetch"
 SKIPPED = "needs the published tables"
+
+
+def check_packages() -> None:
+    """Raises a UsageError in CI where a package is missing without which tests check less."""
+    missing = [name for name in OPTIONAL if importlib.util.find_spec(name) is None]
+    if IN_CI and missing:
+        raise pytest.UsageError(f"with CI=true all optional packages of the tests are needed; missing: {missing}")
 
 
 def find_mirror() -> None:
@@ -25,11 +37,12 @@ def find_mirror() -> None:
         os.environ["NCP_JAX_MIRROR"] = str(mirror.absolute())
 
 
-def fetch(cache: str | None) -> None:
+def fetch(cache: str | None, names: tuple[str, ...] = ("all",)) -> None:
     """Fetches the published files once into the user's cache, with progress, where no mirror is set.
 
     Args:
       cache: ``NCP_JAX_DATA`` of the person who runs the tests; None for the platform's cache.
+      names: what to fetch.
     """
     if os.environ.get("NCP_JAX_MIRROR") or MISSING in os.environ:
         return
@@ -39,12 +52,12 @@ def fetch(cache: str | None) -> None:
     script = (
         "from ncp_jax.benchmarks import fetch_tables; from ncp_jax.files import cache_path\n"
         "from ncp_jax.console import guarded; import sys\n"
-        "code = guarded(lambda: fetch_tables()); print(cache_path() / 'raw'); sys.exit(code)"
+        "code = guarded(lambda: fetch_tables(sys.argv[1:])); print(cache_path() / 'raw'); sys.exit(code)"
     )
     print("fetching the published tables that tests use (15 MB, once) ...", file=sys.stderr, flush=True)
     # Progress bars and the error, if there is one, are shown.
     done = subprocess.run(
-        [sys.executable, "-c", script], env=environment, stdout=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-c", script, *names], env=environment, stdout=subprocess.PIPE, text=True, check=False
     )
     if done.returncode == 0:
         os.environ["NCP_JAX_MIRROR"] = done.stdout.splitlines()[-1]
