@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import importlib.metadata
 import os
 import re
 import shutil
@@ -39,9 +40,13 @@ if TYPE_CHECKING:
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Code of XLA's older emitter, which LLVM leaves as it is: a third of the time to compile.
-UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1", "XLA_FLAGS": "--xla_cpu_use_fusion_emitters=false"}
+UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+# XLA ends a process whose flags it does not know, and newer ones do not know this one.
+OLD_EMITTER = importlib.metadata.version("jaxlib").startswith("0.10.")
+if OLD_EMITTER:
+    UNOPTIMISED["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false"
 # Workers of pytest-xdist inherit the flags of the session.
-USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(UNOPTIMISED["XLA_FLAGS"], "").strip()
+USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(UNOPTIMISED.get("XLA_FLAGS", ""), "").strip()
 
 
 def _prepare_environment() -> None:
@@ -127,7 +132,8 @@ def _optimisation() -> Iterator[None]:
 
     def users_options(*arguments: Any, **settings: Any) -> Any:
         options = make_options(*arguments, **settings)
-        options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", True)]
+        if OLD_EMITTER:
+            options.env_option_overrides = [*options.env_option_overrides, ("xla_cpu_use_fusion_emitters", True)]
         return options
 
     with pytest.MonkeyPatch.context() as patch:
