@@ -52,7 +52,7 @@ def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray) -> None:
         (shaped("-1, -1"), "8 bytes for shape -1×-1"),
         (shaped("4611686018427387904, 4"), "8 bytes for"),
         (with_header("{'descr': '<f8', 'fortran_order': False, 'shape': '''"), "no header"),  # tokenize.TokenError
-        (with_header("-" * 5000 + "1"), "no header"),
+        (with_header("-" * 5000 + "1"), "no header|malformed"),  # by Python 3.11 and by 3.13
         (shaped("1, " * 99), "maximum supported dimension"),
     ],
 )  # fmt: skip
