@@ -17,6 +17,8 @@ from ncp_jax.benchmarks import all_sources, list_tables, load_arrays, load_table
 from ncp_jax.benchmarks.catalogue import DIGITS, MR_TASKS, RECIPES, SHIPPED, TRANSNAS_TASKS
 from ncp_jax.spaces import get_space
 
+pytestmark = pytest.mark.usefixtures("mirror")
+
 NASLIB_OPS = ("skip_connect", "none", "nor_conv_3x3", "nor_conv_1x1", "avg_pool_3x3")
 NCP_OPS = ("avg_pool_3x3", "none", "skip_connect", "nor_conv_1x1", "nor_conv_3x3")
 
