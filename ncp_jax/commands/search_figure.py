@@ -49,7 +49,7 @@ def search_figure(
         axes.scatter(start_spread, start_mean, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)")
         x, best_x = found.spread[:, column], found.spread[0, column]
         axes.set_xlabel("spread over the ensemble" + (f" [{sought.unit}]" if sought.unit else ""))
-    axes.scatter(x, found.mean[:, column], s=6, c=ORANGE, lw=0, alpha=0.7, label="found (predicted)")
+    axes.scatter(x, found.mean[:, column], s=12, marker="^", c=ORANGE, lw=0, alpha=0.7, label="found (predicted)")
     axes.scatter([best_x], [found.mean[0, column]], s=90, marker="*", c=GREEN, zorder=3, label="best by the objective")
     axes.set_ylabel(f"{sought.name} [{sought.unit}]" if sought.unit else sought.name)
     if sought.stored is not None and sought.stored.form == "log":
