@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ncp_jax import checks
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGES = [REPOSITORY / "README.md", *sorted((REPOSITORY / "docs").glob("*.md"))]
 FENCE = re.compile(r'^( *)```(\w+)(?: title="([^"]*)")?\n(.*?)^\1```$', re.MULTILINE | re.DOTALL)
@@ -72,7 +74,7 @@ def run_block(block: Block, names: dict[str, Any]) -> None:
             program = compile("\n" * block.line + text, str(block.page), "exec")
             with contextlib.redirect_stdout(io.StringIO()):
                 exec(program, names)
-            RAN[text] = dict(names)
+            RAN[text] = {name: value for name, value in names.items() if not name.startswith("__")}
         names.update(RAN[text])
     elif block.language in ("bash", "sh"):
         for words in block.commands:
@@ -117,6 +119,8 @@ def _ncp_jax(arguments: list[str], *, run: bool) -> None:
                 read_grid(grid).methods()
         except SystemExit as end:
             status = end.code
+        except checks.UsageError as error:
+            status = str(error)
     assert not status, f"ncp-jax {shlex.join(arguments)} ended with {status}: {output.getvalue()}"
 
 
