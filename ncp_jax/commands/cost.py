@@ -83,7 +83,7 @@ class CostResult:
 def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
     """Counts the parameters and FLOPs (multiply-adds) of codes.
 
-    Example:
+    Examples:
       >>> import ncp_jax as ncp
       >>> found = ncp.cost(codes=("64-41414-1_02_333", "0,0,0,0,0,3"), space="transnas-micro", task="jigsaw")
       >>> found.flops.shape

@@ -123,7 +123,7 @@ def order(
 ) -> OrderResult:
     """Orders elements so that as much weight as possible points forwards (the linear ordering problem).
 
-    Example:
+    Examples:
       >>> import ncp_jax as ncp
       >>> found = ncp.order([[0, 5, 0], [0, 0, 4], [1, 0, 0]], time_limit=1.0)
       >>> found.order.tolist(), found.weight, found.status

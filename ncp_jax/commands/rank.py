@@ -220,7 +220,7 @@ def rank(
 ) -> RankResult:
     """Ranks a table's architectures from ``budget`` queries of its metric, with other tasks as sources (Arch-Graph).
 
-    Example:
+    Examples:
       >>> import ncp_jax as ncp
       >>> result = ncp.rank(table="digits/class", budget=12, seed=0)
       >>> len(result.asked), len(result.order) == len(result.table)

@@ -150,7 +150,7 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
 
     Without a task it searches NAS-Bench-MR's segmentation task with the predictor that ships with the package.
 
-    Example:
+    Examples:
       >>> import ncp_jax as ncp
       >>> result = ncp.search(task="seg", max_gflops=2.0, codes=64, steps=3)
       >>> bool((result.found.costs["flops"] <= 2.0).all())

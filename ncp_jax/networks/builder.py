@@ -36,7 +36,7 @@ def build(
 ) -> Network:
     """Returns the network that a code denotes, with a head for a task: a Flax NNX module in training mode (host-side).
 
-    Example:
+    Examples:
       >>> import ncp_jax as ncp
       >>> network = ncp.build("transnas-micro", "64-41414-1_02_333", "jigsaw", abstract=True)
       >>> f"{ncp.count_parameters(network):,}"

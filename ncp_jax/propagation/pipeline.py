@@ -58,7 +58,7 @@ def propagate(
     This is a host loop over portions of codes; it is not jittable. With ``jax.distributed``, every process calls it
     with the same arguments, does its share of the work and returns the same result.
 
-    Example:
+    Examples:
       >>> import jax, ncp_jax as ncp
       >>> predictor, card = ncp.load_shipped("nas-bench-mr")
       >>> goal = ncp.Objective(maximize={"seg/mIoU": 1.0}, minimize={"flops": 0.5})

@@ -26,7 +26,7 @@ def write_report(folder: str | Path, out: str | Path | None = None) -> Report:
     Nothing but the records and study.json determines the report: the same records give the same bytes. An earlier
     report is overwritten; no other file is.
 
-    Example:
+    Examples:
       >>> import tempfile, ncp_jax as ncp
       >>> grid = ncp.Grid({"random": [{}]}, benchmarks=("digits/class",), budget=10, seeds=2)
       >>> folder = tempfile.mkdtemp()

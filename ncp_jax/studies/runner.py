@@ -83,7 +83,7 @@ class StudyResult:
 def run_study(grid: Grid, folder: str | Path, options: RunnerOptions | None = None) -> StudyResult:
     """Runs the missing runs of a study (host loop around compiled calls).
 
-    Example:
+    Examples:
       >>> import tempfile, ncp_jax as ncp
       >>> grid = ncp.Grid({"random": [{}]}, benchmarks=("digits/class",), budget=10, seeds=2)
       >>> folder = tempfile.mkdtemp()

@@ -125,7 +125,7 @@ def fit(
 ) -> Predictor:
     """Fits an ensemble that predicts all metrics of a table from relaxed codes.
 
-    Example:
+    Examples:
       >>> import jax, ncp_jax as ncp
       >>> table = ncp.load_table("digits/class")
       >>> recipe = ncp.Recipe("short", widths=(8,), rates=(0.0,), epochs=2, decay_rows=0)  # the default trains longer
