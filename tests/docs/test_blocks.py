@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import collections
+import logging
 import sys
 import types
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,10 +17,28 @@ from .blocks import DEVICE, HOURS, LARGE, PAGES, REASONS, REPOSITORY, TABLES, bl
 NOT_RUN = {TABLES: 15, LARGE: 6, DEVICE: 0, HOURS: 0}
 
 
+@pytest.fixture
+def settings_restored() -> Iterator[None]:
+    """Takes back what a page sets for its reader's process: JAX's cache, the log, a searcher of the reader's own."""
+    import jax
+
+    from ncp_jax.searchers.base import SEARCHERS
+
+    root, names = logging.getLogger(), ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    level, handlers, searchers = root.level, root.handlers[:], dict(SEARCHERS)
+    before = {name: getattr(jax.config, name) for name in names}
+    yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    for name in SEARCHERS.keys() - searchers.keys():
+        del SEARCHERS[name]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_blocks_run(
-    page: Path, tmp_path: Path, empty_cache: Path, no_mirror: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("empty_cache", "no_mirror", "settings_restored")
+def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for the names of annotations
     with within(tmp_path):
