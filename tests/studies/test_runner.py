@@ -33,7 +33,6 @@ from ncp_jax.studies.runner import stack
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_MB = 0.003  # packs of a few runs
-pytestmark = pytest.mark.usefixtures("optimised_module")
 MAIN = """
 import json, sys
 from ncp_jax.studies import RunnerOptions, run_study
@@ -258,6 +257,7 @@ def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> No
         assert (session["devices"], session["runs"], session["shard"]) == (count, 50, "0/1")
 
 
+@pytest.mark.usefixtures("optimised")
 def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
     """Searchers that train between queries, all of whose numbers are rounded: packs of eight runs, or of one."""
     small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3}
