@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 SCRIPT = "ablation.py"
-pytestmark = pytest.mark.usefixtures("optimised_module")
 GRID = """
 benchmarks = ["transnas-macro/jigsaw"]
 budget = 15

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 SCRIPT = "compare_searchers.py"
-pytestmark = pytest.mark.usefixtures("optimised_module")
 TABLES = ("transnas-macro/jigsaw", "transnas-macro/room_layout")
 SEARCHERS = ("random", "evolution", "local-search", "arch-graph")
 OPTIONS = ("--smoke", "--benchmark", ",".join(TABLES), "--searchers", *SEARCHERS, "--against", "python")

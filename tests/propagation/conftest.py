@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import FoldedMLP, Predictor, Standardisation
-from ncp_jax.propagation import engine
+from ncp_jax.propagation import engine, execution
 from ncp_jax.spaces import get_space
 
 METRICS = (
@@ -89,3 +89,14 @@ def small_tiles(monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.setitem(engine.GROWTH, "cpu", 1)
     monkeypatch.setitem(engine.GROWTH_OF_SEVERAL, "cpu", 1)
     return 8
+
+
+@pytest.fixture(scope="module")
+def small_portions() -> Iterator[None]:
+    """Tiles of 8 codes and portions of 32, two units of two members, so that a few dozen codes are several portions."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(engine.TILE, "cpu", 8)
+        patch.setitem(engine.GROWTH, "cpu", 1)
+        patch.setitem(engine.GROWTH_OF_SEVERAL, "cpu", 1)
+        patch.setitem(execution.LARGEST, "cpu", 32)
+        yield

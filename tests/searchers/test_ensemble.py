@@ -11,22 +11,17 @@ import pytest
 
 from ncp_jax import get_space
 from ncp_jax.benchmarks.view import History
-from ncp_jax.searchers import Candidates
-from ncp_jax.searchers.ensemble import (
-    TrainingSet,
-    draw_networks,
-    fit,
-    loss,
-    pick,
-    predict,
-    predict_members,
-    proposal_size,
-    train,
-    training_set,
-)
-from ncp_jax.searchers.inputs import input_units, network_features, network_inputs, raw_inputs
+from ncp_jax.searchers import Candidates, ensemble, inputs
+from ncp_jax.searchers.ensemble import TrainingSet, predict_members, proposal_size, training_set
+from ncp_jax.searchers.inputs import network_features
 
 KEY = jax.random.key(0)
+# As in a search, whole programs: to compile each operation on its own takes several times longer.
+draw_networks = jax.jit(ensemble.draw_networks, static_argnums=(1, 2, 3, 4))
+fit = jax.jit(ensemble.fit, static_argnums=3)
+loss, pick, predict = jax.jit(ensemble.loss), jax.jit(ensemble.pick), jax.jit(ensemble.predict)
+train, input_units = jax.jit(ensemble.train, static_argnums=4), jax.jit(inputs.input_units)
+network_inputs, raw_inputs = (jax.jit(f, static_argnums=0) for f in (inputs.network_inputs, inputs.raw_inputs))
 
 
 def training_rows(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:
@@ -36,7 +31,7 @@ def training_rows(b: int = 12, g: int = 3, used: int = 9) -> TrainingSet:
 
 
 def one(width: int = 8, depth: int = 1, g: int = 3) -> tuple:
-    return tuple(w[0] for w in draw_networks(KEY, 1, g, width, depth))
+    return tuple(jnp.asarray(np.asarray(w)[0]) for w in draw_networks(KEY, 1, g, width, depth))
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
@@ -105,7 +100,9 @@ def test_members_without_hidden_layers_are_draws_from_the_posterior() -> None:
 
 def test_padding_changes_nothing() -> None:
     what, anchor = training_rows(), one(depth=2)
-    other = TrainingSet(what.x.at[9:].set(7.0), what.y.at[9:].set(-5.0), what.used)
+    x, y = np.array(what.x), np.array(what.y)
+    x[9:], y[9:] = 7.0, -5.0
+    other = TrainingSet(jnp.asarray(x), jnp.asarray(y), what.used)
     short = TrainingSet(what.x[:9], what.y[:9], what.used[:9])
     for a, b, c in zip(*(fit(anchor, part, 0.3, 3) for part in (what, other, short)), strict=True):
         np.testing.assert_array_equal(a, b)
@@ -120,13 +117,13 @@ def test_nothing_to_learn_leaves_the_prior() -> None:
 
 
 def test_the_training_set_is_what_is_paid_for(candidates: Candidates) -> None:
-    inputs = network_inputs(candidates.space, candidates.relaxed, input_units(candidates))
+    everything = network_inputs(candidates.space, candidates.relaxed, input_units(candidates))
     zero = jnp.zeros(())
     history = History(
         jnp.array([5, 2, -1]), jnp.array([1.0, 3.0, -jnp.inf]), jnp.int32(2), jnp.int32(2), zero, jnp.zeros((), bool)
     )
-    found = training_set(history, inputs)
-    np.testing.assert_array_equal(found.x[:2], inputs[jnp.array([5, 2])])
+    found = jax.jit(training_set)(history, everything)
+    np.testing.assert_array_equal(found.x[:2], np.asarray(everything)[[5, 2]])
     np.testing.assert_array_equal(found.x[2], 0)
     assert found.used.tolist() == [True, True, False]
     assert found.y[0] < found.y[1]
@@ -135,7 +132,7 @@ def test_the_training_set_is_what_is_paid_for(candidates: Candidates) -> None:
 
 def test_blocks_of_candidates_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     x, networks = training_rows().x, draw_networks(KEY, 3, 3, 8, 2)
-    expected = jnp.stack([predict(jax.tree.map(lambda w, i=i: w[i], networks), x) for i in range(3)])
+    expected = np.stack([predict(jax.tree.map(lambda w, i=i: np.asarray(w)[i], networks), x) for i in range(3)])
     np.testing.assert_allclose(predict_members(networks, x), expected, rtol=1e-5, atol=1e-6)
     monkeypatch.setattr("ncp_jax.searchers.ensemble.BLOCK", 5)
     np.testing.assert_allclose(predict_members(networks, x), expected, rtol=1e-5, atol=1e-6)
@@ -162,7 +159,7 @@ def test_questions_grow_with_what_is_paid_for() -> None:
 def test_smooth_attributes_are_the_graphs_at_legal_codes(name: str) -> None:
     space = get_space(name)
     codes = np.asarray(space.sample(jax.random.key(3), 300))
-    found = space.smooth_attributes(space.encode(codes))
+    found = jax.jit(space.smooth_attributes)(space.encode(codes))
     np.testing.assert_allclose(found, space.graphs(codes).attributes, atol=1e-5)
 
 
@@ -178,22 +175,26 @@ def test_the_gradient_in_the_code_agrees_with_finite_differences(name: str) -> N
         space = get_space(name)
         candidates = Candidates.of_space(space, np.unique(np.asarray(space.sample(KEY, 40)), axis=0))
         f = network_features(candidates)
-        network = tuple(jnp.asarray(w[0], jnp.float64) for w in draw_networks(KEY, 1, f, 8, 1))
+        network = tuple(jnp.asarray(np.asarray(w)[0], jnp.float64) for w in draw_networks(KEY, 1, f, 8, 1))
         # A mixture of many codes: at a corner several paths may be longest, and there is no one slope.
         far = jnp.asarray(space.encode(space.sample(jax.random.key(1), 9)), jnp.float64)
         shares = np.random.default_rng(0).dirichlet(np.ones(9))
-        x = (shares @ far)[None]
+        x = jnp.asarray((shares @ np.asarray(far))[None])
 
         units = input_units(candidates)
 
         def said(x: jax.Array) -> jax.Array:
             return predict(network, network_inputs(name, x, units)).sum()
 
-        slope = np.asarray(jax.grad(said)(x))[0]
-        step = 1e-6
+        slope = np.asarray(jax.jit(jax.grad(said))(x))[0]
+        step, value = 1e-6, jax.jit(said)
         for place in range(0, x.shape[1], 4):
-            up, down = x.at[0, place].add(step), x.at[0, place].add(-step)
-            assert slope[place] == pytest.approx(float(said(up) - said(down)) / (2 * step), rel=1e-3, abs=1e-6)
+            up, down = np.array(x), np.array(x)
+            up[0, place] += step
+            down[0, place] -= step
+            assert slope[place] == pytest.approx(
+                (float(value(up)) - float(value(down))) / (2 * step), rel=1e-3, abs=1e-6
+            )
 
 
 def test_inputs_have_unit_variance_where_they_vary(candidates: Candidates) -> None:

@@ -11,6 +11,8 @@ from scipy import integrate, stats
 from ncp_jax.searchers import gaussian_process as gp
 
 BLOCKS = (3, 2)
+# As in a search, whole programs: to compile each operation on its own takes several times longer.
+geometry, slope = jax.jit(gp.geometry, static_argnums=2), jax.jit(gp.slope)
 
 
 def problem(seed: int = 0) -> tuple[gp.Kernel, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -50,9 +52,10 @@ def test_posterior_equals_the_conditional_of_a_normal(seed: int) -> None:
 def test_covariance_by_both_ways_is_that_of_the_docstring() -> None:
     kernel, _, _, _, x = problem()
     wanted = covariance(kernel, x[:7], x)
-    np.testing.assert_allclose(gp.covariance(kernel, gp.geometry(x[:7], x, BLOCKS)), wanted, atol=1e-5)
-    np.testing.assert_allclose(gp.covariance_between(kernel, x[:7], x, BLOCKS), wanted, atol=1e-5)
-    np.testing.assert_allclose(gp.own_variance(kernel, x, BLOCKS), np.diag(covariance(kernel, x, x)), atol=1e-5)
+    between, own = (jax.jit(f, static_argnames="blocks") for f in (gp.covariance_between, gp.own_variance))
+    np.testing.assert_allclose(jax.jit(gp.covariance)(kernel, geometry(x[:7], x, BLOCKS)), wanted, atol=1e-5)
+    np.testing.assert_allclose(between(kernel, x[:7], x, blocks=BLOCKS), wanted, atol=1e-5)
+    np.testing.assert_allclose(own(kernel, x, blocks=BLOCKS), np.diag(covariance(kernel, x, x)), atol=1e-5)
 
 
 @pytest.mark.parametrize("freedom", [1.0, 2.0])
@@ -68,17 +71,17 @@ def test_slope_is_the_derivative_of_the_log_posterior(freedom: float) -> None:
 
     flat = np.concatenate([np.atleast_1d(leaf) for leaf in kernel]).astype(float)
     numeric = [(loss(flat + 1e-5 * e) - loss(flat - 1e-5 * e)) / 2e-5 for e in np.eye(6)]
-    pairs = gp.geometry(x[rows], x[rows], BLOCKS)
+    pairs = geometry(x[rows], x[rows], BLOCKS)
     found = jax.jit(lambda k: gp.slope(k, pairs, targets, mask, freedom=freedom))(kernel)
     np.testing.assert_allclose(np.concatenate([np.atleast_1d(leaf) for leaf in found]), numeric, atol=1e-3)
 
 
 def test_a_fit_leaves_little_slope() -> None:
     _, rows, targets, mask, x = problem()
-    pairs = gp.geometry(x[rows], x[rows], BLOCKS)
+    pairs = geometry(x[rows], x[rows], BLOCKS)
 
     def steepest(kernel: gp.Kernel) -> float:
-        return max(float(jnp.abs(leaf).max()) for leaf in gp.slope(kernel, pairs, targets, mask))
+        return max(float(np.abs(leaf).max()) for leaf in slope(kernel, pairs, targets, mask))
 
     start = gp.prior(2)
     fit = jax.jit(lambda kernel: gp.fit_kernel(kernel, pairs, targets, mask))
@@ -88,7 +91,7 @@ def test_a_fit_leaves_little_slope() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_the_inverse_factor_is_that_of_a_full_factorisation_row_by_row(seed: int) -> None:
     kernel, rows, _, mask, x = problem(seed)
-    pairs = gp.geometry(x[rows], x[rows], BLOCKS)
+    pairs = geometry(x[rows], x[rows], BLOCKS)
     found = jax.jit(gp.inverse_factor)(kernel, pairs, mask)
     sigma = covariance(kernel, x[rows[:6]], x[rows[:6]]) + np.exp(float(kernel.noise)) * np.eye(6)
     wanted = np.eye(8)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 
 import jax
@@ -12,15 +13,18 @@ import pytest
 
 from ncp_jax import MetricSpec, Table, get_space
 from ncp_jax.benchmarks.view import QueryView
-from ncp_jax.searchers import Candidates, NCPSearch, Runs, make_searcher, search
-from ncp_jax.searchers.ensemble import draw_networks, predict
+from ncp_jax.searchers import Candidates, NCPSearch, Runs, ensemble, inputs, make_searcher, ncp, search
 from ncp_jax.searchers.ensemble_search import Learned
-from ncp_jax.searchers.inputs import input_units, network_features, network_inputs
-from ncp_jax.searchers.ncp import climb, nearest_rows
+from ncp_jax.searchers.inputs import network_features
 from ncp_jax.searchers.run import search_compiled
 
 Run = Callable[..., Runs]
 SPACES = ("transnas-micro", "transnas-macro", "nas-bench-mr")
+# As in a search, whole programs: to compile each operation on its own takes several times longer.
+draw_networks = jax.jit(ensemble.draw_networks, static_argnums=(1, 2, 3, 4))
+predict, input_units = jax.jit(ensemble.predict), jax.jit(inputs.input_units)
+network_inputs = jax.jit(inputs.network_inputs, static_argnums=0)
+climb, nearest_rows = jax.jit(ncp.climb, static_argnames="steps"), jax.jit(ncp.nearest_rows)
 
 
 def tiny(**settings: object) -> NCPSearch:
@@ -28,6 +32,7 @@ def tiny(**settings: object) -> NCPSearch:
     return make_searcher("ncp", **(few | {"polish": 2} | settings))
 
 
+@functools.cache
 def some(name: str, n: int = 60) -> Candidates:
     space = get_space(name)
     return Candidates.of_space(space, np.unique(np.asarray(space.sample(jax.random.key(0), n)), axis=0))
@@ -35,13 +40,13 @@ def some(name: str, n: int = 60) -> Candidates:
 
 def network(candidates: Candidates) -> tuple:
     features = network_features(candidates)
-    return tuple(w[0] for w in draw_networks(jax.random.key(1), 1, features, 16, 1))
+    return tuple(jnp.asarray(np.asarray(w)[0]) for w in draw_networks(jax.random.key(1), 1, features, 16, 1))
 
 
 @pytest.mark.parametrize("name", SPACES)
 def test_small_steps_climb(name: str) -> None:
     candidates = some(name)
-    starts = candidates.relaxed[:20]
+    starts = np.asarray(candidates.relaxed)[:20]
     x, what = 0.6 * starts[:10] + 0.4 * starts[10:], network(candidates)
     units = input_units(candidates)
     way = climb(candidates, units, what, x, rate=0.01, steps=5).reshape(5, 10, -1)
@@ -109,10 +114,10 @@ def test_rows_of_a_part_are_the_nearest(name: str) -> None:
 def test_what_is_reached_comes_before_what_is_near(candidates: Candidates) -> None:
     what = network(candidates)
     units = input_units(candidates)
-    inputs, starts = network_inputs(candidates.space, candidates.relaxed, units), jnp.array([3, 50])
-    learned = Learned(inputs, units, data=None, networks=None)
-    scores = np.asarray(tiny()._reached(candidates, learned, what, starts, ties_of(candidates)))
-    said = np.asarray(predict(what, inputs))
+    everything, starts = network_inputs(candidates.space, candidates.relaxed, units), jnp.array([3, 50])
+    learned = Learned(everything, units, data=None, networks=None)
+    scores = np.asarray(jax.jit(tiny()._reached)(candidates, learned, what, starts, ties_of(candidates)))
+    said = np.asarray(predict(what, everything))
     reached = scores > -500
     assert {3, 50} <= set(np.flatnonzero(reached).tolist())
     assert 2 < reached.sum() < len(candidates)

@@ -33,7 +33,6 @@ from ncp_jax.studies.runner import stack
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMORY_MB = 0.003  # packs of a few runs
-pytestmark = pytest.mark.usefixtures("optimised_module")
 MAIN = """
 import json, sys
 from ncp_jax.studies import RunnerOptions, run_study
@@ -247,7 +246,7 @@ def test_shares_of_unequal_machines(finished: bytes, grid: Grid, tmp_path: Path)
 
 
 def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> None:
-    environment = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
+    environment = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
     process = start(DEVICES, grid=grid.to_json(), folder=tmp_path, counts=[1, 3, 8], environment=environment)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
@@ -258,12 +257,13 @@ def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> No
         assert (session["devices"], session["runs"], session["shard"]) == (count, 50, "0/1")
 
 
+@pytest.mark.usefixtures("optimised")
 def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
     """Searchers that train between queries, all of whose numbers are rounded: packs of eight runs, or of one."""
     small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3}
     searchers = {"bayesian": [{"initial": 4}], "neural-ensemble": [small], "ncp": [small | {"steps": 2}]}
     grid = make_grid(searchers=searchers, seeds=8)
-    environment = {"XLA_FLAGS": f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=8"}
+    environment = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
     given = {"grid": grid.to_json(), "counts": [1, 8], "memory_mb": 500}
     process = start(DEVICES, folder=tmp_path, environment=environment, **given)
     out, err = process.communicate(timeout=600)

@@ -16,6 +16,7 @@ from orderings.order_benchmark import Solved, best_known, load_folder, random_ma
 from ncp_jax import checks
 
 SCRIPT = Path(__file__).resolve().parents[3] / "experiments" / "solve_orderings.py"
+Run = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -27,13 +28,6 @@ def folder(tmp_path: Path) -> Path:
     (path / ".hidden").write_text("x")
     (tmp_path / "matrices_best_known.txt").write_text("a 3\nb.csv 5\n\n")
     return path
-
-
-def script(*arguments: object) -> subprocess.CompletedProcess:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    return subprocess.run(
-        [sys.executable, str(SCRIPT), *map(str, arguments)], capture_output=True, text=True, env=environment
-    )
 
 
 def test_folder_and_best_known(folder: Path) -> None:
@@ -72,8 +66,10 @@ def test_summary() -> None:
     assert summarise_solved(results[:1]).mean_gap_to_best_known is None
 
 
-def test_the_script_smokes_and_resumes(tmp_path: Path) -> None:
-    done = script("--smoke", "--out", tmp_path / "out")
+def test_the_script_smokes_and_resumes(tmp_path: Path, run: Run) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    command = [sys.executable, str(SCRIPT), "--smoke", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert "proven optimal, mean gap to the bound" in done.stdout
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
@@ -82,22 +78,20 @@ def test_the_script_smokes_and_resumes(tmp_path: Path) -> None:
     assert (summary["matrices"], summary["mean_gap_to_best_known"]) == (3, None)
     assert summary["optimal"] >= 2
     lines = (tmp_path / "out" / "records.jsonl").read_bytes()
-    again = script("--smoke", "--resume", "--out", tmp_path / "out")
-    assert (again.returncode, again.stdout) == (0, done.stdout)
+    status, again, _ = run("--smoke", "--resume", "--out", tmp_path / "out")
+    assert (status, again) == (0, done.stdout)
     assert (tmp_path / "out" / "records.jsonl").read_bytes() == lines
 
 
-def test_the_script_measures_against_best_known(folder: Path, tmp_path: Path) -> None:
-    done = script("--folder", folder, "--time-limit", 1, "--out", tmp_path / "out")
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 proven optimal" in done.stdout
+def test_the_script_measures_against_best_known(folder: Path, tmp_path: Path, run: Run) -> None:
+    status, out, err = run("--folder", folder, "--time-limit", 1, "--out", tmp_path / "out")
+    assert status == 0, err
+    assert "2 of 2 proven optimal" in out
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["max_gap_to_best_known"] == pytest.approx(0.2)
 
 
-def test_the_script_goes_on_with_more_seeds_and_the_same_matrices(
-    folder: Path, tmp_path: Path, run: Callable[..., tuple[int, str, str]]
-) -> None:
+def test_the_script_goes_on_with_more_seeds_and_the_same_matrices(folder: Path, tmp_path: Path, run: Run) -> None:
     options = ("--time-limit", 1, "--out", tmp_path / "out", "--resume")
     assert run("--folder", folder, "--limit", 1, *options)[0] == 0
     first = (tmp_path / "out" / "records.jsonl").read_bytes()
@@ -121,8 +115,8 @@ def test_the_script_goes_on_with_more_seeds_and_the_same_matrices(
     assert "got other settings (best_known: " in err
 
 
-def test_the_script_asks_for_a_folder(tmp_path: Path) -> None:
-    done = script("--out", tmp_path / "out")
-    assert done.returncode == 2
-    assert "expected a folder of matrices, got none" in done.stderr
-    assert "Traceback" not in done.stderr
+def test_the_script_asks_for_a_folder(tmp_path: Path, run: Run) -> None:
+    status, _, err = run("--out", tmp_path / "out")
+    assert status == 2
+    assert "expected a folder of matrices, got none" in err
+    assert "Traceback" not in err
