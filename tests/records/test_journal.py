@@ -66,20 +66,18 @@ def test_lines_that_are_no_records_are_dropped(tmp_path: Path, junk: bytes) -> N
 
 
 @pytest.mark.parametrize("junk", [b"\x00\xff\n", b'{"cell": {"seed"\n', b'{"results": {}}\n', b"\n"])
-def test_a_damaged_line_loses_no_line_behind_it(
-    tmp_path: Path, junk: bytes, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_line_loses_no_line_behind_it(tmp_path: Path, junk: bytes, caplog: pytest.LogCaptureFixture) -> None:
     first = Records(tmp_path, CONFIG)
     first.add(ONE, {"tau": 0.5})
     one = first.path.read_bytes()
     first.add(TWO, {"tau": 0.25})
     whole = first.path.read_bytes()
     first.path.write_bytes(one + junk + junk + whole[len(one) :] + b"\x00\n{")
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
     again = Records(tmp_path, CONFIG, resume=True)
     assert [record["cell"] for record in again] == [ONE, TWO]
     assert again.dropped == 4
-    assert capsys.readouterr().err == "ncp-jax: dropped 4 damaged record(s); their runs are repeated\n"
+    assert caplog.messages == ["dropped 4 damaged record(s); their runs are repeated"]
     assert first.path.read_bytes() == whole
     assert Records(tmp_path, CONFIG, resume=True).dropped == 0
 

@@ -121,6 +121,7 @@ def test_the_model_kept_row_by_row_is_the_one_made_anew(small: Table, candidates
         np.testing.assert_allclose(jnp.maximum(state.variance, 0), variance[short], atol=2e-3)
 
 
+@pytest.mark.usefixtures("mirror")
 def test_it_searches_tables_that_hold_little_of_their_space() -> None:
     table = load_table("nas-bench-mr/cls-50-100")
     found = several(make(Bayesian, {"batch": 2}), np.arange(2), Candidates.of(table), QueryView.of(table, budget=24))
