@@ -65,7 +65,7 @@ def test_damaged_files_are_replaced(ending: str, left: int, tmp_path: Path) -> N
 
 def test_without_a_folder_a_temporary_one_serves(tmp_path: Path) -> None:
     notices = run(tmp_path, WITHOUT_FOLDERS)
-    assert notices.startswith("ncp-jax: no cache folder can be written; compiled functions go to ")
+    assert notices.startswith("no cache folder can be written; compiled functions go to ")
     assert notices.count("\n") == 1
 
 

@@ -11,20 +11,22 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.registry import load_tasks
 
 
-def test_published_tables_come_first(mirror: Path, empty_cache: Path, capsys: pytest.CaptureFixture) -> None:
+def test_published_tables_come_first(mirror: Path, empty_cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
     assert is_here("transnas-micro")
     assert or_digits("transnas-micro", "nas-bench-201") == ("transnas-micro", "nas-bench-201")
     assert joint_table(["seg"]).space == "nas-bench-mr"
-    assert capsys.readouterr().err == ""
+    assert caplog.messages == []
 
 
 def test_without_them_the_one_that_ships(
-    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    empty_cache: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
     monkeypatch.delenv("NCP_JAX_MIRROR", raising=False)
     assert not is_here("nas-bench-mr")
     assert or_digits("transnas-micro") == ("digits",)
-    assert "transnas-micro not downloaded (ncp-jax data fetch): using digits" in capsys.readouterr().err
+    assert "transnas-micro not downloaded (ncp-jax data fetch): using digits" in caplog.messages[0]
     assert joint_table().name == "digits"
     assert [
         m.name for m in joint_table(["class", "edges"]).metrics if m.split == "validation" and m.epoch == "final"
