@@ -200,7 +200,8 @@ class _ToStandardError(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """Prints a record."""
         when = time.strftime("%H:%M:%S ", time.localtime(record.created)) if LOG.level <= logging.DEBUG else ""
-        print(f"{when}ncp-jax: {record.getMessage()}", file=sys.stderr, flush=True)
+        start = getattr(record, "start", "ncp-jax: ")
+        print(f"{when}{start}{record.getMessage()}", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
@@ -272,9 +273,7 @@ class ProgressBar:
         shown = LOG.isEnabledFor(logging.INFO)
         self._title, self._begin = title, time.monotonic()
         self._told, self._first = self._begin, -1
-        self._bar = tqdm(
-            desc=f"ncp-jax: {title}", file=sys.stderr, disable=not (shown and sys.stderr.isatty()), leave=False
-        )
+        self._bar = tqdm(desc=title, file=sys.stderr, disable=not (shown and sys.stderr.isatty()), leave=False)
 
     def __enter__(self) -> ProgressBar:
         return self
@@ -294,11 +293,11 @@ class ProgressBar:
             self._first = done if now - self._begin < 1 else 0  # what a resumed work finds finished took no time
         if not begins and done < total and now - self._told < self.EVERY:
             return
-        self._told, here = now, done - self._first
-        left = (
-            f", about {duration((now - self._begin) * (total - done) / here)} left" if here > 0 and done < total else ""
-        )
-        say(f"{self._title}: {done}/{total}, {duration(now - self._begin)} so far{left}")
+        self._told, so_far, here, left = now, now - self._begin, done - self._first, ""
+        if here > 0 and done < total:
+            left = f", about {duration(so_far * (total - done) / here)} left"
+        text = f"{self._title}: {done}/{total}, {duration(so_far)} so far{left}"
+        LOG.info("%s", text, extra={"start": ""})  # the title stands for itself
 
 
 def format_table(rows: Sequence[Sequence[str]], align: str) -> str:

@@ -77,7 +77,7 @@ def test_a_study_that_is_interrupted_goes_on(tmp_path: Path, command: Callable[.
     arguments = ("study", tmp_path / "grid.toml", "--out", tmp_path / "out")
     process = start(*arguments, "--memory-mb", "0.05")
     assert process.stderr is not None
-    assert process.stderr.readline().startswith("ncp-jax: runs: ")
+    assert process.stderr.readline().startswith("runs: ")
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
     assert process.returncode == 130

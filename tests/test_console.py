@@ -167,14 +167,14 @@ def test_progress_without_a_terminal_is_a_line_a_minute(
     out, err = capsys.readouterr()
     assert out == ""
     assert err.splitlines() == [
-        "ncp-jax: training: 1/40, 10 s so far, about 6 min 30 s left",
-        "ncp-jax: training: 7/40, 1 min 10 s so far, about 5 min 30 s left",
-        "ncp-jax: training: 13/40, 2 min 10 s so far, about 4 min 30 s left",
-        "ncp-jax: training: 19/40, 3 min 10 s so far, about 3 min 30 s left",
-        "ncp-jax: training: 25/40, 4 min 10 s so far, about 2 min 30 s left",
-        "ncp-jax: training: 31/40, 5 min 10 s so far, about 1 min 30 s left",
-        "ncp-jax: training: 37/40, 6 min 10 s so far, about 30 s left",
-        "ncp-jax: training: 40/40, 6 min 40 s so far",
+        "training: 1/40, 10 s so far, about 6 min 30 s left",
+        "training: 7/40, 1 min 10 s so far, about 5 min 30 s left",
+        "training: 13/40, 2 min 10 s so far, about 4 min 30 s left",
+        "training: 19/40, 3 min 10 s so far, about 3 min 30 s left",
+        "training: 25/40, 4 min 10 s so far, about 2 min 30 s left",
+        "training: 31/40, 5 min 10 s so far, about 1 min 30 s left",
+        "training: 37/40, 6 min 10 s so far, about 30 s left",
+        "training: 40/40, 6 min 40 s so far",
     ]
 
 
@@ -183,8 +183,8 @@ def test_what_a_resumed_work_finds_finished_took_no_time(
 ) -> None:
     progress(monkeypatch, [(0, 900), (60, 910), (61, 911)], 1000)
     assert capsys.readouterr().err.splitlines() == [
-        "ncp-jax: training: 900/1000, 0 s so far",
-        "ncp-jax: training: 910/1000, 1 min 0 s so far, about 9 min 0 s left",
+        "training: 900/1000, 0 s so far",
+        "training: 910/1000, 1 min 0 s so far, about 9 min 0 s left",
     ]
 
 

@@ -130,7 +130,7 @@ def _train(table: Table, config: SearchConfig, notify: Callable[[str], None]) ->
     Bounds.of(space, parse_bounds(config.bound))
     Columns.whole(table.metrics, 1, on_test=config.on_test)
     notify(f"training {config.members} networks on {table.codes.shape[0]} architectures")
-    with ProgressBar("training, epochs") as bar:
+    with ProgressBar("ncp-jax: training, epochs") as bar:
         key = jax.random.fold_in(jax.random.key(config.seed), 0)
         predictor = fit(table, members=config.members, key=key, progress=bar, on_test=config.on_test)
     return predictor, PredictorOrigin("trained", config.members, dict(table.hashes), table=table.name)

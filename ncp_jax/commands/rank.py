@@ -260,7 +260,7 @@ def rank(
     known = source_values(table, [_load(name, config, tell) for name in names], on_test=config.on_test)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     sources = SourceTasks(known, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
-    with ProgressBar("queries") as bar:
+    with ProgressBar("ncp-jax: queries") as bar:
         found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
     order, ordering = final_order(found, trust=method.trust)
     # The whole table is read only now, to score what the search found.

@@ -182,7 +182,7 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
     if config.max_gflops is not None and choice.table is not None:
         # Near a tight limit the measured architectures may be most of what there is.
         propagation = dataclasses.replace(propagation, measured=np.asarray(choice.table.codes))
-    with ProgressBar("codes") as bar:
+    with ProgressBar("ncp-jax: codes") as bar:
         found = propagate(
             choice.predictor,
             objective,
