@@ -12,11 +12,12 @@ from typing import Any
 
 from harness.script import run_main
 
+from ncp_jax.commands.command import Verbosity
 from ncp_jax.commands.study import StudyOptions
 
 
 @dataclasses.dataclass(frozen=True)
-class Config(StudyOptions):
+class Config(Verbosity, StudyOptions):
     """Options.
 
     Attributes:

@@ -62,17 +62,16 @@ _PYTHON, _JAX = (3, 11), (0, 10, 2)  # the oldest that are supported, as in pypr
 
 def _check_versions() -> None:
     """Raises an ImportError where Python or JAX is older than what the package needs, or JAX is missing."""
-    python = tuple(sys.version_info[:3])
+    if sys.version_info < _PYTHON:
+        here = ".".join(map(str, sys.version_info[:3]))
+        raise ImportError(f"ncp-jax: expected Python {'.'.join(map(str, _PYTHON))} or newer, got {here}; install it")
     try:
         jax = importlib.metadata.version("jax")
     except importlib.metadata.PackageNotFoundError:
         jax = "none"
-    found = tuple(int(part) for part in re.findall(r"\d+", jax)[:3])
-    for name, least, got, here in (("Python", _PYTHON, python, ".".join(map(str, python))), ("JAX", _JAX, found, jax)):
-        if got < least:
-            wanted = f"{name} {'.'.join(map(str, least))} or newer"
-            remedy = f'pip install "jax>={".".join(map(str, _JAX))}"' if name == "JAX" else "install it"
-            raise ImportError(f"ncp-jax: expected {wanted}, got {here}; {remedy}")
+    if tuple(int(part) for part in re.findall(r"\d+", jax)[:3]) < _JAX:
+        least = ".".join(map(str, _JAX))
+        raise ImportError(f'ncp-jax: expected JAX {least} or newer, got {jax}; pip install "jax>={least}"')
 
 
 _check_versions()

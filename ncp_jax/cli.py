@@ -48,14 +48,15 @@ def parse(arguments: list[str]) -> Command:
         # Alone, so that an error about an option names those of this command, and no other command is imported.
         name, *arguments = arguments
         wanted: Any = command_class(name)
-        settings: dict[str, Any] = {"prog": f"ncp-jax {name}"}
+        prog, description = f"ncp-jax {name}", None  # its docstring
     else:
         choices = [Annotated[command_class(name), tyro.conf.subcommand(name)] for name in COMMANDS]
         wanted = Union[tuple(choices)]  # noqa: UP007, the union is made at run time
-        settings = {"prog": "ncp-jax", "description": "Neural architecture search with predictors, in JAX."}
+        prog, description = "ncp-jax", "Neural architecture search with predictors, in JAX."
     command = tyro.cli(
         wanted,
-        **settings,
+        prog=prog,
+        description=description,
         args=arguments,
         config=(tyro.conf.FlagCreatePairsOff, tyro.conf.OmitArgPrefixes, tyro.conf.UseAppendAction),
     )

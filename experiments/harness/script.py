@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ncp_jax import checks
-from ncp_jax.console import guarded, prepare_jax, set_verbosity
+from ncp_jax.commands.command import Verbosity
+from ncp_jax.console import guarded, prepare_jax
 from ncp_jax.files import expand_home
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Verbosity)
 
 
 @dataclasses.dataclass(frozen=True)
-class ExperimentConfig:
+class ExperimentConfig(Verbosity):
     """Options of every experiment.
 
     Attributes:
@@ -24,21 +25,19 @@ class ExperimentConfig:
       seeds: number of repetitions, with seeds 0, 1, ….
       smoke: run a small version that ends within a minute; its numbers mean nothing.
       resume: continue an interrupted run in ``out``, or a finished one with more seeds.
-      quiet: show the result, warnings and errors alone.
     """
 
     out: Path = Path("out")
     seeds: int = 1
     smoke: bool = False
     resume: bool = False
-    quiet: bool = False
 
     def __post_init__(self) -> None:
         checks.integer("--seeds", self.seeds, least=1, remedy="try --seeds 1")
 
     def settings(self) -> dict[str, Any]:
-        """Returns the options that determine the results, JSON-ready: all but ``out``, ``resume`` and ``quiet``."""
-        left_out = ("out", "resume", "quiet")
+        """Returns the options that determine the results, JSON-ready: all but where they go and what is shown."""
+        left_out = ("out", "resume", "quiet", "verbose")
         return {f.name: _to_json(getattr(self, f.name)) for f in dataclasses.fields(self) if f.name not in left_out}
 
 
@@ -55,7 +54,7 @@ def run_main(config_type: type[Config], run: Callable[[Config], Any], descriptio
 
     def parse_and_run() -> None:
         config = _parse(config_type, description)
-        set_verbosity(quiet=getattr(config, "quiet", False), verbose=False)
+        config.start()
         # A persistent cache of compiled programs makes the second run of an experiment start at once.
         prepare_jax()
         run(config)

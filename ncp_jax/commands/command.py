@@ -43,12 +43,8 @@ def as_config(kind: type[Config], config: Config | None, settings: Mapping[str, 
 
 
 @dataclasses.dataclass(frozen=True)
-class Command:
-    """One subcommand: a dataclass whose fields are its options.
-
-    A command inherits its options from the config of the library function that it runs: ``class Search(FileCommand,
-    SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them. This
-    is no abstract base class, since for those the parser imports a type checker, which takes 0.1 s.
+class Verbosity:
+    """The options of every program that say what is shown beside the result.
 
     Attributes:
       quiet: Show the result, warnings and errors alone: no notices, no progress.
@@ -57,13 +53,6 @@ class Command:
 
     quiet: bool = False
     verbose: bool = False
-
-    def __post_init__(self) -> None:
-        """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""
-
-    def config(self, kind: type[Config]) -> Config:
-        """Returns the library's config with the values of this command's options; it checks itself."""
-        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
     def start(self) -> None:
         """Sets what is shown, and begins the details with the versions."""
@@ -74,6 +63,23 @@ class Command:
 
             versions = ", ".join(f"{name} {version}" for name, version in result_versions().items())
             LOG.debug("%s; Python %s; cache %s", versions, platform.python_version(), cache_path())
+
+
+@dataclasses.dataclass(frozen=True)
+class Command(Verbosity):
+    """One subcommand: a dataclass whose fields are its options.
+
+    A command inherits its options from the config of the library function that it runs: ``class Search(FileCommand,
+    SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them. This
+    is no abstract base class, since for those the parser imports a type checker, which takes 0.1 s.
+    """
+
+    def __post_init__(self) -> None:
+        """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""
+
+    def config(self, kind: type[Config]) -> Config:
+        """Returns the library's config with the values of this command's options; it checks itself."""
+        return kind(**{field.name: getattr(self, field.name) for field in dataclasses.fields(kind)})  # type: ignore[arg-type]
 
     def keeps_work(self) -> bool:
         """Returns whether an interruption leaves finished work behind that a second call continues."""

@@ -23,13 +23,13 @@ OVERHEAD = 2**18  # bytes that Orbax writes beside the arrays, generously
 class Checkpoints:
     """The checkpoints of one training: one folder per chunk of runs, with its newest state.
 
-    One process at a time has them, from the beginning to the end of a ``with`` block.
+    They are used in a ``with`` block, in which no other process has them.
 
     Args:
       folder: folder of the checkpoints, created if missing.
       signature: JSON-ready facts that the result depends on. A folder with another signature is refused.
 
-    Raises:
+    Raises (where the block begins):
       UsageError: the folder belongs to another training (the text shows the differences), or another process trains
         on it.
       DataError: the folder's description of the training is damaged.
@@ -37,43 +37,36 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | Path, signature: dict[str, Any]) -> None:
-        self.folder = Path(folder).absolute()
+        self.folder, self.signature = Path(folder).absolute(), json.loads(json.dumps(signature))
         self._held = contextlib.ExitStack()
-        hold(
-            self._held,
-            self.folder / ".training.lock",
-            what="training",
-            who=str(folder),
-            remedy="wait for it, or choose another folder",
-        )
-        try:
-            self._compare(folder, signature)
-        except BaseException:
-            self._held.close()
-            raise
 
     def __enter__(self) -> Self:
+        remedy = "wait for it, or choose another folder"
+        with contextlib.ExitStack() as held:
+            hold(held, self.folder / ".training.lock", what="training", who=str(self.folder), remedy=remedy)
+            self._compare()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._held.close()
 
-    def _compare(self, folder: str | Path, signature: dict[str, Any]) -> None:
+    def _compare(self) -> None:
         """Compares the signature with that of the folder, or writes it into a new folder."""
         path = self.folder / "training.json"
-        signature = json.loads(json.dumps(signature))
-        if path.exists():
-            old = _read_signature(path)
-            keys = sorted(k for k in {*old, *signature} if old.get(k) != signature.get(k))
-            if keys:
-                differences = "; ".join(f"{k}: {old.get(k)} there, {signature.get(k)} now" for k in keys)
-                raise checks.UsageError(
-                    expected=f"checkpoints of this training in {folder}",
-                    got=differences,
-                    remedy="choose another folder",
-                )
-        else:
-            atomic_write(path, json.dumps(signature, indent=1).encode())
+        if not path.exists():
+            atomic_write(path, json.dumps(self.signature, indent=1).encode())
+            return
+        old, new = _read_signature(path), self.signature
+        differences = [
+            f"{k}: {old.get(k)} there, {new.get(k)} now" for k in sorted({*old, *new}) if old.get(k) != new.get(k)
+        ]
+        if differences:
+            raise checks.UsageError(
+                expected=f"checkpoints of this training in {self.folder}",
+                got="; ".join(differences),
+                remedy="choose another folder",
+            )
 
     def _manager(self, chunk: int) -> Any:
         import orbax.checkpoint as ocp

@@ -11,7 +11,20 @@ from pathlib import Path
 
 import pytest
 
-from .blocks import DEVICE, HOURS, LARGE, PAGES, REASONS, REPOSITORY, TABLES, blocks_of, run_block, run_command, within
+from .blocks import (
+    DEVICE,
+    HOURS,
+    LARGE,
+    PAGES,
+    RAN,
+    REASONS,
+    REPOSITORY,
+    TABLES,
+    blocks_of,
+    run_block,
+    run_command,
+    within,
+)
 
 # How many blocks are not run. A block that joins them is a decision: prefer a smaller example on what ships.
 NOT_RUN = {TABLES: 15, LARGE: 6, DEVICE: 0, HOURS: 0}
@@ -41,13 +54,16 @@ def settings_restored() -> Iterator[None]:
 def test_blocks_run(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     module = types.ModuleType(f"page_{page.stem}")
     monkeypatch.setitem(sys.modules, module.__name__, module)  # where dataclasses look for the names of annotations
+    blocks = blocks_of(page)
     with within(tmp_path):
-        for block in blocks_of(page):
+        for block in blocks:
             try:
                 run_block(block, vars(module))
             except BaseException as error:
                 error.add_note(f"block of {page.name}, line {block.line}")
                 raise
+    programs = [block.text for block in blocks if block.runs and block.language == "python"]
+    assert [text for text in programs if text not in RAN] == []
 
 
 def test_reasons_not_to_run_a_block() -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from ncp_jax import Table
-from ncp_jax.studies import Grid
+from ncp_jax.studies import Grid, read_grid
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.plan import Plan, make_plan
 
@@ -73,3 +73,14 @@ def recorded(plan: Plan, folders: Folders, tmp_path_factory: pytest.TempPathFact
         assert folders.work(folder) == plan.size == 50
         assert folder.finish()
     return (path / "records.jsonl").read_bytes()
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Callable[[str], Grid]:
+    """The grid that a text describes."""
+
+    def read_text(text: str) -> Grid:
+        (tmp_path / "grid.toml").write_text(text, encoding="utf-8")
+        return read_grid(tmp_path / "grid.toml")
+
+    return read_text

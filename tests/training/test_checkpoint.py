@@ -96,12 +96,12 @@ def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None
     for signature in ({"recipe": {"epochs": 3}, "jax": "1"}, {"jax": "1", "recipe": {"epochs": 3}}):
         with Checkpoints(tmp_path, signature):
             pass
-    with pytest.raises(
-        UsageError,
-        match=r"expected checkpoints of this training in .*, got recipe: \{'epochs': 3\} there, "
-        r"\{'epochs': 4\} now; choose another folder",
-    ):
-        Checkpoints(tmp_path, {"recipe": {"epochs": 4}, "jax": "1"})
+    other = Checkpoints(tmp_path, {"recipe": {"epochs": 4}, "jax": "1"})
+    match = (
+        r"expected checkpoints of this training in .*, got recipe: \{'epochs': 3\} there, \{'epochs': 4\} now; choose "
+    )
+    with pytest.raises(UsageError, match=match + "another folder"), other:
+        pytest.fail("another training is taken for this one")
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00", "[" * 100_000])
@@ -109,8 +109,12 @@ def test_a_damaged_signature(tmp_path: Path, content: str) -> None:
     with Checkpoints(tmp_path, {"jax": "1"}):
         pass
     (tmp_path / "training.json").write_text(content)
-    with pytest.raises(DataError, match=r"expected the description of a training in .*training\.json, got .*; delete"):
-        Checkpoints(tmp_path, {"jax": "1"})
+    damaged, match = (
+        Checkpoints(tmp_path, {"jax": "1"}),
+        r"expected the description of a training in .*json, got .*; delete",
+    )
+    with pytest.raises(DataError, match=match), damaged:
+        pytest.fail("a damaged description is read")
 
 
 def test_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,5 +146,6 @@ def test_a_damaged_state(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match=r"expected to write .*training\.json, got"):
-        Checkpoints(tmp_path / "file" / "c", {"jax": "1"})
+    nowhere = Checkpoints(tmp_path / "file" / "c", {"jax": "1"})
+    with pytest.raises(OSError, match=r"expected to write .*training\.json, got"), nowhere:
+        pytest.fail("nothing can be written there")
