@@ -75,30 +75,30 @@ class Ordering:
         edges = np.empty((self.dropped_count, 2), np.int32)
         end = 0
         for i, row in enumerate(self._dropped_rows()):
-            begin, end = end, end + len(row)
-            edges[begin:end, 0], edges[begin:end, 1] = i, row
+            begin, end = end, end + int(np.count_nonzero(row))
+            edges[begin:end, 0], edges[begin:end, 1] = i, np.flatnonzero(row)
         return edges
 
     def _dropped_rows(self) -> Iterator[np.ndarray]:
-        """Yields the ends of the dropped edges of each element: a matrix of 10,000 has 50 million of them."""
+        """Yields the mask ``[n]`` of each element's dropped edges: a matrix of 10,000 has 50 million of them."""
         places = np.empty(len(self.order), np.int32)
         places[self.order] = np.arange(len(self.order), dtype=np.int32)
         for weights, place in zip(self._weights, places, strict=True):
-            yield np.flatnonzero((weights > 0) & (places < place))
+            yield (weights > 0) & (places < place)
 
     @functools.cached_property
     def dropped_count(self) -> int:
         """Number of dropped edges."""
-        return sum(map(len, self._dropped_rows()))
+        return sum(int(np.count_nonzero(row)) for row in self._dropped_rows())
 
     def heaviest_dropped(self, most: int) -> list[tuple[int, int, float]]:
         """Returns (i, j, weight) of the ``most`` heaviest dropped edges; of equals, the lowest indices first."""
         edges, heaviest = np.empty((0, 2), np.int64), np.empty(0)
         for i, row in enumerate(self._dropped_rows()):
-            weights = self._weights[i, row]
-            above = weights > (heaviest[-1] if len(heaviest) == most else 0)
-            if above.any():
-                new = np.stack([np.full(above.sum(), i), row[above]], axis=1)
+            weights = self._weights[i]
+            above = np.flatnonzero(row & (weights > heaviest[-1]) if len(heaviest) == most else row)
+            if len(above):
+                new = np.stack([np.full(len(above), i), above], axis=1)
                 edges, heaviest = np.concatenate([edges, new]), np.concatenate([heaviest, weights[above]])
                 kept = np.argsort(-heaviest, kind="stable")[:most]
                 edges, heaviest = edges[kept], heaviest[kept]
@@ -154,8 +154,7 @@ def count_triangles(matrix: np.ndarray) -> int | None:
     n = len(matrix)
     beats = matrix > 0
     if int(beats.sum()) == n * (n - 1) // 2:
-        out = beats.sum(axis=1, dtype=object)
-        return int(n * (n - 1) * (n - 2) // 6 - sum(d * (d - 1) // 2 for d in out))
+        return n * (n - 1) * (n - 2) // 6 - sum(d * (d - 1) // 2 for d in beats.sum(axis=1).tolist())
     if n > COUNTED:
         return None
     adjacency, total = beats.astype(np.float32), 0
