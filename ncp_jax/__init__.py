@@ -31,7 +31,16 @@ if TYPE_CHECKING:
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
-    from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+    from ncp_jax.propagation import (
+        Execution,
+        Found,
+        HeldOutError,
+        Limit,
+        Objective,
+        PropagationConfig,
+        TrustRegion,
+        propagate,
+    )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
@@ -49,7 +58,16 @@ _WHERE = {
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
-    "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
+    "propagation": (
+        "Execution",
+        "Found",
+        "HeldOutError",
+        "Limit",
+        "Objective",
+        "PropagationConfig",
+        "TrustRegion",
+        "propagate",
+    ),
     "reports": ("Report", "write_report"),
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
@@ -88,6 +106,8 @@ __all__ = [
     "FoldedMLP",
     "Found",
     "Grid",
+    "HeldOutError",
+    "Limit",
     "MetricSpec",
     "Network",
     "Objective",

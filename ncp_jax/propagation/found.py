@@ -12,6 +12,7 @@ import numpy as np
 
 from ncp_jax.console import format_table
 from ncp_jax.metrics import MetricSpec
+from ncp_jax.propagation.limit import LimitStatus
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Float, Int
@@ -38,6 +39,8 @@ class Found:
       space: name of the space.
       timing: seconds of "compile" and "search", and the rate "code_steps_per_s".
       scored: number of legal codes scored, counted separately in each portion of the work.
+      counted: the network whose costs these are, in words ("the network of seg: …"); "" where they are not known.
+      limits: limits that all of them satisfy, and what each means: exact, or predicted with a confidence.
       same_network: rule by which codes are the same network.
     """
 
@@ -52,6 +55,8 @@ class Found:
     timing: dict[str, float]
     scored: int
     same_network: str = ISOMORPHISM
+    counted: str = ""
+    limits: tuple[LimitStatus, ...] = ()
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -76,6 +81,8 @@ class Found:
             "space": self.space,
             "same_network": self.same_network,
             "metrics": [m.to_json() for m in self.metrics],
+            "counted": self.counted,
+            "limits": [limit.to_json() for limit in self.limits],
             "scored": self.scored,
             "timing": dict(self.timing),
             "architectures": self.rows(),
@@ -110,7 +117,8 @@ class Found:
             cells = [_cell(self.metrics[j], self.mean[i, j], self.spread[i, j]) for j in shown]
             cells += [f"{c[i]:.3f}" if c[i] >= 0.1 else f"{c[i]:.3g}" for c in self.costs.values()]
             rows.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", text])
-        return format_table(rows, ">" * len(head) + "<")
+        table = format_table(rows, ">" * len(head) + "<")
+        return f"{table}\nGFLOPs and params of {self.counted}" if self.counted else table
 
 
 def _cell(metric: MetricSpec, mean: float, spread: float) -> str:

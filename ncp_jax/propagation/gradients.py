@@ -82,9 +82,12 @@ def cotangent(
     push = -weights.push * smooth_l1_slope(jnp.full_like(z, config.delta))
     # The target of a metric to hold is the prediction at the start.
     hold = weights.hold * smooth_l1_slope(z - z_start)
-    # A metric above its ceiling is pushed down until it is below.
+    # A metric above its ceiling is pushed down until it is below; one below its floor, up.
     over = jnp.where(z > weights.ceiling, config.ceiling_weight * config.delta, 0.0)
-    return push + hold + over
+    if weights.floor is None:
+        return push + hold + over
+    under = jnp.where(z < weights.floor, config.ceiling_weight * config.delta, 0.0)
+    return push + hold + over - under
 
 
 def moments(z: Float[Array, "k m"]) -> tuple[Float[Array, " m"], Float[Array, " m"]]:

@@ -3,9 +3,9 @@
 Codes are processed in portions (see ``execution.Plan``). Each portion is drawn, inverted, projected, ranked and merged
 with the best so far, so memory grows with the number of architectures kept and not with the number of codes.
 
-Under a limit on FLOPs (see ``limit.Limit``), random codes start within it. A code that ends beyond it is pulled back,
-towards the cheapest code and towards its own start, and all three are ranked. If any code was beyond the limit, the
-best architectures are edited at the end: near a tight limit few codes are legal moves of each other.
+Under limits (see ``feasible.Feasible``), random codes start within them. A code that ends beyond one is pulled back,
+towards the anchor (the cheapest code) and towards its own start, and all three are ranked. If any code was beyond a
+limit, the best architectures are edited at the end: near a tight limit few codes are legal moves of each other.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -24,11 +25,12 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import to_own_units
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
-from ncp_jax.propagation.exact_flops import FirstMetrics, with_exact_flops
+from ncp_jax.propagation.exact_costs import FirstMetrics, with_exact_costs
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.found import STARTS, Found, batch_rows, first_of_each, in_batches, merge
 from ncp_jax.propagation.gradients import Invertible, exact_columns
-from ncp_jax.propagation.limit import Limit
+from ncp_jax.propagation.limit import Limit, as_limits
 from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
 from ncp_jax.propagation.polish import polish
 from ncp_jax.propagation.processes import gather, smallest
@@ -51,6 +53,7 @@ def propagate(
     key: Key | int | None = None,
     config: PropagationConfig | None = None,
     max_gflops: float | None = None,
+    limits: Sequence[Limit | str] = (),
     execution: Execution | None = None,
 ) -> Found:
     """Inverts a predictor: moves codes along the gradient of their predicted metrics until the objective is high.
@@ -75,7 +78,10 @@ def propagate(
       key: key of the random starts, or an integer as its seed; code i draws from ``fold_in(key, i)``.
       config: settings of the gradient loop; by default the authors' recipe with larger steps.
       max_gflops: upper limit on the GFLOPs (multiply-adds / 1e9) of the results. It is exact where the space has a
-        cost model, whether or not the predictor has a metric "flops"; elsewhere it applies to that metric.
+        cost model, whether or not the predictor has a metric "flops"; elsewhere it applies to that metric. The short
+        form of the limit "gflops<=X" on the mean of the predictions.
+      limits: limits on metrics of the predictor or costs of the space: ``Limit`` or "params<=3e6". All hold together:
+        those on known costs exactly, the others with a confidence (see ``Limit``). ``Found.limits`` says which.
       execution: devices, memory, kernel, and number of architectures kept. It does not change the results.
 
     Returns:
@@ -106,8 +112,11 @@ def propagate(
     starts = _starts(bounds, codes, start, key)
     if config.restarts and key is None:
         raise checks.UsageError(expected="a key with restarts", got="none", remedy="try key=jax.random.key(0)")
-    limit = None if max_gflops is None else Limit.make(bounds, predictor, max_gflops)
-    search = _Search.make(predictor, objective, config, bounds, limit)
+    given = as_limits(limits)
+    if max_gflops is not None:
+        checks.positive("max_gflops", max_gflops)
+        given = (Limit("gflops", "<=", max_gflops, confidence=None), *given)
+    search = _Search.make(predictor, objective, config, bounds, given)
     plan = make_plan(execution, search.followed, search.followed_weights, config, search.followed_costs, starts.n)
     if search.limit is not None:
         limit = dataclasses.replace(search.limit, rows=min(plan.portion, batch_rows()))
@@ -147,7 +156,7 @@ class _Search:
       followed_weights: the objective over the metrics of ``followed``.
       config: settings of the loop.
       bounds: bounds of the legal codes.
-      limit: limit on GFLOPs, or None.
+      limit: the codes within bounds and limits, or None without limits.
       measured: ``[j, d]`` codes within bounds and limit that are ranked without being moved.
       costs: cost model of the space, or None if its costs are unknown.
       followed_costs: the same if codes are to follow exact costs, else None.
@@ -159,7 +168,7 @@ class _Search:
     followed_weights: ObjectiveWeights
     config: PropagationConfig
     bounds: Bounds
-    limit: Limit | None
+    limit: Feasible | None
     measured: Int[np.ndarray, "j d"]
     costs: CostModel | None
     followed_costs: CostModel | None
@@ -171,26 +180,41 @@ class _Search:
         objective: Objective | Function,
         config: PropagationConfig,
         bounds: Bounds,
-        limit: Limit | None,
+        limits: Sequence[Limit],
     ) -> _Search:
-        ceiling = {} if limit is None else limit.ceiling
-        weights = weights_of(objective, predictor.metrics, ceiling)
-        costs = cost_model_for(bounds.space, predictor.metrics)
-        followed, sought = predictor, objective
+        costs = config.costs or cost_model_for(bounds.space, predictor.metrics)
+        if config.costs is not None:
+            predictor = _without_costs(predictor, config.costs)
+        base = predictor
+        # Costs that are known and sought, but not predicted, are metrics like the others: exact ones.
+        sought = objective.names if isinstance(objective, Objective) else ()
+        known = {metric.name.lower() for metric in predictor.metrics}
+        lacking = [] if costs is None else [c for c in costs.units if c in map(str.lower, sought) and c not in known]
+        if lacking:
+            assert costs is not None
+            predictor, _ = with_exact_costs(base, costs, lacking, bounds)
+        limit = Feasible.make(bounds, predictor, limits, costs) if limits else None
+        ceiling = {} if limit is None else limit.standard_limits(upper=True)
+        floor = {} if limit is None else limit.standard_limits(upper=False)
+        weights = weights_of(objective, predictor.metrics, ceiling, floor)
+        followed, goal = predictor, objective
         if isinstance(objective, Objective):
-            followed = predictor.select(tuple(dict.fromkeys((*objective.names, *ceiling))))
-        if limit is not None and not ceiling:
-            # The predictor says nothing about FLOPs: codes follow the exact ones below the limit.
+            wanted = tuple(dict.fromkeys((*objective.names, *ceiling, *floor)))
+            followed = predictor.select(wanted) if not lacking else predictor
+        unpredicted = () if limit is None else limit.unpredicted()
+        if limit is not None and unpredicted:
+            # The predictor says nothing about these costs: codes follow the exact ones to the limits.
             assert costs is not None
             if not isinstance(objective, Objective):
-                sought = FirstMetrics(objective, len(predictor.metrics))
-            followed, (mean, std) = with_exact_flops(followed, costs, bounds)
-            ceiling = {"flops": (limit.gflops - mean) / std}
-        followed_weights = weights if followed is predictor else weights_of(sought, followed.metrics, ceiling)
+                goal = FirstMetrics(objective, len(predictor.metrics))
+            followed, scales = with_exact_costs(followed, costs, unpredicted, bounds)
+            ceiling |= limit.unpredicted_limits(scales, upper=True)
+            floor |= limit.unpredicted_limits(scales, upper=False)
+        followed_weights = weights if followed is predictor else weights_of(goal, followed.metrics, ceiling, floor)
         if config.exact_costs:
             _check_exact_costs(followed, costs, bounds)
         measured = _measured(bounds, limit, config.measured)
-        config = dataclasses.replace(config, measured=None)
+        config = dataclasses.replace(config, measured=None, costs=None)
         followed_costs = costs if config.exact_costs else None
         return cls(
             predictor, followed, weights, followed_weights, config, bounds, limit, measured, costs, followed_costs
@@ -265,7 +289,7 @@ class _Search:
     ) -> tuple[Int[np.ndarray, "k d"], int, bool]:
         """Returns the distinct codes that a portion reaches, the number of code-steps, whether any was over the limit.
 
-        A code that was over the limit, at its start or in the end, reaches several (see ``Limit.bring_within``).
+        A code that was over the limit, at its start or in the end, reaches several (see ``Feasible.bring_within``).
         """
         begun, drawn, lowered = self._begin(starts, key, first, plan.portion)
         moving = self._invert(self.bounds.space.encode(jnp.asarray(begun)), n, plan)
@@ -293,7 +317,7 @@ class _Search:
     def _ends(
         self, relaxed: Float[jax.Array, "p f"], drawn: Int[np.ndarray, "p d"], lowered: Int[np.ndarray, "p d"], n: int
     ) -> tuple[Int[np.ndarray, "n d"], Int[np.ndarray, "k d"]]:
-        """Returns the legal ends of the first n moved codes; under a limit also others (see ``Limit.bring_within``)."""
+        """Returns the legal ends of the first n moved codes; under a limit others too (``Feasible.bring_within``)."""
         if np.isnan(np.asarray(relaxed)[:n]).any():
             raise checks.UsageError(
                 expected="finite gradients of the predictor and the objective",
@@ -342,6 +366,8 @@ class _Search:
             timing={},
             scored=len(codes),
             same_network=self.config.same_network,
+            counted="" if self.costs is None else self.costs.counted,
+            limits=() if self.limit is None else self.limit.statuses,
         )
 
     def _polished(self, found: Found, keep: int, limited: bool) -> Found:
@@ -367,6 +393,16 @@ class _Search:
         return merge([found, self._ranked(climbed.scored)], keep)
 
 
+def _without_costs(predictor: Invertible, costs: CostModel) -> Invertible:
+    """Returns the predictor without the costs that it has learned, where those of another network are meant."""
+    left = tuple(m.name for m in predictor.metrics if m.kind != "cost" or m.name not in costs.units)
+    if not left:
+        raise checks.UsageError(
+            expected="a predicted metric beside the costs", got="costs alone", remedy="leave the cost model out"
+        )
+    return predictor if len(left) == len(predictor.metrics) else predictor.select(left)
+
+
 def _check_exact_costs(followed: Invertible, costs: CostModel | None, bounds: Bounds) -> None:
     """Raises an error if there are no exact costs to follow."""
     if costs is None:
@@ -384,7 +420,7 @@ def _check_exact_costs(followed: Invertible, costs: CostModel | None, bounds: Bo
         )
 
 
-def _measured(bounds: Bounds, limit: Limit | None, codes: Any) -> Int[np.ndarray, "j d"]:
+def _measured(bounds: Bounds, limit: Feasible | None, codes: Any) -> Int[np.ndarray, "j d"]:
     """Returns the given codes that are within bounds and limit."""
     if codes is None:
         return np.zeros((0, bounds.space.length), np.int32)
