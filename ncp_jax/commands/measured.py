@@ -51,8 +51,20 @@ class Measured:
         objective: Objective,
         costs: CostModel | None,
         bounds: Bounds,
+        *,
+        own_costs: bool = False,
     ) -> Measured | None:
-        """Returns the table by a search's objective; None without a table, or where it lacks a sought metric."""
+        """Returns the table by a search's objective; None without a table, or where it lacks a sought metric.
+
+        Args:
+          table: the table, or None.
+          found: what the search found, with its limits.
+          predictor: the predictor that the search was given.
+          objective: what was sought.
+          costs: cost model whose numbers are meant; None where costs are not known.
+          bounds: bounds of the search.
+          own_costs: whether the cost model stands in for costs that the predictor has learned.
+        """
         if table is None:
             return None
         codes = np.asarray(table.codes)
@@ -67,7 +79,8 @@ class Measured:
             if held is None:
                 return None
             values[name] = held
-            score += signs[name] * weight * _standard(held, name, predictor, costs, bounds)
+            exactly = name.lower() in exact and (own_costs or name.lower() not in _names(predictor.metrics))
+            score += signs[name] * weight * _standard(held, name, predictor, costs if exactly else None, bounds)
         rank = 1 + np.searchsorted(np.sort(-score), -score)
         within = np.asarray(bounds.contains(table.codes))
         for limit in found.limits:
@@ -140,16 +153,14 @@ def column_of(table: Table, exact: Mapping[str, np.ndarray]) -> Callable[[str], 
 def _standard(
     values: Float[np.ndarray, " n"], name: str, predictor: Predictor, costs: CostModel | None, bounds: Bounds
 ) -> Float[np.ndarray, " n"]:
-    """Returns values in the standard units in which the search scores them."""
-    names = _names(predictor.metrics)
-    if name.lower() in names:
-        place = names.index(name.lower())
-        unit = predictor.metrics[place].stored
-        stored = values if unit is None else unit.store(np.asarray(values, np.float64))
-        return (stored - float(predictor.scale.y_mean[place])) / float(predictor.scale.y_std[place])
-    assert costs is not None
-    ((mean, deviation),) = cost_scales(costs, [name.lower()], bounds).values()
-    return (values - mean) / deviation
+    """Returns values in the standard units in which the search scores them: with a cost model, those of its costs."""
+    if costs is not None:
+        ((mean, deviation),) = cost_scales(costs, [name.lower()], bounds).values()
+        return (values - mean) / deviation
+    place = _names(predictor.metrics).index(name.lower())
+    unit = predictor.metrics[place].stored
+    stored = values if unit is None else unit.store(np.asarray(values, np.float64))
+    return (stored - float(predictor.scale.y_mean[place])) / float(predictor.scale.y_std[place])
 
 
 def _names(metrics: Sequence[MetricSpec]) -> list[str]:

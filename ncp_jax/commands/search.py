@@ -297,7 +297,9 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
         )
     costs = choice.costs or cost_model_for(space, choice.predictor.metrics)
     bounds = Bounds.of(space, propagation.bounds_map)
-    measured = Measured.of(choice.table, found, choice.predictor, objective, costs, bounds)
+    measured = Measured.of(
+        choice.table, found, choice.predictor, objective, costs, bounds, own_costs=choice.costs is not None
+    )
     return SearchResult(
         config,
         choice.task,
