@@ -31,12 +31,22 @@ if TYPE_CHECKING:
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
-    from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, TrustRegion, propagate
+    from ncp_jax.propagation import (
+        Execution,
+        Found,
+        Front,
+        HeldOutError,
+        Limit,
+        Objective,
+        PropagationConfig,
+        TrustRegion,
+        propagate,
+    )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
     from ncp_jax.studies import Grid, RunnerOptions, read_grid, run_study
-    from ncp_jax.training import Recipe, fit, fit_many
+    from ncp_jax.training import Recipe, fit, fit_many, held_out_errors
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
@@ -49,12 +59,22 @@ _WHERE = {
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
-    "propagation": ("Execution", "Found", "Objective", "PropagationConfig", "TrustRegion", "propagate"),
+    "propagation": (
+        "Execution",
+        "Found",
+        "Front",
+        "HeldOutError",
+        "Limit",
+        "Objective",
+        "PropagationConfig",
+        "TrustRegion",
+        "propagate",
+    ),
     "reports": ("Report", "write_report"),
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
     "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
-    "training": ("Recipe", "fit", "fit_many"),
+    "training": ("Recipe", "fit", "fit_many", "held_out_errors"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _PYTHON, _JAX = (3, 11), (0, 10, 2)  # the oldest that are supported, as in pyproject.toml
@@ -87,7 +107,10 @@ __all__ = [
     "Execution",
     "FoldedMLP",
     "Found",
+    "Front",
     "Grid",
+    "HeldOutError",
+    "Limit",
     "MetricSpec",
     "Network",
     "Objective",
@@ -117,6 +140,7 @@ __all__ = [
     "fit",
     "fit_many",
     "get_space",
+    "held_out_errors",
     "join",
     "list_tables",
     "load_predictor",

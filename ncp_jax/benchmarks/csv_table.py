@@ -85,7 +85,7 @@ def read_csv(
         space=space,
         codes=codes,
         values=np.where(missing, 0.0, values),
-        metrics=_metrics(path.stem, names, maximize, predicted),
+        metrics=_metrics(names, maximize, predicted),
         hashes=((path.name, sha256(content)),),
         repeats=seeds == "each" or blanks,  # merged above
     )
@@ -283,8 +283,8 @@ def _predicted(sheet: _Sheet, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in known]
 
 
-def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted: Iterable[str]) -> list[MetricSpec]:
-    """Returns the specifications of the columns.
+def _metrics(names: Sequence[str], maximize: Sequence[str], predicted: Iterable[str]) -> list[MetricSpec]:
+    """Returns the specifications of the columns. They have no task: the name of a file says nothing about its network.
 
     Columns to maximize are quality metrics. Columns to minimize are costs or, with none to maximize, quality metrics
     (losses).
@@ -294,7 +294,6 @@ def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted
     return [
         MetricSpec(
             name,
-            task=task,
             split="predicted" if name in predicted else "",
             direction="maximize" if place < count else "minimize",
             kind=kind,

@@ -26,6 +26,8 @@ class CostConfig:
       codes: Codes, each as an architecture string or as integers or names separated by commas.
       space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
       task: Task whose head and image size are counted; by default class_scene (TransNAS) and cifar10 (NAS-Bench-201).
+      flops_of: table (what the published table counts) or task (the task's own network). They differ in nas-bench-mr,
+        whose table counts one image classifier for all of its tasks.
       notation: What integers or names of operations mean: ncp-jax, ops (names, for cells); in nas-bench-201 also naslib
         or nats-index.
     """
@@ -33,6 +35,7 @@ class CostConfig:
     codes: Positional[tuple[str, ...]] = ()
     space: str = "nas-bench-mr"
     task: str | None = None
+    flops_of: str = "table"
     notation: str = "ncp-jax"
 
 
@@ -43,6 +46,7 @@ class CostResult:
     Attributes:
       space: full name of the space.
       task: task whose network is counted; "" where the space has one network for all tasks.
+      counted: the network that is counted, in words.
       tasks: all tasks whose networks the space can count, the default first.
       codes: ``[n, d]`` the codes.
       strings: the n architecture strings.
@@ -52,6 +56,7 @@ class CostResult:
 
     space: str
     task: str
+    counted: str
     tasks: tuple[str, ...]
     codes: Int[np.ndarray, "n d"]
     strings: tuple[str, ...]
@@ -65,6 +70,7 @@ class CostResult:
             "schema": "cost/1",
             "space": self.space,
             "task": self.task,
+            "counted": self.counted,
             "tasks": list(self.tasks),
             "codes": [
                 {"code": code.tolist(), "string": string, "params": int(params), "flops": int(flops)}
@@ -75,8 +81,7 @@ class CostResult:
     def __str__(self) -> str:
         header = ("params", "flops", "architecture")
         rows = [(str(p), str(f), text) for p, f, text in zip(self.params, self.flops, self.strings, strict=True)]
-        task = f" ({self.task})" if self.task else ""
-        return f"{self.space}{task}\n{format_table([header, *rows], '>><')}"
+        return f"{self.space}, {self.counted}\n{format_table([header, *rows], '>><')}"
 
 
 @package_settings
@@ -102,7 +107,7 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
 
     config = as_config(CostConfig, config, settings)
     space = get_space(config.space)
-    model = cost_model(space, config.task)
+    model = cost_model(space, config.task, of=config.flops_of)
     if model is None:
         raise checks.UsageError(expected="a space with known costs", got=config.space, remedy="name another --space")
     if not config.codes:
@@ -110,7 +115,9 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
     codes = np.stack([space.read(text, config.notation) for text in config.codes])
     exact = model.exact(codes)
     strings = tuple(space.to_strings(codes))
-    return CostResult(space.name, model.task, cost_tasks(space), codes, strings, exact["params"], exact["flops"])
+    return CostResult(
+        space.name, model.task, model.counted, cost_tasks(space), codes, strings, exact["params"], exact["flops"]
+    )
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,21 +13,14 @@ from ncp_jax.networks.counting import Operations
 from ncp_jax.networks.families import NetworkFamily, Parts, Task, register
 from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter
 from ncp_jax.networks.layers import ConvBatchNorm, Parameters, enlarge, relu, resize
+from ncp_jax.spaces.costs.multi_resolution import NETWORKS, TABLE
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float
 
 STRIDE = 32  # side of the image, in pixels, for one pixel of the coarsest branch
 TASKS = {
-    "classification": Task("classification", 50, 128),
-    "segmentation": Task("segmentation", 19, 512),
-    "video": Task("video", 51, 128),
-    "cls-50-1000": Task("classification", 50, 128),
-    "cls-50-100": Task("classification", 50, 128),
-    "cls-10-1000": Task("classification", 10, 128),
-    "cls-10c": Task("classification", 10, 128),
-    "seg": Task("segmentation", 19, 512),
-    "seg-4x": Task("segmentation", 19, 128),
-    "video-p": Task("video", 51, 128),
+    name: Task(network.head, network.classes, network.side)
+    for name, network in (("classification", TABLE), ("segmentation", NETWORKS["seg"]), *NETWORKS.items())
 }
 
 

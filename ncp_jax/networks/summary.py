@@ -10,9 +10,10 @@ import numpy as np
 
 from ncp_jax.console import format_table
 from ncp_jax.networks.counting import StageCount, count_stages
-from ncp_jax.networks.families import published_cost
+from ncp_jax.networks.families import FAMILIES, published_cost
 from ncp_jax.networks.network import Network
 from ncp_jax.spaces import get_space
+from ncp_jax.spaces.costs.model import network_words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,6 +27,7 @@ class NetworkSummary:
       string: its architecture string.
       input: shape of the input of one example, [1, height, width, 3] with tiles or frames as a second axis.
       stages: counts of each stage, the head last.
+      counted: the network whose costs these are, in the words of ``CostModel.counted``.
       published: "params" (numbers) and "flops" (of one image) as the benchmark counts them; see ``published_cost``.
     """
 
@@ -35,6 +37,7 @@ class NetworkSummary:
     string: str
     input: tuple[int, ...]
     stages: tuple[StageCount, ...]
+    counted: str
     published: dict[str, int]
 
     @property
@@ -67,6 +70,7 @@ class NetworkSummary:
             ],
             "params": self.params,
             "multiply_adds": self.multiply_adds,
+            "counted": self.counted,
             "published": self.published,
         }
 
@@ -86,13 +90,16 @@ def summarise(network: Network, side: int | None = None) -> NetworkSummary:
     stages = count_stages(network, shape)
     string = get_space(form.space).to_string(np.array(form.code))
     cost = published_cost(network, stages)
-    return NetworkSummary(form.space, form.task, form.code, string, shape, tuple(stages), cost)
+    classes = form.outputs if FAMILIES[form.space].tasks[form.task].has_classes else 0
+    counted = network_words(form.task, side=shape[-2], classes=classes, pieces=form.pieces)
+    return NetworkSummary(form.space, form.task, form.code, string, shape, tuple(stages), counted, cost)
 
 
 def describe(summary: NetworkSummary, *, stages: bool = True) -> str:
     """Returns a summary as a text table with one row per stage, or as one line without ``stages``."""
     cost = summary.published
-    rule = f"as {summary.space} counts: {cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
+    counts = f"{cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
+    rule = f"{summary.counted}, as {summary.space} counts: {counts}"
     title = f"{summary.space}, {summary.task}: {summary.string}"
     if not stages:
         return f"{title}, input {_shapes([summary.input])}, {rule}"

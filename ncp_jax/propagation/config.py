@@ -15,6 +15,7 @@ from ncp_jax.types import Int
 
 if TYPE_CHECKING:
     from ncp_jax.propagation.region import TrustRegion
+    from ncp_jax.spaces import CostModel
 
 STRATEGIES = ("continuous", "winner-takes-all")
 FOLLOW = ("member", "mean", "bound")
@@ -22,7 +23,7 @@ DISCRETENESS = ("none", "straight-through", "annealed")
 PRECISIONS = ("float32", "tf32", "bfloat16")
 KERNELS = ("auto", "xla", "pallas")
 # Settings that JSON cannot hold, as errors call them.
-UNWRITTEN = {"transform": "a transform", "region": "a region", "measured": "measured codes"}
+UNWRITTEN = {"transform": "a transform", "region": "a region", "measured": "measured codes", "costs": "a cost model"}
 
 
 # Marks settings that shape the compiled program. The others are numbers, which a vmap may sweep.
@@ -52,7 +53,7 @@ class PropagationConfig:
       learning_rate: step size on the code, in standard units. Unused with a ``transform``, which has its own.
       delta: distance that each iteration asks a metric of weight 1 to move, in standard units.
       strategy: "continuous" moves all positions; "winner-takes-all" moves only the one with the largest gradient.
-      ceiling_weight: weight of the downward push on a metric above its ceiling.
+      ceiling_weight: weight of the push on a metric above its ceiling or below its floor.
       follow: the gradient that a code follows. "member": code i follows network i modulo the ensemble's size, which
         costs as much as one network and adds variety. "mean": every code follows the ensemble's mean. "bound": every
         code follows the ensemble's lower confidence bound, and is ranked by it: mean - ``confidence`` x spread of a
@@ -73,9 +74,17 @@ class PropagationConfig:
         ``spaces.Bounds`` reads them. Starts, moving codes and results stay inside.
       restarts: number of times that a code restarts elsewhere because another code has reached the same architecture.
         Results then depend on the other codes.
-      polish: number of best codes to improve by single edits until no edit helps.
+      polish: number of best codes to improve by single edits until no edit helps; with several preferences, of codes
+        on the front.
+      preferences: number of weightings of the objective's metrics among which the codes are divided: 1 for the
+        objective's own; more for a Pareto front between its metrics (see ``Found.pareto``). A code takes its weights
+        along, so thousands of weightings are one call that takes as long as one search. The objective's own weights
+        still set the scores.
       same_network: rule by which two codes are the same network, of which one is kept: one of the ``same_networks`` of
         the space.
+      costs: cost model whose numbers limits, objectives and results mean, for example
+        ``cost_model(space, task, of="task")``; None for that of the predictor's metrics. The costs that the predictor
+        has learned are then not used.
       measured: ``[j, d]`` codes that are ranked beside those reached, for example the rows of a table; those outside
         bounds or limit are left out. None for none.
     """
@@ -95,7 +104,9 @@ class PropagationConfig:
     bounds: BoundsItems | Mapping[Any, Any] = dataclasses.field(default=(), metadata=STATIC)
     restarts: int = dataclasses.field(default=0, metadata=STATIC)
     polish: int = dataclasses.field(default=0, metadata=STATIC)
+    preferences: int = dataclasses.field(default=1, metadata=STATIC)
     same_network: str = dataclasses.field(default=ISOMORPHISM, metadata=STATIC)
+    costs: CostModel | None = dataclasses.field(default=None, metadata=STATIC)
     measured: Int[np.ndarray, "j d"] | None = None
 
     def __post_init__(self) -> None:
@@ -105,6 +116,8 @@ class PropagationConfig:
         for name, example in (("steps", 70), ("restarts", 1), ("polish", 8)):
             value = checks.integer(name, getattr(self, name), least=0, remedy=f"try {name}={example}")
             object.__setattr__(self, name, value)
+        value = checks.integer("preferences", self.preferences, least=1, remedy="try preferences=256")
+        object.__setattr__(self, "preferences", value)
         for name in ("learning_rate", "delta", "ceiling_weight", "confidence"):
             value = getattr(self, name)
             if isinstance(value, (int, float)):  # inside jit and vmap the numbers are arrays
@@ -137,7 +150,8 @@ class PropagationConfig:
         """Returns the settings as JSON-ready values, for ``from_json`` to read.
 
         Raises:
-          UsageError: there is a transform, a region or measured codes; these are functions and data, not settings.
+          UsageError: there is a transform, a region, measured codes or a cost model; these are functions and
+            data, not settings.
         """
         for name, what in UNWRITTEN.items():
             if getattr(self, name) is not None:

@@ -34,11 +34,13 @@ class ObjectiveWeights:
     """An objective as arrays over the m metrics of a predictor. A vmap can sweep them.
 
     Attributes:
-      push: ``[m]`` weights; > 0 raises the metric, < 0 lowers it, 0 leaves it free.
+      push: ``[m]`` weights; > 0 raises the metric, < 0 lowers it, 0 leaves it free. ``engine.run`` also takes
+        ``[n, m]``, a row for each of n codes.
       hold: ``[m]`` weights >= 0 that keep the metric at the value predicted for the start.
       ceiling: ``[m]`` upper limits in standard units, above which the metric is pushed down; +inf for no limit.
       function: objective added to the weighted metrics (see ``Function``), or None.
-      fixed: True promises that there is no hold, ceiling or function. The slopes of the loss are then the same for
+      floor: ``[m]`` lower limits in standard units, below which the metric is pushed up; None for none.
+      fixed: True promises that there is no hold, limit or function. The slopes of the loss are then the same for
         every code, and networks need not compute their last layer.
     """
 
@@ -47,6 +49,11 @@ class ObjectiveWeights:
     ceiling: Float[Array, " m"]
     function: Function | None = dataclasses.field(default=None, metadata={"static": True})
     fixed: bool = dataclasses.field(default=False, metadata={"static": True})
+    floor: Float[Array, " m"] | None = None
+
+    def of_rows(self, push: Float[np.ndarray, "n m"]) -> ObjectiveWeights:
+        """Returns the same objective with weights of its own for each of n codes."""
+        return dataclasses.replace(self, push=jnp.asarray(push, jnp.float32), fixed=False)
 
     def score(
         self, mean: Float[np.ndarray, "n m"], spread: Float[np.ndarray, "n m"], confidence: float = 0.0
@@ -90,7 +97,10 @@ def _batched(function: Function) -> Callable[..., Array]:
 
 
 def weights_of(
-    objective: Objective | Function, metrics: Iterable[MetricSpec], ceiling: Mapping[str, float] | None = None
+    objective: Objective | Function,
+    metrics: Iterable[MetricSpec],
+    ceiling: Mapping[str, float] | None = None,
+    floor: Mapping[str, float] | None = None,
 ) -> ObjectiveWeights:
     """Converts an objective, or a function that serves as one, to arrays over ``metrics``.
 
@@ -99,7 +109,7 @@ def weights_of(
     """
     specs = tuple(metrics)
     if isinstance(objective, Objective):
-        return objective.weights(specs, ceiling)
+        return objective.weights(specs, ceiling, floor)
     if not callable(objective):
         raise checks.UsageError(
             expected="an Objective or a function", got=repr(objective), remedy='try Objective(maximize={"mIoU": 1.0})'
@@ -116,17 +126,23 @@ def weights_of(
             expected="an objective that returns one real number", got=repr(result), remedy="sum over the metrics"
         )
     zeros = np.zeros(len(specs), np.float32)
-    return dataclasses.replace(_make_weights(specs, zeros, zeros, ceiling), function=objective, fixed=False)
+    return dataclasses.replace(_make_weights(specs, zeros, zeros, ceiling, floor), function=objective, fixed=False)
 
 
 def _make_weights(
-    specs: tuple[MetricSpec, ...], push: np.ndarray, hold: np.ndarray, ceiling: Mapping[str, float] | None
+    specs: tuple[MetricSpec, ...],
+    push: np.ndarray,
+    hold: np.ndarray,
+    ceiling: Mapping[str, float] | None,
+    floor: Mapping[str, float] | None,
 ) -> ObjectiveWeights:
-    limits = np.full(len(specs), np.inf, np.float32)
-    for name, limit in (ceiling or {}).items():
-        limits[find_metric(specs, name)] = limit
-    fixed = not hold.any() and not np.isfinite(limits).any()
-    return ObjectiveWeights(jnp.asarray(push), jnp.asarray(hold), jnp.asarray(limits), fixed=fixed)
+    most, least = (np.full(len(specs), end, np.float32) for end in (np.inf, -np.inf))
+    for ends, limits in ((most, ceiling), (least, floor)):
+        for name, limit in (limits or {}).items():
+            ends[find_metric(specs, name)] = limit
+    fixed = not hold.any() and not np.isfinite(most).any() and not np.isfinite(least).any()
+    lowest = jnp.asarray(least) if np.isfinite(least).any() else None
+    return ObjectiveWeights(jnp.asarray(push), jnp.asarray(hold), jnp.asarray(most), fixed=fixed, floor=lowest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,15 +205,26 @@ class Objective:
         """Names of the metrics in the objective: maximized, minimized, held."""
         return (*self.maximize, *self.minimize, *self.hold)
 
-    def weights(self, metrics: Iterable[MetricSpec], ceiling: Mapping[str, float] | None = None) -> ObjectiveWeights:
+    @property
+    def pushed(self) -> tuple[str, ...]:
+        """Names of the metrics to raise or lower."""
+        return (*self.maximize, *self.minimize)
+
+    def weights(
+        self,
+        metrics: Iterable[MetricSpec],
+        ceiling: Mapping[str, float] | None = None,
+        floor: Mapping[str, float] | None = None,
+    ) -> ObjectiveWeights:
         """Converts the objective to arrays over ``metrics``.
 
         Args:
           metrics: the predictor's metrics.
           ceiling: upper limits in standard units, by metric name.
+          floor: lower limits, in the same way.
 
         Raises:
-          UsageError: the objective or the ceiling names an unknown metric.
+          UsageError: the objective or a limit names an unknown metric.
         """
         specs = tuple(metrics)
         push, hold = np.zeros(len(specs), np.float32), np.zeros(len(specs), np.float32)
@@ -206,7 +233,7 @@ class Objective:
                 push[find_metric(specs, name)] = sign * weight
         for name, weight in self.hold.items():
             hold[find_metric(specs, name)] = weight
-        return _make_weights(specs, push, hold, ceiling)
+        return _make_weights(specs, push, hold, ceiling, floor)
 
 
 def default_objective(metrics: Sequence[MetricSpec], *, limited: bool) -> Objective:

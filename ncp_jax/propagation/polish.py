@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.propagation.edits import double_edits, joint_edits
 from ncp_jax.propagation.found import in_batches
+from ncp_jax.spaces import get_space
 from ncp_jax.spaces.base import Space
 from ncp_jax.types import Bool, Float, Int
 
@@ -53,7 +54,7 @@ class Polished:
 
 def polish(
     score: Score,
-    space: Space,
+    space: Space | str,
     codes: Int[np.ndarray, "k d"],
     *,
     rounds: int | None = None,
@@ -69,7 +70,7 @@ def polish(
 
     Args:
       score: ``[n, d]`` legal codes → ``[n]`` scores, higher is better; n never changes, so JAX compiles once.
-      space: space of the codes.
+      space: space of the codes, or its name.
       codes: ``[k, d]`` starts of the climbs, the most promising first.
       rounds: maximum number of rounds; None to go on until all climbs have ended.
       budget: maximum number of codes scored here, or None.
@@ -82,6 +83,7 @@ def polish(
     Raises:
       UsageError: illegal codes, no codes, or numbers out of range.
     """
+    space = get_space(space)
     starts = space.check(codes, where="code to polish")
     if len(starts) == 0:
         raise checks.UsageError(expected="at least one code to polish", got="none", remedy="give codes of the space")

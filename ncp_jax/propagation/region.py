@@ -26,7 +26,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.pytrees import register_dataclass
-from ncp_jax.spaces import Space
+from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int
 
 KINDS = ("density", "distance")
@@ -71,7 +71,7 @@ class TrustRegion:
     def around(
         cls,
         codes: Int[np.ndarray, "n d"],
-        space: Space,
+        space: Space | str,
         scale: Scale,
         *,
         kind: str = "density",
@@ -87,7 +87,7 @@ class TrustRegion:
 
         Args:
           codes: rows of the table; repeated rows count once.
-          space: space of the codes.
+          space: space of the codes, or its name.
           scale: the predictor's standardisation.
           kind: "density" or "distance".
           weight: strength of the push.
@@ -99,6 +99,7 @@ class TrustRegion:
           UsageError: codes of another space, fewer than two distinct codes, an unknown kind, a weight that is negative
             or not a number, a quantile outside (0, 1), or a limit below 2.
         """
+        space = get_space(space)
         rows = np.unique(space.check(codes, where="row"), axis=0)
         if len(rows) < 2:
             raise checks.UsageError(
@@ -144,7 +145,7 @@ class TrustRegion:
         slope = PUSH * self.weight * jnp.clip(distance - self.threshold, 0.0, 1.0)
         return (slope / distance)[..., None] * (x - centre)
 
-    def distance(self, codes: Int[np.ndarray, "n d"], space: Space, scale: Scale) -> Float[np.ndarray, " n"]:
+    def distance(self, codes: Int[np.ndarray, "n d"], space: Space | str, scale: Scale) -> Float[np.ndarray, " n"]:
         """Returns the distance of each code to the region's nearest row, in standard units. Runs on the host.
 
         If the table has more rows than the region keeps, this is an upper bound of the distance to the table.
@@ -152,6 +153,7 @@ class TrustRegion:
         Raises:
           UsageError: codes of another space.
         """
+        space = get_space(space)
         if space.features != self.rows.shape[1]:
             raise checks.UsageError(
                 expected=f"a space with {self.rows.shape[1]} features, as the region has",

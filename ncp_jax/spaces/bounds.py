@@ -17,6 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.codes import draw, has_values, padded_values
+from ncp_jax.spaces.registry import get_space
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
 Ends = tuple[int | None, int | None]
@@ -40,6 +41,7 @@ class Bounds:
     values: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "space", get_space(self.space))
         space = self.space
         if len(self.values) != space.length:
             raise checks.UsageError(
@@ -60,11 +62,11 @@ class Bounds:
             self._keep(tuple(np.unique(column).tolist()) for column in self._combinations.T)
 
     @classmethod
-    def of(cls, space: Space, limits: Limits) -> Bounds:
+    def of(cls, space: Space | str, limits: Limits) -> Bounds:
         """Returns the bounds that some limits set.
 
         Args:
-          space: the space.
+          space: the space, or its name.
           limits: for a position (0..d-1, its name, or a pattern of names: ``*`` stands for any characters, ``?`` for
             one, case does not matter) its lowest and highest value, integers, both inclusive; None leaves that end
             open. A position that several keys match keeps what all of them allow. On a categorical space the integers
@@ -80,6 +82,7 @@ class Bounds:
                 got=repr(limits),
                 remedy='try {"stage1.num_blocks": (1, 2)}',
             )
+        space = get_space(space)
         left = list(space.values)
         for key, ends in limits.items():
             low, high = _checked_ends(key, ends)
@@ -95,8 +98,9 @@ class Bounds:
         return cls(space, tuple(left))
 
     @classmethod
-    def from_json(cls, space: Space, values: Mapping[str, Sequence[int]]) -> Bounds:
+    def from_json(cls, space: Space | str, values: Mapping[str, Sequence[int]]) -> Bounds:
         """Returns the bounds that ``to_json`` wrote: for each restricted position, by name, the values left."""
+        space = get_space(space)
         left = list(space.values)
         for name, some in values.items():
             place = space.position_names.index(checks.choose("position", name, space.position_names))

@@ -32,12 +32,14 @@ def register(space: S) -> S:
     return space
 
 
-def get_space(name: str) -> Space:
-    """Returns the space of a name or alias (case does not matter).
+def get_space(name: str | Space) -> Space:
+    """Returns the space of a name or alias (case does not matter); a space is returned as it is.
 
     Raises:
       UsageError: there is no such space; the text lists the nearest names.
     """
+    if isinstance(name, Space):
+        return name
     known = checks.choose("space", name, [*SPACES, *ALIASES])
     return SPACES[ALIASES.get(known, known)]
 

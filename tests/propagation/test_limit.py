@@ -15,8 +15,9 @@ from ncp_jax.checks import UsageError
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, pipeline, propagate
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import Limit
-from ncp_jax.spaces import Bounds, cost_model, get_space
+from ncp_jax.spaces import Bounds, cost_model, cost_model_for, get_space
 
 Make = Callable[..., Predictor]
 SPACE = get_space("nas-bench-mr")
@@ -25,6 +26,11 @@ SMALLEST = np.array([values[0] for values in SPACE.values])
 LEAST = int(MODEL.exact(SMALLEST)["flops"])
 FEW = PropagationConfig(steps=4, learning_rate=20.0)
 CODES = np.asarray(SPACE.sample(jax.random.key(1), 4))
+
+
+def within(bounds: Bounds, predictor: Predictor, gflops: float) -> Feasible:
+    limits = [Limit("gflops", "<=", gflops, confidence=None)]
+    return Feasible.make(bounds, predictor, limits, cost_model_for(bounds.space, predictor.metrics))
 
 
 def search(ensemble: Make, limit: float | None, config: PropagationConfig = FEW, **goal: dict) -> Found:
@@ -108,7 +114,7 @@ def test_polish_climbs_below_the_limit(ensemble: Make, monkeypatch: pytest.Monke
 
 
 def test_codes_are_pulled_back_as_far_as_needed(ensemble: Make, caplog: pytest.LogCaptureFixture) -> None:
-    limit = Limit.make(Bounds.of(SPACE, {}), ensemble("nas-bench-mr", hidden=(5,)), 0.35)
+    limit = within(Bounds.of(SPACE, {}), ensemble("nas-bench-mr", hidden=(5,)), 0.35)
     far = np.random.default_rng(0).uniform(SPACE.lower, SPACE.upper, (40, 27)).astype(np.float32)
 
     def gflops(relaxed: np.ndarray) -> np.ndarray:

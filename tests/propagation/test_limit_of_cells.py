@@ -14,12 +14,18 @@ from ncp_jax.checks import UsageError
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, propagate
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import Limit
-from ncp_jax.spaces import Bounds, cost_model, get_space
+from ncp_jax.spaces import Bounds, cost_model, cost_model_for, get_space
 
 Make = Callable[..., Predictor]
 FEW = PropagationConfig(steps=4, learning_rate=20.0)
 TASKS = [("transnas-micro", "jigsaw"), ("transnas-macro", "normal"), ("nas-bench-201", "imagenet16-120")]
+
+
+def within(bounds: Bounds, predictor: Predictor, gflops: float) -> Feasible:
+    limits = [Limit("gflops", "<=", gflops, confidence=None)]
+    return Feasible.make(bounds, predictor, limits, cost_model_for(bounds.space, predictor.metrics))
 
 
 def metrics(task: str) -> tuple[MetricSpec, ...]:
@@ -61,8 +67,8 @@ def test_bounds_and_a_limit_hold_together(ensemble: Make) -> None:
     inside = space.all_codes()
     inside = inside[(inside[:, 0] <= 2) & (inside[:, 5] >= 1)]
     least = int(model.exact(inside)["flops"].min())
-    limit = Limit.make(bounds, ensemble("transnas-macro", metrics=metrics("jigsaw")), least / 1e9)
-    assert model.exact(np.asarray(space.project(limit.cheapest)))["flops"] == least
+    limit = within(bounds, ensemble("transnas-macro", metrics=metrics("jigsaw")), least / 1e9)
+    assert model.exact(np.asarray(space.project(limit.anchor)))["flops"] == least
     found = search(ensemble, "transnas-macro", "jigsaw", 2 * least / 1e9, dataclasses.replace(FEW, bounds=limits))
     assert np.asarray(bounds.contains(found.codes)).all()
     assert (model.exact(found.codes)["flops"] <= 2 * least).all()
@@ -73,7 +79,7 @@ def test_codes_within_the_limit_stay_where_they_are(ensemble: Make, name: str, t
     space, model = get_space(name), cost_model(get_space(name), task)
     flops = model.in_units(space.all_codes())["flops"]
     most = float(np.median(flops))
-    limit = Limit.make(Bounds.of(space, {}), ensemble(name, metrics=metrics(task)), most)
+    limit = within(Bounds.of(space, {}), ensemble(name, metrics=metrics(task)), most)
     points = np.random.default_rng(0).uniform(size=(40, space.features)).astype(np.float32)
     before = model.in_units(np.asarray(space.project(points)))["flops"]
     pulled = limit.pull_back(points)

@@ -15,14 +15,20 @@ from ncp_jax.checks import UsageError
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Objective, PropagationConfig, invert, propagate
-from ncp_jax.propagation.exact_flops import with_exact_flops
+from ncp_jax.propagation.exact_costs import with_exact_costs
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import Limit
-from ncp_jax.spaces import Bounds, cost_model, get_space
+from ncp_jax.spaces import Bounds, cost_model, cost_model_for, get_space
 
 Make = Callable[..., Predictor]
 FEW = PropagationConfig(steps=4, learning_rate=20.0)
 TASKS = [("transnas-micro", "jigsaw"), ("transnas-macro", "class_object"), ("nas-bench-201", "imagenet16-120")]
 GOAL = Objective(maximize={"acc": 1.0})
+
+
+def within(bounds: Bounds, predictor: Predictor, gflops: float) -> Feasible:
+    limits = [Limit("gflops", "<=", gflops, confidence=None)]
+    return Feasible.make(bounds, predictor, limits, cost_model_for(bounds.space, predictor.metrics))
 
 
 def accuracy(task: str) -> tuple[MetricSpec, ...]:
@@ -76,7 +82,8 @@ def test_a_predictor_without_flops_is_steered_by_the_exact_ones(ensemble: Make, 
     task = {"nas-bench-mr": "seg", "transnas-macro": "class_object"}[name]
     predictor, space = ensemble(name, metrics=accuracy(task)), get_space(name)
     bounds, model = Bounds.of(space, {}), cost_model(space, task)
-    followed, (mean, std) = with_exact_flops(predictor, model, bounds)
+    followed, scales = with_exact_costs(predictor, model, ["flops"], bounds)
+    mean, std = scales["flops"]
     codes = np.asarray(space.sample(jax.random.key(0), 20))
     flops = model.in_units(codes)["flops"]
     predicted, spread = followed(space.encode(jnp.asarray(codes)))
@@ -90,7 +97,7 @@ def test_a_predictor_without_flops_is_steered_by_the_exact_ones(ensemble: Make, 
     blind = dataclasses.replace(predictor, params=predictor.params | {"w": (*hidden, last * 1e-6)})
     limit = float(np.median(flops))
     start = codes[flops > limit]
-    followed, (mean, std) = with_exact_flops(blind, model, bounds)
+    followed, _ = with_exact_costs(blind, model, ["flops"], bounds)
     weights = GOAL.weights(followed.metrics, {"flops": (limit - mean) / std})
     box = (jnp.asarray(space.lower), jnp.asarray(space.upper))
     config = PropagationConfig(steps=100, learning_rate=10.0)
@@ -121,13 +128,14 @@ def test_lowered_codes_fit_differ_and_change_no_more_than_needed(ensemble: Make,
     model = cost_model(space, task)
     codes = np.asarray(space.sample(jax.random.key(0), 200))
     flops = model.in_units(codes)["flops"]
-    limit = Limit.make(Bounds.of(space, {}), ensemble(name, metrics=accuracy(task)), float(np.quantile(flops, 0.1)))
+    most = float(np.quantile(flops, 0.1))
+    limit = within(Bounds.of(space, {}), ensemble(name, metrics=accuracy(task)), most)
     lowered = limit.lower(codes, jax.random.key(1), 0)
     np.testing.assert_array_equal(space.check(lowered), lowered)
-    assert (model.in_units(lowered)["flops"] <= limit.gflops).all()
-    np.testing.assert_array_equal(lowered[flops <= limit.gflops], codes[flops <= limit.gflops])
+    assert (model.in_units(lowered)["flops"] <= most).all()
+    np.testing.assert_array_equal(lowered[flops <= most], codes[flops <= most])
     changed = lowered != codes
-    np.testing.assert_array_equal(lowered[changed], np.broadcast_to(limit.cheapest_code, codes.shape)[changed])
+    np.testing.assert_array_equal(lowered[changed], np.broadcast_to(limit.anchor_code, codes.shape)[changed])
     assert len(np.unique(lowered, axis=0)) > 30
     # A code's own draw does not depend on the others.
     np.testing.assert_array_equal(limit.lower(codes[50:60], jax.random.key(1), 50), lowered[50:60])

@@ -25,7 +25,7 @@ import numpy as np
 from ncp_jax.spaces.cells import EDGES, CellSpace
 from ncp_jax.spaces.costs.heads import HEADS, head_counts
 from ncp_jax.spaces.costs.layers import Counts, halved, relu_conv_bn, transnas_stem
-from ncp_jax.spaces.costs.model import SCALE, UNITS, CostModel, shares_of, table_counter
+from ncp_jax.spaces.costs.model import SCALE, UNITS, CostModel, network_words, shares_of, table_counter
 from ncp_jax.spaces.costs.nas_bench_201 import DATASETS, operation_counts, skeleton_counts
 from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201
@@ -69,17 +69,18 @@ def transnas_micro_model(task: str) -> CostModel:
     base = transnas_stem(head.image)
     base += head_counts(head, MODULES[-1][0], (head.image // 4) >> halvings, halvings)
     edges = [[_micro_edge(source, op, head.image) for op in TRANSNAS_MICRO.ops] for source, _ in EDGES]
-    return additive(TRANSNAS_MICRO, task, base, edges)
+    return additive(TRANSNAS_MICRO, task, base, edges, head.words(task))
 
 
 def nas_bench_201_model(task: str) -> CostModel:
     """Returns the cost model of NAS-Bench-201 on a dataset."""
     dataset = DATASETS[task]
     edge = [operation_counts(op, dataset) for op in NAS_BENCH_201.ops]
-    return additive(NAS_BENCH_201, task, skeleton_counts(dataset), [edge] * len(EDGES))
+    words = network_words(task, side=dataset.image, classes=dataset.classes)
+    return additive(NAS_BENCH_201, task, skeleton_counts(dataset), [edge] * len(EDGES), words)
 
 
-def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence[Counts]]) -> CostModel:
+def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence[Counts]], counted: str) -> CostModel:
     """Returns a model that adds up the costs of the operations on the edges.
 
     Args:
@@ -87,6 +88,7 @@ def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence
       task: task of the model.
       base: counts of everything outside the cells.
       edges: counts of each operation on each edge, over all cells.
+      counted: the network in words.
     """
     columns = {"params": 0, "flops": 1}
     terms = {cost: np.array([[counts[i] for counts in row] for row in edges], np.int64) for cost, i in columns.items()}
@@ -104,7 +106,7 @@ def additive(space: CellSpace, task: str, base: Counts, edges: Sequence[Sequence
             for cost, unit in UNITS.items()
         }
 
-    return CostModel(space.name, UNITS, table_counter(space, table), relaxed_cost, task)
+    return CostModel(space.name, UNITS, table_counter(space, table), relaxed_cost, task, counted)
 
 
 register_costs(NAS_BENCH_201, CostFamily(tuple(DATASETS), nas_bench_201_model))

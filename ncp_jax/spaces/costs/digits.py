@@ -16,7 +16,7 @@ from types import MappingProxyType
 from ncp_jax.spaces.cells import CONVOLUTIONS, EDGES
 from ncp_jax.spaces.costs.cells import additive
 from ncp_jax.spaces.costs.layers import Counts
-from ncp_jax.spaces.costs.model import CostModel
+from ncp_jax.spaces.costs.model import CostModel, network_words
 from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
@@ -67,7 +67,8 @@ def digits_model(task: str) -> CostModel:
         base += Counts(inputs * outputs + outputs, inputs * outputs)
     taps = [CONVOLUTIONS.get(op, 0) for op in TRANSNAS_MICRO.ops]
     edge = [Counts(t * (first**2 + second**2), t * (large * first**2 + small * second**2)) for t in taps]
-    return additive(TRANSNAS_MICRO, f"digits/{task}", base, [edge] * len(EDGES))
+    name = f"digits/{task}"
+    return additive(TRANSNAS_MICRO, name, base, [edge] * len(EDGES), network_words(name, side=SIDE))
 
 
 # TransNAS has tasks of the same names.

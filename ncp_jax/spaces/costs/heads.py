@@ -23,6 +23,7 @@ from __future__ import annotations
 import dataclasses
 
 from ncp_jax.spaces.costs.layers import Counts, batch_norm, convolution, relu
+from ncp_jax.spaces.costs.model import network_words
 
 IMAGE = 256
 NOMINAL_SIDE = 56  # side of the stem's output by which decoders count their upsamplings
@@ -62,6 +63,11 @@ class Head:
     outputs: int
     image: int = IMAGE
     views: int = 1
+
+    def words(self, task: str) -> str:
+        """Returns the network of a task in words."""
+        classes = self.outputs if self.kind != "generator" and task != "room_layout" else 0
+        return network_words(task, side=self.image, classes=classes, pieces="tiles" if self.views > 1 else "")
 
 
 HEADS = {

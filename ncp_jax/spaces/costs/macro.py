@@ -125,8 +125,8 @@ def _shifted(probabilities: Array, doublings: int, halvings: int) -> Array:
 
 def transnas_macro_model(task: str) -> CostModel:
     """Returns the cost model of TransNAS macro with the head of a task."""
-    exact = table_counter(TRANSNAS_MACRO, _all_sequences(task))
-    return CostModel(TRANSNAS_MACRO.name, UNITS, exact, functools.partial(_relaxed, task), task)
+    exact, words = table_counter(TRANSNAS_MACRO, _all_sequences(task)), HEADS[task].words(task)
+    return CostModel(TRANSNAS_MACRO.name, UNITS, exact, functools.partial(_relaxed, task), task, words)
 
 
 register_costs(TRANSNAS_MACRO, CostFamily(tuple(HEADS), transnas_macro_model))

@@ -29,7 +29,8 @@ class CostModel:
       exact: codes [..., d] -> {cost: int64 [...]}, counts (not in ``units``), on the host; checks the codes.
       relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jittable. Codes may be
         given where a space's relaxed form is the code itself.
-      task: task whose head and image are counted; "" where all tasks of the space have the same costs.
+      task: task whose head and image are counted; "" for the network that a table counts for all of its tasks.
+      counted: the network in words, as results print it: "the network of seg: 19 classes, image 512×512".
       increasing: whether every cost grows with the number at every position, so that the least values cost least. In
         spaces of more than 2**20 codes, limits on costs need it.
     """
@@ -39,11 +40,26 @@ class CostModel:
     exact: Callable[[Any], dict[str, np.ndarray]] = dataclasses.field(repr=False)
     relaxed: Callable[[Any], dict[str, Array]] = dataclasses.field(repr=False)
     task: str = ""
+    counted: str = ""
     increasing: bool = False
 
     def in_units(self, codes: Any) -> dict[str, Float[np.ndarray, "*batch"]]:
         """Returns exact costs of codes [..., d], float64 in ``units`` (GMAC: 1e9 multiply-adds; M: 1e6 parameters)."""
         return {cost: count / SCALE[self.units[cost]] for cost, count in self.exact(codes).items()}
+
+
+def network_words(task: str, *, side: int, classes: int = 0, pieces: str = "") -> str:
+    """Returns which network is counted, in the words of every result.
+
+    Args:
+      task: task of the network; "" for the one that a table counts for all of its tasks.
+      side: side of the image in pixels.
+      classes: number of classes; 0 where the head has none.
+      pieces: what the image is a piece of: "tiles", "frames" or "".
+    """
+    of = f"the network of {task}" if task else "the table's classifier, whatever the task"
+    image = {"tiles": "one tile", "frames": "one frame"}.get(pieces, "image")
+    return f"{of}: {f'{classes} classes, ' if classes else ''}{image} {side}×{side}"
 
 
 def count_rows(

@@ -7,26 +7,61 @@ therefore costs (parameters x output pixels) flops, and so does the classifier: 
 area, and both are polynomials in the code. The same polynomial, evaluated at real numbers, is the relaxed cost: linear
 in each count, quadratic in the channels, equal to the exact cost at codes.
 
+The table has these costs in the rows of every task. A task's own network has the task's image and head (``NETWORKS``);
+its costs follow the same rules (``own_network_model``).
+
 Source of the architecture: Ding et al., ICLR 2022, arXiv 2103.13253, and the authors' network definition.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ncp_jax.spaces.costs.model import UNITS, CostModel, count_rows, floating
+from ncp_jax.spaces.costs.model import UNITS, CostModel, count_rows, floating, network_words
 from ncp_jax.spaces.costs.registry import CostFamily, register_costs
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float, Int
 
-CLASSES = 50
-SIDES = (32, 16, 8, 4)  # side of branch 0..3 in pixels, for an image of 128; the stem halves it twice
-STEM_SIDE = 64
-# Every setting of the benchmark; all have the same costs.
-TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p", "3ddet")
+BRANCHES = 4  # the stem halves the image twice, each further branch once more
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """The image and the head of a task.
+
+    Attributes:
+      head: "classification", "segmentation" or "video". The costs of a video are those of one frame.
+      classes: number of the benchmark's classes.
+      side: side of the images or frames, pixels.
+    """
+
+    head: str
+    classes: int
+    side: int
+
+    def words(self, task: str) -> str:
+        """Returns the network in words."""
+        return network_words(task, side=self.side, classes=self.classes, pieces="frames" * (self.head == "video"))
+
+
+TABLE = Network("classification", 50, 128)  # the network whose costs the table has, in the rows of every task
+NETWORKS = {
+    "seg": Network("segmentation", 19, 512),
+    "seg-4x": Network("segmentation", 19, 128),
+    "cls-50-1000": Network("classification", 50, 128),
+    "cls-50-100": Network("classification", 50, 128),
+    "cls-10-1000": Network("classification", 10, 128),
+    "cls-10c": Network("classification", 10, 128),
+    "video": Network("video", 51, 128),
+    "video-p": Network("video", 51, 128),
+}
+# Every setting of the benchmark; the published costs are the same for all. No network is published for 3ddet.
+TASKS = (*NETWORKS, "3ddet")
 
 
 def _convolution(kernel: int, inputs: Any, outputs: Any) -> Any:
@@ -46,7 +81,7 @@ def _fusion(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
       outputs: channels of the branches after the layers, as many or more.
 
     Returns:
-      Parameters at ``SIDES[0]``, ``SIDES[1]``, ... (as many as there are outputs).
+      Parameters by the branch that they write to (as many as there are outputs).
     """
     params: list[Any] = [0] * len(outputs)
     for target in range(len(inputs)):
@@ -60,13 +95,15 @@ def _fusion(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     return params
 
 
-def _params_by_side(code: Sequence[Any]) -> list[tuple[int, Any]]:
+def _params_by_side(network: Network, code: Sequence[Any]) -> list[tuple[int, Any]]:
     """Returns all parameters of a NAS-Bench-MR network with the side of the output they make.
 
     Args:
+      network: its image and head. A segmentation head works on the finest branch, at every pixel of it.
       code: the 27 numbers, each an integer, an array of any kind, or a tracer; only sums and products are taken.
     """
-    sides = [(STEM_SIDE, _convolution(3, 3, code[0])), (SIDES[0], _convolution(3, code[0], code[1]))]
+    branch_sides = [network.side >> (2 + branch) for branch in range(BRANCHES)]
+    sides = [(network.side // 2, _convolution(3, 3, code[0])), (branch_sides[0], _convolution(3, code[0], code[1]))]
     channels, start = [code[1]], 2
     for stage in STAGES:
         blocks = code[start]
@@ -77,14 +114,15 @@ def _params_by_side(code: Sequence[Any]) -> list[tuple[int, Any]]:
         for branch, width in enumerate(channels):
             residual = 2 * _convolution(3, width, width)
             modules = first[branch] + (blocks - 1) * later[branch] + blocks * convs[branch] * residual
-            sides.append((SIDES[branch], modules))
-    sides.append((SIDES[-1], _convolution(1, sum(channels), code[start])))
-    sides.append((1, CLASSES * code[start] + CLASSES))
+            sides.append((branch_sides[branch], modules))
+    dense = network.head == "segmentation"
+    sides.append((branch_sides[0 if dense else -1], _convolution(1, sum(channels), code[start])))
+    sides.append((branch_sides[0] if dense else 1, network.classes * code[start] + network.classes))
     return sides
 
 
 def exact_cost(codes: Any) -> dict[str, np.ndarray]:
-    """Returns exact costs of NAS-Bench-MR codes (host-side).
+    """Returns exact costs of NAS-Bench-MR codes as the table counts them, whatever the task (host-side).
 
     Args:
       codes: legal codes [..., 27].
@@ -95,11 +133,15 @@ def exact_cost(codes: Any) -> dict[str, np.ndarray]:
     Raises:
       UsageError: a code is not legal.
     """
-    return count_rows(NAS_BENCH_MR, codes, _count)
+    return _exact(TABLE, codes)
 
 
-def _count(rows: Int[np.ndarray, "n 27"]) -> dict[str, np.ndarray]:
-    sides = _params_by_side(list(np.ascontiguousarray(rows.T, dtype=np.int64)))
+def _exact(network: Network, codes: Any) -> dict[str, np.ndarray]:
+    return count_rows(NAS_BENCH_MR, codes, functools.partial(_count, network))
+
+
+def _count(network: Network, rows: Int[np.ndarray, "n 27"]) -> dict[str, np.ndarray]:
+    sides = _params_by_side(network, list(np.ascontiguousarray(rows.T, dtype=np.int64)))
     return {
         "flops": sum(side * side * params for side, params in sides),
         "params": sum(params for _, params in sides),
@@ -116,8 +158,12 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
       ``{"flops": GMACs, "params": millions}`` [...], in the floating type given (float32 for integers); at legal codes
       equal to ``exact_cost`` to the precision of that type.
     """
+    return _relaxed(TABLE, relaxed)
+
+
+def _relaxed(network: Network, relaxed: Any) -> dict[str, Array]:
     relaxed = floating(NAS_BENCH_MR, relaxed)
-    sides = _params_by_side([relaxed[..., place] for place in range(NAS_BENCH_MR.features)])
+    sides = _params_by_side(network, [relaxed[..., place] for place in range(NAS_BENCH_MR.features)])
     return {
         "flops": sum(side * side * 1e-9 * params for side, params in sides),
         "params": sum(1e-6 * params for _, params in sides),
@@ -125,8 +171,17 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
 
 
 def nas_bench_mr_model(task: str) -> CostModel:
-    """Returns the cost model of NAS-Bench-MR, the same for every task."""
-    return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost, increasing=True)
+    """Returns the cost model of the table of NAS-Bench-MR, the same for every task."""
+    return CostModel(NAS_BENCH_MR.name, UNITS, exact_cost, relaxed_cost, counted=TABLE.words(""), increasing=True)
 
 
-register_costs(NAS_BENCH_MR, CostFamily(TASKS, nas_bench_mr_model))
+def own_network_model(task: str) -> CostModel | None:
+    """Returns the cost model of a task's own network, counted by the table's rules; None where it is not published."""
+    network = NETWORKS.get(task)
+    if network is None:
+        return None
+    exact, relaxed = functools.partial(_exact, network), functools.partial(_relaxed, network)
+    return CostModel(NAS_BENCH_MR.name, UNITS, exact, relaxed, task, network.words(task), increasing=True)
+
+
+register_costs(NAS_BENCH_MR, CostFamily(TASKS, nas_bench_mr_model, own=own_network_model))
