@@ -1,0 +1,229 @@
+"""Defines ``DescribedSpace``: a space that a description makes, with positions of different kinds."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import re
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax.spaces.base import TINY, Space
+from ncp_jax.spaces.description import SpaceDescription
+from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features
+from ncp_jax.spaces.positions import Position
+from ncp_jax.types import Array, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class DescribedSpace(Space):
+    """A space of ordered numbers, real numbers, choices and booleans; strings like ``stages=4 kernel=3x3 rate=0.01``.
+
+    A code holds the integers of integer positions, the numbers 0, 1, … of the levels of real positions, and those of
+    choices. The relaxed code has one feature for each ordered position, with the same number, and a one-hot block for
+    each choice.
+
+    Attributes:
+      description: what the space was made from.
+    """
+
+    description: SpaceDescription = dataclasses.field(kw_only=True, repr=False)
+
+    @classmethod
+    def of(cls, description: SpaceDescription) -> DescribedSpace:
+        """Returns the space of a description. ``describe_space`` also registers it."""
+        positions = description.positions
+        space = cls(
+            name=description.name,
+            values=tuple(position.codes for position in positions),
+            position_names=tuple(position.name for position in positions),
+            example="",
+            description=description,
+        )
+        middle = [values[(len(values) - 1) // 2] for values in space.values]
+        return dataclasses.replace(space, example=space._format(middle))
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """The positions of the description."""
+        return self.description.positions
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Least value of each ordered position, 0 for each choice, float32 [f]."""
+        return self._ends[0]
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Largest value of each ordered position, 1 for each choice, float32 [f]."""
+        return self._ends[1]
+
+    def tangent(self, slope: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns the part of a slope along which the shares of each position's choices keep their sum."""
+        if not self._hot.size:
+            return slope
+        shares, counts = self._shares(slope), self._real.sum(axis=-1, keepdims=True)
+        return self._with_shares(slope, shares - shares.sum(axis=-1, keepdims=True) / counts)
+
+    def clip(self, relaxed: Float[Array, "*batch f"]) -> Float[Array, "*batch f"]:
+        """Returns relaxed codes in the box whose shares of choices sum to 1 at each position."""
+        inside = jnp.clip(relaxed, self.lower, self.upper)
+        if not self._hot.size:
+            return inside
+        shares = jnp.maximum(self._shares(relaxed), 0.0)
+        return self._with_shares(inside, shares / jnp.maximum(shares.sum(axis=-1, keepdims=True), TINY))
+
+    def _shares(self, relaxed: Any) -> Any:
+        """Returns the one-hot blocks [..., blocks, widest], with zeros behind the narrower ones."""
+        return jnp.where(self._real, relaxed[..., self._hot], 0)
+
+    def _with_shares(self, relaxed: Any, shares: Any) -> Any:
+        """Returns relaxed codes with other one-hot blocks."""
+        return relaxed.at[..., self._hot[self._real]].set(shares[..., self._real])
+
+    def smooth_attributes(self, relaxed: Float[Array, "n f"]) -> Float[Array, "n a"]:
+        """Returns the logarithms of the ordered positions whose values are all positive."""
+        return jnp.log(relaxed[:, np.flatnonzero(self.lower > 0)])
+
+    def _graphs(self, codes: np.ndarray) -> ArchitectureGraphs:
+        relaxed = np.asarray(self._encode_host(codes))
+        scaled = (relaxed - self.lower) / (self.upper - self.lower)
+        widest = self._hot.shape[-1]
+        nodes = np.zeros((*codes.shape, 1 + widest), np.float32)
+        starts = self._starts
+        for place, position in enumerate(self.positions):
+            if position.ordered:
+                nodes[:, place, 0] = scaled[:, starts[place]]
+            else:
+                width = len(position.grid)
+                nodes[:, place, 1 : 1 + width] = relaxed[:, starts[place] : starts[place] + width]
+        live = np.ones(codes.shape, bool)
+        logs = np.log(relaxed[:, self.lower > 0])
+        return join_features(nodes, live, chain(self.length), [scaled, logs])
+
+    # Hooks
+
+    def _encode(self, codes: Array) -> Array:
+        return self._features_of(codes, jnp)
+
+    def _encode_host(self, codes: np.ndarray) -> np.ndarray:
+        return self._features_of(codes, np)
+
+    def _features_of(self, codes: Any, xp: Any) -> Any:
+        """Each feature is the value of its position, or whether the position has the feature's choice."""
+        places, letters = self._origin
+        values = codes[..., places]
+        return xp.where(letters < 0, values, values == letters).astype(np.float32)
+
+    def _project(self, relaxed: Array) -> Array:
+        return self._at(np.arange(self.length), self._nearest_digits(relaxed))
+
+    def _nearest_digits(self, relaxed: Array) -> Array:
+        """Returns the place of the nearest value at each position, int32 [..., d]; ties go to the lower one."""
+        values = relaxed[..., self._starts]
+        digits = (values[..., None] > self._middles).sum(axis=-1, dtype=jnp.int32)
+        if self._hot.size:
+            scores = jnp.maximum(relaxed[..., self._hot], jnp.finfo(relaxed.dtype).min)
+            best = jnp.argmax(jnp.where(self._real, scores, -jnp.inf), axis=-1).astype(jnp.int32)
+            digits = digits.at[..., self._choosing].set(best)
+        return digits
+
+    def _is_valid(self, codes: Any) -> Any:
+        return (codes[..., None] == self._table).any(axis=-1).all(axis=-1)
+
+    def _digits(self, codes: Any) -> Any:
+        return (codes[..., None] > self._inner).sum(axis=-1, dtype=np.int32)
+
+    def _format(self, code: list[int]) -> str:
+        return " ".join(
+            f"{position.name}={position.text(values.index(value))}"
+            for position, values, value in zip(self.positions, self.values, code, strict=True)
+        )
+
+    def _parse(self, text: str) -> list[int]:
+        parts = self._split.split(f" {text}")
+        if parts[0].strip():
+            raise self._bad_string(text, f"with {parts[0].strip()!r} where a position's name and = belong")
+        written: dict[str, str] = {}
+        for name, value in zip(parts[1::2], parts[2::2], strict=True):
+            if name in written:
+                raise self._bad_string(text, f"with {name} twice")
+            written[name] = value.strip()
+        code = []
+        for position, values in zip(self.positions, self.values, strict=True):
+            if position.name not in written:
+                raise self._bad_string(text, f"without {position.name}")
+            digit = position.digit_of(written[position.name])
+            if digit is None:
+                why = f"with {position.name}={written[position.name]}, {position.nearest_to(written[position.name])}"
+                raise self._bad_string(text, why)
+            code.append(values[digit])
+        return code
+
+    # Constants of the space
+
+    @functools.cached_property
+    def _hash(self) -> int:
+        return hash((self.name, self.values, self.example, self.description))
+
+    @functools.cached_property
+    def _split(self) -> re.Pattern[str]:
+        names = sorted(self.position_names, key=len, reverse=True)
+        return re.compile(rf"\s({'|'.join(map(re.escape, names))})=")
+
+    @functools.cached_property
+    def _starts(self) -> np.ndarray:
+        """The first feature of each position, [d]."""
+        widths = [1 if position.ordered else len(position.grid) for position in self.positions]
+        return np.cumsum([0, *widths[:-1]])
+
+    @functools.cached_property
+    def _choosing(self) -> np.ndarray:
+        """The positions that have one-hot blocks, [blocks]."""
+        return np.flatnonzero([not position.ordered for position in self.positions])
+
+    @functools.cached_property
+    def _hot(self) -> np.ndarray:
+        """The features of each one-hot block, [blocks, widest]; see ``_real``."""
+        return np.where(self._real, self._starts[self._choosing][:, None] + np.arange(self._real.shape[-1]), 0)
+
+    @functools.cached_property
+    def _real(self) -> np.ndarray:
+        """Whether an entry of ``_hot`` is a feature of the block, bool [blocks, widest]."""
+        widths = np.array([len(self.positions[place].grid) for place in self._choosing], int)
+        return np.arange(widths.max(initial=0)) < widths[:, None]
+
+    @functools.cached_property
+    def _origin(self) -> tuple[np.ndarray, np.ndarray]:
+        """For each feature its position, and its choice (-1 for a number), [f] each."""
+        pairs = [
+            (place, letter)
+            for place, position in enumerate(self.positions)
+            for letter in ([-1] if position.ordered else range(len(position.grid)))
+        ]
+        places, letters = np.array(pairs).T
+        return places, letters
+
+    @functools.cached_property
+    def _ends(self) -> tuple[np.ndarray, np.ndarray]:
+        places, letters = self._origin
+        lower = np.where(letters < 0, self._table[places, 0], 0).astype(np.float32)
+        upper = np.where(letters < 0, self._table[places, -1], 1).astype(np.float32)
+        return lower, upper
+
+    @functools.cached_property
+    def _inner(self) -> np.ndarray:
+        """The values of each position but the last, int32 [d, k - 1]; padded with its last value, never exceeded."""
+        return self._table[:, :-1]
+
+    @functools.cached_property
+    def _middles(self) -> np.ndarray:
+        """The middles between the values of each position, float32 [d, k - 1]; inf where there are no more."""
+        middles = (self._table[:, 1:] + self._table[:, :-1]).astype(np.float32) / 2
+        middles[self._table[:, 1:] == self._table[:, :-1]] = np.inf
+        return middles
