@@ -5,12 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
+from ncp_jax import checks
 from ncp_jax.spaces.base import TINY, Space
+from ncp_jax.spaces.codes import padded_values
 from ncp_jax.spaces.description import SpaceDescription
 from ncp_jax.spaces.graphs import ArchitectureGraphs, chain, join_features
 from ncp_jax.spaces.positions import Position
@@ -30,20 +34,6 @@ class DescribedSpace(Space):
     """
 
     description: SpaceDescription = dataclasses.field(kw_only=True, repr=False)
-
-    @classmethod
-    def of(cls, description: SpaceDescription) -> DescribedSpace:
-        """Returns the space of a description. ``describe_space`` also registers it."""
-        positions = description.positions
-        space = cls(
-            name=description.name,
-            values=tuple(position.codes for position in positions),
-            position_names=tuple(position.name for position in positions),
-            example="",
-            description=description,
-        )
-        middle = [values[(len(values) - 1) // 2] for values in space.values]
-        return dataclasses.replace(space, example=space._format(middle))
 
     def __hash__(self) -> int:
         return self._hash
@@ -102,7 +92,7 @@ class DescribedSpace(Space):
             else:
                 width = len(position.grid)
                 nodes[:, place, 1 : 1 + width] = relaxed[:, starts[place] : starts[place] + width]
-        live = np.ones(codes.shape, bool)
+        live = np.asarray(self.live(codes))
         logs = np.log(relaxed[:, self.lower > 0])
         return join_features(nodes, live, chain(self.length), [scaled, logs])
 
@@ -123,14 +113,29 @@ class DescribedSpace(Space):
     def _project(self, relaxed: Array) -> Array:
         return self._at(np.arange(self.length), self._nearest_digits(relaxed))
 
+    def _project_within(self, relaxed: Array, values: tuple[tuple[int, ...], ...]) -> Array:
+        kept = padded_values(values)
+        middles = _middles(kept)
+        digits = (relaxed[..., self._starts][..., None] > middles).sum(axis=-1, dtype=jnp.int32)
+        found = jnp.asarray(kept)[np.arange(self.length), digits]
+        if self._hot.size:
+            letters = np.arange(self._hot.shape[-1])[:, None]
+            left = (letters == kept[self._choosing][:, None, :]).any(axis=-1)
+            found = found.at[..., self._choosing].set(self._best(relaxed, left))
+        return found
+
+    def _best(self, relaxed: Array, left: np.ndarray) -> Array:
+        """Returns the choice of the largest share among those left, bool [blocks, widest]: int32 [..., blocks]."""
+        # A choice that is left never scores -inf, so that one of them wins whatever the numbers are.
+        scores = jnp.maximum(jnp.nan_to_num(relaxed[..., self._hot]), jnp.finfo(relaxed.dtype).min)
+        return jnp.argmax(jnp.where(left, scores, -jnp.inf), axis=-1).astype(jnp.int32)
+
     def _nearest_digits(self, relaxed: Array) -> Array:
         """Returns the place of the nearest value at each position, int32 [..., d]; ties go to the lower one."""
         values = relaxed[..., self._starts]
         digits = (values[..., None] > self._middles).sum(axis=-1, dtype=jnp.int32)
         if self._hot.size:
-            scores = jnp.maximum(relaxed[..., self._hot], jnp.finfo(relaxed.dtype).min)
-            best = jnp.argmax(jnp.where(self._real, scores, -jnp.inf), axis=-1).astype(jnp.int32)
-            digits = digits.at[..., self._choosing].set(best)
+            digits = digits.at[..., self._choosing].set(self._best(relaxed, self._real))
         return digits
 
     def _is_valid(self, codes: Any) -> Any:
@@ -140,36 +145,74 @@ class DescribedSpace(Space):
         return (codes[..., None] > self._inner).sum(axis=-1, dtype=np.int32)
 
     def _format(self, code: list[int]) -> str:
+        row = np.array([code], np.int32)
+        return self._written(code, self.live(row)[0].tolist())
+
+    def _written(self, code: list[int], live: list[bool]) -> str:
         return " ".join(
             f"{position.name}={position.text(values.index(value))}"
-            for position, values, value in zip(self.positions, self.values, code, strict=True)
+            for position, values, value, counts in zip(self.positions, self.values, code, live, strict=True)
+            if counts
         )
+
+    def to_strings(self, codes: ArrayLike) -> list[str]:
+        """Returns the architecture strings of codes [n, d], without the positions that are dead."""
+        rows = self.check(codes)
+        return [self._written(*pair) for pair in zip(rows.tolist(), self.live(rows).tolist(), strict=True)]
+
+    def from_string(self, text: str) -> np.ndarray:
+        """Returns the code, int32 [d], that a string denotes; see ``Space.from_string``. Dead positions may lack."""
+        return self._canonical_host(super().from_string(text)[None])[0]
+
+    def live(self, codes: Any) -> Any:
+        """Returns True where a position counts, [..., d], for legal codes: everywhere, without conditions."""
+        return np.ones(np.shape(codes), bool)
+
+    def _canonical_host(self, codes: np.ndarray) -> np.ndarray:
+        return codes
 
     def _parse(self, text: str) -> list[int]:
         parts = self._split.split(f" {text}")
-        if parts[0].strip():
-            raise self._bad_string(text, f"with {parts[0].strip()!r} where a position's name and = belong")
+        if parts[0].strip() or len(parts) < 2:
+            got = checks.shorten(repr(parts[0].strip()))
+            raise self._bad_string(text, f"with {got} where a position's name and = belong")
         written: dict[str, str] = {}
         for name, value in zip(parts[1::2], parts[2::2], strict=True):
             if name in written:
                 raise self._bad_string(text, f"with {name} twice")
             written[name] = value.strip()
-        code = []
-        for position, values in zip(self.positions, self.values, strict=True):
-            if position.name not in written:
-                raise self._bad_string(text, f"without {position.name}")
-            digit = position.digit_of(written[position.name])
+        return self.code_of(written, lambda _, why: self._bad_string(text, why)).tolist()
+
+    def code_of(self, written: Mapping[str, str], wrong: Callable[[str, str], Exception]) -> np.ndarray:
+        """Returns the code, int32 [d], of values that are written for positions by name; those of dead ones may lack.
+
+        Args:
+          written: position → text of its value; "" where there is none.
+          wrong: makes the error for a position, by name, and what is wrong there.
+        """
+        code = np.array([values[0] for values in self.values], np.int32)
+        missing = []
+        for place, (position, values) in enumerate(zip(self.positions, self.values, strict=True)):
+            text = written.get(position.name, "")
+            if not text:
+                missing.append(place)
+                continue
+            digit = position.digit_of(text)
             if digit is None:
-                why = f"with {position.name}={written[position.name]}, {position.nearest_to(written[position.name])}"
-                raise self._bad_string(text, why)
-            code.append(values[digit])
+                shown = checks.shorten(text)
+                raise wrong(position.name, f"with {position.name}={shown}, {position.nearest_to(text)}")
+            code[place] = values[digit]
+        live = self.live(code[None])[0]
+        for place in missing:
+            if live[place]:
+                raise wrong(self.position_names[place], f"without {self.position_names[place]}")
         return code
 
     # Constants of the space
 
     @functools.cached_property
     def _hash(self) -> int:
-        return hash((self.name, self.values, self.example, self.description))
+        return hash((self.name, self.description))
 
     @functools.cached_property
     def _split(self) -> re.Pattern[str]:
@@ -224,6 +267,10 @@ class DescribedSpace(Space):
     @functools.cached_property
     def _middles(self) -> np.ndarray:
         """The middles between the values of each position, float32 [d, k - 1]; inf where there are no more."""
-        middles = (self._table[:, 1:] + self._table[:, :-1]).astype(np.float32) / 2
-        middles[self._table[:, 1:] == self._table[:, :-1]] = np.inf
-        return middles
+        return _middles(self._table)
+
+
+def _middles(table: np.ndarray) -> np.ndarray:
+    middles = (table[:, 1:] + table[:, :-1]).astype(np.float32) / 2
+    middles[table[:, 1:] == table[:, :-1]] = np.inf
+    return middles

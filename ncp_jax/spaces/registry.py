@@ -12,6 +12,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.files import user_path
 from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.constrained import make_space
 from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.description import CostFunction, SpaceDescription
 from ncp_jax.spaces.notation import OWN_NOTATION
@@ -100,7 +101,7 @@ def load_space(path: str | os.PathLike[str]) -> DescribedSpace:
     content = read_toml(path, kind="the description of a space", remedy="see docs/spaces-of-your-own.md")
     try:
         description = SpaceDescription.from_toml(content)
-        space = DescribedSpace.of(description)
+        space = make_space(description)
     except checks.UsageError as error:
         raise checks.DataError(f"{user_path(path)}: {error}") from error
     return _registered(space)
@@ -108,7 +109,7 @@ def load_space(path: str | os.PathLike[str]) -> DescribedSpace:
 
 def register_description(description: SpaceDescription) -> DescribedSpace:
     """Returns the space of a description, registered under its name; see ``describe_space``."""
-    return _registered(DescribedSpace.of(description))
+    return _registered(make_space(description))
 
 
 def _registered(space: DescribedSpace) -> DescribedSpace:
