@@ -181,14 +181,19 @@ class DescribedSpace(Space):
             if name in written:
                 raise self._bad_string(text, f"with {name} twice")
             written[name] = value.strip()
-        return self.code_of(written, lambda _, why: self._bad_string(text, why)).tolist()
+
+        def wrong(name: str, why: str) -> Exception:
+            value = f"with {name}={checks.shorten(written[name])}, {why}" if why else f"without {name}"
+            return self._bad_string(text, value)
+
+        return self.code_of(written, wrong).tolist()
 
     def code_of(self, written: Mapping[str, str], wrong: Callable[[str, str], Exception]) -> np.ndarray:
         """Returns the code, int32 [d], of values that are written for positions by name; those of dead ones may lack.
 
         Args:
           written: position → text of its value; "" where there is none.
-          wrong: makes the error for a position, by name, and what is wrong there.
+          wrong: makes the error for a position, by name, and what is wrong there ("where the nearest value is 4").
         """
         code = np.array([values[0] for values in self.values], np.int32)
         missing = []
@@ -199,13 +204,12 @@ class DescribedSpace(Space):
                 continue
             digit = position.digit_of(text)
             if digit is None:
-                shown = checks.shorten(text)
-                raise wrong(position.name, f"with {position.name}={shown}, {position.nearest_to(text)}")
+                raise wrong(position.name, position.nearest_to(text))
             code[place] = values[digit]
         live = self.live(code[None])[0]
         for place in missing:
             if live[place]:
-                raise wrong(self.position_names[place], f"without {self.position_names[place]}")
+                raise wrong(self.position_names[place], "")
         return code
 
     # Constants of the space

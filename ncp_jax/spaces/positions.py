@@ -103,7 +103,7 @@ class Position:
     def text(self, digit: int) -> str:
         """Returns how a value is written, given its place in ``grid``."""
         value = self.grid[digit]
-        return value if isinstance(value, str) else repr(value).lower()
+        return value if isinstance(value, str) else repr(value).lower().removesuffix(".0")
 
     def digit_of(self, text: str) -> int | None:
         """Returns the place in ``grid`` of the value that a text means, or None if it means none.
@@ -121,12 +121,12 @@ class Position:
     def nearest_to(self, text: str) -> str:
         """Returns what is legal near a text that means no value, for errors."""
         if self.ordered and (value := number(text)) is not None and math.isfinite(value):
-            return f"where the nearest value is {self.text(self._nearest(value))}"
+            return f"the nearest value is {self.text(self._nearest(value))}"
         listed = [self.text(digit) for digit in _span(len(self.grid))]
         if not self.ordered:
             near = difflib.get_close_matches(text[:LONGEST], listed, n=1, cutoff=0.0)
-            return f"where the values are {_listed(listed)}; nearest: {near[0] if near else listed[0]}"
-        return f"where a number belongs: {_listed(listed)}"
+            return f"the values are {_listed(listed)}; nearest: {near[0] if near else listed[0]}"
+        return f"a number belongs here: {_listed(listed)}"
 
     def _digit_of_choice(self, text: str) -> int | None:
         if self.boolean:
@@ -134,7 +134,10 @@ class Position:
         if text in self.grid:
             return self.grid.index(text)
         lower = [choice.lower() for choice in self.grid]
-        return lower.index(text.lower()) if lower.count(text.lower()) == 1 else None
+        for form in (text.lower(), re.sub(r"\.0+$", "", text)):  # "3.0" is what libraries make of 3 beside gaps
+            if lower.count(form) == 1:
+                return lower.index(form)
+        return None
 
     def _nearest(self, value: float) -> int:
         """Returns the place of the nearest number; on a logarithmic scale, by the ratio."""
