@@ -298,7 +298,7 @@ def with_flops(table: Table) -> Table:
     The table is returned unchanged if it has such a column or its space has no cost model.
     """
     model = cost_model_for(get_space(table.space), table.metrics)
-    if model is None or "flops" in [m.name for m in table.metrics]:
+    if model is None or not model.has_flops or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]
     host = table.to_host()

@@ -35,7 +35,7 @@ def search_figure(
     start_mean, start_spread = (np.asarray(a)[:, column] for a in predictor(space.encode(jnp.asarray(found.starts))))
     model = cost_model_for(space, predictor.metrics)
     figure, axes = new_axes()
-    if model is not None:
+    if model is not None and model.has_flops:
         if table is not None and sought.name in [m.name for m in table.metrics]:
             x = model.in_units(np.asarray(table.codes))["flops"]
             axes.scatter(x, table.measured(sought.name), s=5, c=GREY, lw=0, label="table (measured)")

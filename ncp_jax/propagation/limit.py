@@ -53,6 +53,7 @@ class Limit:
         """
         checks.positive("max_gflops", gflops)
         model, unit, ceiling = cost_model_for(bounds.space, predictor.metrics), 1.0, {}
+        model = model if model is not None and model.has_flops else None
         names = [m.name for m in predictor.metrics]
         if "flops" in names:
             i = names.index("flops")

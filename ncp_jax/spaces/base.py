@@ -123,6 +123,13 @@ class Space(WrittenCodes):
         """Returns the nearest codes whose positions keep to some of their values, in a space that is a product."""
         return dataclasses.replace(self, values=values).project(relaxed)
 
+    def settled(self, codes: Int[np.ndarray, "*batch d"]) -> Int[np.ndarray, "*batch d"]:
+        """Returns codes whose positions that mean nothing hold what canonical codes hold there (host-side).
+
+        Codes put together from others need this in a space with conditional positions. Elsewhere they are as they were.
+        """
+        return codes
+
     def _restricted(self, values: tuple[tuple[int, ...], ...]) -> Space | None:
         """Returns the space of the codes whose positions keep to some of their values, if it is no product.
 

@@ -14,8 +14,8 @@ from ncp_jax import checks
 from ncp_jax.spaces.codes import ENUMERABLE
 from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.description import SpaceDescription
-from ncp_jax.spaces.rules import Rules, forbidden, make_rules
-from ncp_jax.types import Array, Key
+from ncp_jax.spaces.rules import Rules, forbidden, make_rules, tried
+from ncp_jax.types import Array, Int, Key
 
 PROPOSALS = 16  # edits that ``mutate`` tries at once
 TRIES = 32  # combinations that ``sample`` tries at once
@@ -51,6 +51,13 @@ class ConstrainedSpace(DescribedSpace):
         """Whether ``size`` is exact: not where a forbidden combination ties positions of too many values together."""
         return not self._rules.wide or self._listed is not None
 
+    def legal_draws(self) -> tuple[int, int]:
+        """Returns how many of some uniform draws from the ``size`` codes are legal, and how many draws these are."""
+        if self.counted:
+            return self.size, self.size
+        _, legal = tried(self.positions, self._rules)
+        return int(legal.sum()), len(legal)
+
     @property
     def is_product(self) -> bool:
         """False."""
@@ -58,7 +65,7 @@ class ConstrainedSpace(DescribedSpace):
 
     def check(self, codes: Any, where: str = "code") -> np.ndarray:
         """Checks codes that come from outside, and returns their canonical forms; see ``Space.check``."""
-        return self._canonical_host(super().check(codes, where))
+        return self.settled(super().check(codes, where))
 
     def all_codes(self) -> np.ndarray:
         """Returns every canonical code in the order of ``index``, int32 [size, d]; see ``Space.all_codes``."""
@@ -115,7 +122,8 @@ class ConstrainedSpace(DescribedSpace):
     def _canonical(self, codes: Array) -> Array:
         return self._codes_of(self._states(codes))
 
-    def _canonical_host(self, codes: np.ndarray) -> np.ndarray:
+    def settled(self, codes: Int[np.ndarray, "*batch d"]) -> Int[np.ndarray, "*batch d"]:
+        """Returns the canonical forms of codes with legal values, NumPy arrays; see ``Space.settled``."""
         digits = np.where(self._states(codes) < self._valued, self._digits(codes), 0)
         return self._table[np.arange(self.length), digits]
 
@@ -171,8 +179,9 @@ class ConstrainedSpace(DescribedSpace):
         return self._rules.combinations.rank(self._states(rows), np, object)
 
     def _from_index_host(self, index: np.ndarray) -> np.ndarray:
-        states = self._rules.combinations.unrank(index, np, object)
-        return self._table[np.arange(self.length), np.where(states < self._valued, states, 0)]
+        states = self._rules.combinations.unrank(index.reshape(-1), np, object)
+        codes = self._table[np.arange(self.length), np.where(states < self._valued, states, 0)]
+        return codes.reshape(*index.shape, self.length)
 
     def _project(self, relaxed: Array) -> Array:
         rows = relaxed.reshape(-1, self.features)

@@ -39,6 +39,15 @@ class DescribedSpace(Space):
         return self._hash
 
     @property
+    def counted(self) -> bool:
+        """Whether ``size`` is exact, as it is without forbidden combinations, or an upper bound."""
+        return True
+
+    def legal_draws(self) -> tuple[int, int]:
+        """Returns how many of some uniform draws from the ``size`` codes are legal, and how many draws these are."""
+        return self.size, self.size
+
+    @property
     def positions(self) -> tuple[Position, ...]:
         """The positions of the description."""
         return self.description.positions
@@ -162,14 +171,24 @@ class DescribedSpace(Space):
 
     def from_string(self, text: str) -> np.ndarray:
         """Returns the code, int32 [d], that a string denotes; see ``Space.from_string``. Dead positions may lack."""
-        return self._canonical_host(super().from_string(text)[None])[0]
+        return self.settled(super().from_string(text)[None])[0]
+
+    def position_values(self, codes: Any) -> dict[str, np.ndarray]:
+        """Returns what legal codes [n, d] mean, position by position: an array [n] for each name.
+
+        Integers and real numbers are themselves (int64, float64), choices their places (int64), booleans bool. Dead
+        positions have the first of their values.
+        """
+        rows = self.check(codes)
+        digits, found = np.asarray(self._digits(rows)), {}
+        for place, position in enumerate(self.positions):
+            values = np.arange(len(position.grid)) if position.choices else np.array(position.grid)
+            found[position.name] = values[digits[:, place]]
+        return found
 
     def live(self, codes: Any) -> Any:
         """Returns True where a position counts, [..., d], for legal codes: everywhere, without conditions."""
         return np.ones(np.shape(codes), bool)
-
-    def _canonical_host(self, codes: np.ndarray) -> np.ndarray:
-        return codes
 
     def _parse(self, text: str) -> list[int]:
         parts = self._split.split(f" {text}")
@@ -265,8 +284,8 @@ class DescribedSpace(Space):
 
     @functools.cached_property
     def _inner(self) -> np.ndarray:
-        """The values of each position but the last, int32 [d, k - 1]; padded with its last value, never exceeded."""
-        return self._table[:, :-1]
+        """The values of each position but the last, int32 [d, k - 1]; where there are no more, one never exceeded."""
+        return np.where(self._table[:, 1:] == self._table[:, :-1], np.iinfo(np.int32).max, self._table[:, :-1])
 
     @functools.cached_property
     def _middles(self) -> np.ndarray:

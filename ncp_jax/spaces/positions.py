@@ -95,6 +95,13 @@ class Position:
         return not self.choices and not self.boolean
 
     @property
+    def kind(self) -> str:
+        """What the values are: "integer", "real", "choice" or "boolean"."""
+        if self.ordered:
+            return "integer" if all(isinstance(value, int) for value in self.grid) else "real"
+        return "boolean" if self.boolean else "choice"
+
+    @property
     def codes(self) -> tuple[int, ...]:
         """Integers that stand for the values in codes: integers stand for themselves, other values have numbers."""
         whole = self.ordered and self.real is None and all(isinstance(value, int) for value in self.grid)

@@ -255,18 +255,23 @@ def _anchors(description: SpaceDescription, rules: Rules) -> np.ndarray:
             got=f"none: {checks.shorten(always)!r} is always true",
             remedy="forbid less",
         )
-    draw, size = random.Random(0), rules.combinations.size
-    ranks = range(size) if size <= DRAWS else [draw.randrange(size) for _ in range(DRAWS)]
-    states = np.asarray(rules.combinations.unrank(np.array(list(ranks), dtype=object), np, object), np.int32)
-    legal = ~np.logical_or.reduce([forbidden(node, positions, states) for _, node in rules.wide])
+    states, legal = tried(positions, rules)
     if not legal.any():
-        proven = size <= DRAWS
+        proven = rules.combinations.size <= DRAWS
         raise checks.UsageError(
             expected=f"forbidden combinations that leave a code of {description.name}",
             got="none" if proven else f"none in {DRAWS} draws, which proves nothing: there may be some",
             remedy="forbid less" if proven else "write the forbidden combinations over fewer positions each",
         )
     return np.unique(states[legal], axis=0)[:: max(1, int(legal.sum()) // ANCHORS)][:ANCHORS]
+
+
+def tried(positions: Sequence[Position], rules: Rules) -> tuple[np.ndarray, np.ndarray]:
+    """Returns states [k, d] that are drawn uniformly from what tables allow, and whether wide rules allow them [k]."""
+    draw, size = random.Random(0), rules.combinations.size
+    ranks = range(size) if size <= DRAWS else [draw.randrange(size) for _ in range(DRAWS)]
+    states = np.asarray(rules.combinations.unrank(np.array(list(ranks), dtype=object), np, object), np.int32)
+    return states, ~np.logical_or.reduce([forbidden(node, positions, states) for _, node in rules.wide])
 
 
 def _all_live(node: Node, rules: Rules) -> bool:

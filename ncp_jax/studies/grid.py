@@ -235,6 +235,8 @@ def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
                 )
         if folder is not None and "path" in table:
             table["path"] = str(folder / user_path(table["path"]))
+        if folder is not None and table.get("space", "").lower().endswith(".toml"):
+            table["space"] = str(folder / user_path(table["space"]))
     return found
 
 

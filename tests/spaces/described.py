@@ -40,6 +40,8 @@ LARGE = SpaceDescription(
         *(Position(f"drop[{place}]", values=(0, 0.1, 0.2, 0.5)) for place in range(4)),
         Position("rate", real=(1e-5, 1), log=True, levels=64),
         Position("decay", real=(0, 1), levels=11),
+        Position("momentum", real=(0, 1), levels=31),
+        Position("warmup", range=(0, 300), step=10),
         Position("norm", boolean=True),
     ),
     (

@@ -10,6 +10,8 @@ from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.costs.model import CostModel
+from ncp_jax.spaces.costs.own import own_costs
+from ncp_jax.spaces.described import DescribedSpace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +55,7 @@ def cost_model(space: Space, task: str | None = None) -> CostModel | None:
     """Returns the cost model of a space, None where there is none.
 
     Args:
-      space: the space.
+      space: the space. The costs of a described one are those that its description names.
       task: one of ``cost_tasks(space)`` (case does not matter): it sets the head, the number of classes and the size
         of the image. Default: the first one, class_scene for TransNAS and cifar10 for NAS-Bench-201. NAS-Bench-MR
         publishes the same costs for all of its tasks.
@@ -61,6 +63,8 @@ def cost_model(space: Space, task: str | None = None) -> CostModel | None:
     Raises:
       UsageError: the space has a model, but no network for the task.
     """
+    if isinstance(space, DescribedSpace):
+        return own_costs(space)
     tasks = cost_tasks(space)
     if not tasks:
         return None
