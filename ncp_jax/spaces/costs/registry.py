@@ -10,6 +10,8 @@ from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.costs.model import CostModel
+from ncp_jax.spaces.costs.own import own_costs
+from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.registry import get_space
 
 FLOPS_OF = ("table", "task")
@@ -60,7 +62,7 @@ def cost_model(space: Space | str, task: str | None = None, *, of: str = "table"
     """Returns the cost model of a space, None where there is none.
 
     Args:
-      space: the space, or its name.
+      space: the space, or its name. The costs of a described one are those that its description names.
       task: one of ``cost_tasks(space)`` (case does not matter): it sets the head, the number of classes and the size
         of the image. Default: the first one, class_scene for TransNAS and cifar10 for NAS-Bench-201.
       of: "table" for the costs that the published tables count, "task" for those of the task's own network. The two
@@ -69,7 +71,10 @@ def cost_model(space: Space | str, task: str | None = None, *, of: str = "table"
     Raises:
       UsageError: the space has a model, but no network for the task.
     """
-    name, tasks, of = get_space(space).name, cost_tasks(space), checks.choose("value of --flops-of", of, FLOPS_OF)
+    found = get_space(space)
+    if isinstance(found, DescribedSpace):
+        return own_costs(found)
+    name, tasks, of = found.name, cost_tasks(found), checks.choose("value of --flops-of", of, FLOPS_OF)
     if not tasks:
         return None
     chosen = tasks[0] if task is None else checks.choose(f"task of {name}", task, tasks)
