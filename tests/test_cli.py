@@ -346,7 +346,7 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
             ROWS,
             {"--max-gflops": "0.01"},
             2,
-            "a GFLOPs limit >= 0.129, the space's smallest, got 0.01; raise the",
+            "a GFLOPs limit >= 0.09182, the space's smallest, got 0.01; raise the",
         ),
         (
             ROWS,
