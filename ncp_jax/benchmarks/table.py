@@ -21,7 +21,7 @@ from ncp_jax.console import say
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.pytrees import register_dataclass
-from ncp_jax.spaces import Space, cost_model_for, get_space
+from ncp_jax.spaces import CostModel, Space, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
 
@@ -292,13 +292,17 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
     return Table.from_host(join_arrays(name or "+".join(table.name for table in tables), hosts))
 
 
-def with_flops(table: Table) -> Table:
+def with_flops(table: Table, model: CostModel | None = None) -> Table:
     """Adds a column of exact FLOPs, so that a predictor learns them and a limit can steer the search.
 
     The column's task is the one whose network is counted. The table is returned unchanged if it has such a column or
     its space has no cost model.
+
+    Args:
+      table: the table.
+      model: cost model of the network; by default the one that belongs to the table's metrics.
     """
-    model = cost_model_for(get_space(table.space), table.metrics)
+    model = model or cost_model_for(get_space(table.space), table.metrics)
     if model is None or not model.has_flops or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]

@@ -101,9 +101,12 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
         table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
         for notice in notices:
             notify(notice)
-        costs = _costs(config, table.space, table.metrics)
-        # With a network of the user's choice, FLOPs are exact and need not be learned.
-        predictor, origin, errors = _train(with_flops(table) if costs is None else table, config, notify)
+        space, costs = table.space, _costs(config, table.space, table.metrics)
+        learned = with_flops(table) if costs is None else table
+        if costs is not None and cost_model_for(space, (*table.metrics, _flops_of(costs))) is costs:
+            # A column of FLOPs that says whose they are: they steer codes as those of any table do.
+            learned, costs = with_flops(table, costs), None
+        predictor, origin, errors = _train(learned, config, notify)
         return PredictorChoice(str(config.table), predictor, table, origin, costs, errors, tuple(notices))
     name = choose_table("seg" if config.task is None else config.task)
     family, _, task = name.partition("/")
@@ -156,6 +159,10 @@ def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
             # A column with a limit from above is better low, as far as the search is concerned.
             up, down = (up, (*down, column)) if limit.upper else ((*up, column), down)
     return up, down
+
+
+def _flops_of(model: CostModel) -> MetricSpec:
+    return MetricSpec("flops", task=model.task, unit=model.units["flops"], direction="minimize", kind="cost")
 
 
 def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> CostModel | None:
