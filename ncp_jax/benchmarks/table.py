@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from ncp_jax.console import say
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.pytrees import register_dataclass
-from ncp_jax.spaces import Space, cost_model_for, get_space
+from ncp_jax.spaces import Space, check_digest, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
 
@@ -40,7 +41,7 @@ class Table:
       name: name of the table ("nas-bench-mr/seg"). Static, like all that follows.
       space: name of the space of the codes.
       metrics: specifications of the m columns, with their directions.
-      hashes: (name, SHA-256) of each file that the table was made from.
+      hashes: (name, SHA-256) of each file that the table was made from, and of a described space, "space NAME".
     """
 
     codes: Int[Array, "n d"]
@@ -174,6 +175,13 @@ class Table:
                 notify=notify,
             )
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a pickled table; DataError if its space is described in another way in this process."""
+        self.__dict__.update(state)
+        for name, digest in self.hashes:
+            if name == f"space {self.space}":
+                check_digest(self.space, digest, f"the pickled table {self.name}")
 
     def __len__(self) -> int:
         return int(self.codes.shape[0])

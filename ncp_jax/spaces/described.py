@@ -39,6 +39,11 @@ class DescribedSpace(Space):
         return self._hash
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the description, by which files know the space; see ``check_digest``."""
+        return self.description.digest
+
+    @property
     def counted(self) -> bool:
         """Whether ``size`` is exact, as it is without forbidden combinations, or an upper bound."""
         return True

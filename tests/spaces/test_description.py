@@ -7,11 +7,22 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from ncp_jax import describe_space, load_space
+from ncp_jax import (
+    FoldedMLP,
+    MetricSpec,
+    Predictor,
+    Table,
+    describe_space,
+    load_predictor,
+    load_space,
+    save_predictor,
+)
 from ncp_jax.checks import DataError, UsageError
+from ncp_jax.predictors import Standardisation
 from ncp_jax.spaces import ALIASES, SPACES, CostFunction, Position, SpaceDescription, cost_model, get_space
 from ncp_jax.spaces.expressions import magnitude
 from ncp_jax.spaces.parser import parse
@@ -79,6 +90,27 @@ def test_a_name_means_one_description(toml: Path) -> None:
     for taken in ("NAS-bench-201", next(iter(ALIASES)).upper()):
         with pytest.raises(UsageError, match="a name that no other space has"):
             describe_space(taken, PYTHON)
+
+
+def test_tables_and_predictors_of_another_description_are_refused(tmp_path: Path) -> None:
+    space = describe_space("twice", PYTHON)
+    codes = space.all_codes()[::40]
+    table = Table.from_arrays(
+        "t", space="twice", codes=codes, values=np.arange(len(codes))[:, None], metrics=[MetricSpec("acc")]
+    )
+    assert ("space twice", space.digest) in table.hashes
+    scale = Standardisation(*(jnp.asarray(end) for end in (space.lower, space.upper, [0.0], [1.0])))
+    params = {"w": (jnp.ones((2, space.features, 1)),), "b": (jnp.zeros((2, 1)),)}
+    path = save_predictor(tmp_path / "p.npz", Predictor(params, scale, FoldedMLP(log=False), table.metrics, "twice"))
+    pickled = pickle.dumps(table)
+    np.testing.assert_array_equal(pickle.loads(pickled).codes, codes)
+    assert load_predictor(path)[0].space == "twice"
+    del SPACES["twice"]
+    describe_space("twice", PYTHON[::-1])
+    with pytest.raises(DataError, match="codes of the space twice in the pickled table t as it is described here"):
+        pickle.loads(pickled)
+    with pytest.raises(DataError, match=r"codes of the space twice in .*p\.npz as it is described here"):
+        load_predictor(path)
 
 
 @pytest.mark.parametrize(
