@@ -80,7 +80,10 @@ def check_arrays(
         )
     if not repeats:
         codes, values = _merge_duplicates(name, space, codes, values)
-    return TableArrays(name, space.name, codes, values, metrics, tuple((str(f), str(h)) for f, h in hashes))
+    if space.digest:
+        hashes = [*hashes, (f"space {space.name}", space.digest)]
+    unique = dict.fromkeys((str(file), str(sha)) for file, sha in hashes)
+    return TableArrays(name, space.name, codes, values, metrics, tuple(unique))
 
 
 def _merge_duplicates(name: str, space: Space, codes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
