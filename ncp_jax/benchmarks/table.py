@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +19,7 @@ from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
 from ncp_jax.console import say
+from ncp_jax.files import write_csv
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.pytrees import register_dataclass
@@ -113,6 +115,31 @@ class Table:
             name, space=space, codes=codes, values=values, metrics=metrics, hashes=hashes, repeats=repeats
         )
         return Table.from_host(host)
+
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the table as a CSV file that ``from_csv`` reads back: architectures as strings, then one column each.
+
+        Values are in the metrics' own units, with as many digits as they hold; a value that is not known is blank.
+
+        Args:
+          path: the file to write, atomically.
+
+        Returns:
+          The path.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        columns = [self._numbers(metric) for metric in self.metrics]
+        names = get_space(self.space).to_strings(np.asarray(self.codes))
+        header = ("architecture", *(metric.name for metric in self.metrics))
+        return write_csv(path, header, zip(names, *columns, strict=True))
+
+    def _numbers(self, metric: MetricSpec) -> list[str]:
+        """Returns a column as text: the shortest that is read as the same number."""
+        values = self.measured(metric.name)
+        exact = values.astype(np.float32) if metric.stored is None else values
+        return ["" if value != value else str(value) for value in exact]
 
     @staticmethod
     def from_csv(

@@ -12,7 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.analysis.hypervolume import dominated_volume, non_dominated
-from ncp_jax.console import format_table
+from ncp_jax.console import format_table, short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.front import Front
 from ncp_jax.propagation.limit import LimitStatus
@@ -65,6 +65,8 @@ class Found:
     limits: tuple[LimitStatus, ...] = ()
     sought: tuple[tuple[str, float], ...] = ()
     preferences: int = 1
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.codes)

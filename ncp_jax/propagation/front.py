@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ncp_jax.console import short_repr
 from ncp_jax.types import Float
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Front:
     reference: Float[np.ndarray, " s"]
     reference_is: str
     hypervolume: float
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.found)
