@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.spaces import Space, get_space
 
@@ -31,6 +32,8 @@ class TableArrays:
     values: np.ndarray
     metrics: tuple[MetricSpec, ...]
     hashes: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = short_repr
 
     def column(self, name: str) -> np.ndarray:
         """Returns one column ``[n]`` in its own unit; UsageError with the nearest names if there is none."""

@@ -12,7 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.analysis.hypervolume import dominated_volume, non_dominated
-from ncp_jax.console import format_table
+from ncp_jax.console import format_table, short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.limit import LimitStatus
 from ncp_jax.spaces import get_space
@@ -64,6 +64,8 @@ class Found:
     limits: tuple[LimitStatus, ...] = ()
     sought: tuple[tuple[str, float], ...] = ()
     preferences: int = 1
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -211,6 +213,8 @@ class Front:
     reference: Float[np.ndarray, " s"]
     reference_is: str
     hypervolume: float
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.found)
