@@ -232,7 +232,8 @@ def _in_units(limit: Limit, cost: str, model: CostModel, space: Space) -> float:
     if tells(value) or not tells(value * scale):
         if value < low if limit.upper else value > high:
             end, kind = (low, ">=") if limit.upper else (high, "<=")
-            other = f" ({end / scale:.4g} {HEADS[cost]})" if cost in HEADS else ""
+            unit = model.units[cost]
+            other = f" ({end / scale:.4g} {HEADS[cost]})" if cost in HEADS else f" {unit}" if unit else ""
             counted = f" (counted is {model.counted})" if model.counted else ""
             raise checks.UsageError(
                 expected=f"a limit on {cost} {kind} {end:.4g}{other}",

@@ -95,12 +95,12 @@ def _fusion(inputs: Sequence[Any], outputs: Sequence[Any]) -> list[Any]:
     return params
 
 
-def _params_by_side(network: Network, code: Sequence[Any]) -> list[tuple[int, Any]]:
+def _params_by_side(code: Sequence[Any], network: Network = TABLE) -> list[tuple[int, Any]]:
     """Returns all parameters of a NAS-Bench-MR network with the side of the output they make.
 
     Args:
-      network: its image and head. A segmentation head works on the finest branch, at every pixel of it.
       code: the 27 numbers, each an integer, an array of any kind, or a tracer; only sums and products are taken.
+      network: its image and head. A segmentation head works on the finest branch, at every pixel of it.
     """
     branch_sides = [network.side >> (2 + branch) for branch in range(BRANCHES)]
     sides = [(network.side // 2, _convolution(3, 3, code[0])), (branch_sides[0], _convolution(3, code[0], code[1]))]
@@ -141,7 +141,7 @@ def _exact(network: Network, codes: Any) -> dict[str, np.ndarray]:
 
 
 def _count(network: Network, rows: Int[np.ndarray, "n 27"]) -> dict[str, np.ndarray]:
-    sides = _params_by_side(network, list(np.ascontiguousarray(rows.T, dtype=np.int64)))
+    sides = _params_by_side(list(np.ascontiguousarray(rows.T, dtype=np.int64)), network)
     return {
         "flops": sum(side * side * params for side, params in sides),
         "params": sum(params for _, params in sides),
@@ -163,7 +163,7 @@ def relaxed_cost(relaxed: Float[Array, "*batch 27"]) -> dict[str, Float[Array, "
 
 def _relaxed(network: Network, relaxed: Any) -> dict[str, Array]:
     relaxed = floating(NAS_BENCH_MR, relaxed)
-    sides = _params_by_side(network, [relaxed[..., place] for place in range(NAS_BENCH_MR.features)])
+    sides = _params_by_side([relaxed[..., place] for place in range(NAS_BENCH_MR.features)], network)
     return {
         "flops": sum(side * side * 1e-9 * params for side, params in sides),
         "params": sum(1e-6 * params for _, params in sides),
