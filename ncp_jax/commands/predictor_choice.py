@@ -108,7 +108,7 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
             learned, costs = with_flops(table, costs), None
         predictor, origin, errors = _train(learned, config, notify)
         return PredictorChoice(str(config.table), predictor, table, origin, costs, errors, tuple(notices))
-    name = choose_table("seg" if config.task is None else config.task)
+    name = choose_table(config.task or "seg")
     family, _, task = name.partition("/")
     shipped = None if config.retrain else load_shipped(family)
     if shipped is None:
@@ -194,7 +194,7 @@ def own_model(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -
     Raises:
       UsageError: the network is not known.
     """
-    if config.table is not None and config.task is not None:
+    if config.table is not None and config.task:
         model = cost_model(space, config.task, of=config.flops_of) if cost_tasks(space) else None
         if model is None:
             raise checks.UsageError(

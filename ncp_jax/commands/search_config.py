@@ -70,7 +70,7 @@ class SearchConfig:
       on_test: Allow a table of test values (NAS-Bench-201) to be learned; the result says so.
     """
 
-    task: str | None = None
+    task: str = ""
     table: Path | None = None
     space: str | None = None
     architecture: tuple[str, ...] = ()
