@@ -227,7 +227,7 @@ def _train(
 ) -> tuple[Predictor, PredictorOrigin, dict[str, HeldOutError]]:
     # Flax and Optax: half a second that a shipped predictor does not need.
     from ncp_jax.training import Columns, fit, get_recipe, held_out_errors, with_chosen_decay
-    from ncp_jax.training.held_out import FEWEST
+    from ncp_jax.training.held_out import FEWEST, FOLDS
 
     # Illegal bounds and rules, and a table of test values, are refused before the training.
     space = get_space(table.space)
@@ -246,7 +246,11 @@ def _train(
     if len(table) >= FEWEST:
         with ProgressBar("ncp-jax: error on rows held out, epochs") as bar:
             held_out = jax.random.fold_in(key, 2**31 + 1)
-            errors = held_out_errors(table, recipe=recipe, key=held_out, on_test=config.on_test, progress=bar)
+            # Three eighths of the time of the training, or of one network.
+            parts = max(1, min(FOLDS, config.members * FOLDS // SearchConfig.members))
+            errors = held_out_errors(
+                table, recipe=recipe, parts=parts, key=held_out, on_test=config.on_test, progress=bar
+            )
     origin = PredictorOrigin("trained", config.members, dict(table.hashes), table=table.name)
     return predictor, origin, errors
 

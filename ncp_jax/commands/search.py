@@ -137,9 +137,10 @@ class SearchResult:
             lines.append("Limits: " + "; ".join(map(str, self.found.limits)))
         if self._shown_errors:
             listed = ", ".join(f"{name} {error.rmse:.3g}" for name, error in self._shown_errors.items())
+            rows = max(error.rows for error in self._shown_errors.values())
             lines.append(
-                "± is the spread over the networks, which understates the error. Root mean squared error on rows held "
-                f"out (cross-validation): {listed}"
+                "± is the spread over the networks, which understates the error. Root mean squared error on "
+                f"{rows} rows held out (cross-validation): {listed}"
             )
         else:
             lines.append("± is the spread over the networks, which understates the error")

@@ -29,12 +29,13 @@ def held_out_errors(
     *,
     recipe: str | Recipe = "ensemble",
     folds: int = FOLDS,
+    parts: int | None = None,
     members: int = 1,
     key: Key | int,
     on_test: bool = False,
     progress: Progress | None = None,
 ) -> dict[str, HeldOutError]:
-    """Cross-validates an ensemble: every row is predicted by networks that have not learned from it.
+    """Cross-validates an ensemble: rows are predicted by networks that have not learned from them.
 
     The networks have learned from fewer rows than one that is fitted to all of them, and may be fewer: the errors are
     rather too large than too small.
@@ -42,7 +43,8 @@ def held_out_errors(
     Args:
       table: the measured architectures.
       recipe: the recipe, with the weight decay of the ensemble that is to be judged.
-      folds: number of parts, each of which is held out once.
+      folds: number of parts into which the rows are divided.
+      parts: how many of them are held out, each in turn; all by default.
       members: number of networks for each fold.
       key: key of folds and networks, or an integer as its seed.
       on_test: as for ``fit``.
@@ -55,14 +57,15 @@ def held_out_errors(
       UsageError: fewer rows than three for each fold, or what ``fit_many`` raises.
     """
     folds = checks.integer("folds", folds, least=2, remedy="try folds=3")
+    parts = checks.integer("parts", folds if parts is None else parts, least=1, most=folds, remedy="leave it out")
     n, recipe, root = len(table), get_recipe(recipe), checks.key(key)
     if n < 3 * folds:
         raise checks.UsageError(expected=f"at least {3 * folds} rows to hold out", got=str(n), remedy="measure more")
     # All rows of one architecture are held out together.
     _, place = np.unique(np.asarray(table.codes), axis=0, return_inverse=True)
     order = np.asarray(jax.random.permutation(jax.random.fold_in(root, 2**31), place.max() + 1))
-    train = order[place.ravel()][None, :] % folds != np.arange(folds)[:, None]
-    runs = np.repeat(np.arange(folds), members)
+    train = order[place.ravel()][None, :] % folds != np.arange(parts)[:, None]
+    runs = np.repeat(np.arange(parts), members)
     fitted = fit_many(
         table,
         train[runs],
@@ -74,7 +77,7 @@ def held_out_errors(
     relaxed = get_space(table.space).encode(table.codes)
     names: tuple[str, ...] = ()
     mean, spread = np.zeros((n, 0)), np.zeros((n, 0))
-    for fold in range(folds):
+    for fold in range(parts):
         predictor = fitted.predictor(np.flatnonzero(runs == fold).tolist())
         predicted = [np.asarray(a) for a in predictor.in_stored_units(relaxed)]
         own, own_spread = to_own_units(predictor.metrics, *predicted)
@@ -83,4 +86,8 @@ def held_out_errors(
             mean, spread = np.zeros((n, len(names))), np.zeros((n, len(names)))
         unseen = ~train[fold]
         mean[unseen], spread[unseen] = own[unseen], own_spread[unseen]
-    return {name: HeldOutError.of(mean[:, i], spread[:, i], table.measured(name)) for i, name in enumerate(names)}
+    judged = ~train.all(axis=0)
+    return {
+        name: HeldOutError.of(mean[judged, i], spread[judged, i], table.measured(name)[judged])
+        for i, name in enumerate(names)
+    }

@@ -90,7 +90,7 @@ def test_limits_a_front_and_the_tasks_network(command: Run, tmp_path: Path, draw
 
 def test_the_spread_is_not_the_error() -> None:
     text = str(search(**SMALL))
-    assert "± is the spread over the networks, which understates the error. Root mean squared error on rows" in text
+    assert "which understates the error. Root mean squared error on 2507 rows held out" in text
     assert "of the table's classifier, whatever the task: 50 classes, image 128×128" in text
 
 
