@@ -61,7 +61,7 @@ def test_a_part_of_the_folds_and_repeated_architectures(masks: list[np.ndarray])
     (error,) = held_out_errors(twice, parts=1, members=2, key=0).values()
     assert error.rows == 8
     np.testing.assert_array_equal(masks[0][:, ::2], masks[0][:, 1::2])
-    with pytest.raises(UsageError, match="expected parts to be an integer in 1..3, got 4"):
+    with pytest.raises(UsageError, match=r"expected parts to be an integer in 1\.\.3, got 4"):
         held_out_errors(twice, parts=4, key=0)
     with pytest.raises(UsageError, match="expected at least 9 rows to hold out, got 8"):
         held_out_errors(table.select(np.arange(8)), key=0)
