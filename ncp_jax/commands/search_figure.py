@@ -113,7 +113,8 @@ def _axis(
     codes = None if table is None else np.asarray(table.codes)
     if cost is not None and model is not None:
         unit = COST_HEADS.get(cost, f"{cost} [{model.units[cost]}]" if model.units[cost] else cost)
-        label = f"{unit}{f' of {model.counted}' if model.counted else ''} ({better})"
+        counted = f"\nof {model.counted}" if model.counted else ""
+        label = f"{unit} ({better}){counted}"
         measured = None if codes is None else model.in_units(codes)[cost]
         return _Axis(cost, None, label, found.costs[cost], model.in_units(found.starts)[cost], measured)
     metric = predictor.metrics[find_metric(predictor.metrics, first if name == SPREAD else name)]

@@ -80,7 +80,7 @@ def test_limits_a_front_and_the_tasks_network(command: Run, tmp_path: Path, draw
     assert f"Pareto front of {len(front)} architectures; hypervolume" in text
     assert (tmp_path / "front.csv").read_text().count("\n") == len(front) + 1
     (axes,) = drawn
-    assert axes.get_xlabel() == f"GFLOPs of {words} (lower is better)"
+    assert axes.get_xlabel() == f"GFLOPs (lower is better)\nof {words}"
     assert axes.get_ylabel() == "mIoU [%] (higher is better)"
     assert axes.get_xscale() == "log"
     labels = axes.get_legend_handles_labels()[1]
@@ -183,6 +183,6 @@ def test_what_is_measured_stands_beside_what_is_predicted(mine: Path, tmp_path: 
     result.write(tmp_path / "out")
     (axes,) = drawn
     assert axes.get_ylabel() == "accuracy (higher is better)"
-    assert axes.get_xlabel() == "GFLOPs of the network of class_scene: 63 classes, image 256×256 (lower is better)"
+    assert axes.get_xlabel() == "GFLOPs (lower is better)\nof the network of class_scene: 63 classes, image 256×256"
     measured = next(c for c in axes.collections if c.get_label() == "table (measured)")
     np.testing.assert_allclose(measured.get_offsets(), np.stack([exact, accuracy], axis=1))
