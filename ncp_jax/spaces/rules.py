@@ -21,6 +21,7 @@ from ncp_jax.spaces.parser import parse
 from ncp_jax.spaces.positions import Position
 
 DRAWS = 2**14  # combinations that are tried for a legal code where it cannot be computed
+MOST_TRIED = 64  # forbidden combinations that are added to the tables one by one, where not all fit together
 ANCHORS = 16  # legal codes that are kept of them
 Kept = tuple[tuple[int, ...], ...]
 
@@ -226,7 +227,7 @@ def _those_that_fit(
 ) -> tuple[list[tuple[str, Constraint]], list[Any]]:
     """Returns the forbidden combinations that can be eliminated together, smallest tables first, and the order."""
     chosen: list[tuple[str, Constraint]] = []
-    for pair in active:
+    for pair in active[:MOST_TRIED]:
         scopes = [c.scope for c in fixed] + [c.scope for _, c in [*chosen, pair]]
         if order := elimination_order(sizes, scopes):
             chosen, plan = [*chosen, pair], order
