@@ -31,7 +31,7 @@ class Tables:
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         widest = max((len(constraint.scope) for constraint in constraints), default=0)
-        self._scopes: Any = np.zeros((len(constraints), widest), int)
+        self._scopes: Any = np.zeros((len(constraints), widest), np.int32)
         self._strides: Any = np.zeros((len(constraints), widest), np.int32)
         flat, self._starts, start = [np.zeros(0, bool)], np.zeros(len(constraints), np.int32), 0
         for row, constraint in enumerate(constraints):
@@ -85,7 +85,7 @@ class Rules:
             level[place] = 1 + max((level.get(other, 0) for other in condition.scope), default=0)
         numbers = sorted(set(level.values()))
         groups = [[place for place in level if level[place] == number] for number in numbers]
-        return [(np.array(places), Tables([self.conditions[place] for place in places])) for places in groups]
+        return [(np.array(places, np.int32), Tables([self.conditions[place] for place in places])) for places in groups]
 
 
 def make_rules(description: SpaceDescription, kept: Kept = ()) -> Rules:
