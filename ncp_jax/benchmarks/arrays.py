@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,15 +41,15 @@ class TableArrays:
         return self.values[:, find_metric(self.metrics, name)]
 
 
-def as_space(space: str | Space) -> Space:
-    """Returns a space, given itself or by name; UsageError with the nearest names if it is unknown."""
-    return get_space(space) if isinstance(space, str) else space
+def as_space(space: str | os.PathLike[str] | Space) -> Space:
+    """Returns a space, given itself, by name or by path; UsageError with the nearest names if it is unknown."""
+    return get_space(space)
 
 
 def check_arrays(
     name: str,
     *,
-    space: str | Space,
+    space: str | os.PathLike[str] | Space,
     codes: np.ndarray,
     values: np.ndarray,
     metrics: Sequence[MetricSpec],

@@ -48,7 +48,7 @@ Notify = Callable[[str], None]
 def read_csv(
     path: str | os.PathLike[str],
     *,
-    space: str | Space,
+    space: str | os.PathLike[str] | Space,
     maximize: Sequence[str] = (),
     minimize: Sequence[str] = (),
     architecture: str | Sequence[str] | None = None,

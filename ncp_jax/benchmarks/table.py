@@ -87,7 +87,7 @@ class Table:
     def from_arrays(
         name: str,
         *,
-        space: str | Space,
+        space: str | os.PathLike[str] | Space,
         codes: Int[np.ndarray, "n d"],
         values: Float[np.ndarray, "n m"],
         metrics: Sequence[MetricSpec],
@@ -100,7 +100,7 @@ class Table:
 
         Args:
           name: name of the table.
-          space: the space of the codes, or its name.
+          space: the space of the codes, its name, or the path of its description.
           codes: ``[n, d]`` integers, legal in the space.
           values: ``[n, m]`` finite numbers.
           metrics: specifications of the m columns, with different names.
@@ -146,7 +146,7 @@ class Table:
     def from_csv(
         path: str | os.PathLike[str],
         *,
-        space: str | Space,
+        space: str | os.PathLike[str] | Space,
         maximize: Sequence[str] = (),
         minimize: Sequence[str] = (),
         architecture: str | Sequence[str] | None = None,
@@ -167,7 +167,7 @@ class Table:
 
         Args:
           path: the file.
-          space: the space of the architectures, or its name.
+          space: the space of the architectures, its name, or the path of its description.
           maximize: columns where higher is better.
           minimize: columns where lower is better.
           architecture: column of the architectures, or the columns of the code's positions, in order; * and ? are

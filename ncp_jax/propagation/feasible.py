@@ -161,7 +161,7 @@ class Feasible:
     def _partly(
         self, codes: Int[np.ndarray, "n d"], order: Int[np.ndarray, "n d"], count: Int[np.ndarray, " n"]
     ) -> Int[np.ndarray, "n d"]:
-        return np.where(order < count[:, None], self.anchor_code, codes)
+        return self.bounds.space.settled(np.where(order < count[:, None], self.anchor_code, codes))
 
     def _fit_if_legal(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         (legal,) = in_batches(lambda rows: self.bounds.contains(jnp.asarray(rows)), codes, self.rows)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import os
 from typing import Any
 
 import jax
@@ -71,12 +72,14 @@ class Candidates:
 
     @staticmethod
     def of_space(
-        space: str | Space, codes: Int[np.ndarray, "n d"] | None = None, same_network: str = ISOMORPHISM
+        space: str | os.PathLike[str] | Space,
+        codes: Int[np.ndarray, "n d"] | None = None,
+        same_network: str = ISOMORPHISM,
     ) -> Candidates:
         """Returns the candidates of a space, for searches over architectures that are not measured yet.
 
         Args:
-          space: the space, or its name.
+          space: the space, its name, or the path of its description.
           codes: int [n, d], the architectures that can be asked for; all of the space if None.
           same_network: rule for the same network, one of the space's ``same_networks``.
 
@@ -84,7 +87,7 @@ class Candidates:
           UsageError: codes that are not legal or repeat, fewer than two of them, a space too large to list, or an
             unknown rule.
         """
-        found = get_space(space) if isinstance(space, str) else space
+        found = get_space(space)
         rows = found.all_codes() if codes is None else found.check(codes)
         if len(np.unique(rows, axis=0)) < len(rows):
             raise checks.UsageError(expected="different architectures", got="some twice", remedy="drop the repeats")

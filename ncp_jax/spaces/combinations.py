@@ -239,13 +239,13 @@ class Combinations:
             ordered = [sorted(step.children, key=lambda child: group_of[child][0]) for step in steps]
             messages = []
             for number, (child, scope) in enumerate(kind[1]):
-                rows = np.array([group_of[children[number]][1] for children in ordered])
+                rows = np.array([group_of[children[number]][1] for children in ordered], np.int32)
                 messages.append((child, rows, scope, tuple(range(len(kind[0])))))
             found.append(
                 _Group(
                     tuple(members[kind]),
-                    np.array([step.variable for step in steps]),
-                    np.array([step.others for step in steps], int).reshape(len(steps), -1),
+                    np.array([step.variable for step in steps], np.int32),
+                    np.array([step.others for step in steps], np.int32).reshape(len(steps), -1),
                     np.stack([step.allowed for step in steps]),
                     tuple(messages),
                 )

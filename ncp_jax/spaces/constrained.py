@@ -212,7 +212,7 @@ class ConstrainedSpace(DescribedSpace):
         number = (grid - nearest) * (grid + nearest - 2 * at[..., None])
         # Features of blocks narrower than the widest row are repeated, which does not change what is nearest.
         last = np.where(ordered, 0, self._counts - 1)[:, None]
-        features = self._starts[:, None] + np.minimum(np.arange(self._table.shape[1]), last)
+        features = (self._starts[:, None] + np.minimum(np.arange(self._table.shape[1]), last)).astype(np.int32)
         shares = jnp.clip(jnp.nan_to_num(relaxed[:, features]), -FAR, FAR)
         choice = 2 * (shares.max(axis=-1, keepdims=True) - shares)
         cost = jnp.maximum(jnp.where(ordered[:, None], number, choice), 0)

@@ -257,17 +257,18 @@ class DescribedSpace(Space):
     def _starts(self) -> np.ndarray:
         """The first feature of each position, [d]."""
         widths = [1 if position.ordered else len(position.grid) for position in self.positions]
-        return np.cumsum([0, *widths[:-1]])
+        return np.cumsum([0, *widths[:-1]], dtype=np.int32)
 
     @functools.cached_property
     def _choosing(self) -> np.ndarray:
         """The positions that have one-hot blocks, [blocks]."""
-        return np.flatnonzero([not position.ordered for position in self.positions])
+        return np.flatnonzero([not position.ordered for position in self.positions]).astype(np.int32)
 
     @functools.cached_property
     def _hot(self) -> np.ndarray:
         """The features of each one-hot block, [blocks, widest]; see ``_real``."""
-        return np.where(self._real, self._starts[self._choosing][:, None] + np.arange(self._real.shape[-1]), 0)
+        features = self._starts[self._choosing][:, None] + np.arange(self._real.shape[-1])
+        return np.where(self._real, features, 0).astype(np.int32)
 
     @functools.cached_property
     def _real(self) -> np.ndarray:
@@ -283,7 +284,7 @@ class DescribedSpace(Space):
             for place, position in enumerate(self.positions)
             for letter in ([-1] if position.ordered else range(len(position.grid)))
         ]
-        places, letters = np.array(pairs).T
+        places, letters = np.array(pairs, np.int32).T
         return places, letters
 
     @functools.cached_property

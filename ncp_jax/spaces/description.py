@@ -13,6 +13,7 @@ from ncp_jax import checks
 from ncp_jax.spaces.positions import POSITION_KEYS, Position, check_text
 
 MOST_POSITIONS, MOST_IN_ALL = 1000, 20_000  # positions, and values of all of them together
+MOST_FORBIDDEN = 500  # forbidden combinations
 _SPACE_NAME = re.compile(r"\w[\w.+-]*")
 
 
@@ -77,6 +78,12 @@ class SpaceDescription:
                 expected=f"1 to {MOST_POSITIONS} positions with at most {MOST_IN_ALL} values in all",
                 got=f"{count} positions with {values} values in {self.name}",
                 remedy="add positions" if not count else "leave some out",
+            )
+        if len(self.forbid) > MOST_FORBIDDEN:
+            raise checks.UsageError(
+                expected=f"at most {MOST_FORBIDDEN} forbidden combinations in {self.name}",
+                got=str(len(self.forbid)),
+                remedy="join some with or",
             )
         for kind, names in (("position", [p.name for p in self.positions]), ("cost", [c.name for c in self.costs])):
             lower = [name.lower() for name in names]

@@ -44,7 +44,7 @@ def register(space: S) -> S:
     return space
 
 
-def get_space(name: str | Space) -> Space:
+def get_space(name: str | os.PathLike[str] | Space) -> Space:
     """Returns the space of a name or alias (case does not matter), or of the path of a description (".toml").
 
     A space is returned as it is.
@@ -55,9 +55,10 @@ def get_space(name: str | Space) -> Space:
     """
     if isinstance(name, Space):
         return name
-    if isinstance(name, str) and name.lower().endswith(".toml"):
-        return load_space(name)
-    known = checks.choose("space", name, [*SPACES, *ALIASES])
+    text = os.fspath(name)
+    if text.lower().endswith(".toml"):
+        return load_space(text)
+    known = checks.choose("space", text, [*SPACES, *ALIASES])
     return SPACES[ALIASES.get(known, known)]
 
 

@@ -21,6 +21,7 @@ from ncp_jax.spaces.parser import parse
 from ncp_jax.spaces.positions import Position
 
 DRAWS = 2**14  # combinations that are tried for a legal code where it cannot be computed
+MOST_TRIED = 64  # forbidden combinations that are added to the tables one by one, where not all fit together
 ANCHORS = 16  # legal codes that are kept of them
 Kept = tuple[tuple[int, ...], ...]
 
@@ -30,7 +31,7 @@ class Tables:
 
     def __init__(self, constraints: Sequence[Constraint]) -> None:
         widest = max((len(constraint.scope) for constraint in constraints), default=0)
-        self._scopes: Any = np.zeros((len(constraints), widest), int)
+        self._scopes: Any = np.zeros((len(constraints), widest), np.int32)
         self._strides: Any = np.zeros((len(constraints), widest), np.int32)
         flat, self._starts, start = [np.zeros(0, bool)], np.zeros(len(constraints), np.int32), 0
         for row, constraint in enumerate(constraints):
@@ -84,7 +85,7 @@ class Rules:
             level[place] = 1 + max((level.get(other, 0) for other in condition.scope), default=0)
         numbers = sorted(set(level.values()))
         groups = [[place for place in level if level[place] == number] for number in numbers]
-        return [(np.array(places), Tables([self.conditions[place] for place in places])) for places in groups]
+        return [(np.array(places, np.int32), Tables([self.conditions[place] for place in places])) for places in groups]
 
 
 def make_rules(description: SpaceDescription, kept: Kept = ()) -> Rules:
@@ -226,7 +227,7 @@ def _those_that_fit(
 ) -> tuple[list[tuple[str, Constraint]], list[Any]]:
     """Returns the forbidden combinations that can be eliminated together, smallest tables first, and the order."""
     chosen: list[tuple[str, Constraint]] = []
-    for pair in active:
+    for pair in active[:MOST_TRIED]:
         scopes = [c.scope for c in fixed] + [c.scope for _, c in [*chosen, pair]]
         if order := elimination_order(sizes, scopes):
             chosen, plan = [*chosen, pair], order

@@ -105,3 +105,12 @@ def test_tables_that_are_wrong(csv: Path, text: str, why: str) -> None:
 def test_a_position_is_no_metric(csv: Path) -> None:
     with pytest.raises(UsageError, match=r"known column .*got 'width'"):
         read(csv, HEAD + GOOD, maximize=["width"])
+
+
+def test_a_description_serves_as_the_space(tmp_path: Path, csv: Path) -> None:
+    path = tmp_path / "other.toml"
+    path.write_text('name = "csv-other"\n[[position]]\nname = "width"\nvalues = [8, 16, 32]\n')
+    for space in (path, str(path), "csv-other"):
+        table = read(csv, "width,acc\n8,1\n32,2\n", space=space)
+        np.testing.assert_array_equal(table.codes, [[8], [32]])
+    del SPACES["csv-other"]

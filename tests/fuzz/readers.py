@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax import Table, checks, get_space
+from ncp_jax import Table, checks, get_space, load_space
 from ncp_jax.array_files import read_npy, read_npz
 from ncp_jax.benchmarks.catalogue import RECIPES
 from ncp_jax.benchmarks.convert import convert, load_pickle
@@ -122,6 +122,49 @@ def _read_grid(content: bytes, folder: Path, choice: int) -> Any:
     grid = read_grid(_file(folder, "grid.toml", content))
     json.dumps(grid.to_json())
     return grid.methods()
+
+
+SPACE_FILES = (
+    b"""name = "fuzzed"
+[[position]]
+name = "stages"
+values = [2, 3, 4]
+[[position]]
+name = "kernel4"
+choices = ["3x3", "5x5", "7x7"]
+only_if = "stages >= 4"
+[[position]]
+name = "rate"
+real = [1e-4, 1e-1]
+log = true
+levels = 16
+unit = "1/s"
+[[position]]
+name = "sub"
+boolean = true
+only_if = "kernel4 in ['5x5', '7x7'] and not stages + 1 * 2 < 4"
+[[forbid]]
+where = "kernel4 == '7x7' and (rate > 0.05 or sub)"
+[[cost]]
+name = "latency_ms"
+function = "package.module:function"
+unit = "ms"
+""",
+    b'name = "fuzzed"\n[[position]]\nname = "w"\nrange = [8, 128]\nstep = 8\n'
+    b'[[position]]\nname = "d[0]"\nboolean = true',
+)
+
+
+def _read_space(content: bytes, folder: Path, choice: int) -> Any:
+    before = {*SPACES}
+    try:
+        space = load_space(_file(folder, "space.toml", content))
+    finally:
+        for name in {*SPACES} - before:
+            del SPACES[name]
+    assert space.size > 0
+    assert space.to_string(space.from_string(space.example)) == space.example
+    return space
 
 
 def _read_grid_of_json(content: bytes, folder: Path, choice: int) -> Any:
@@ -342,6 +385,7 @@ def make_readers(folder: Path) -> dict[str, Reader]:
         "table": Reader(_tables(), _read_table),
         "matrix": Reader(MATRICES, _read_matrix),
         "toml": Reader(GRIDS, _read_grid),
+        "space": Reader(SPACE_FILES, _read_space),
         "grid": Reader(tuple(json.dumps(grid).encode() for grid in _grids()), _read_grid_of_json),
         "pickle": Reader(_pickles(), _read_pickle),
         "zip": Reader(_archives(), _read_archive),

@@ -37,6 +37,7 @@ STRATEGIES: dict[str, Callable[[Examples], st.SearchStrategy[bytes]]] = {
     "table": damaged_text,
     "matrix": damaged_text,
     "toml": damaged_text,
+    "space": damaged_text,
     "grid": damaged_json,
     "pickle": lambda examples: damaged_bytes(examples) | hostile_pickles(),
     "zip": damaged_bytes,

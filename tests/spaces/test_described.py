@@ -46,6 +46,11 @@ OF_PRODUCTS = (
     contract.test_neighbours_match_brute_force,
     contract.test_sample_is_uniform,
 )
+OF_ONE = (
+    contract.test_mutate_row_by_row,
+    contract.test_random_methods_inside_jit,
+    contract.test_x64_gives_the_same_codes,
+)
 SMALL = ("tests-product", "tests-constrained")
 few = settings(max_examples=8, deadline=None)
 
@@ -79,6 +84,9 @@ def test_the_contract_of_spaces(name: str) -> None:
     if name == "tests-product":
         for test in OF_PRODUCTS:
             test(space)
+    if name == "tests-constrained":
+        for by_name in OF_ONE:
+            by_name(name)
 
 
 @pytest.mark.parametrize(
