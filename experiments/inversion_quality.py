@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from harness.script import ExperimentConfig, run_main, write_summary
+from harness.script import ExperimentConfig, compiled_fast, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
 
@@ -68,6 +68,11 @@ PARTS = ("argmax", "limits", "anytime")
 
 def run(config: Config) -> dict[str, Any]:
     """Runs the parts, writes records, figures and summary.json, returns the summary."""
+    with compiled_fast(config.smoke):
+        return _run(config)
+
+
+def _run(config: Config) -> dict[str, Any]:
     from harness.tables import all_tasks, shipped_hash
     from optimization.anytime_summary import anytime_figure, anytime_lines, anytime_summary
     from optimization.argmax_summary import argmax_figure, argmax_lines
@@ -150,7 +155,8 @@ def _limit_benchmark(config: Config) -> LimitBenchmark:
     from optimization.limits import LimitBenchmark
 
     predictors, objectives = (1, 1) if config.smoke else (config.limited, OBJECTIVES)
-    return LimitBenchmark(*_enumerable(config), predictors, objectives, config.first_seed)
+    found = LimitBenchmark(*_enumerable(config), predictors, objectives, config.first_seed)
+    return dataclasses.replace(found, quantiles=found.quantiles[::3]) if config.smoke else found
 
 
 def _anytime_benchmark(config: Config) -> AnytimeBenchmark:

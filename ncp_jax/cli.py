@@ -44,6 +44,9 @@ def parse(arguments: list[str]) -> Command:
         arguments = ["version"]
     elif arguments and not arguments[0].startswith("-"):
         arguments = [checks.choose("command", arguments[0], COMMANDS), *arguments[1:]]
+    if len(arguments) > 1 and arguments[0] in NESTED and not arguments[1].startswith("-"):
+        name, chosen, *rest = arguments
+        arguments = [name, checks.choose(f"command of ncp-jax {name}", chosen, command_class(name).SUBCOMMANDS), *rest]
     if arguments and arguments[0] in COMMANDS and arguments[0] not in NESTED:
         # Alone, so that an error about an option names those of this command, and no other command is imported.
         name, *arguments = arguments

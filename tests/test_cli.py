@@ -462,3 +462,25 @@ def test_work_is_kept_only_where_there_is_some(tmp_path: Path, monkeypatch: pyte
     assert study.keeps_work()
     assert fetch.keeps_work()
     assert experiment() == "ncp-jax: interrupted; what was finished is kept\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("serch",), "expected a known command, got 'serch'; did you mean: search"),
+        (("data", "lst"), "expected a known command of ncp-jax data, got 'lst'; did you mean: list"),
+        (("data", "fech", "seg"), "got 'fech'; did you mean: fetch"),
+        (("space", "chek", "x.toml"), "got 'chek'; did you mean: check"),
+    ],
+)
+def test_the_nearest_commands_are_named(run: Run, arguments: tuple[str, ...], words: str) -> None:
+    status, line = failure(run(*arguments))
+    assert (status, words in line) == (2, True), line
+
+
+def test_commands_of_commands_are_those_that_the_parser_knows() -> None:
+    for name in cli.NESTED:
+        for chosen in cli.command_class(name).SUBCOMMANDS:
+            with pytest.raises(SystemExit), contextlib.redirect_stdout(io.StringIO()) as out:
+                cli.parse([name, chosen, "--help"])
+            assert chosen in out.getvalue()

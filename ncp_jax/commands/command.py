@@ -7,7 +7,7 @@ import json
 import platform
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from ncp_jax import checks
 from ncp_jax.console import LOG, say, set_verbosity
@@ -69,10 +69,14 @@ class Verbosity:
 class Command(Verbosity):
     """One subcommand: a dataclass whose fields are its options.
 
+    ``SUBCOMMANDS`` names the commands that it has itself, if any.
+
     A command inherits its options from the config of the library function that it runs: ``class Search(FileCommand,
     SearchConfig)``. The parser reads their texts from the "Attributes:" section of the class that declares them. This
     is no abstract base class, since for those the parser imports a type checker, which takes 0.1 s.
     """
+
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         """Leaves the checks of the config to ``config``: the parser would print their errors in its own form."""

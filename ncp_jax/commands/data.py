@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
 
@@ -109,6 +109,7 @@ _DataCommand = (
 class Data(Command):
     """List, fetch and check the benchmark tables."""
 
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("list", "fetch", "verify", "path")
     command: OmitSubcommandPrefixes[_DataCommand]
 
     def keeps_work(self) -> bool:

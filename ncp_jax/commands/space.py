@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
 
@@ -121,6 +121,8 @@ _SpaceCommand = Annotated[SpaceCheck, subcommand("check")] | Annotated[SpaceList
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Space(Command):
     """List spaces, and check the description of a space of your own."""
+
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("check", "list")
 
     command: OmitSubcommandPrefixes[_SpaceCommand]
 

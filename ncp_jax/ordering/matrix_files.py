@@ -5,7 +5,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -110,10 +109,10 @@ def _bad(path: str | Path, expected: str, got: str, remedy: str = "check the fil
 
 def _read_once(path: Path) -> bytearray:
     """Returns a file's bytes in memory that an array can use as its own: a large matrix is held once."""
+    content = bytearray(path.stat().st_size)
     with path.open("rb") as file:
-        content = bytearray(os.fstat(file.fileno()).st_size)
         del content[file.readinto(content) :]
-        return content
+    return content
 
 
 def _npy(path: Path, content: bytearray) -> WeightFile:

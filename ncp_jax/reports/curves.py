@@ -93,6 +93,7 @@ def mean_curve(data: StudyData, method: int, benchmark: int, axis: str, x: Float
     levels = np.stack([measure[steps].astype(float) for measure in (data.ranks, data.regrets, data.values)])
     mean, low, high = _mean_lines(levels, point, offsets - offsets[0], k)
     low[:2] = np.maximum(low[:2], np.array([[1.0], [0.0]]))  # no rank is below 1, no regret below 0
+    high[0] = np.minimum(high[0], data.table_rows[benchmark])
     bands = []
     for lines in (mean, low, high):
         lines[:, :shown] = np.nan

@@ -19,6 +19,8 @@ from ncp_jax.reports.report import OverallSummary, Report, SettingEffect
 # Distinguishable with most kinds of colour blindness (P. Tol, "bright" and "muted"); with dashes, for 30 methods.
 COLOURS = ("#4477aa", "#ee6677", "#228833", "#aa8800", "#66ccee", "#aa3377", "#777777", "#ee7733", "#332288", "#999933")
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))
+_MARKERS = "osD^v<>pPX"  # of curves, at other places on each one: they tell curves apart where they overlap
+_MARKED = 5  # markers of a curve
 _LEGEND_ROW = 0.19  # height of a row of the legend, in inches
 SHOWN = 10  # maximum number of curves in a figure
 # The curves of a benchmark: name → axis, measure, text for readers who do not see the picture.
@@ -48,7 +50,7 @@ def draw_figures(data: StudyData, report: Report) -> tuple[dict[str, bytes], lis
         here = [curve for curve in report.curves if curve.benchmark == benchmark and curve.method in shown]
         rows, unit = data.study["tables"][benchmark]["rows"], data.metric(benchmark).unit
         for kind, (axis, measure, _) in CURVES.items():
-            lines = [curve for curve in here if curve.axis == axis]
+            lines = [c for c in here if c.axis == axis and np.isfinite(c.mean[measure]).any()]
             if lines:
                 image = anytime_figure(lines, measure, numbers, rows=rows, unit=unit)
                 pictures[f"curve/{benchmark}/{kind}"] = image
@@ -117,7 +119,7 @@ def anytime_figure(
 
     Args:
       curves: curves of one benchmark and one axis, one per method.
-      measure: "percentile" or "regret". A mean regret of zero is drawn at the lower edge.
+      measure: "percentile" or "regret". A mean regret of zero is drawn on a line called 0 at the lower edge.
       numbers: method → its number in the study, which determines its colour.
       rows: number of architectures in the table, for the scale of ranks beside the percentiles.
       unit: unit of the regret.
@@ -125,29 +127,35 @@ def anytime_figure(
     Returns:
       PNG bytes.
     """
-    from matplotlib.ticker import NullLocator
+    from matplotlib.ticker import MaxNLocator, NullLocator
 
     labels = [short(curve.method) for curve in curves]
     columns = _columns(labels)
-    below = 0.55 + _LEGEND_ROW * math.ceil(len(labels) / columns)
+    below = 0.55 + _LEGEND_ROW * (1 + math.ceil(len(labels) / columns))
     # A report draws dozens of these: fixed margins, which leave room for numbers of nine characters.
     margins = (0.95, below, 0.8 if measure == "percentile" else 0.15, 0.12)
     figure, axes = new_axes(width=5.6, height=3.3 + below, margins=margins)
     floor, handles = _floor(curves, measure), []
-    for curve in curves:
-        style = line_style(numbers[curve.method])
+    styles = _overlap_styles(curves, measure, numbers)
+    for curve, style in zip(curves, styles, strict=True):
         middle, low, high = (np.maximum(band[measure], floor) for band in (curve.mean, curve.low, curve.high))
-        handles += axes.plot(curve.x, middle, linewidth=1.7, drawstyle="steps-post", **style)
+        handles += axes.plot(curve.x, middle, linewidth=1.7, markersize=4, drawstyle="steps-post", **style)
         axes.fill_between(curve.x, low, high, color=style["color"], alpha=0.14, linewidth=0, step="post")
     axes.set_yscale("log")
     if curves[0].axis == "seconds" or curves[0].x[-1] >= 1000:
         axes.set_xscale("log")
         _number_ticks(axes.xaxis)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there are no halves of queries
     axes.margins(x=0.01)
     axes.set_xlabel(_AXES[curves[0].axis])
     scale = f" [{unit}]" if measure == "regret" and unit else " [%]" if measure == "percentile" else ""
     axes.set_ylabel(_SCALES[measure] + scale)
     _number_ticks(axes.yaxis)
+    if measure == "regret" and any((curve.mean[measure] == 0).any() for curve in curves):
+        axes.set_ylim(bottom=floor * 0.8)
+        axes.axhline(floor, color="black", linewidth=0.8, linestyle=":")
+        axes.annotate("0", (0, floor), xycoords=("axes fraction", "data"), xytext=(-4, 0), **_BESIDE)
     if measure == "percentile":
         second = axes.secondary_yaxis("right", functions=(lambda p: p * rows / 100, lambda r: r * 100 / rows))
         second.set_ylabel("rank", labelpad=2)
@@ -157,9 +165,42 @@ def anytime_figure(
             # Without labels, minor ticks repeat those on the left, and take a quarter of the drawing time.
             second.yaxis.set_minor_locator(NullLocator())
         second.spines["right"].set_visible(False)
-    options = {"frameon": False, "fontsize": 8, "handlelength": 2.4, "columnspacing": 1.4, "borderaxespad": 0.2}
+    options: dict[str, Any] = {
+        "frameon": False,
+        "fontsize": 8,
+        "handlelength": 2.4,
+        "columnspacing": 1.4,
+        "borderaxespad": 0.2,
+    }
+    options |= {"title": "lines: means over seeds; bands: their 95 % intervals", "title_fontsize": 7.5}
     figure.legend(handles, labels, loc="lower center", ncols=columns, **options)
     return png(figure)
+
+
+_BESIDE = {"textcoords": "offset points", "ha": "right", "va": "center", "fontsize": 10}
+
+
+def _overlap_styles(curves: Sequence[Curve], measure: str, numbers: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Returns the styles of curves: markers at other points on each, and dashes that equal curves share."""
+    styles = []
+    for i, curve in enumerate(curves):
+        points = len(curve.x)
+        step = max(1, points // _MARKED)
+        shifted = step * i // len(curves)
+        style = line_style(numbers[curve.method])
+        same = [j for j, other in enumerate(curves) if _equal(other.mean[measure], curve.mean[measure])]
+        if len(same) > 1:
+            place = same.index(i)
+            shifted = step * place // len(same)
+            style["linestyle"] = (5 * place, (5, 5 * (len(same) - 1)))
+        style |= {"marker": _MARKERS[numbers[curve.method] % len(_MARKERS)]}
+        style |= {"markevery": (min(shifted, points - 1), step)}
+        styles.append(style)
+    return styles
+
+
+def _equal(a: np.ndarray, b: np.ndarray) -> bool:
+    return a.shape == b.shape and np.allclose(a, b, rtol=1e-6, atol=0, equal_nan=True)
 
 
 def _floor(curves: Sequence[Curve], measure: str) -> float:

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ncp_jax.analysis.comparison import Comparison, PairTest
+from ncp_jax.analysis.comparison import Comparison, PairTest, holm
 from ncp_jax.reports.figures import CURVES, line_style
-from ncp_jax.reports.report import MethodSummary, Report
+from ncp_jax.reports.report import MethodSummary, Report, shown_marks
 from ncp_jax.reports.text import duration, moment, number, p_value, plural, share, span
 
 _PAIRS_SHOWN = 60
@@ -56,6 +56,8 @@ def build_page(title: str, report: Report, pictures: Mapping[str, bytes], notes:
         measures_of=_measures_of,
         named=lambda names, labels: [labels[name] for name in names],
         not_different=_not_different,
+        best_ranked=_best_ranked,
+        shown_marks=shown_marks,
         by_rank=_by_rank,
         pair_rows=_pair_rows,
         pairs_shown=_PAIRS_SHOWN,
@@ -82,10 +84,20 @@ def _by_rank(found: Comparison) -> list[str]:
     return sorted(found.average_rank, key=found.average_rank.__getitem__)
 
 
+def _best_ranked(found: Comparison) -> list[str]:
+    """Returns the methods with the best average rank: several where they share it."""
+    least = min(found.average_rank.values())
+    return [label for label, rank in found.average_rank.items() if rank <= least + 1e-9]
+
+
 def _not_different(found: Comparison, best: str) -> list[str]:
-    """Returns the methods whose signed ranks do not differ significantly from those of the best one."""
+    """Returns the methods whose signed ranks do not differ significantly from those of the best one.
+
+    Holm's correction is over the comparisons with the best, as for the marks in the tables.
+    """
     pairs = [pair for pair in found.pairs if best in (pair.a, pair.b)]
-    return [pair.b if pair.a == best else pair.a for pair in pairs if pair.p_holm >= found.alpha]
+    adjusted = zip(pairs, holm([pair.p for pair in pairs]), strict=True)
+    return [pair.b if pair.a == best else pair.a for pair, p in adjusted if p >= found.alpha]
 
 
 def _pair_rows(pairs: Sequence[PairTest]) -> Iterator[dict[str, Any]]:

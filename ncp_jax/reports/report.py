@@ -42,6 +42,18 @@ class MethodSummary:
         return {name: found.to_json() | marks.get(name, {}) for name, found in self.measures.items()}
 
 
+def shown_marks(methods: Mapping[str, MethodSummary]) -> dict[str, dict[str, str]]:
+    """Returns the marks for readers: "best" for one method alone; those that share the best mean are "shared"."""
+    best: dict[str, int] = {}
+    for found in methods.values():
+        for name, mark in found.marks.items():
+            best[name] = best.get(name, 0) + (mark == "best")
+    return {
+        label: {n: "shared" if mark == "best" and best[n] > 1 else mark for n, mark in found.marks.items()}
+        for label, found in methods.items()
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class OverallSummary(MethodSummary):
     """Results of one method over all benchmarks, each of the same weight.

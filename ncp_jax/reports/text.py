@@ -9,8 +9,8 @@ from ncp_jax.analysis.intervals import Interval
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """Formats a number with some significant digits, all of those before the point, and commas; "–" for None."""
-    if value is None:
+    """Formats a number with some significant digits, all of those before the point, and commas; "–" for none."""
+    if value is None or math.isnan(value):
         return "–"
     if value == 0:
         return "0"

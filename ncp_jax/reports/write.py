@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ncp_jax.console import format_table
@@ -13,7 +14,7 @@ from ncp_jax.reports import tables
 from ncp_jax.reports.data import load_study
 from ncp_jax.reports.figures import draw_figures
 from ncp_jax.reports.page import build_page
-from ncp_jax.reports.report import MethodSummary, Report
+from ncp_jax.reports.report import Report, shown_marks
 from ncp_jax.reports.statistics import summarise
 from ncp_jax.reports.text import number, share
 
@@ -74,15 +75,18 @@ def _file_name(name: str) -> str:
 def describe(report: Report) -> str:
     """Returns the main table of a report as text."""
     rows = [("method", "average rank", "final rank", "percentile", "to optimum", "found")]
+    marks = shown_marks(report.methods)
     for label, found in report.methods.items():
         queries = found.queries
         needed = ("≥ " if queries.restricted else "") + number(queries.mean) if queries.found else "–"
-        rank = number(found.measures["final_rank"].mean) + _sign(found, "final_rank")
-        percentile = f"{number(found.measures['percentile'].mean)} %" + _sign(found, "percentile")
+        rank = number(found.measures["final_rank"].mean) + _sign(marks[label], "final_rank")
+        percentile = f"{number(found.measures['percentile'].mean)} %" + _sign(marks[label], "percentile")
         rows.append((label, number(found.average_rank), rank, percentile, needed, share(queries.rate)))
     notes = [f"note: {note}" for note in report.notes]
-    return "\n".join([format_table(rows, "<>>>>>"), "* best mean, ~ not significantly different from it", *notes])
+    shared = any("shared" in found.values() for found in marks.values())
+    legend = f"* best mean,{' = shares the best mean,' if shared else ''} ~ not significantly different from it"
+    return "\n".join([format_table(rows, "<>>>>>"), legend, *notes])
 
 
-def _sign(found: MethodSummary, measure: str) -> str:
-    return {"best": " *", "tied": " ~"}.get(found.marks.get(measure, ""), "  ")
+def _sign(marks: Mapping[str, str], measure: str) -> str:
+    return {"best": " *", "shared": " =", "tied": " ~"}.get(marks.get(measure, ""), "  ")

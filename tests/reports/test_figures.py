@@ -157,3 +157,37 @@ def test_ticks_are_plain_numbers(drawn: list, values: list[float], labels: set[s
     texts = {t.get_text() for minor in (False, True) for t in axis.get_ticklabels(minor=minor)} - {""}
     assert labels <= texts
     assert all(text.replace(",", "").replace(".", "").isdigit() for text in texts)
+
+
+def test_curves_show_what_can_be_read_off_them(drawn: list) -> None:
+    """Whole queries; equal curves in turns; zero has a name; nothing beyond the table."""
+    values = np.array([5.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.0])
+    lines = [curve(name, values + (3 if name == "c" else 0)) for name in "abc"]
+    anytime_figure(lines, "regret", {"a": 0, "b": 1, "c": 2}, rows=10)
+    axes = drawn[0].axes[0]
+    ticks = axes.get_xticks()
+    assert len(ticks) > 2
+    assert (ticks == np.round(ticks)).all()
+    a, b, c = axes.get_lines()[:3]
+    assert a.is_dashed()
+    assert b.is_dashed()
+    assert not c.is_dashed()
+    assert len({line.get_marker() for line in (a, b, c)}) == 3
+    assert a._unscaled_dash_pattern != b._unscaled_dash_pattern, "the dashes of one fill the gaps of the other"
+    assert "0" in {text.get_text() for text in axes.texts}
+    (legend,) = drawn[0].legends
+    assert "bands: their 95 % intervals" in legend.get_title().get_text()
+
+
+def test_a_panel_without_a_curve_is_not_drawn(make_study: MakeStudy) -> None:
+    data = load_study(make_study({"a": 1.0, "b": 2.0}, seeds=3))
+    report = summarise(data)
+    for found in report.curves:
+        if found.benchmark == "bench/a":
+            for band in (found.mean, found.low, found.high):
+                band["regret"][:] = np.nan
+        assert (found.high["percentile"] <= 100).all()
+    names = set(figures.draw_figures(data, report)[0])
+    assert "curve/bench/a/percentile" in names
+    assert "curve/bench/b/regret" in names
+    assert "curve/bench/a/regret" not in names

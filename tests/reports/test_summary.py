@@ -11,7 +11,8 @@ from scipy.stats import wilcoxon
 
 from ncp_jax.analysis.comparison import holm
 from ncp_jax.analysis.intervals import mean_interval
-from ncp_jax.reports import load_study
+from ncp_jax.reports import describe, load_study, page
+from ncp_jax.reports.report import shown_marks
 from ncp_jax.reports.statistics import paired_scores, run_measures, summarise
 
 MakeStudy = Callable[..., Path]
@@ -259,3 +260,32 @@ def test_a_searcher_without_variants_has_no_settings_table(make_study: MakeStudy
 def test_the_same_records_give_the_same_summary(make_study: MakeStudy) -> None:
     folder = make_study()
     assert summary_of(folder) == summary_of(folder)
+
+
+def test_lead_and_tables_say_the_same_about_differences(make_study: MakeStudy) -> None:
+    """The lead names as not different exactly what the tables mark so, where both compare with one method."""
+    methods = {"random": 0.4, **{f"m{i}": 0.6 + i / 20 for i in range(1, 8)}}
+    report = summarise(load_study(make_study(methods, seeds=15, rows=10**6)))
+    assert report.comparison is not None
+    found, marks = report.comparison.by_percentile, {n: m.marks["percentile"] for n, m in report.methods.items()}
+    (best,) = (name for name, mark in marks.items() if mark == "best")
+    tied = {name for name, mark in marks.items() if mark == "tied"}
+    assert set(page._not_different(found, best)) == tied
+    strict = {pair.b if pair.a == best else pair.a for pair in found.pairs if best in (pair.a, pair.b)}
+    assert tied < strict, "some differ"
+
+
+def test_methods_that_share_the_best_mean_are_not_crowned(make_study: MakeStudy) -> None:
+    report = summarise(load_study(make_study({"a": 50.0, "b": 50.0, "c": 0.4}, seeds=4, rows=10**6)))
+    shown = shown_marks(report.methods)
+    assert {shown[name]["final_rank"] for name in "ab"} == {"shared"}
+    text = page.build_page("t", report, {})
+    assert "a, b share the best average rank, 1." in text
+    assert "1.00 =" in text
+    assert "best" not in {shown[name][measure] for name in "ab" for measure in ("percentile", "regret")}
+    assert "= shares the best mean" in describe(report)
+
+
+def test_where_all_share_one_rank_nobody_leads(make_study: MakeStudy) -> None:
+    report = summarise(load_study(make_study({"a": 50.0, "b": 50.0}, seeds=4)))
+    assert "All methods share one average rank" in page.build_page("t", report, {})
