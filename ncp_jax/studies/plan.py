@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
@@ -253,10 +254,16 @@ def _lanes(
 
 def run_bytes(searcher: ArraySearcher, candidates: Candidates, view: QueryView) -> int:
     """Bytes of one run: twice its account and state (a step reads one copy and writes the other), and its work."""
-    key = jax.random.key(0)
-    kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))
-    sizes = [int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept)]
-    return 2 * sum(sizes) + searcher.memory(candidates, view.budget) + 64
+    leaves, structure = jax.tree.flatten((searcher, candidates, view))
+    program = (structure, tuple((np.shape(leaf), jnp.result_type(leaf)) for leaf in leaves))
+    if program not in _KEPT:
+        key = jax.random.key(0)
+        kept = jax.eval_shape(lambda: (searcher.start(candidates, view.budget, key), view.open()))
+        _KEPT[program] = sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(kept))
+    return 2 * _KEPT[program] + searcher.memory(candidates, view.budget) + 64
+
+
+_KEPT: dict[Any, int] = {}  # bytes of account and state by what a compiled program depends on: tracing takes long
 
 
 def _memory(memory_mb: float | None) -> float:

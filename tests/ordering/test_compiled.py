@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
@@ -47,20 +48,19 @@ def run(folder: Path, before: str = "", **environment: str) -> str:
     return done.stderr
 
 
-@pytest.mark.parametrize("ending", ["nbi", "nbc"])
-@pytest.mark.parametrize("left", [0, 100])
-def test_damaged_files_are_replaced(ending: str, left: int, tmp_path: Path) -> None:
+def test_damaged_files_are_replaced(tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     assert run(tmp_path, NUMBA_CACHE_DIR=str(cache)) == ""
-    files = list(cache.rglob(f"*.{ending}"))
-    assert len(files) == 2
-    for path in files:
-        path.write_bytes(path.read_bytes()[:left])
-    notices = run(tmp_path, NUMBA_CACHE_DIR=str(cache))
-    assert notices.count("\n") == 1, "one notice for all functions"
-    assert f"compiled functions in {cache}" in notices
-    assert "cannot be read or written; compiling them anew" in notices
-    assert run(tmp_path, NUMBA_CACHE_DIR=str(cache)) == ""
+    for ending, left in itertools.product(("nbi", "nbc"), (0, 100)):
+        files = list(cache.rglob(f"*.{ending}"))
+        assert len(files) == 2
+        for path in files:
+            path.write_bytes(path.read_bytes()[:left])
+        notices = run(tmp_path, NUMBA_CACHE_DIR=str(cache))
+        assert notices.count("\n") == 1, "one notice for all functions"
+        assert f"compiled functions in {cache}" in notices
+        assert "cannot be read or written; compiling them anew" in notices
+        assert run(tmp_path, NUMBA_CACHE_DIR=str(cache)) == ""
 
 
 def test_without_a_folder_a_temporary_one_serves(tmp_path: Path) -> None:

@@ -232,7 +232,9 @@ def test_a_run_is_the_same_alone_among_others_and_in_portions(
         request.getfixturevalue("optimised")
     view, searcher = QueryView.of(small, budget=BUDGET), small_searcher(name)
     together = run(searcher, SEEDS, view)
-    assert_same(run(searcher, [5], view), part(together, [2]))
+    # Those that train, alone: the eight devices of tests/studies/test_runner.py, in optimised code of its own.
+    if name not in ROUNDED:
+        assert_same(run(searcher, [5], view), part(together, [2]))
     assert_same(run(searcher, SEEDS[::-1], view), part(together, slice(None, None, -1)))
     assert_same(run(searcher, SEEDS, view), together)
     assert len({tuple(rows) for rows in together.rows.tolist()}) == len(SEEDS)

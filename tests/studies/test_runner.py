@@ -259,7 +259,7 @@ def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("optimised")
 def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
-    """Searchers that train between queries, all of whose numbers are rounded: packs of eight runs, or of one."""
+    """Searchers that train between queries, all of whose numbers are rounded: eight runs in one call, or each alone."""
     small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3}
     searchers = {"bayesian": [{"initial": 4}], "neural-ensemble": [small], "ncp": [small | {"steps": 2}]}
     grid = make_grid(searchers=searchers, seeds=8)
