@@ -20,6 +20,8 @@ from harness.script import ExperimentConfig, run_main
 from ncp_jax import checks
 from ncp_jax.console import ProgressBar
 
+FOLDS = 5  # of the cross-validation whose errors go into the card
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(ExperimentConfig):
@@ -47,7 +49,7 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.benchmarks.catalogue import JOINT
     from ncp_jax.records.journal import Records, write_json
     from ncp_jax.records.run_card import run_card
-    from ncp_jax.training import get_recipe
+    from ncp_jax.training import get_recipe, held_out_errors
 
     table = joint_table() if config.smoke else load_table(JOINT)
     recipe, members = get_recipe("ensemble"), config.members
@@ -77,12 +79,18 @@ def run(config: Config) -> dict[str, Any]:
             checkpoint=training / "checkpoints",
             progress=bar,
         )
+    with ProgressBar("cross-validation") as bar:
+        errors = held_out_errors(
+            table, recipe=recipe, folds=FOLDS, members=members, key=jax.random.key(0), progress=bar
+        )
     card = {
         "what": f"joint predictor of all {'NAS-Bench-MR' if table.name == JOINT else table.name} tasks",
         "trained_on": {"table": table.name, "rows": len(table), "files": dict(table.hashes)},
         "recipe": recipe.to_json(),
         "members": members,
         "seed": 0,
+        "held_out": {name: error.to_json() for name, error in errors.items()},
+        "held_out_means": f"errors on unseen folds, {FOLDS}-fold cross-validation: HeldOutError by metric",
         "tau": tau,
         "tau_means": "Kendall tau of the ensemble on unseen folds, 5-fold cross-validation, mean over seeds",
         **run_card(),

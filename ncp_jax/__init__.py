@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from ncp_jax.propagation import (
         Execution,
         Found,
+        Front,
         HeldOutError,
         Limit,
         Objective,
@@ -45,7 +46,7 @@ if TYPE_CHECKING:
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
     from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
     from ncp_jax.studies import Grid, RunnerOptions, read_grid, run_study
-    from ncp_jax.training import Recipe, fit, fit_many
+    from ncp_jax.training import Recipe, fit, fit_many, held_out_errors
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
@@ -61,6 +62,7 @@ _WHERE = {
     "propagation": (
         "Execution",
         "Found",
+        "Front",
         "HeldOutError",
         "Limit",
         "Objective",
@@ -72,7 +74,7 @@ _WHERE = {
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
     "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
     "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
-    "training": ("Recipe", "fit", "fit_many"),
+    "training": ("Recipe", "fit", "fit_many", "held_out_errors"),
 }
 _MODULE = {name: module for module, names in _WHERE.items() for name in names}
 _PYTHON, _JAX = (3, 11), (0, 10, 2)  # the oldest that are supported, as in pyproject.toml
@@ -105,6 +107,7 @@ __all__ = [
     "Execution",
     "FoldedMLP",
     "Found",
+    "Front",
     "Grid",
     "HeldOutError",
     "Limit",
@@ -137,6 +140,7 @@ __all__ = [
     "fit",
     "fit_many",
     "get_space",
+    "held_out_errors",
     "join",
     "list_tables",
     "load_predictor",

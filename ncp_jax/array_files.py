@@ -15,6 +15,7 @@ import numpy as np
 
 LARGEST = 128 * 2**20
 """Maximum bytes of the arrays in an npz file. A small file can hold any number of zeros."""
+_HEADER = 2**17  # bytes that hold every header that NumPy reads
 
 # What NumPy and zipfile raise on damaged files, besides ValueError.
 _DAMAGED = (
@@ -35,13 +36,15 @@ _DAMAGED = (
 )
 
 
-def read_npy(content: bytes) -> np.ndarray:
+def read_npy(content: bytes | bytearray) -> np.ndarray:
     """Returns the array of numbers in the bytes of an npy file.
+
+    The array is a copy of bytes, and shares the memory of a bytearray, for files that would not fit twice.
 
     Raises:
       ValueError: the content is damaged or no such file, or holds anything but numbers.
     """
-    file = io.BytesIO(content)
+    file = io.BytesIO(bytes(memoryview(content)[:_HEADER]))
     try:
         version = np.lib.format.read_magic(file)
         readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -59,7 +62,8 @@ def read_npy(content: bytes) -> np.ndarray:
     if any(size < 0 for size in shape) or math.prod(shape) * dtype.itemsize != len(content) - start:
         raise ValueError(f"{len(content) - start} bytes for shape {_some(shape)} of {dtype}")
     try:
-        return np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C").copy()
+        found = np.frombuffer(content, dtype, offset=start).reshape(shape, order="F" if fortran else "C")
+        return found.copy() if isinstance(content, bytes) else found
     except _DAMAGED as error:  # more dimensions than an array can have, no bytes at all
         raise ValueError(f"shape {_some(shape)} of {dtype} ({error})") from error
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 from ncp_jax.files import atomic_write
 
@@ -21,19 +21,35 @@ def new_axes(
       margins: space on the left, below, on the right and above the axes, in inches. Without it, the layout fits the
         labels, which takes as long as drawing the figure.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=150, layout=None if margins else "constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
+    figure, (axes,) = new_panels(1, width=width, height=height, layout=None if margins else "constrained")
     if margins:
         left, below, right, above = margins
         figure.subplots_adjust(left / width, below / height, 1 - right / width, 1 - above / height)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#e6e6e6", linewidth=0.6)
-    axes.set_axisbelow(True)
     return figure, axes
+
+
+def new_panels(
+    count: int, *, width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+) -> tuple[Any, tuple[Any, ...]]:
+    """Returns a figure and its axes side by side, in the project's style.
+
+    Args:
+      count: number of axes.
+      width: width in inches.
+      height: height in inches.
+      layout: "constrained" fits the labels, None leaves the margins to the caller.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), dpi=150, layout=layout)
+    FigureCanvasAgg(figure)
+    panels = tuple(figure.add_subplot(1, count, place) for place in range(1, count + 1))
+    for axes in panels:
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(color="#e6e6e6", linewidth=0.6)
+        axes.set_axisbelow(True)
+    return figure, panels
 
 
 def save_figure(figure: Any, path: Path) -> Path:

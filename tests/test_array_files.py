@@ -33,6 +33,8 @@ def shaped(shape: str) -> bytes:
 )  # fmt: skip
 def test_arrays_are_read_as_numpy_reads_them(array: np.ndarray) -> None:
     found = read_npy(saved(array))
+    content = bytearray(saved(array))
+    assert np.shares_memory(read_npy(content), np.frombuffer(content, np.uint8)) == (array.size > 0)
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array, strict=True)
     assert found.flags.writeable

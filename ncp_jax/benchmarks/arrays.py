@@ -145,7 +145,8 @@ def _add_column(
         known = costs.setdefault(metric.name, (metric, column))
         if known[0] == metric and np.array_equal(known[1], column):
             return
-    renamed = dataclasses.replace(metric, name=f"{metric.task or table.name}/{metric.name}")
+    task = metric.task or table.name  # tables of no task stay apart by their names
+    renamed = dataclasses.replace(metric, name=f"{task}/{metric.name}", task=task)
     if renamed.name in columns:
         raise checks.UsageError(
             expected="columns that differ in task or name",

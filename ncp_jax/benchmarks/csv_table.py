@@ -49,8 +49,12 @@ def read_csv(
     seeds: str = "refuse",
     notation: str | None = None,
     notify: Notify = say,
+    blanks: bool = False,
 ) -> TableArrays:
-    """Reads a text table; see ``Table.from_csv`` for arguments, format and errors."""
+    """Reads a text table; see ``Table.from_csv`` for arguments, format and errors.
+
+    With ``blanks``, empty cells of metrics are NaN: not measured yet.
+    """
     path = user_path(path)
     space = as_space(space)
     seeds = checks.choose("rule for seeds", seeds, SEEDS)
@@ -62,7 +66,7 @@ def read_csv(
     columns, facts = _architecture_columns(sheet, space, architecture, notation, {*maximize, *minimize})
     _refuse_headless(sheet, columns, space, notation)
     names = _choose_columns(sheet, columns, maximize, minimize)
-    codes, values, more = _rows(sheet, columns, names, space, seeds, notation)
+    codes, values, more = _rows(sheet, columns, names, space, seeds, notation, blanks)
     if told := note(path, table.recognised(*sheet.facts, *facts, *more)):
         notify(told)
     if len(codes) < 2:
@@ -75,15 +79,17 @@ def read_csv(
     if predicted:
         listed = ", ".join(map(repr, predicted))
         notify(f'{path}: predictions of a search, not measurements (split "predicted"): {listed}')
-    return check_arrays(
+    missing = np.isnan(values)
+    arrays = check_arrays(
         path.stem,
         space=space,
         codes=codes,
-        values=values,
-        metrics=_metrics(path.stem, names, maximize, predicted),
+        values=np.where(missing, 0.0, values),
+        metrics=_metrics(names, maximize, predicted),
         hashes=((path.name, sha256(content)),),
-        repeats=seeds == "each",
+        repeats=seeds == "each" or blanks,  # merged above
     )
+    return arrays if not blanks else dataclasses.replace(arrays, values=np.where(missing, np.nan, arrays.values))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -277,8 +283,8 @@ def _predicted(sheet: _Sheet, names: Sequence[str]) -> list[str]:
     return [name for name in names if name in known]
 
 
-def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted: Iterable[str]) -> list[MetricSpec]:
-    """Returns the specifications of the columns.
+def _metrics(names: Sequence[str], maximize: Sequence[str], predicted: Iterable[str]) -> list[MetricSpec]:
+    """Returns the specifications of the columns. They have no task: the name of a file says nothing about its network.
 
     Columns to maximize are quality metrics. Columns to minimize are costs or, with none to maximize, quality metrics
     (losses).
@@ -288,7 +294,6 @@ def _metrics(task: str, names: Sequence[str], maximize: Sequence[str], predicted
     return [
         MetricSpec(
             name,
-            task=task,
             split="predicted" if name in predicted else "",
             direction="maximize" if place < count else "minimize",
             kind=kind,
@@ -341,7 +346,13 @@ def _code(sheet: _Sheet, line: int, texts: Sequence[str], space: Space, notation
 
 
 def _rows(
-    sheet: _Sheet, columns: Sequence[str], names: Sequence[str], space: Space, seeds: str, notation: str | None
+    sheet: _Sheet,
+    columns: Sequence[str],
+    names: Sequence[str],
+    space: Space,
+    seeds: str,
+    notation: str | None,
+    blanks: bool,
 ) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Returns codes, values and what was recognised; lines of one architecture are merged by the rule ``seeds``."""
     places = [sheet.header.index(name) for name in columns]
@@ -352,7 +363,10 @@ def _rows(
     codes = {}
     for line, cells in sheet.rows:
         code = _code(sheet, line, [cells[place] for place in places], space, notation)
-        numbers = [_number(sheet, line, name, cells[place], decimal) for name, place in metrics.items()]
+        numbers = [
+            math.nan if blanks and not cells[place] else _number(sheet, line, name, cells[place], decimal)
+            for name, place in metrics.items()
+        ]
         key = code.tobytes()
         codes[key] = code
         lines = found.setdefault(key, {})

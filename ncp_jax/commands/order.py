@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config
-from ncp_jax.console import say
+from ncp_jax.console import ProgressBar, say
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,7 +31,7 @@ class OrderConfig:
     """Settings of the solver, and of the file that it reads.
 
     Attributes:
-      time_limit: Seconds; 0 gives a first descent only.
+      time_limit: Seconds of the search, after the file is read; 0 gives a first descent only.
       seed: Random seed of the search.
       edges: Read a list of edges from the file: winner, loser, weight.
     """
@@ -74,11 +74,7 @@ class OrderResult:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``ncp-jax order --json``: the whole order and the heaviest dropped edges."""
-        import numpy as np
-
-        dropped, weights = self.ordering.dropped, self.ordering.dropped_weights
-        heaviest = np.argsort(-weights, kind="stable")[:EDGES]
-        edges = [[int(i), int(j), float(w)] for (i, j), w in zip(dropped[heaviest], weights[heaviest], strict=True)]
+        edges = [list(edge) for edge in self.ordering.heaviest_dropped(EDGES)]
         return {
             "schema": "order/1",
             **({} if self.file is None else {"file": self.file}),
@@ -98,7 +94,7 @@ class OrderResult:
             f"(gap {_percent(self.gap)}; {self.status}, bound from {found.method}) in {found.seconds:.2f} s\n"
             f"dropped: {cycles.dropped_edges} edges, {cycles.dropped_share:.3%} of the weight; "
             f"{cycles.reversed_pairs} preferences reversed ({cycles.reversed_share:.3%}); "
-            f"{cycles.triangles} cycles of three; "
+            f"{'cycles of three not counted' if cycles.triangles is None else f'{cycles.triangles} cycles of three'}; "
             f"{cycles.components} components, the largest of {cycles.largest_component}\n"
             f"order: {', '.join(shown)}{more}"
         )
@@ -166,7 +162,8 @@ def order(
 def _solve(given: WeightFile, file: str | None, config: OrderConfig) -> OrderResult:
     from ncp_jax.ordering import order as solve
 
-    found = solve(given.weights, time_limit=config.time_limit, seed=config.seed)
+    with ProgressBar("ncp-jax: seconds") as bar:
+        found = solve(given.weights, time_limit=config.time_limit, seed=config.seed, progress=bar)
     return OrderResult(
         order=found.order,
         names=None if given.names is None else tuple(given.names[i] for i in found.order),

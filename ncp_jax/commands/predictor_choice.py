@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,12 +17,18 @@ from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.commands.search_config import SearchConfig
 from ncp_jax.commands.user_table import read_user_table
 from ncp_jax.console import ProgressBar
+from ncp_jax.files import user_path
+from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.predictors.predictor import for_task
 from ncp_jax.propagation import Objective, TrustRegion
-from ncp_jax.propagation.objective import default_objective
+from ncp_jax.propagation.constraint import UNIT_NAMES, is_known
+from ncp_jax.propagation.limit import HeldOutError
+from ncp_jax.propagation.objective import COST_WEIGHT, default_objective
 from ncp_jax.propagation.reading import read_names, read_objective
-from ncp_jax.spaces import Bounds, get_space, parse_bounds
+from ncp_jax.spaces import Bounds, CostModel, cost_model, cost_model_for, get_space, parse_bounds
+from ncp_jax.spaces.costs.registry import FLOPS_OF, own_cost_model
+from ncp_jax.text_tables import read_text_table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +51,10 @@ class PredictorOrigin:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields, without those that do not apply."""
-        known = {} if self.card is None else {"card": dict(self.card)}
+        # The quantiles of held-out errors fill pages; results have their own summary of them.
+        known = (
+            {} if self.card is None else {"card": {k: v for k, v in self.card.items() if not k.startswith("held_out")}}
+        )
         trained = {"on": self.table} if self.table else {}
         return {"source": self.source, **trained, "members": self.members, **known, "hashes": dict(self.hashes)}
 
@@ -59,6 +68,8 @@ class PredictorChoice:
       predictor: ensemble, restricted to the metrics of the task and the costs.
       table: measured table; None where it is not on this machine.
       origin: where the predictor comes from.
+      costs: cost model that the search was asked for; None for the one that belongs to the predictor's metrics.
+      errors: errors of the predictor on rows held out, by metric; empty where there are too few rows.
       notices: what was recognised in the user's own file, and which of its metrics are predictions.
     """
 
@@ -66,6 +77,8 @@ class PredictorChoice:
     predictor: Predictor
     table: Table | None
     origin: PredictorOrigin
+    costs: CostModel | None
+    errors: Mapping[str, HeldOutError]
     notices: tuple[str, ...] = ()
 
 
@@ -83,24 +96,34 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
     """
     if config.table is not None:
         notices: list[str] = []
-        up, down = read_names(config.maximize), read_names(config.minimize)
+        up, down = _columns(config)
         table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
         for notice in notices:
             notify(notice)
-        predictor, origin = _train(with_flops(table), config, notify)
-        return PredictorChoice(str(config.table), predictor, table, origin, tuple(notices))
-    name = choose_table(config.task)
+        costs = _costs(config, table.space, table.metrics)
+        # With a network of the user's choice, FLOPs are exact and need not be learned.
+        predictor, origin, errors = _train(with_flops(table) if costs is None else table, config, notify)
+        return PredictorChoice(str(config.table), predictor, table, origin, costs, errors, tuple(notices))
+    name = choose_table("seg" if config.task is None else config.task)
     family, _, task = name.partition("/")
     shipped = None if config.retrain else load_shipped(family)
     if shipped is None:
         table = _training_table(name, family)
         # FLOPs that are limited or sought have to be known to the predictor, even where they are not in its table.
         sought = read_names((*config.maximize, *config.minimize))
-        needed = config.max_gflops is not None or "flops" in map(str.lower, sought)
-        predictor, origin = _train(with_flops(table) if needed else table, config, notify)
+        needed = config.limits_flops or "flops" in map(str.lower, sought)
         own = load_table(name) if table.name != name else table
-        return PredictorChoice(name, for_task(predictor, task), own, origin)
+        costs = _costs(config, own.space, own.metrics)
+        predictor, origin, errors = _train(with_flops(table) if needed and costs is None else table, config, notify)
+        predictor = for_task(predictor, task)
+        return PredictorChoice(name, predictor, own, origin, costs, _of_task(errors, task))
     predictor, card = shipped
+    if config.members != SearchConfig.members:
+        raise checks.UsageError(
+            expected="--retrain with --members",
+            got=f"the predictor that ships, of {predictor.members} networks",
+            remedy="add --retrain, or drop --members",
+        )
     quality = card.get("tau", {}).get(task)
     notify(
         f"using the predictor that ships with ncp-jax ({predictor.members} networks trained on {family}"
@@ -108,7 +131,70 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
         + "); --retrain trains a new one from the table"
     )
     origin = PredictorOrigin("shipped", predictor.members, _weights_hash(predictor), card)
-    return PredictorChoice(name, for_task(predictor, task), _fetched_table(name), origin)
+    errors = {metric: HeldOutError.from_json(fields) for metric, fields in card.get("held_out", {}).items()}
+    predictor = for_task(predictor, task)
+    costs = _costs(config, predictor.space, predictor.metrics)
+    return PredictorChoice(name, predictor, _fetched_table(name), origin, costs, _of_task(errors, task))
+
+
+def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Returns the columns of the user's table to raise and to lower; those that have a limit alone come last."""
+    assert config.table is not None
+    up, down = read_names(config.maximize), read_names(config.minimize)
+    path = user_path(config.table)
+    header = read_text_table(path, path.read_bytes()).rows[0] if path.is_file() else ()
+    known = {name.lower() for name in (*up, *down)}
+    for limit in config.limits({}):
+        column = next((name for name in header if name.lower() == limit.metric.lower()), None)
+        if column is not None and column.lower() not in known:
+            known.add(column.lower())
+            # A column with a limit from above is better low, as far as the search is concerned.
+            up, down = (up, (*down, column)) if limit.upper else ((*up, column), down)
+    return up, down
+
+
+def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> CostModel | None:
+    """Returns the cost model that the config asks for, None for the usual one; checks the names of the limits."""
+    costs = own_model(config, space, metrics)
+    usual = costs or cost_model_for(space, metrics)
+    names = dict.fromkeys([m.name for m in metrics])
+    if usual is not None:
+        names |= dict.fromkeys([*usual.units, *UNIT_NAMES])
+    limits = config.limits({})
+    for limit in limits:
+        if limit.metric.lower() != "gflops" or usual is not None:
+            checks.choose("metric or cost to limit", limit.metric, names)
+    if config.limit_confidence is not None and all(is_known(limit.metric.lower(), metrics, usual) for limit in limits):
+        raise checks.UsageError(
+            expected="a limit on a predicted metric with --limit-confidence",
+            got=", ".join(limit.metric for limit in limits),
+            remedy="drop it: limits on known costs are exact",
+        )
+    return costs
+
+
+def own_model(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> CostModel | None:
+    """Returns the cost model of the network that a search is asked to count, None for the usual one.
+
+    Raises:
+      UsageError: the network is not known.
+    """
+    if config.table is not None and config.task is not None:
+        model = cost_model(space, config.task, of=config.flops_of)
+        if model is None:
+            raise checks.UsageError(
+                expected="a space with known costs for --task with --table", got=space, remedy="drop --task"
+            )
+    elif checks.choose("value of --flops-of", config.flops_of, FLOPS_OF) == "task":
+        model = own_cost_model(space, metrics)
+    else:
+        return None
+    return None if model is cost_model_for(space, metrics) else model
+
+
+def _of_task(errors: Mapping[str, HeldOutError], task: str) -> dict[str, HeldOutError]:
+    """Returns the errors by the names that metrics have in a search for one task."""
+    return {name.removeprefix(f"{task}/") if task else name: error for name, error in errors.items()}
 
 
 def _training_table(name: str, family: str) -> Table:
@@ -121,8 +207,17 @@ def _training_table(name: str, family: str) -> Table:
         return load_table(name)
 
 
-def _train(table: Table, config: SearchConfig, notify: Callable[[str], None]) -> tuple[Predictor, PredictorOrigin]:
-    from ncp_jax.training import Columns, fit  # Flax and Optax: half a second that a shipped predictor does not need
+def _train(
+    table: Table, config: SearchConfig, notify: Callable[[str], None]
+) -> tuple[Predictor, PredictorOrigin, dict[str, HeldOutError]]:
+    from ncp_jax.training import (  # Flax and Optax: half a second that a shipped predictor does not need
+        Columns,
+        fit,
+        get_recipe,
+        held_out_errors,
+    )
+    from ncp_jax.training.fitting import with_chosen_decay
+    from ncp_jax.training.held_out import FEWEST
 
     # Illegal bounds and rules, and a table of test values, are refused before the training.
     space = get_space(table.space)
@@ -130,10 +225,20 @@ def _train(table: Table, config: SearchConfig, notify: Callable[[str], None]) ->
     Bounds.of(space, parse_bounds(config.bound))
     Columns.whole(table.metrics, 1, on_test=config.on_test)
     notify(f"training {config.members} networks on {table.codes.shape[0]} architectures")
+    key = jax.random.fold_in(jax.random.key(config.seed), 0)
+    recipe = with_chosen_decay(
+        table, np.ones(len(table), bool), get_recipe("ensemble"), key=key, on_test=config.on_test
+    )
+    recipe = dataclasses.replace(recipe, decay_rows=0)  # it is chosen
     with ProgressBar("ncp-jax: training, epochs") as bar:
-        key = jax.random.fold_in(jax.random.key(config.seed), 0)
-        predictor = fit(table, members=config.members, key=key, progress=bar, on_test=config.on_test)
-    return predictor, PredictorOrigin("trained", config.members, dict(table.hashes), table=table.name)
+        predictor = fit(table, recipe=recipe, members=config.members, key=key, progress=bar, on_test=config.on_test)
+    errors: dict[str, HeldOutError] = {}
+    if len(table) >= FEWEST:
+        with ProgressBar("ncp-jax: error on rows held out, epochs") as bar:
+            held_out = jax.random.fold_in(key, 2**31 + 1)
+            errors = held_out_errors(table, recipe=recipe, key=held_out, on_test=config.on_test, progress=bar)
+    origin = PredictorOrigin("trained", config.members, dict(table.hashes), table=table.name)
+    return predictor, origin, errors
 
 
 def _fetched_table(name: str) -> Table | None:
@@ -151,15 +256,22 @@ def _weights_hash(predictor: Predictor) -> dict[str, str]:
     return {"predictor": digest.hexdigest()}
 
 
-def choose_objective(config: SearchConfig, predictor: Predictor) -> Objective:
+def choose_objective(config: SearchConfig, choice: PredictorChoice) -> Objective:
     """Returns the objective that the config names, or the default one for the predictor's metrics.
 
     Raises:
       UsageError: an unknown metric, a metric named twice, an illegal weight.
     """
+    predictor = choice.predictor
+    model = choice.costs or cost_model_for(predictor.space, predictor.metrics)
+    costs = [] if model is None else list(model.units)
     if config.maximize or config.minimize:
-        return read_objective(config.maximize, config.minimize, [m.name for m in predictor.metrics])
-    return default_objective(predictor.metrics, limited=config.max_gflops is not None)
+        known = dict.fromkeys([*(m.name for m in predictor.metrics), *costs])
+        return read_objective(config.maximize, config.minimize, list(known))
+    objective = default_objective(predictor.metrics, limited=config.limits_flops and not config.pareto)
+    if config.pareto and "flops" in costs and len(objective.pushed) == 1:
+        objective = dataclasses.replace(objective, minimize={**objective.minimize, "flops": COST_WEIGHT})
+    return objective
 
 
 def trust_region(config: SearchConfig, choice: PredictorChoice) -> TrustRegion | None:

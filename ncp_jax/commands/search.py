@@ -17,10 +17,14 @@ from ncp_jax.jax_settings import check_devices, package_settings
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
+    from ncp_jax.commands.measured import Measured
     from ncp_jax.commands.predictor_choice import PredictorOrigin
     from ncp_jax.predictors import Predictor
-    from ncp_jax.propagation import Found, Objective
+    from ncp_jax.propagation import Found, Front, HeldOutError, Objective
+    from ncp_jax.spaces import CostModel
 
+SHOWN = 10  # architectures that are printed
+LISTED = 2**16  # spaces of no more codes are ranked whole
 MANY = 65536  # more codes than this take long enough to show progress
 
 
@@ -36,6 +40,10 @@ class SearchResult:
       predictor: ensemble that ranked them.
       objective: what was sought.
       table: measured table; None where it is not on this machine.
+      measured: the same by the objective; None without a table, or where it lacks a sought metric.
+      errors: errors of the predictor on rows held out, by metric; empty where there are too few rows.
+      costs: cost model whose numbers limits and results have; None where costs are not known.
+      front: Pareto front between the metrics of the objective, where it was asked for.
       origin: where the predictor comes from.
       run_card: versions, device and date.
       notices: what was recognised in the user's own file, and which of its metrics are predictions.
@@ -48,6 +56,10 @@ class SearchResult:
     predictor: Predictor
     objective: Objective
     table: Table | None
+    measured: Measured | None
+    errors: Mapping[str, HeldOutError]
+    costs: CostModel | None
+    front: Front | None
     origin: PredictorOrigin
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
@@ -69,7 +81,7 @@ class SearchResult:
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``result.json``: settings, objective, provenance, timing, the ten best."""
-        top = self.found.top(10).rows()
+        top = self._rows(self.found.top(SHOWN))
         data = {} if self.table is None else dict(self.table.hashes)
         settings = self.config.to_json()
         return {
@@ -85,11 +97,59 @@ class SearchResult:
             "splits": {m.name: m.split for m in self.predictor.metrics if m.name not in self.found.costs},
             "timing": self.timing,
             "keep": self.config.keep,
+            "counted": self.found.counted,
+            "limits": [limit.to_json() for limit in self.found.limits],
+            "held_out": {name: {"rmse": e.rmse, "rows": e.rows} for name, e in self._shown_errors.items()},
+            "best_measured": None if self.measured is None else self.measured.best_json(),
+            **({} if self.front is None else {"pareto": self._front_json()}),
             "distinct": len(self.found),
             "scored": self.found.scored,
             "best": top[0],
             "top": top,
         }
+
+    @property
+    def _shown_errors(self) -> dict[str, HeldOutError]:
+        """Errors of the metrics that are shown as predictions."""
+        predicted = [m.name for m in self.found.metrics if m.name not in self.found.costs]
+        return {name: self.errors[name] for name in predicted if name in self.errors}
+
+    def _rows(self, found: Found) -> list[dict[str, Any]]:
+        """Returns the rows of what was found, with measured values and ranks where the table has them."""
+        rows = found.rows()
+        if self.measured is not None:
+            for row, place in zip(rows, self.measured.rows_of(found).tolist(), strict=True):
+                if place >= 0:
+                    row["measured"] = self.measured.of_row(place)
+                    row["measured_rank"] = int(self.measured.rank[place])
+        return rows
+
+    def _front_json(self) -> dict[str, Any]:
+        assert self.front is not None
+        return {**self.front.to_json(), "architectures": self._rows(self.front.found)}
+
+    def _notes(self) -> list[str]:
+        """Returns what the numbers mean, one line each."""
+        lines = []
+        if self.found.limits:
+            lines.append("Limits: " + "; ".join(map(str, self.found.limits)))
+        if self._shown_errors:
+            listed = ", ".join(f"{name} {error.rmse:.3g}" for name, error in self._shown_errors.items())
+            lines.append(
+                "± is the spread over the networks, which understates the error. Root mean squared error on rows held "
+                f"out (cross-validation): {listed}"
+            )
+        else:
+            lines.append("± is the spread over the networks, which understates the error")
+        if self.measured is not None:
+            lines.append(self.measured.best_line())
+        if self.front is not None:
+            lines.append(self.front.summary())
+        return lines
+
+    def _text(self, found: Found) -> str:
+        more = {} if self.measured is None else self.measured.columns(found, found.costs)
+        return found.text(more)
 
     def __str__(self) -> str:
         from ncp_jax.metrics import ON_TEST
@@ -98,39 +158,30 @@ class SearchResult:
         sought = [f"{name} up ×{weight:g}" for name, weight in self.objective.maximize.items()]
         sought += [f"{name} down ×{weight:g}" for name, weight in self.objective.minimize.items()]
         limit = "" if config.max_gflops is None else f", at most {config.max_gflops:g} GFLOPs"
+        limit += "".join(f", {text}" for text in config.limit)
         tested = f" ({ON_TEST})" if self.on_test else ""
+        notes = "\n".join(self._notes())
+        front = "" if self.front is None else f"\nOn the Pareto front:\n{self._text(_spread_out(self.front.found))}"
         return (
-            f"{self.task}: {', '.join(sought)}{limit}{tested}\n{self.found.top(10)}\n"
+            f"{self.task}: {', '.join(sought)}{limit}{tested}\n{self._text(self.found.top(SHOWN))}{front}\n{notes}\n"
             f"{config.codes} codes × {config.steps} steps in {timing['search_s']:.2f} s "
             f"({timing['code_steps_per_s']:,.0f} code-steps/s; compilation {timing['compile_s']:.2f} s), "
             f"{distinct} distinct architectures{' kept' if distinct == config.keep else ''}"
         )
 
     def write(self, folder: Path) -> list[Path]:
-        """Writes ``codes.csv``, ``search.png`` and ``result.json`` (each atomically) and returns their paths."""
+        """Writes ``codes.csv``, ``search.png`` and ``result.json`` (each atomically) and returns their paths.
+
+        With a Pareto front, ``front.csv`` has its architectures in the form of ``codes.csv``.
+        """
         from ncp_jax.commands.search_figure import search_figure
-        from ncp_jax.files import write_csv
         from ncp_jax.metrics import ON_TEST
         from ncp_jax.records.journal import write_json
 
-        rows: list[dict[str, Any]] = self.found.rows()
-        names = list(rows[0]["predicted"])
-        costs = [key for key in rows[0] if key not in ("code", "string", "predicted", "spread", "score")]
-        lines = [
-            [
-                rank,
-                row["string"],
-                " ".join(map(str, row["code"])),
-                *row["predicted"].values(),
-                *row["spread"].values(),
-                *(row[key] for key in costs),
-                row["score"],
-            ]
-            for rank, row in enumerate(rows, 1)
-        ]
-        header = ["rank", "string", "code", *names, *(f"{name}_spread" for name in names), *costs, "score"]
+        front = [] if self.front is None else [_write_codes(folder / "front.csv", self.front.found)]
         return [
-            write_csv(folder / "codes.csv", header, lines),
+            _write_codes(folder / "codes.csv", self.found),
+            *front,
             search_figure(
                 folder / "search.png",
                 found=self.found,
@@ -139,9 +190,54 @@ class SearchResult:
                 table=self.table,
                 title=f"{self.task}: {self.config.codes} codes, {self.config.steps} steps"
                 + (f", {ON_TEST}" if self.on_test else ""),
+                costs=self.costs,
+                front=self.front,
             ),
             write_json(folder / "result.json", self.to_json()),
         ]
+
+
+def _write_codes(path: Path, found: Found) -> Path:
+    """Writes architectures as a CSV file, one line each."""
+    from ncp_jax.files import write_csv
+
+    rows: list[dict[str, Any]] = found.rows()
+    names = list(rows[0]["predicted"])
+    costs = [key for key in rows[0] if key not in ("code", "string", "predicted", "spread", "score")]
+    lines = [
+        [
+            rank,
+            row["string"],
+            " ".join(map(str, row["code"])),
+            *row["predicted"].values(),
+            *row["spread"].values(),
+            *(row[key] for key in costs),
+            row["score"],
+        ]
+        for rank, row in enumerate(rows, 1)
+    ]
+    header = ["rank", "string", "code", *names, *(f"{name}_spread" for name in names), *costs, "score"]
+    return write_csv(path, header, lines)
+
+
+def _spread_out(found: Found) -> Found:
+    """Returns some architectures of a front, evenly spaced from one end to the other."""
+    import numpy as np
+
+    return found.take(np.unique(np.linspace(0, len(found) - 1, SHOWN).round().astype(int)))
+
+
+def _front(found: Found, measured: Measured | None) -> Front:
+    """Returns the Pareto front, with the worst measured values as the reference point where there are any."""
+    if measured is None:
+        return found.pareto()
+    worst = {
+        name: float(measured.values[known].min() if sign > 0 else measured.values[known].max())
+        for name, sign in found.sought
+        for known in measured.values
+        if known.lower() == name.lower()
+    }
+    return found.pareto(worst, reference_is="the worst measured")
 
 
 @package_settings
@@ -169,17 +265,24 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
     import jax
     import numpy as np
 
+    from ncp_jax.commands.measured import Measured
     from ncp_jax.commands.predictor_choice import choose_objective, choose_predictor, trust_region
     from ncp_jax.propagation import propagate
     from ncp_jax.propagation.execution import find_devices
     from ncp_jax.records.run_card import run_card
+    from ncp_jax.spaces import Bounds, cost_model_for, get_space
 
     config = as_config(SearchConfig, config, settings)
     find_devices(config.execution())  # missing devices are refused before anything is trained or compiled
     choice = choose_predictor(config, notify)
-    objective = choose_objective(config, choice.predictor)
-    propagation = config.propagation(trust_region(config, choice))
-    if config.max_gflops is not None and choice.table is not None:
+    objective = choose_objective(config, choice)
+    space = get_space(choice.predictor.space)
+    propagation = dataclasses.replace(config.propagation(trust_region(config, choice)), costs=choice.costs)
+    limits = config.limits(choice.errors)
+    if space.size <= LISTED and not config.trust:
+        # Where all architectures can be ranked, the proposals are at least the predictor's best.
+        propagation = dataclasses.replace(propagation, measured=space.all_codes())
+    elif limits and choice.table is not None:
         # Near a tight limit the measured architectures may be most of what there is.
         propagation = dataclasses.replace(propagation, measured=np.asarray(choice.table.codes))
     with ProgressBar("ncp-jax: codes") as bar:
@@ -189,9 +292,14 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
             codes=config.codes,
             key=jax.random.fold_in(jax.random.key(config.seed), 1),
             config=propagation,
-            max_gflops=config.max_gflops,
+            limits=limits,
             execution=config.execution(bar if config.codes > MANY else None),
         )
+    costs = choice.costs or cost_model_for(space, choice.predictor.metrics)
+    bounds = Bounds.of(space, propagation.bounds_map)
+    measured = Measured.of(
+        choice.table, found, choice.predictor, objective, costs, bounds, own_costs=choice.costs is not None
+    )
     return SearchResult(
         config,
         choice.task,
@@ -199,6 +307,10 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
         choice.predictor,
         objective,
         choice.table,
+        measured,
+        choice.errors,
+        costs,
+        _front(found, measured) if config.pareto else None,
         choice.origin,
         run_card(),
         choice.notices,

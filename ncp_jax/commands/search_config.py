@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 
 if TYPE_CHECKING:
-    from ncp_jax.propagation import Execution, PropagationConfig, TrustRegion
+    from ncp_jax.propagation import Execution, HeldOutError, Limit, PropagationConfig, TrustRegion
 
+PREFERENCES = 64  # weightings of a search for a Pareto front
 # Settings with the same name here and in PropagationConfig.
 OPTIONS = ("discreteness", "restarts", "polish", "same_network")
 
@@ -21,8 +22,9 @@ class SearchConfig:
     """What to search for, and how.
 
     Attributes:
-      task: Benchmark task: seg, cls-50-100, nas-bench-201/cifar10, transnas-micro/jigsaw, ... (see `ncp-jax data
-        list`). Ignored where a table is given.
+      task: Benchmark task: seg (the default), cls-50-100, nas-bench-201/cifar10, transnas-micro/jigsaw, ... (see
+        `ncp-jax data list`). With --table, the task of the space whose network's costs are meant: jigsaw, digits/class,
+        ...; by default the space's first.
       table: CSV file of your own: one column of architectures, the others metrics. Needs --space and a direction
         (--maximize or --minimize).
       space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
@@ -38,7 +40,16 @@ class SearchConfig:
       steps: Number of gradient steps.
       strategy: continuous (all positions move) or winner-takes-all (only the position with the largest gradient).
       precision: Precision of the matrix products in the gradient loop: float32, tf32 or bfloat16.
-      max_gflops: Upper limit on the GFLOPs (multiply-adds / 1e9) of an architecture.
+      max_gflops: Upper limit on the GFLOPs (multiply-adds / 1e9) of an architecture; short for --limit 'gflops<=X'.
+      limit: Limit on a metric of the table or a cost of the space, NAME<=NUMBER (or >=, <, >; quote it): params<3e6,
+        latency_ms<=20. Exact where the cost is known, else with --limit-confidence. May be repeated.
+      limit_confidence: Probability with which a limit on a predicted metric shall hold for an architecture, by the
+        errors of the predictor on rows held out; by default 0.9.
+      flops_of: Whose FLOPs and parameters are meant: table (what the published table counts) or task (the task's own
+        network). They differ in nas-bench-mr, whose table counts one image classifier for all of its tasks.
+      pareto: Look for the Pareto front between the metrics of --maximize and --minimize, by default the task's main
+        metric and FLOPs, and return it beside the best by the weights.
+      preferences: Number of weightings of the metrics among which --pareto divides the codes; by default 64.
       bound: Narrower limits on positions, POSITION=LOW..HIGH; the wildcards * and ? are allowed:
         *.num_channels[*]=8..64. May be repeated.
       confidence: Number of standard deviations of the ensemble between its mean and the bound that codes follow and
@@ -59,7 +70,7 @@ class SearchConfig:
       on_test: Allow a table of test values (NAS-Bench-201) to be learned; the result says so.
     """
 
-    task: str = "seg"
+    task: str | None = None
     table: Path | None = None
     space: str | None = None
     architecture: tuple[str, ...] = ()
@@ -72,6 +83,11 @@ class SearchConfig:
     strategy: str = "continuous"
     precision: str = "float32"
     max_gflops: float | None = None
+    limit: tuple[str, ...] = ()
+    limit_confidence: float | None = None
+    flops_of: str = "table"
+    pareto: bool = False
+    preferences: int | None = None
     bound: tuple[str, ...] = ()
     confidence: float = 0.0
     trust: float = 0.0
@@ -92,6 +108,7 @@ class SearchConfig:
         checks.positive("--trust", self.trust, zero=True)
         self.propagation(None)
         self.execution()
+        checks.choose("value of --flops-of", self.flops_of, ("table", "task"))
         for name in ("codes", "members"):
             checks.integer(f"--{name}", getattr(self, name), least=1, remedy=f"give a larger --{name}")
         checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")
@@ -114,11 +131,56 @@ class SearchConfig:
             ("--space", self.space),
             ("--architecture", self.architecture),
             ("--notation", self.notation),
+            ("--seeds", self.seeds != "refuse"),
         ):
             if self.table is None and given:
                 raise checks.UsageError(
                     expected=f"--table FILE with {name}", got="no --table", remedy=f"drop {name} or add --table"
                 )
+        self._check_unused()
+        self.limits({})
+
+    def _check_unused(self) -> None:
+        """Raises a UsageError for an option that would be ignored."""
+        if self.table is not None and self.retrain:
+            raise checks.UsageError(
+                expected="no --retrain with --table",
+                got="both",
+                remedy="drop it: a table of your own is always learned",
+            )
+        if self.preferences is not None and not self.pareto:
+            raise checks.UsageError(
+                expected="--pareto with --preferences", got="no --pareto", remedy="add --pareto or drop --preferences"
+            )
+        if self.limit_confidence is not None and not self.limit and self.max_gflops is None:
+            raise checks.UsageError(
+                expected="--limit with --limit-confidence", got="no limit", remedy="add a --limit, or drop it"
+            )
+
+    def limits(self, errors: Mapping[str, HeldOutError]) -> tuple[Limit, ...]:
+        """Returns the limits, with the held-out errors of the metrics that are predicted.
+
+        Raises:
+          UsageError: a text that is no limit, or a confidence that is none.
+        """
+        from ncp_jax.propagation.limit import CONFIDENCE, Limit
+
+        by_lower = {name.lower(): error for name, error in errors.items()}
+        confidence = CONFIDENCE if self.limit_confidence is None else self.limit_confidence
+        limits = [dataclasses.replace(Limit.parse(text), confidence=confidence) for text in self.limit]
+        if self.max_gflops is not None:
+            # Where FLOPs are predicted, the short form has always been a limit on the mean.
+            limits.insert(0, Limit("gflops", "<=", self.max_gflops, self.limit_confidence))
+        cost_names = {"gflops": "flops"}
+        return tuple(
+            dataclasses.replace(limit, error=by_lower.get(cost_names.get(limit.metric.lower(), limit.metric.lower())))
+            for limit in limits
+        )
+
+    @property
+    def limits_flops(self) -> bool:
+        """Whether there is a limit on FLOPs."""
+        return any(limit.metric.lower() in ("flops", "gflops") for limit in self.limits({}))
 
     def propagation(self, region: TrustRegion | None) -> PropagationConfig:
         """Returns the settings of the gradient loop; UsageError for an illegal one."""
@@ -133,6 +195,7 @@ class SearchConfig:
             precision=self.precision,
             region=region,
             bounds=parse_bounds(self.bound),
+            preferences=(self.preferences or PREFERENCES) if self.pareto else 1,
             **{name: getattr(self, name) for name in OPTIONS},
         )
 
@@ -146,7 +209,7 @@ class SearchConfig:
         """Returns the settings of the loop as ``result.json`` lists them."""
         from ncp_jax.spaces import parse_bounds
 
-        first = ("seed", "codes", "steps", "strategy", "precision", "max_gflops")
+        first = ("seed", "codes", "steps", "strategy", "precision", "max_gflops", "limit_confidence", "flops_of")
         bounds = {str(key): list(ends) for key, ends in parse_bounds(self.bound).items()}
         return {
             **{name: getattr(self, name) for name in first},

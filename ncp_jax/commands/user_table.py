@@ -37,16 +37,20 @@ def read_user_table(
     maximize: Sequence[str],
     minimize: Sequence[str],
     notify: Callable[[str], None],
+    blanks: bool = False,
 ) -> Table:
     """Reads a text table with the options of a command, which has checked that there is a space.
+
+    With ``blanks``, cells of metrics may be blank: their values are NaN.
 
     Raises:
       UsageError, DataError, FileNotFoundError: as ``Table.from_csv``.
     """
     from ncp_jax.benchmarks import Table
+    from ncp_jax.benchmarks.open_table import read_open_table
 
     assert options.space is not None
-    return Table.from_csv(
+    return (read_open_table if blanks else Table.from_csv)(
         path,
         space=options.space,
         maximize=maximize,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import dataclasses
 import itertools
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -56,16 +57,16 @@ def read_weights(path: str | Path, *, edges: bool = False) -> WeightFile:
       OSError: the file cannot be read.
     """
     path = user_path(path)
-    content = path.read_bytes()
+    ending = path.suffix.lower()
+    content = path.read_bytes() if ending != ".npy" else _read_once(path)
     if not content:
         raise _bad(path, "a matrix of weights", "an empty file")
-    ending = path.suffix.lower()
-    if edges:
-        if ending == ".npy":
+    if isinstance(content, bytearray):
+        if edges:
             raise checks.UsageError(expected="edges in a text file", got=str(path), remedy="write them as CSV")
-        return WeightFile(*read_edges(read_text_table(path, content)))
-    if ending == ".npy":
         found = _npy(path, content)
+    elif edges:
+        return WeightFile(*read_edges(read_text_table(path, content)))
     else:
         found = _table(read_text_table(path, content)) if ending in _TABLES else _lolib(path, content)
     shape = found.weights.shape
@@ -104,7 +105,15 @@ def _bad(path: str | Path, expected: str, got: str, remedy: str = "check the fil
     return checks.DataError(expected=f"{expected} in {path}", got=got, remedy=remedy)
 
 
-def _npy(path: Path, content: bytes) -> WeightFile:
+def _read_once(path: Path) -> bytearray:
+    """Returns a file's bytes in memory that an array can use as its own: a large matrix is held once."""
+    with path.open("rb") as file:
+        content = bytearray(os.fstat(file.fileno()).st_size)
+        del content[file.readinto(content) :]
+        return content
+
+
+def _npy(path: Path, content: bytearray) -> WeightFile:
     try:
         return WeightFile(read_npy(content))
     except ValueError as error:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+
+COUNTED = 3000
+"""Largest number of elements for which the cycles of three are counted where some pairs have no preference."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +20,8 @@ class Cycles:
     Attributes:
       components: number of strongly connected components; n if there is no cycle.
       largest_component: number of elements in the largest component.
-      triangles: number of directed cycles of three.
+      triangles: number of directed cycles of three; None where counting them would take minutes: above
+        ``COUNTED`` elements of which some pairs have no preference.
       reversed_pairs: number of pairs whose preference the order goes against.
       reversed_share: share of these among all pairs with a preference.
       dropped_edges: number of edges with weight > 0 that point backwards, including ties and the weaker sides of pairs.
@@ -25,7 +30,7 @@ class Cycles:
 
     components: int
     largest_component: int
-    triangles: int
+    triangles: int | None
     reversed_pairs: int
     reversed_share: float
     dropped_edges: int
@@ -67,12 +72,37 @@ class Ordering:
     @functools.cached_property
     def dropped(self) -> np.ndarray:
         """``[k, 2]`` edges (i, j) with ``w[i, j] > 0`` and j before i, int32. Without them there is no cycle."""
-        n = len(self.order)
-        places = np.empty(n, np.int32)
-        places[self.order] = np.arange(n, dtype=np.int32)
-        rows = [np.nonzero((self._weights[i] > 0) & (places < places[i]))[0] for i in range(n)]
-        sources = np.repeat(np.arange(n), [len(row) for row in rows])
-        return np.stack([sources, np.concatenate(rows)], axis=1).astype(np.int32)
+        edges = np.empty((self.dropped_count, 2), np.int32)
+        end = 0
+        for i, row in enumerate(self._dropped_rows()):
+            begin, end = end, end + int(np.count_nonzero(row))
+            edges[begin:end, 0], edges[begin:end, 1] = i, np.flatnonzero(row)
+        return edges
+
+    def _dropped_rows(self) -> Iterator[np.ndarray]:
+        """Yields the mask ``[n]`` of each element's dropped edges: a matrix of 10,000 has 50 million of them."""
+        places = np.empty(len(self.order), np.int32)
+        places[self.order] = np.arange(len(self.order), dtype=np.int32)
+        for weights, place in zip(self._weights, places, strict=True):
+            yield (weights > 0) & (places < place)
+
+    @functools.cached_property
+    def dropped_count(self) -> int:
+        """Number of dropped edges."""
+        return sum(int(np.count_nonzero(row)) for row in self._dropped_rows())
+
+    def heaviest_dropped(self, most: int) -> list[tuple[int, int, float]]:
+        """Returns (i, j, weight) of the ``most`` heaviest dropped edges; of equals, the lowest indices first."""
+        edges, heaviest = np.empty((0, 2), np.int64), np.empty(0)
+        for i, row in enumerate(self._dropped_rows()):
+            weights = self._weights[i]
+            above = np.flatnonzero(row & (weights > heaviest[-1]) if len(heaviest) == most else row)
+            if len(above):
+                new = np.stack([np.full(len(above), i), above], axis=1)
+                edges, heaviest = np.concatenate([edges, new]), np.concatenate([heaviest, weights[above]])
+                kept = np.argsort(-heaviest, kind="stable")[:most]
+                edges, heaviest = edges[kept], heaviest[kept]
+        return [(int(i), int(j), float(weight)) for (i, j), weight in zip(edges, heaviest, strict=True)]
 
     @functools.cached_property
     def dropped_weights(self) -> np.ndarray:
@@ -92,7 +122,7 @@ class Ordering:
             triangles=count_triangles(self._matrix),
             reversed_pairs=int(count),
             reversed_share=float(count / pairs) if pairs else 0.0,
-            dropped_edges=len(self.dropped),
+            dropped_edges=self.dropped_count,
             dropped_share=max(0.0, (total - self.weight) / total) if total > 0 else 0.0,
         )
 
@@ -111,11 +141,12 @@ class Ordering:
         }
 
 
-def count_triangles(matrix: np.ndarray) -> int:
+def count_triangles(matrix: np.ndarray) -> int | None:
     """Returns the number of directed cycles of three in the digraph of positive entries.
 
     If every pair has a preference, the out-degrees determine it (Kendall & Babington Smith 1940). Otherwise it is a
-    third of the trace of the adjacency matrix's cube. float32 holds the products' entries exactly, below 2**24.
+    third of the trace of the adjacency matrix's cube. float32 holds the products' entries exactly, below 2**24. The
+    cube is not computed for more than ``COUNTED`` elements: None.
 
     Args:
       matrix: ``[n, n]``, antisymmetric.
@@ -123,8 +154,9 @@ def count_triangles(matrix: np.ndarray) -> int:
     n = len(matrix)
     beats = matrix > 0
     if int(beats.sum()) == n * (n - 1) // 2:
-        out = beats.sum(axis=1, dtype=object)
-        return int(n * (n - 1) * (n - 2) // 6 - sum(d * (d - 1) // 2 for d in out))
+        return n * (n - 1) * (n - 2) // 6 - sum(d * (d - 1) // 2 for d in beats.sum(axis=1).tolist())
+    if n > COUNTED:
+        return None
     adjacency, total = beats.astype(np.float32), 0
     for start in range(0, n, 512):
         rows = adjacency[start : start + 512]

@@ -24,11 +24,13 @@ _LEAST = 20_000  # work of a search, in reads of the matrix, below which there a
 
 
 class Clock:
-    """A deadline that compiled code can read, as ``signal[0]``."""
+    """A deadline that compiled code can read, as ``signal[0]``. It may be infinite."""
 
     def __init__(self, seconds: float) -> None:
         self.signal = np.zeros(1, np.uint8)
-        self._timer = threading.Timer(seconds, self._ring)
+        if seconds <= 0:
+            self._ring()
+        self._timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), self._ring)
         self._timer.daemon = True
         self._timer.start()
 
@@ -118,7 +120,7 @@ def _streams(matrix: np.ndarray, order: np.ndarray, work: int, seed: int, team: 
 def _windows(matrix: np.ndarray, order: np.ndarray, work: int, seed: int, team: Team) -> np.ndarray:
     """Searches windows of consecutive elements, shifted by half a window in every other round, then settles all."""
     n, order = len(order), order.copy()
-    mean = int(np.abs(matrix).mean(dtype=np.float64))
+    mean = int(sum(np.abs(row).sum(dtype=np.int64) for row in matrix) / matrix.size)
     share = 20 * _WINDOW * _WINDOW
     turn = 0
     while work > 0 and not team.clock.rang:

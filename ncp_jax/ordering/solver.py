@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import math
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from fractions import Fraction
 from typing import Any
@@ -23,6 +26,7 @@ from ncp_jax.ordering.units import Units, in_units
 RATE = 7e8  # nominal number of matrix entries that a core reads per second
 _CORES = 2  # number of cores that the budget assumes; with more cores, a search ends sooner with the same result
 _PREPARATION = 40  # work before and after the search, in reads of each matrix entry
+_FINISH = 1.5e-8  # seconds per matrix entry that the bound and the weight take after the search
 _ENTRIES_PER_TRIPLE = 2.6  # work of one update of the dual ascent, in entries that the search reads
 _ENTRIES_PER_PACKED = 2  # the same of an entry that the packing of cycles reads
 _SWEEPS = 1000  # maximum number of sweeps of the dual ascent
@@ -52,7 +56,14 @@ class _Solved:
 
 
 def order(
-    weights: Any, *, mask: Any = None, time_limit: float = 10.0, seed: int = 0, workers: int | None = None
+    weights: Any,
+    *,
+    mask: Any = None,
+    time_limit: float = 10.0,
+    seed: int = 0,
+    workers: int | None = None,
+    clocked: bool = True,
+    progress: Callable[[int, int], None] | None = None,
 ) -> Ordering:
     """Orders n elements so that the total weight of the forward edges is as large as possible.
 
@@ -62,7 +73,7 @@ def order(
     Each strongly connected component of the preferences is solved on its own: up to 12 elements by dynamic programming,
     up to 100 by branch and cut, larger ones by iterated local search, with a bound from the 3-cycles. The budget
     follows from ``time_limit`` at the nominal speed of two cores. The same seed therefore gives the same order on every
-    machine that is fast enough. On a slower machine, the clock ends the search.
+    machine that is fast enough. On a slower machine, the clock ends the search, unless ``clocked`` is False.
 
     Bounds are computed in integers or rounded up, so no order weighs more than ``upper_bound``, whatever the magnitudes
     of the weights. Where they are multiples of one number within the range of float64's integers, as integers are,
@@ -74,9 +85,13 @@ def order(
         frame, whose columns are matched to its rows by name. Masked weights of a masked array are 0. The diagonal is
         ignored. The solver makes dense copies of 12 bytes per entry.
       mask: ``[n, n]`` booleans, dense or sparse; False drops an edge (its weight counts as 0).
-      time_limit: seconds; 0 for a first descent and its bound.
+      time_limit: seconds; 0 for a first descent and its bound. Weights of many elements take a time of their own: about
+        3 s for 10,000.
       seed: random seed of the search.
       workers: number of threads; by default one per core. It does not change the result.
+      clocked: whether the clock may end the search. If False, ``time_limit`` is a budget of work alone: the result is
+        the same on every machine, and takes longer on a slow one.
+      progress: called about once a second, from another thread, with (whole seconds so far, ``time_limit`` rounded up).
 
     Returns:
       The order, its weight, the bound, and the dropped edges. Equal elements are in the order of their indices.
@@ -92,17 +107,42 @@ def order(
         workers = checks.integer("workers", workers, least=1, remedy="leave it out to use every core")
     dense = dense_weights(weights, mask)
     n = len(dense)
-    with ThreadPoolExecutor(workers or threads()) as pool:
+    with ThreadPoolExecutor(workers or threads()) as pool, _told(progress, began, time_limit):
         problem = differences(dense, lambda function, spans: list(pool.map(function, spans)))
         parts = strong_components(problem.matrix)
         budget = max(0.0, time_limit * RATE * _CORES - _PREPARATION * n * n)
-        clock = Clock(max(0.0, began + time_limit - time.monotonic()))
+        # What comes after the search takes about half as long as what came before, also where other programs run.
+        after = max(_FINISH * n * n, 0.5 * (time.monotonic() - began))
+        end = began + time_limit - after if clocked else np.inf
+        clock = Clock(max(0.0, end - time.monotonic()) if time_limit else np.inf)
         try:
-            solved = _solve_parts(problem, parts, budget, seed, Team(pool, clock), began + time_limit)
+            solved = _solve_parts(problem, parts, budget, seed, Team(pool, clock), end)
         finally:
             clock.close()
         cut = clock.rang
     return _join(problem, parts, solved, cut, time.monotonic() - began)
+
+
+@contextlib.contextmanager
+def _told(progress: Callable[[int, int], None] | None, began: float, time_limit: float) -> Iterator[None]:
+    """Calls ``progress`` once a second within the block."""
+    if progress is None:
+        yield
+        return
+    over = threading.Event()
+
+    def tell() -> None:
+        while not over.wait(1.0):
+            last = math.ceil(time_limit)
+            progress(min(int(time.monotonic() - began), max(0, last - 1)), last)
+
+    teller = threading.Thread(target=tell, daemon=True)
+    teller.start()
+    try:
+        yield
+    finally:
+        over.set()
+        teller.join()
 
 
 def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
@@ -137,7 +177,7 @@ def dense_weights(weights: Any, mask: Any = None) -> np.ndarray:
         )
     if found.dtype.kind not in "buif":
         raise checks.UsageError(expected="a matrix of real numbers", got=f"type {found.dtype}", remedy="convert it")
-    result = np.ascontiguousarray(found, dtype=np.float64)
+    result = np.require(found, np.float64, ["C", "ALIGNED", "WRITEABLE"])  # as compiled code wants it
     if mask is not None:
         kept = mask.toarray() if scipy.sparse.issparse(mask) else np.asarray(mask)
         if kept.shape != result.shape:
@@ -171,7 +211,7 @@ def _solve_part(
     problem: Differences, part: np.ndarray, matrix: np.ndarray, budget: float, seed: int, team: Team, deadline: float
 ) -> _Solved:
     n = len(part)
-    local, scaled, work = _first_descent(problem, part, matrix)
+    local, scaled, work = _first_descent(problem, part, matrix, team.clock.signal)
     # One core works here, while the budget is of all.
     budget = max(0.0, budget - _CORES * work)
     if n <= LARGEST:
@@ -189,7 +229,9 @@ def _solve_part(
     return _Solved(part[local], gap(local), False, method)
 
 
-def _first_descent(problem: Differences, part: np.ndarray, matrix: np.ndarray) -> tuple[np.ndarray, Scaled, int]:
+def _first_descent(
+    problem: Differences, part: np.ndarray, matrix: np.ndarray, signal: np.ndarray
+) -> tuple[np.ndarray, Scaled, int]:
     """Returns a local optimum, the differences that the search works on, and the number of entries read.
 
     A preference larger than the loss of a known order is forced: no better order reverses it. Where such preferences
@@ -199,9 +241,9 @@ def _first_descent(problem: Differences, part: np.ndarray, matrix: np.ndarray) -
     scaled, work = Scaled(matrix, problem.scale, problem.exact), 0
     local = first_order(matrix)
     while True:
-        work += settle(scaled.matrix, local, 20 * n * n)
+        work += settle(scaled.matrix, local, 20 * n * n, signal)
         cap = 2 * scaled.loss(local)
-        if cap * scaled.scale > 0.25 * int(np.abs(scaled.matrix).max()):
+        if cap * scaled.scale > 0.25 * int(scaled.matrix.max()):
             return local, scaled, work
         scaled = narrowed(problem.weights[np.ix_(part, part)], problem.whole, cap)
 

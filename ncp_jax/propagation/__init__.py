@@ -2,6 +2,7 @@
 
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import invert, tile_shape
+from ncp_jax.propagation.front import Front
 from ncp_jax.propagation.limit import HeldOutError, Limit
 from ncp_jax.propagation.objective import Objective, ObjectiveWeights
 from ncp_jax.propagation.pipeline import Found, propagate
@@ -10,6 +11,7 @@ from ncp_jax.propagation.region import TrustRegion
 __all__ = [
     "Execution",
     "Found",
+    "Front",
     "HeldOutError",
     "Limit",
     "Objective",

@@ -74,7 +74,12 @@ class PropagationConfig:
         ``spaces.Bounds`` reads them. Starts, moving codes and results stay inside.
       restarts: number of times that a code restarts elsewhere because another code has reached the same architecture.
         Results then depend on the other codes.
-      polish: number of best codes to improve by single edits until no edit helps.
+      polish: number of best codes to improve by single edits until no edit helps; with several preferences, of codes
+        on the front.
+      preferences: number of weightings of the objective's metrics among which the codes are divided: 1 for the
+        objective's own; more for a Pareto front between its metrics (see ``Found.pareto``). A code takes its weights
+        along, so thousands of weightings are one call that takes as long as one search. The objective's own weights
+        still set the scores.
       same_network: rule by which two codes are the same network, of which one is kept: one of the ``same_networks`` of
         the space.
       costs: cost model whose numbers limits, objectives and results mean, for example
@@ -99,6 +104,7 @@ class PropagationConfig:
     bounds: BoundsItems | Mapping[Any, Any] = dataclasses.field(default=(), metadata=STATIC)
     restarts: int = dataclasses.field(default=0, metadata=STATIC)
     polish: int = dataclasses.field(default=0, metadata=STATIC)
+    preferences: int = dataclasses.field(default=1, metadata=STATIC)
     same_network: str = dataclasses.field(default=ISOMORPHISM, metadata=STATIC)
     costs: CostModel | None = dataclasses.field(default=None, metadata=STATIC)
     measured: Int[np.ndarray, "j d"] | None = None
@@ -110,6 +116,8 @@ class PropagationConfig:
         for name, example in (("steps", 70), ("restarts", 1), ("polish", 8)):
             value = checks.integer(name, getattr(self, name), least=0, remedy=f"try {name}={example}")
             object.__setattr__(self, name, value)
+        value = checks.integer("preferences", self.preferences, least=1, remedy="try preferences=256")
+        object.__setattr__(self, "preferences", value)
         for name in ("learning_rate", "delta", "ceiling_weight", "confidence"):
             value = getattr(self, name)
             if isinstance(value, (int, float)):  # inside jit and vmap the numbers are arrays

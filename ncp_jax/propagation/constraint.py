@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -137,10 +137,7 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
     name = _name(limit, bounds.space, predictor, model)
     cost = UNIT_NAMES.get(name, name)
     columns = {metric.name: i for i, metric in enumerate(predictor.metrics)}
-    known = set(exact_columns(predictor.metrics, model).values())
-    # A column of the table that is no cost of the space, although it is called like one, is a metric like any other.
-    own_column = name in columns and name not in known and name not in UNIT_NAMES
-    if model is not None and cost in model.units and not own_column:
+    if model is not None and is_known(name, predictor.metrics, model):
         checks.positive(f"the limit on {name}", limit.value)
         in_units = limit.value if name in UNIT_NAMES else in_model_units(limit, cost, model, bounds.space)
         status = LimitStatus(
@@ -169,6 +166,15 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
     # Codes that move are pushed to where the prediction with its typical margin satisfies the limit.
     margin = 0.0 if not sure else float(found.margin(_typical_spread(bounds, predictor, column))[0])
     return dataclasses.replace(found, steer=_steer(predictor, column, limit.value / unit - margin))
+
+
+def is_known(name: str, metrics: Sequence[MetricSpec], model: CostModel | None) -> bool:
+    """Returns whether a limit of that name is on a known cost, and therefore exact.
+
+    A column of a table that is no cost of the space, although it is called like one, is a metric like any other.
+    """
+    own = name in [m.name for m in metrics] and name not in exact_columns(metrics, model).values()
+    return model is not None and UNIT_NAMES.get(name, name) in model.units and (not own or name in UNIT_NAMES)
 
 
 def _name(limit: Limit, space: Space, predictor: Invertible, model: CostModel | None) -> str:

@@ -13,6 +13,7 @@ products sum in the same order at every multiple of the smallest size.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from typing import Any, NamedTuple
 
@@ -175,8 +176,9 @@ def _run(
     assert start.ndim == 2, start.shape
     assert count.ndim == 0, count.shape
     assert all(corner.shape == start.shape[1:] for corner in box), (box[0].shape, box[1].shape, start.shape)
-    sizes = {side.shape for side in (weights.push, weights.hold, weights.ceiling)}
+    sizes = {side.shape[-1:] for side in (weights.push, weights.hold, weights.ceiling)}
     assert sizes == {(len(predictor.metrics),)}, sizes
+    assert weights.push.shape[:-1] in ((), start.shape[:1]), (weights.push.shape, start.shape)
     scale, each = predictor.scale, followers(predictor, config)
     standard_box = (scale.standard_x(box[0]), scale.standard_x(box[1]))
     # The networks that a tile follows together: [groups, members of a group, …].
@@ -184,6 +186,8 @@ def _run(
     devices = 1 if shape.mesh is None else shape.mesh.size
     tiles = into_tiles(scale.standard_x(start), shape.tile, each, shape.lanes * devices)
     member = jnp.arange(len(tiles), dtype=jnp.int32) % each
+    # Codes with weights of their own take them along in tiles of the same shape.
+    own = () if weights.push.ndim == 1 else (into_tiles(weights.push, shape.tile, each, shape.lanes * devices),)
     needed = tiles_needed(count, shape.tile, each)
 
     if shape.kernel == "pallas":
@@ -191,19 +195,19 @@ def _run(
     else:
         local = functools.partial(_looped, predictor, weights, config, model, shape)
     if shape.mesh is None:
-        moved = local(groups, standard_box, tiles, member, needed[None])
+        moved = local(groups, standard_box, tiles, member, needed[None], *own)
     else:
         # Each device holds a contiguous share of the tiles, and moves those of them that are needed.
-        own = len(tiles) // devices
-        shares = jnp.clip(needed - own * jnp.arange(devices, dtype=jnp.int32), 0, own)
+        share = len(tiles) // devices
+        shares = jnp.clip(needed - share * jnp.arange(devices, dtype=jnp.int32), 0, share)
         spread, everywhere = PartitionSpec(AXIS), PartitionSpec()
         moved = jax.shard_map(
             local,
             mesh=shape.mesh,
-            in_specs=(everywhere, everywhere, spread, spread, spread),
+            in_specs=(everywhere, everywhere, spread, spread, spread, *(spread for _ in own)),
             out_specs=spread,
             check_vma=False,
-        )(groups, standard_box, tiles, member, shares)
+        )(groups, standard_box, tiles, member, shares, *own)
     return scale.raw_x(from_tiles(moved, len(start), each))
 
 
@@ -246,14 +250,21 @@ def _looped(
     tiles: Float[Array, "p t f"],
     member: Int[Array, " p"],
     needed: Int[Array, " 1"],
+    pushes: Float[Array, "p t m"] | None = None,
 ) -> Float[Array, "p t f"]:
     """Moves the needed tiles one after the other, ``lanes`` of them at a time."""
-    gradient = tile_gradient(predictor, weights, config, model)
+    same = tile_gradient(predictor, weights, config, model)
+
+    def gradient_of(tile: Array) -> Gradient:
+        if pushes is None:
+            return same
+        return tile_gradient(predictor, dataclasses.replace(weights, push=pushes[tile]), config, model)
 
     def move(i: Array, tiles: Array) -> Array:
         chosen = [i * shape.lanes + lane for lane in range(shape.lanes)]
         params = [jax.tree.map(lambda a, j=j: a[member[j]], groups) for j in chosen]
-        xs = _move_lanes(predictor, weights, config, gradient, box, params, [tiles[j] for j in chosen])
+        gradients = [gradient_of(j) for j in chosen]
+        xs = _move_lanes(predictor, weights, config, gradients, box, params, [tiles[j] for j in chosen])
         return jax.lax.dynamic_update_slice_in_dim(tiles, jnp.stack(xs), i * shape.lanes, axis=0)
 
     return jax.lax.fori_loop(0, -(-needed[0] // shape.lanes), move, tiles)
@@ -263,7 +274,7 @@ def _move_lanes(
     predictor: Invertible,
     weights: ObjectiveWeights,
     config: PropagationConfig,
-    gradient: Gradient,
+    gradients: list[Gradient],
     box: Box,
     params: list[Params],
     xs: list[Float[Array, "t f"]],
@@ -272,7 +283,9 @@ def _move_lanes(
     starts = [_start_values(predictor, weights, p, x) for p, x in zip(params, xs, strict=True)]
     states = [() if config.transform is None else jax.vmap(config.transform.init)(x) for x in xs]
 
-    def step(x: Array, state: Any, params: Params, z_start: Array, done: Array) -> tuple[Array, Any]:
+    def step(
+        gradient: Gradient, x: Array, state: Any, params: Params, z_start: Array, done: Array
+    ) -> tuple[Array, Any]:
         # The gradient of the loss, at the relaxed codes or at (or towards) the legal codes nearest to them.
         at = x if config.discreteness == "none" else _snapped(predictor, config, x, done)
         slope = gradient(params, at, z_start)
@@ -293,7 +306,8 @@ def _move_lanes(
         return jnp.clip(x + update, *box), state
 
     def iteration(carry: list[tuple[Array, Any]], done: Array) -> tuple[list[tuple[Array, Any]], None]:
-        return [step(x, s, p, z, done) for (x, s), p, z in zip(carry, params, starts, strict=True)], None
+        lanes = zip(gradients, carry, params, starts, strict=True)
+        return [step(g, x, s, p, z, done) for g, (x, s), p, z in lanes], None
 
     carry = list(zip(xs, states, strict=True))
     moved, _ = jax.lax.scan(iteration, carry, jnp.arange(config.steps, dtype=jnp.float32))

@@ -47,6 +47,12 @@ class FirstMetrics:
         return self.function(mean[: self.metrics], spread[: self.metrics])
 
 
+def cost_scales(model: CostModel, costs: Sequence[str], bounds: Bounds) -> dict[str, tuple[float, float]]:
+    """Returns mean and standard deviation of exact costs within bounds, in the model's unit: their standard units."""
+    sampled = model.in_units(np.asarray(bounds.sample(jax.random.key(0), SAMPLED)))
+    return {cost: (float(sampled[cost].mean()), float(sampled[cost].std() or 1.0)) for cost in costs}
+
+
 def with_exact_costs(
     predictor: Any, model: CostModel, costs: Sequence[str], bounds: Bounds
 ) -> tuple[Invertible, dict[str, tuple[float, float]]]:
@@ -61,8 +67,7 @@ def with_exact_costs(
     Returns:
       The predictor; and that mean and standard deviation of each cost, in the model's unit.
     """
-    sampled = model.in_units(np.asarray(bounds.sample(jax.random.key(0), SAMPLED)))
-    scales = {cost: (float(sampled[cost].mean()), float(sampled[cost].std() or 1.0)) for cost in costs}
+    scales = cost_scales(model, costs, bounds)
     mean, std = (np.array(side) for side in zip(*scales.values(), strict=True))
     scale, members = predictor.scale, members_of(predictor)
     tiled = {

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax import checks
+from ncp_jax.analysis.hypervolume import dominated_volume, non_dominated
 from ncp_jax.console import format_table
-from ncp_jax.metrics import MetricSpec
+from ncp_jax.metrics import MetricSpec, find_metric
+from ncp_jax.propagation.front import Front
 from ncp_jax.propagation.limit import LimitStatus
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.codes import ISOMORPHISM
-from ncp_jax.types import Float, Int
+from ncp_jax.types import Bool, Float, Int
 
 STARTS = 4096  # number of starts kept, for figures
 # Rows of one device call after the gradient loop: a single shape for any number of codes.
@@ -42,6 +45,9 @@ class Found:
       counted: the network whose costs these are, in words ("the network of seg: …"); "" where they are not known.
       limits: limits that all of them satisfy, and what each means: exact, or predicted with a confidence.
       same_network: rule by which codes are the same network.
+      sought: name and sign of each metric of the objective: +1 to raise it, -1 to lower it.
+      preferences: number of weightings of the objective that the codes followed; with more than one, the Pareto front
+        is kept before all others.
     """
 
     codes: Int[np.ndarray, "k d"]
@@ -57,6 +63,8 @@ class Found:
     same_network: str = ISOMORPHISM
     counted: str = ""
     limits: tuple[LimitStatus, ...] = ()
+    sought: tuple[tuple[str, float], ...] = ()
+    preferences: int = 1
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -98,10 +106,62 @@ class Found:
                 "predicted": {self.metrics[j].name: float(self.mean[i, j]) for j in shown},
                 "spread": {self.metrics[j].name: float(self.spread[i, j]) for j in shown},
                 "score": float(self.score[i]),
-                **{_COST_KEYS.get(n, n): float(c[i]) for n, c in self.costs.items()},
+                **{COST_KEYS.get(n, n): float(c[i]) for n, c in self.costs.items()},
             }
             for i, text in enumerate(self.strings())
         ]
+
+    def values_of(self, name: str) -> Float[np.ndarray, " k"]:
+        """Returns one metric: the exact cost where it is known, else the predicted mean, in the metric's own unit."""
+        if name in self.costs:
+            return self.costs[name]
+        return np.asarray(self.mean[:, find_metric(self.metrics, name)], np.float64)
+
+    def pareto(self, reference: Mapping[str, float] | None = None, *, reference_is: str = "given") -> Front:
+        """Returns the Pareto front between the metrics of the objective, by predicted means and exact costs.
+
+        A search with ``PropagationConfig(preferences=256)`` covers the front. With one preference this is what the
+        objective's own weights happened to meet.
+
+        Args:
+          reference: the worst point that still counts for the hypervolume, by metric, in the metrics' own units. By
+            default the worst value of each metric among all that was found.
+          reference_is: what the reference point is, in words.
+
+        Raises:
+          UsageError: fewer than two metrics in the objective, or a reference without one of them.
+        """
+        if len(self.sought) < 2:
+            raise checks.UsageError(
+                expected="an objective with two metrics or more for a Pareto front",
+                got=", ".join(name for name, _ in self.sought) or "a function",
+                remedy="name several with maximize and minimize",
+            )
+        names, signs = zip(*self.sought, strict=True)
+        points = self._oriented()
+        rows = np.flatnonzero(non_dominated(points))
+        rows = rows[np.argsort(-points[rows, 0], kind="stable")]
+        if reference is None:
+            corner, reference_is = points.min(axis=0), "the worst of all found"
+        else:
+            given = [checks.choose("metric of the reference", name, reference) for name in names]
+            corner = np.array([reference[name] for name in given], np.float64) * signs
+        return Front(
+            found=self.take(rows),
+            metrics=names,
+            directions=tuple("maximize" if sign > 0 else "minimize" for sign in signs),
+            values=points[rows] * signs,
+            reference=corner * signs,
+            reference_is=reference_is,
+            hypervolume=dominated_volume(points[rows], corner),
+        )
+
+    def on_front(self) -> Bool[np.ndarray, " k"]:
+        """Returns True for each architecture on the Pareto front between the metrics of the objective."""
+        return non_dominated(self._oriented())
+
+    def _oriented(self) -> Float[np.ndarray, "k s"]:
+        return np.stack([sign * self.values_of(name) for name, sign in self.sought], axis=1)
 
     @property
     def _predicted(self) -> list[int]:
@@ -109,14 +169,22 @@ class Found:
         return [j for j, m in enumerate(self.metrics) if m.name not in self.costs]
 
     def __str__(self) -> str:
+        return self.text({})
+
+    def text(self, more: Mapping[str, Sequence[str]]) -> str:
+        """Returns the table that printing gives, with further columns before the architecture.
+
+        Args:
+          more: name of each further column, and its k cells.
+        """
         shown = self._predicted
         head = [f"{m.name} [{m.unit}]" if m.unit else m.name for m in (self.metrics[j] for j in shown)]
-        head += [_COST_HEADS.get(n, n) for n in self.costs] + ["score", "architecture"]
+        head += [COST_HEADS.get(n, n) for n in self.costs] + ["score", *more, "architecture"]
         rows = [["rank", *head]]
         for i, text in enumerate(self.strings()):
             cells = [_cell(self.metrics[j], self.mean[i, j], self.spread[i, j]) for j in shown]
             cells += [f"{c[i]:.3f}" if c[i] >= 0.1 else f"{c[i]:.3g}" for c in self.costs.values()]
-            rows.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", text])
+            rows.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", *(column[i] for column in more.values()), text])
         table = format_table(rows, ">" * len(head) + "<")
         return f"{table}\nGFLOPs and params of {self.counted}" if self.counted else table
 
@@ -129,8 +197,8 @@ def _cell(metric: MetricSpec, mean: float, spread: float) -> str:
     return f"{mean:.{digits}g} ±{spread:.3g}"
 
 
-_COST_KEYS = {"flops": "gflops", "params": "params_m"}
-_COST_HEADS = {"flops": "GFLOPs", "params": "params [M]"}
+COST_KEYS = {"flops": "gflops", "params": "params_m"}
+COST_HEADS = {"flops": "GFLOPs", "params": "params [M]"}
 
 
 def batch_rows() -> int:
@@ -175,7 +243,12 @@ def merge(portions: list[Found], keep: int) -> Found:
         first = dataclasses.replace(first, costs=costs, scored=scored, **arrays)
     distinct = first_of_each(first.codes)
     ranked = first.take(distinct[np.argsort(-first.score[distinct], kind="stable")])
-    return _one_of_each_network(ranked).take(slice(0, keep))
+    ranked = _one_of_each_network(ranked)
+    if ranked.preferences > 1 and len(ranked) > keep:
+        on_front = ranked.on_front()
+        first_kept = np.concatenate([np.flatnonzero(on_front), np.flatnonzero(~on_front)])[:keep]
+        return ranked.take(np.sort(first_kept))
+    return ranked.take(slice(0, keep))
 
 
 def first_of_each(codes: Int[np.ndarray, "n d"]) -> Int[np.ndarray, " k"]:

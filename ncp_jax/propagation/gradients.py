@@ -7,6 +7,7 @@ written for one code and differentiated by JAX.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -120,19 +121,28 @@ def tile_gradient(
 ) -> Gradient:
     """Returns a function that computes a tile's gradients: ``(params [k, …], x [t, f], z_start [t, m]) -> [t, f]``.
 
-    Its parameters are those of the k networks that the tile follows, one or all.
+    Its parameters are those of the k networks that the tile follows, one or all. The weights' ``push`` may have a row
+    for each of the t codes.
     """
     if model is None and hasattr(predictor.apply, "gradient"):
         return functools.partial(_batched_gradient, predictor.apply, weights, config)
     apply = predictor.apply if model is None else functools.partial(_with_exact_costs, predictor, model)
 
-    def one(params: Params, x: Float[Array, " f"], z_start: Float[Array, " m"]) -> Float[Array, " f"]:
+    def one(
+        weights: ObjectiveWeights, params: Params, x: Float[Array, " f"], z_start: Float[Array, " m"]
+    ) -> Float[Array, " f"]:
         z, pull_back = jax.vjp(lambda x: jax.vmap(apply, in_axes=(0, None))(params, x), x)
         return pull_back(slopes(weights, config, z, z_start))[0]
 
     def many(params: Params, x: Array, z_start: Array) -> Array:
         with jax.default_matmul_precision(_MATMUL[config.precision]):
-            return jax.vmap(one, in_axes=(None, 0, 0))(params, x, z_start)
+            if weights.push.ndim == 1:
+                return jax.vmap(functools.partial(one, weights), in_axes=(None, 0, 0))(params, x, z_start)
+
+            def each(push: Array, x: Array, z_start: Array) -> Array:
+                return one(dataclasses.replace(weights, push=push), params, x, z_start)
+
+            return jax.vmap(each)(weights.push, x, z_start)
 
     return many
 
@@ -141,8 +151,14 @@ def _batched_gradient(
     apply: Any, weights: ObjectiveWeights, config: PropagationConfig, params: Params, x: Array, z_start: Array
 ) -> Array:
     def pull(z: Float[Array, "k t m"]) -> Float[Array, "k t m"]:
-        one = functools.partial(slopes, weights, config)
-        return jax.vmap(one, in_axes=(1, 0), out_axes=1)(z, z_start)
+        if weights.push.ndim == 1:
+            one = functools.partial(slopes, weights, config)
+            return jax.vmap(one, in_axes=(1, 0), out_axes=1)(z, z_start)
+
+        def each(push: Array, z: Array, z_start: Array) -> Array:
+            return slopes(dataclasses.replace(weights, push=push), config, z, z_start)
+
+        return jax.vmap(each, in_axes=(0, 1, 0), out_axes=1)(weights.push, z, z_start)
 
     fixed = fixed_slopes(weights, config, len(jax.tree.leaves(params)[0]))
     return apply.gradient(params, x, pull if fixed is None else fixed, config.precision)

@@ -22,7 +22,7 @@ RELATIONS: Mapping[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-KEPT = 401  # quantiles of the held-out errors that are kept where there are more rows
+KEPT = 201  # quantiles of the held-out errors that are kept where there are more rows
 
 _WRITTEN = re.compile(r"\s*([^<>=]+?)\s*(<=|>=|=<|=>|<|>)\s*([^<>=]+?)\s*")
 
@@ -66,7 +66,10 @@ class HeldOutError:
         ratios = np.sort(errors / np.where(scale > 0, scale, 1.0))
         if len(ratios) > KEPT:
             ratios = np.quantile(ratios, np.linspace(0, 1, KEPT), method="inverted_cdf")
-        return cls(float(np.sqrt(np.mean(errors**2))), len(errors), base, tuple(ratios.tolist()))
+        # Six digits are plenty, and keep files short.
+        return cls(
+            float(np.sqrt(np.mean(errors**2))), len(errors), base, tuple(float(f"{ratio:.6g}") for ratio in ratios)
+        )
 
     def scale(self, spread: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Returns the scale of the errors of predictions with these spreads."""
@@ -89,7 +92,8 @@ class HeldOutError:
                 got=f"{confidence:g}",
                 remedy="lower it, or measure more architectures",
             )
-        index = math.ceil(place / self.rows * len(self.ratios)) - 1
+        thinned = len(self.ratios) < self.rows
+        index = math.ceil(place / self.rows * (len(self.ratios) - 1)) if thinned else place - 1
         return self.ratios[index] if upper else self.ratios[len(self.ratios) - 1 - index]
 
     def to_json(self) -> dict[str, Any]:

@@ -34,7 +34,8 @@ class ObjectiveWeights:
     """An objective as arrays over the m metrics of a predictor. A vmap can sweep them.
 
     Attributes:
-      push: ``[m]`` weights; > 0 raises the metric, < 0 lowers it, 0 leaves it free.
+      push: ``[m]`` weights; > 0 raises the metric, < 0 lowers it, 0 leaves it free. ``engine.run`` also takes
+        ``[n, m]``, a row for each of n codes.
       hold: ``[m]`` weights >= 0 that keep the metric at the value predicted for the start.
       ceiling: ``[m]`` upper limits in standard units, above which the metric is pushed down; +inf for no limit.
       function: objective added to the weighted metrics (see ``Function``), or None.
@@ -49,6 +50,10 @@ class ObjectiveWeights:
     function: Function | None = dataclasses.field(default=None, metadata={"static": True})
     fixed: bool = dataclasses.field(default=False, metadata={"static": True})
     floor: Float[Array, " m"] | None = None
+
+    def of_rows(self, push: Float[np.ndarray, "n m"]) -> ObjectiveWeights:
+        """Returns the same objective with weights of its own for each of n codes."""
+        return dataclasses.replace(self, push=jnp.asarray(push, jnp.float32), fixed=False)
 
     def score(
         self, mean: Float[np.ndarray, "n m"], spread: Float[np.ndarray, "n m"], confidence: float = 0.0
@@ -199,6 +204,11 @@ class Objective:
     def names(self) -> tuple[str, ...]:
         """Names of the metrics in the objective: maximized, minimized, held."""
         return (*self.maximize, *self.minimize, *self.hold)
+
+    @property
+    def pushed(self) -> tuple[str, ...]:
+        """Names of the metrics to raise or lower."""
+        return (*self.maximize, *self.minimize)
 
     def weights(
         self,

@@ -25,21 +25,22 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import to_own_units
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import Box, run
-from ncp_jax.propagation.exact_costs import FirstMetrics, with_exact_costs
 from ncp_jax.propagation.execution import Plan, Starts, make_plan
 from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.found import STARTS, Found, batch_rows, first_of_each, in_batches, merge
+from ncp_jax.propagation.goal import Goal
 from ncp_jax.propagation.gradients import Invertible, exact_columns
 from ncp_jax.propagation.limit import Limit, as_limits
-from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
-from ncp_jax.propagation.polish import polish
+from ncp_jax.propagation.objective import Function, Objective
+from ncp_jax.propagation.polish import Allowed, keys_of, polish
 from ncp_jax.propagation.processes import gather, smallest
-from ncp_jax.spaces import Bounds, CostModel, cost_model_for, get_space
+from ncp_jax.spaces import Bounds, get_space
 from ncp_jax.types import Bool, Float, Int, Key
 
 # Where a limit was reached: best architectures that are edited, most codes scored by that, and random codes within the
 # limit that are ranked before.
 EDITED, EDITS, DRAWN = 128, 4096, 1024
+WIDENED = 50  # rounds of edits of a Pareto front
 RESTART = 2**31  # restarts draw from fold_in(key, RESTART + round), which never meets the numbers of the codes
 
 
@@ -106,6 +107,12 @@ def propagate(
             got="a function",
             remedy="let the function subtract the spread itself",
         )
+    if config.preferences > 1 and (not isinstance(objective, Objective) or len(objective.pushed) < 2):
+        raise checks.UsageError(
+            expected="an Objective with two metrics or more to maximize or minimize with several preferences",
+            got="a function" if not isinstance(objective, Objective) else ", ".join(objective.pushed),
+            remedy="name several, or leave preferences out",
+        )
     space = get_space(predictor.space)
     config = dataclasses.replace(config, same_network=space.check_same_network(config.same_network))
     bounds = Bounds.of(space, config.bounds_map)
@@ -116,11 +123,13 @@ def propagate(
     if max_gflops is not None:
         checks.positive("max_gflops", max_gflops)
         given = (Limit("gflops", "<=", max_gflops, confidence=None), *given)
-    search = _Search.make(predictor, objective, config, bounds, given)
-    plan = make_plan(execution, search.followed, search.followed_weights, config, search.followed_costs, starts.n)
+    goal = Goal.make(predictor, objective, config, bounds, given)
+    measured = _measured(bounds, goal.limit, config.measured)
+    search = _Search(goal, dataclasses.replace(config, measured=None, costs=None), measured)
+    plan = make_plan(execution, goal.followed, goal.followed_weights, search.config, goal.followed_costs, starts.n)
     if search.limit is not None:
         limit = dataclasses.replace(search.limit, rows=min(plan.portion, batch_rows()))
-        search = dataclasses.replace(search, limit=limit)
+        search = dataclasses.replace(search, goal=dataclasses.replace(goal, limit=limit))
     with jax.default_device(plan.device):
         return search.run(starts, key, plan, execution)
 
@@ -150,75 +159,24 @@ class _Search:
     """One inversion.
 
     Attributes:
-      predictor: the whole predictor, which ranks architectures.
-      followed: the predictor restricted to the objective's metrics, so that the loop does not compute the others.
-      weights: the objective over all metrics.
-      followed_weights: the objective over the metrics of ``followed``.
+      goal: what it is after.
       config: settings of the loop.
-      bounds: bounds of the legal codes.
-      limit: the codes within bounds and limits, or None without limits.
-      measured: ``[j, d]`` codes within bounds and limit that are ranked without being moved.
-      costs: cost model of the space, or None if its costs are unknown.
-      followed_costs: the same if codes are to follow exact costs, else None.
+      measured: ``[j, d]`` codes within bounds and limits that are ranked without being moved.
     """
 
-    predictor: Invertible
-    followed: Invertible
-    weights: ObjectiveWeights
-    followed_weights: ObjectiveWeights
+    goal: Goal
     config: PropagationConfig
-    bounds: Bounds
-    limit: Feasible | None
     measured: Int[np.ndarray, "j d"]
-    costs: CostModel | None
-    followed_costs: CostModel | None
 
-    @classmethod
-    def make(
-        cls,
-        predictor: Invertible,
-        objective: Objective | Function,
-        config: PropagationConfig,
-        bounds: Bounds,
-        limits: Sequence[Limit],
-    ) -> _Search:
-        costs = config.costs or cost_model_for(bounds.space, predictor.metrics)
-        if config.costs is not None:
-            predictor = _without_costs(predictor, config.costs)
-        base = predictor
-        # Costs that are known and sought, but not predicted, are metrics like the others: exact ones.
-        sought = objective.names if isinstance(objective, Objective) else ()
-        known = {metric.name.lower() for metric in predictor.metrics}
-        lacking = [] if costs is None else [c for c in costs.units if c in map(str.lower, sought) and c not in known]
-        if lacking:
-            assert costs is not None
-            predictor, _ = with_exact_costs(base, costs, lacking, bounds)
-        limit = Feasible.make(bounds, predictor, limits, costs) if limits else None
-        ceiling = {} if limit is None else limit.standard_limits(upper=True)
-        floor = {} if limit is None else limit.standard_limits(upper=False)
-        weights = weights_of(objective, predictor.metrics, ceiling, floor)
-        followed, goal = predictor, objective
-        if isinstance(objective, Objective):
-            wanted = tuple(dict.fromkeys((*objective.names, *ceiling, *floor)))
-            followed = predictor.select(wanted) if not lacking else predictor
-        unpredicted = () if limit is None else limit.unpredicted()
-        if limit is not None and unpredicted:
-            # The predictor says nothing about these costs: codes follow the exact ones to the limits.
-            assert costs is not None
-            if not isinstance(objective, Objective):
-                goal = FirstMetrics(objective, len(predictor.metrics))
-            followed, scales = with_exact_costs(followed, costs, unpredicted, bounds)
-            ceiling |= limit.unpredicted_limits(scales, upper=True)
-            floor |= limit.unpredicted_limits(scales, upper=False)
-        followed_weights = weights if followed is predictor else weights_of(goal, followed.metrics, ceiling, floor)
-        if config.exact_costs:
-            _check_exact_costs(followed, costs, bounds)
-        measured = _measured(bounds, limit, config.measured)
-        config = dataclasses.replace(config, measured=None, costs=None)
-        followed_costs = costs if config.exact_costs else None
-        return cls(
-            predictor, followed, weights, followed_weights, config, bounds, limit, measured, costs, followed_costs
-        )
+    @property
+    def bounds(self) -> Bounds:
+        """Bounds of the legal codes."""
+        return self.goal.bounds
+
+    @property
+    def limit(self) -> Feasible | None:
+        """The codes within bounds and limits, or None without limits."""
+        return self.goal.limit
 
     def run(self, starts: Starts, key: Key | None, plan: Plan, execution: Execution) -> Found:
         """Compiles, then moves and ranks portion after portion, then polishes the best architectures."""
@@ -268,10 +226,14 @@ class _Search:
         self._ranked(starts.codes(0, plan.portion)[:1])
         return plan
 
-    def _invert(self, relaxed: Float[jax.Array, "n f"], count: int, plan: Plan) -> Float[jax.Array, "n f"]:
+    def _invert(
+        self, relaxed: Float[jax.Array, "n f"], count: int, plan: Plan, ids: Int[np.ndarray, " n"] | None = None
+    ) -> Float[jax.Array, "n f"]:
+        """Moves the first ``count`` codes; ``ids`` are their numbers, which choose their preferences."""
         box: Box = (jnp.asarray(self.bounds.lower), jnp.asarray(self.bounds.upper))
-        weights, costs = self.followed_weights, self.followed_costs
-        return run(self.followed, weights, relaxed, box, self.config, costs, count, plan.shape)
+        ids = np.arange(len(relaxed)) if ids is None else ids
+        weights, costs = self.goal.weights_of_codes(ids, self.config), self.goal.followed_costs
+        return run(self.goal.followed, weights, relaxed, box, self.config, costs, count, plan.shape)
 
     def _begin(
         self, starts: Starts, key: Key | None, first: int, n: int
@@ -292,7 +254,8 @@ class _Search:
         A code that was over the limit, at its start or in the end, reaches several (see ``Feasible.bring_within``).
         """
         begun, drawn, lowered = self._begin(starts, key, first, plan.portion)
-        moving = self._invert(self.bounds.space.encode(jnp.asarray(begun)), n, plan)
+        ids = np.arange(first, first + plan.portion)
+        moving = self._invert(self.bounds.space.encode(jnp.asarray(begun)), n, plan, ids)
         reached, others = self._ends(moving, drawn, lowered, n)
         # ``last`` has the codes that moved in the last round; their results are the last rows of ``reached``.
         moved, last = n, np.arange(n)
@@ -307,7 +270,7 @@ class _Search:
             low = fresh if self.limit is None else self.limit.lower(fresh, round_key, first)
             # The portion keeps its shape: it is filled up with repeats, which are not moved.
             some = np.resize(last, plan.portion)
-            moving = self._invert(self.bounds.space.encode(jnp.asarray(low[some])), len(last), plan)
+            moving = self._invert(self.bounds.space.encode(jnp.asarray(low[some])), len(last), plan, ids[some])
             ends, more = self._ends(moving, fresh[some], low[some], len(last))
             reached, others = np.concatenate([reached, ends]), np.concatenate([others, more])
             moved += len(last)
@@ -340,19 +303,19 @@ class _Search:
     def _ranked(self, codes: Int[np.ndarray, "k d"], rows: int | None = None) -> Found:
         """Predicts and scores distinct codes, in batches of ``rows``. Does not sort them; ``merge`` does."""
         space = self.bounds.space
-        predict = getattr(self.predictor, "in_stored_units", self.predictor)
+        predict = getattr(self.goal.predictor, "in_stored_units", self.goal.predictor)
         mean, spread = in_batches(lambda some: predict(space.encode(jnp.asarray(some))), codes, rows)
-        metrics = tuple(self.predictor.metrics)
+        metrics = tuple(self.goal.predictor.metrics)
         # Exact costs replace predicted ones.
-        exact = self.costs.in_units(codes) if self.costs else {}
-        for column, name in exact_columns(metrics, self.costs).items():
+        exact = self.goal.costs.in_units(codes) if self.goal.costs else {}
+        for column, name in exact_columns(metrics, self.goal.costs).items():
             unit = metrics[column].stored
             mean[:, column], spread[:, column] = exact[name] if unit is None else unit.store(exact[name]), 0.0
         # The scores in NumPy: the number of codes differs from call to call, and JAX would compile for each of them.
-        deviation = np.asarray(self.predictor.scale.y_std)
-        standard = (mean - np.asarray(self.predictor.scale.y_mean)) / deviation
+        deviation = np.asarray(self.goal.predictor.scale.y_std)
+        standard = (mean - np.asarray(self.goal.predictor.scale.y_mean)) / deviation
         confidence = float(self.config.confidence) if self.config.follow == "bound" else 0.0
-        score = self.weights.score(standard, spread / deviation, confidence)
+        score = self.goal.weights.score(standard, spread / deviation, confidence)
         mean, spread = to_own_units(metrics, mean, spread)
         return Found(
             codes=codes,
@@ -366,8 +329,10 @@ class _Search:
             timing={},
             scored=len(codes),
             same_network=self.config.same_network,
-            counted="" if self.costs is None else self.costs.counted,
+            counted="" if self.goal.costs is None else self.goal.costs.counted,
             limits=() if self.limit is None else self.limit.statuses,
+            sought=self.goal.sought,
+            preferences=self.config.preferences,
         )
 
     def _polished(self, found: Found, keep: int, limited: bool) -> Found:
@@ -380,6 +345,8 @@ class _Search:
             inside = np.asarray(self.bounds.contains(jnp.asarray(codes)))
             return inside if self.limit is None else inside & self.limit.fits(codes, len(codes))
 
+        if self.goal.preferences is not None and self.config.polish:
+            return self._widened(found, keep, allowed)
         climbed = polish(
             lambda codes: self._ranked(codes, len(codes)).score,
             self.bounds.space,
@@ -392,32 +359,21 @@ class _Search:
             return found
         return merge([found, self._ranked(climbed.scored)], keep)
 
-
-def _without_costs(predictor: Invertible, costs: CostModel) -> Invertible:
-    """Returns the predictor without the costs that it has learned, where those of another network are meant."""
-    left = tuple(m.name for m in predictor.metrics if m.kind != "cost" or m.name not in costs.units)
-    if not left:
-        raise checks.UsageError(
-            expected="a predicted metric beside the costs", got="costs alone", remedy="leave the cost model out"
-        )
-    return predictor if len(left) == len(predictor.metrics) else predictor.select(left)
-
-
-def _check_exact_costs(followed: Invertible, costs: CostModel | None, bounds: Bounds) -> None:
-    """Raises an error if there are no exact costs to follow."""
-    if costs is None:
-        raise checks.UsageError(
-            expected="a space whose costs are known with exact_costs",
-            got=f"{bounds.space.name} with metrics {', '.join(m.name for m in followed.metrics)}",
-            remedy="leave exact_costs out",
-        )
-    if not exact_columns(followed.metrics, costs):
-        known = ", ".join(f"{name} [{unit}]" for name, unit in costs.units.items())
-        raise checks.UsageError(
-            expected=f"a cost in the objective ({known}), or a limit on GFLOPs, with exact_costs",
-            got=", ".join(f"{m.name} [{m.unit}]" if m.unit else m.name for m in followed.metrics),
-            remedy="leave exact_costs out",
-        )
+    def _widened(self, found: Found, keep: int, allowed: Allowed) -> Found:
+        """Tries the single edits of codes on the front until none of them extends it (see ``WIDENED``)."""
+        space, tried = self.bounds.space, set()
+        for _ in range(WIDENED):
+            front = found.pareto().found.codes
+            fresh = np.array([key not in tried for key in keys_of(front)], bool)
+            chosen = front[fresh][np.linspace(0, fresh.sum() - 1, min(self.config.polish, fresh.sum())).astype(int)]
+            if len(chosen) == 0:
+                break
+            tried.update(keys_of(chosen))
+            edits, legal = (np.asarray(a) for a in space.neighbours(jnp.asarray(chosen)))
+            edits = edits[legal]
+            (inside,) = in_batches(allowed, edits)
+            found = merge([found, self._ranked(edits[inside.astype(bool)])], keep) if inside.any() else found
+        return found
 
 
 def _measured(bounds: Bounds, limit: Feasible | None, codes: Any) -> Int[np.ndarray, "j d"]:

@@ -64,10 +64,13 @@ class ArchGraph(HostSearcher):
 
 
 def final_scores(found: ArchGraphRuns, config: ArchGraphConfig) -> Float[np.ndarray, "r n"]:
-    """Returns scores in the final order of each run: that of the graph of relations, or that of expected wins."""
+    """Returns scores in the final order of each run: that of the graph of relations, or that of expected wins.
+
+    They are predictions for measured architectures, too: a study scores what a search has learned.
+    """
     from ncp_jax.searchers.arch_graph.search import final_order
 
-    scores = found.scores
+    scores, found = found.scores, found._replace(slope=None)
     if config.ranking == "borda":
         return scores
     orders = [

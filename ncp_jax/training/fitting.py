@@ -151,13 +151,10 @@ def fit(
         ``on_test``.
       DataError: values that are not finite, or no quality metric that varies.
     """
-    members, key = checks.integer("members", members, least=1, remedy="try members=8"), checks.key(key)
+    members, root = checks.integer("members", members, least=1, remedy="try members=8"), checks.key(key)
     mask = np.ones(len(table), bool) if rows is None else np.asarray(rows, bool)
-    recipe = get_recipe(recipe)
-    if DECAY_FOLDS * 2 <= mask.sum() < recipe.decay_rows:
-        strength = choose_decay(table, mask, recipe, key=jax.random.fold_in(key, 2**31), on_test=on_test)
-        recipe = dataclasses.replace(recipe, weight_decay=strength)
-    keys = jax.vmap(functools.partial(jax.random.fold_in, key))(jnp.arange(members))
+    recipe = with_chosen_decay(table, mask, get_recipe(recipe), key=root, on_test=on_test)
+    keys = jax.vmap(functools.partial(jax.random.fold_in, root))(jnp.arange(members))
     fitted = fit_many(
         table,
         np.tile(mask, (members, 1)),
@@ -168,6 +165,16 @@ def fit(
         progress=progress,
     )
     return fitted.predictor(range(members))
+
+
+def with_chosen_decay(
+    table: Table, rows: Bool[np.ndarray, " n"], recipe: Recipe, *, key: Key, on_test: bool = False
+) -> Recipe:
+    """Returns the recipe that ``fit`` with that key trains by: small tables choose their weight decay."""
+    if not DECAY_FOLDS * 2 <= rows.sum() < recipe.decay_rows:
+        return recipe
+    strength = choose_decay(table, rows, recipe, key=jax.random.fold_in(key, 2**31), on_test=on_test)
+    return dataclasses.replace(recipe, weight_decay=strength)
 
 
 @package_settings

@@ -220,3 +220,42 @@ def test_its_queries_and_tables_of_other_forms_are_read_back(run: Run, files: di
     assert json.loads(text)["notices"] == [f"{tmp_path / 'target.tsv'} read as UTF-16, tab-separated"]
     code, line = refusal(run("--table", files["target"], *OPTIONS, "--seeds", "each"))
     assert (code, "expected a known rule for --seeds, got 'each'" in line) == (2, True)
+
+
+def test_blank_cells_are_asked_for_until_the_budget_is_used_up(
+    run: Run, files: dict[str, Path], tmp_path: Path, codes: np.ndarray, quality: np.ndarray
+) -> None:
+    """The loop of a user who trains what the command names, and writes the results into the file."""
+    names, known, file = SPACE.to_strings(codes[:100]), {}, tmp_path / "mine.csv"
+    truth = dict(zip(names, quality[0, :100].tolist(), strict=True))
+    options = ("--table", file, "--space", "transnas-micro", "--maximize", "acc", "--budget", 18, "--out", tmp_path)
+    sizes, source = [], tmp_path / "source.csv"
+    others = zip(names, quality[1, :100], strict=True)
+    source.write_text("arch,acc\n" + "".join(f"{name},{x if i % 3 else ''}\n" for i, (name, x) in enumerate(others)))
+    while True:
+        file.write_text("arch,acc,note\n" + "".join(f"{name},{known.get(name, '')},\n" for name in names))
+        status, out, err = run(*options, "--json")
+        assert status == 0, err
+        found = json.loads(out)
+        wanted = [item["architecture"] for item in found["next"]]
+        with open(tmp_path / "next.csv", newline="") as lines:
+            assert list(csv.reader(lines)) == [["architecture", "acc"], *([name, ""] for name in wanted)]
+        assert not set(wanted) & set(known)
+        assert (found["rank"], found["regret"], found["tau"], found["queries"]) == (None, None, None, len(known))
+        assert sorted(item["architecture"] for item in found["order"]) == sorted(names)
+        if not wanted:
+            break
+        sizes.append(len(wanted))
+        known |= {name: truth[name] for name in wanted}
+    assert sizes == [10, 4, 4]
+    assert found["best"]["value"] == pytest.approx(max(known.values()))
+    places = [item["architecture"] for item in found["order"] if item["architecture"] in known]
+    assert places == sorted(known, key=lambda name: -known[name])
+    assert (tmp_path / "rank.png").stat().st_size > 10_000
+    assert "the budget of 18 is used up; raise --budget" in run(*options)[1]
+    status, out, err = run(*options, "--budget", 30, "--batch", 3, "--sources", source)
+    assert status == 0, err
+    assert len(out.split("measure next:\n")[1].split("top of")[0].splitlines()) == 3
+    source.write_text("arch,acc\n" + "".join(f"{name},\n" for name in names))
+    code, line = refusal(run(*options, "--sources", source))
+    assert (code, "got blank cells alone; leave this source out" in line) == (1, True)

@@ -8,7 +8,8 @@ import json
 import numpy as np
 import pytest
 
-from ncp_jax.ordering import order
+import ncp_jax
+from ncp_jax.ordering import order, result
 from ncp_jax.ordering.result import count_triangles
 
 
@@ -53,3 +54,16 @@ def test_json_is_strict_and_whole() -> None:
     assert again["weight"] == found.weight
     assert again["cycles"]["dropped_edges"] == len(found.dropped)
     assert json.dumps(order([[0.0]]).to_json(), allow_nan=False)
+
+
+def test_large_matrices_are_told_about_without_their_edges(monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = np.random.default_rng(0).integers(0, 5, (60, 60)).astype(float)
+    found = order(weights, time_limit=0)
+    by_weight = np.argsort(-found.dropped_weights, kind="stable")
+    for most in (1, 7, 10_000):
+        wanted = [(*found.dropped[k].tolist(), found.dropped_weights[k]) for k in by_weight[:most]]
+        assert found.heaviest_dropped(most) == wanted
+    assert found.dropped_count == len(found.dropped)
+    monkeypatch.setattr(result, "COUNTED", 50)
+    assert found.cycles.triangles is None
+    assert "cycles of three not counted" in str(ncp_jax.order(weights, time_limit=0))

@@ -8,6 +8,7 @@ import itertools
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -213,6 +214,30 @@ def test_the_clock_ends_a_search() -> None:
             found = order(tournament(n, noise=8.0), time_limit=0.1)
             assert found.status == "time limit"
             assert found.upper_bound >= found.weight
+
+
+def test_the_first_descent_keeps_the_limit_too_and_tells_how_far_it_is() -> None:
+    weights, seen = tournament(900, noise=8.0), []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver, "_FINISH", 1.0)  # no time is left for anything
+        found = order(weights, time_limit=5.0, progress=lambda *done: seen.append(done))
+    assert found.status == "time limit"
+    assert sorted(found.order.tolist()) == list(range(900))
+    assert order(weights, time_limit=0).weight > found.weight
+    assert found.upper_bound >= found.weight
+    with solver._told(lambda *done: seen.append(done), time.monotonic() - 7, 9.5):
+        time.sleep(1.2)
+    assert (8, 10) in seen
+
+
+def test_without_the_clock_the_budget_is_work_alone() -> None:
+    weights = tournament(200, noise=8.0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(solver, "_FINISH", 1.0)  # the clock would end the search at once
+        runs = [order(weights, time_limit=0.1, clocked=False, workers=workers) for workers in (1, 2)]
+    assert {run.status for run in runs} == {"work limit"}
+    assert np.array_equal(runs[0].order, runs[1].order)
+    assert runs[0].weight > order(weights, time_limit=0).weight
 
 
 @pytest.mark.parametrize("weights", [np.zeros((6, 6)), np.full((6, 6), 2.5), np.array([[0.0, 3], [3, 0]])])

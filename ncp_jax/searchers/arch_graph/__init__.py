@@ -7,6 +7,7 @@ from ncp_jax.searchers.arch_graph.search import (
     ArchGraphRuns,
     acyclic_order,
     final_order,
+    next_to_measure,
     run_arch_graph,
 )
 from ncp_jax.searchers.arch_graph.sources import (
@@ -33,6 +34,7 @@ __all__ = [
     "full_sources",
     "learn_sources",
     "measured_scores",
+    "next_to_measure",
     "read_source_budget",
     "run_arch_graph",
     "sampled_values",

@@ -15,9 +15,10 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.ordering.extension import topological_order
 from ncp_jax.ordering.relations import relation_matrix, trusted_weights
+from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers.arch_graph.sources import Sources
 from ncp_jax.searchers.ties import best_first, best_first_on_host, tie_breakers
-from ncp_jax.training.relations import PROBIT, RelationInputs, RelationRecipe, fit_relations
+from ncp_jax.training.relations import EDGE, PROBIT, RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int
 
 if TYPE_CHECKING:
@@ -79,6 +80,8 @@ class ArchGraphRuns(NamedTuple):
       utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
         difference of two utilities is the probability that the first candidate is better.
       ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
+      slope: factor from normal scores to log-odds. None where it is not known: ``final_order`` then leaves measured
+        candidates where the predictions place them.
     """
 
     asked: Int[np.ndarray, "runs budget"]
@@ -86,6 +89,7 @@ class ArchGraphRuns(NamedTuple):
     scores: Float[np.ndarray, "runs n"]
     utilities: Float[Array, "runs members n"]
     ties: Float[np.ndarray, "runs n"]
+    slope: float | None = None
 
 
 def run_arch_graph(
@@ -150,19 +154,62 @@ def run_arch_graph(
             break
         if progress:
             progress(done, budget)
-        # Measure what the graph of relations ranks first, and a few of the sources' favourites.
         count = min(config.batch, budget - done)
-        hedges = 0 if favourites is None else min(config.hedge, count - 1)
-        proposals = _propose(fits.utilities[..., 0], rows, ties, config, count - hedges)
-        if favourites is not None and hedges:
-            proposals = np.concatenate([proposals, _next(favourites, rows, proposals, hedges)], axis=1)
-        guard.query(proposals)
+        guard.query(_choose(fits.utilities[..., 0], rows, ties, favourites, config, count))
         done += count
     if progress:
         progress(budget, budget)
     utilities = fits.utilities[..., 0]
     slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
-    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities, ties)
+    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities, ties, slope)
+
+
+def next_to_measure(
+    inputs: RelationInputs,
+    asked: Int[np.ndarray, " k"],
+    paid: Float[np.ndarray, " k"],
+    most: int,
+    *,
+    sources: Sources | None = None,
+    seed: int = 0,
+    config: ArchGraphConfig | None = None,
+) -> tuple[Int[np.ndarray, " m"], ArchGraphRuns | None]:
+    """Chooses the candidates that a search with these measurements would measure next (host function).
+
+    Args:
+      inputs: predictor inputs of the n candidates.
+      asked: the k measured candidates, each once.
+      paid: their values, higher is better.
+      most: largest number of candidates to choose, such as what is left of a budget.
+      sources: evidence from other tasks, one variant; None to search without sources.
+      seed: random seed of the start and of the weights.
+      config: settings of the search.
+
+    Returns:
+      The rows to measure, all new, and the fit that chose them; None where the first queries are not all measured yet.
+    """
+    config, n = config or ArchGraphConfig(), inputs.nodes.shape[0]
+    seeds = np.array([[seed, 0]])
+    ties = tie_breakers(seeds.tolist(), n)
+    evidence = None if sources is None else sources.evidence
+    favourites = None if evidence is None else _rank_by_sources(evidence, np.zeros(1, np.int32), ties)
+    opening = _opening(favourites, n, min(config.first, n), seeds=seeds)[0]
+    if len(asked) < len(opening):
+        return opening[~np.isin(opening, asked)][: min(most, len(opening) - len(asked))], None
+    rows = np.full((1, -(-len(asked) // SLOTS) * SLOTS), -1, np.int32)
+    values = np.full(rows.shape, np.nan, np.float32)
+    rows[0, : len(asked)], values[0, : len(asked)] = asked, paid
+    encoder = None if sources is None else sources.encoder
+    utilities = fit_relations(
+        inputs, rows, values[..., None], seeds=seeds, recipe=config.recipe, evidence=evidence, encoder=encoder
+    ).utilities[..., 0]
+    slope = PROBIT / config.recipe.noise
+    mean = np.asarray(utilities.mean(axis=1))
+    found = ArchGraphRuns(rows[:, : len(asked)], values[:, : len(asked)], mean, slope * utilities, ties, slope)
+    count = min(most, config.batch, n - len(asked))
+    if not count:
+        return np.empty(0, np.int32), found
+    return _choose(utilities, rows, ties, favourites, config, count)[0], found
 
 
 def _opening(
@@ -189,6 +236,22 @@ def _next(
     return np.stack([ranked[~np.isin(ranked, taken)][:count] for ranked, taken in pairs])
 
 
+def _choose(
+    utilities: Float[Array, "r m n"],
+    asked: Int[np.ndarray, "r b"],
+    ties: Float[np.ndarray, "r n"],
+    favourites: Int[np.ndarray, "r n"] | None,
+    config: ArchGraphConfig,
+    count: int,
+) -> Int[np.ndarray, "r count"]:
+    """The next queries of each run: what the graph of relations ranks first, and a few of the sources' favourites."""
+    hedges = 0 if favourites is None else min(config.hedge, count - 1)
+    proposals = _propose(utilities, asked, ties, config, count - hedges)
+    if favourites is not None and hedges:
+        proposals = np.concatenate([proposals, _next(favourites, asked, proposals, hedges)], axis=1)
+    return proposals
+
+
 @functools.partial(jax.jit, static_argnames=("keep",))
 def _shortlist(
     utilities: Float[Array, "r m n"], asked: Int[Array, "r b"], ties: Float[Array, "r n"], optimism: Array, keep: int
@@ -210,7 +273,7 @@ def _propose(
     config: ArchGraphConfig,
     count: int,
 ) -> Int[np.ndarray, "r k"]:
-    """The next queries of each run: the first ``count`` of the order of its shortlist."""
+    """The first ``count`` of the order of each run's shortlist."""
     left = utilities.shape[-1] - int((asked[0] >= 0).sum())
     keep = min(max(config.shortlist, count), left)
     rows, optimistic = (np.asarray(a) for a in _shortlist(utilities, asked, ties, config.optimism, keep))
@@ -229,7 +292,8 @@ def acyclic_order(
     Args:
       utilities: log-odds of each member. Candidates that no trusted relation orders keep the order given.
       trust: probability from which a relation counts.
-      time_limit: time limit of the solver, seconds.
+      time_limit: budget of the solver, in seconds of the machine that it counts work for (see ``ordering.order``). The
+        clock does not end it, so the result is the same on every machine.
 
     Returns:
       The order, best first, and the solver's answer with its weight and bound.
@@ -237,14 +301,17 @@ def acyclic_order(
     from ncp_jax.ordering import order  # imported on use: it compiles code
 
     weights = trusted_weights(relation_matrix(utilities), trust)
-    answer = order(weights, time_limit=time_limit)
+    answer = order(weights, time_limit=time_limit, clocked=False)
     return topological_order(weights, answer.order), answer
 
 
 def final_order(
     found: ArchGraphRuns, run: int = 0, *, trust: float = 0.55, nearest: int = NEAREST, time_limit: float = 3.0
 ) -> tuple[Int[np.ndarray, " n"], Ordering]:
-    """Orders all candidates after a search; measured ones stand where their relations place them.
+    """Orders all candidates after a search; measured ones stand where their measurements place them.
+
+    A measured candidate enters the graph with the normal score of its value among the measured ones, in which the
+    predictions for the others are expressed, too. Of two measured candidates, the better one comes first.
 
     Args:
       found: the result of the search.
@@ -252,12 +319,31 @@ def final_order(
       trust: probability from which a relation counts.
       nearest: number of candidates with the best mean utility that enter the graph; the others follow in the order of
         their mean utility.
-      time_limit: time limit of the solver, seconds.
+      time_limit: budget of the solver, as in ``acyclic_order``.
 
     Returns:
       Rows, best first, and the solver's answer.
     """
-    utilities = np.asarray(found.utilities[run])
+    utilities = np.array(found.utilities[run])
+    asked, paid = found.asked[run], found.paid[run]
+    if found.slope is not None:
+        utilities[:, asked] = found.slope * np.asarray(normal_scores(jnp.asarray(paid), jnp.ones(len(paid)), edge=EDGE))
     by_mean = best_first_on_host(utilities.mean(axis=0), found.ties[run])
     inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
-    return np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]]), answer
+    order = np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]])
+    return (order if found.slope is None else _by_measurement(order, asked, paid)), answer
+
+
+def _by_measurement(
+    order: Int[np.ndarray, " n"], asked: Int[np.ndarray, " q"], paid: Float[np.ndarray, " q"]
+) -> Int[np.ndarray, " n"]:
+    """Returns an order in which the measured rows share their places by their values; equal ones stay as they are.
+
+    The graph may drop a relation of two measured candidates, or trust none where they are close.
+    """
+    values = np.full(len(order), -np.inf, np.float32)
+    values[asked] = paid
+    places = np.flatnonzero(np.isin(order, asked))
+    order = order.copy()
+    order[places] = order[places][np.argsort(-values[order[places]], kind="stable")]
+    return order

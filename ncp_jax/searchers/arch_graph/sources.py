@@ -121,7 +121,8 @@ def source_values(
             )
         check_split(source.main, on_test=on_test)
         shared, values = rows >= 0, np.asarray(source.oriented(source.main.name))
-        if is_copy(values[rows[shared]], target_values[shared]):
+        both = shared & np.isfinite(target_values)
+        if is_copy(values[rows[both]], target_values[both]):
             raise checks.UsageError(
                 expected="sources other than the target",
                 got=source.name,

@@ -218,3 +218,23 @@ def test_the_final_order_of_a_known_relation() -> None:
         np.testing.assert_array_equal(order, np.argsort(-utilities))
         assert answer.status == "optimal"
         assert answer.gap == 0
+
+
+def test_measured_candidates_stand_where_their_measurements_put_them() -> None:
+    """Predictions that contradict the measurements move nothing: the best measured is first, the others follow."""
+    rng = np.random.default_rng(2)
+    utilities = rng.normal(size=(1, 3, 60)).astype(np.float32)
+    asked = rng.permutation(60)[:25]
+    paid = np.round(rng.normal(size=25) * 3).astype(np.float32)  # with ties
+    ties = rng.random((1, 60))
+    found = ArchGraphRuns(asked[None], paid[None], utilities.mean(axis=1), jnp.asarray(utilities), ties, 1.7)
+    for nearest in (60, 9):
+        order = final_order(found, trust=0.55, nearest=nearest, time_limit=0.05)[0]
+        assert sorted(order.tolist()) == list(range(60))
+        values = dict(zip(asked.tolist(), paid.tolist(), strict=True))
+        measured = [values[row] for row in order.tolist() if row in values]
+        assert measured == sorted(measured, reverse=True)
+    # Without contradictions, an unmeasured one stands between the measured ones that it is predicted between.
+    sure = jnp.asarray([[[-9.0, 0.0, 9.0, 0.1]]])
+    found = ArchGraphRuns(np.array([[0, 2]]), np.array([[1.0, 0.0]]), sure[:, 0], sure, ties[:, :4], 1.7)
+    assert final_order(found, trust=0.5)[0].tolist() == [0, 3, 1, 2]
