@@ -77,7 +77,7 @@ def features_of(space: Space, tasks: int = 0) -> Features:
             tilt=np.concatenate([own.tilt, tilt]),
         )
     codes = np.asarray(space.sample(jax.random.key(0), SAMPLE))
-    relaxed = np.asarray(space.encode(codes))
+    relaxed = np.asarray(space.encode(jnp.asarray(codes)))
     owners = _owners(space, codes, relaxed)
     width = space.upper - space.lower
     width = np.where(width > 0, width, 1.0)

@@ -221,7 +221,7 @@ class Observations:
         """The values."""
         return np.array(self._values, np.float64).reshape(-1, len(self.goals.metrics))
 
-    def add(self, codes: Int[np.ndarray, "n d"], values: Mapping[str, Sequence[float]]) -> None:
+    def add(self, codes: Int[np.ndarray, "n d"], values: Mapping[str, Any]) -> None:
         """Adds measurements, with the values of each metric."""
         self._codes += [np.asarray(code, np.int32) for code in codes]
         columns = [values[name] for name in self.goals.metrics]

@@ -148,7 +148,7 @@ def learn(known: Known, steps: Int[Array, ""], sources: gp.Model | None, *, spac
       sources: processes of other tasks, stacked.
       space: the space.
     """
-    features, seen = inputs(space, sources, space.encode(known.codes))
+    features, seen = inputs(space, sources, space.encode(jnp.asarray(known.codes)))
 
     def one(targets: Array, measured: Array) -> tuple[gp.Model, Array]:
         kernel = gp.fit(features, gp.prior(features.count), seen, targets, measured, steps)
@@ -156,7 +156,7 @@ def learn(known: Known, steps: Int[Array, ""], sources: gp.Model | None, *, spac
         everything = jnp.where(measured, targets, believed)
         return gp.condition(features, kernel, seen, everything, measured | known.pending), believed
 
-    models, believed = jax.vmap(one)(known.targets, known.measured)
+    models, believed = jax.vmap(one)(jnp.asarray(known.targets), jnp.asarray(known.measured))
     satisfied = (jnp.where(known.measured[1:], known.targets[1:], believed[1:]) >= 0).all(axis=0)
     return Belief(models, jnp.where(known.measured[0] & satisfied, believed[0], -jnp.inf).max(), sources)
 
@@ -267,7 +267,7 @@ def propose(
             return Scored(codes, np.zeros(0, np.float32), *np.zeros((2, len(known.targets), 0), np.float32))
         found = evaluate(space, belief, codes)
         sure = (found.mean[1:] >= margins * found.deviation[1:]).all(axis=0)
-        return found._replace(scores=np.nan_to_num(found.scores, nan=-UNSURE) - UNSURE * ~sure)
+        return found._replace(scores=np.where(np.isnan(found.scores), -UNSURE, found.scores) - UNSURE * ~sure)
 
     best = best_known(known, search.best)
     fresh = np.asarray(space.sample(keys[0], search.fresh))
@@ -280,7 +280,7 @@ def propose(
         starts = np.concatenate([parts[0].codes[np.argsort(-parts[0].scores)[:half]], best, fresh])[: search.climbs]
         ends = climb(
             belief,
-            space.encode(starts),
+            space.encode(jnp.asarray(starts)),
             jnp.asarray(np.array(limits.values, np.float32)),
             space=space,
             steps=search.steps,
@@ -315,12 +315,12 @@ def edit(seed: int, space: Space, codes: Int[np.ndarray, "b d"], n: int) -> Int[
     other = np.stack([random.choice(values, n) for values in space.values], axis=1)
     rate = random.choice(np.array(EDITED) / space.length, (n, 1))
     mixed = np.where(random.random(base.shape) < rate, other, base).astype(np.int32)
-    return np.asarray(space.project(space.encode(mixed)))
+    return np.asarray(space.project(space.encode(jnp.asarray(mixed))))
 
 
 def around(key: Key, space: Space, codes: Int[np.ndarray, "q d"]) -> Int[np.ndarray, "m d"]:
     """Returns the neighbours of codes; in spaces where a code has very many, random ones of them."""
     if sum(len(values) - 1 for values in space.values) <= NEIGHBOURS:
-        near, legal = space.neighbours(codes)
+        near, legal = space.neighbours(jnp.asarray(codes))
         return np.asarray(near)[np.asarray(legal)]
-    return np.asarray(space.mutate(key, np.repeat(codes, NEIGHBOURS, axis=0)))
+    return np.asarray(space.mutate(key, jnp.repeat(jnp.asarray(codes), NEIGHBOURS, axis=0)))

@@ -233,6 +233,21 @@ class OpenSession:
         self._pending = [code for code in self._pending if code.tobytes() not in told]
         self._save()
 
+    def resume(self, codes: Any, values: Mapping[str, Any], *, pending: Any, asked: int) -> None:
+        """Takes what another process measured, and what is being trained, before the first call of ``ask``.
+
+        Args:
+          codes: measured codes.
+          values: their values by metric, NaN for failed trainings.
+          pending: codes that are being trained.
+          asked: number of codes asked for so far: the next ones come from other random numbers.
+        """
+        if len(codes):
+            rows = self.space.check(codes)
+            self._observations.add(rows, self.goals.read(values, len(rows)))
+        self._pending += list(self.space.check(pending)) if len(pending) else []
+        self._asked += asked
+
     def forget(self, codes: Any) -> None:
         """Drops pending architectures whose training was given up; they may be asked for again."""
         dropped = {row.tobytes() for row in self.space.check(codes)}

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.searchers.open_ended import surrogate as gp
@@ -122,7 +123,7 @@ def _spread_out(now: Situation, key: jax.Array) -> Choice | None:
     for codes in _fresh(now, key):
         if not len(there):
             return Choice(codes[0], "spread out")
-        a, b = (np.asarray(features(now.space.encode(rows))) for rows in (codes, there))
+        a, b = (np.asarray(features(now.space.encode(jnp.asarray(rows)))) for rows in (codes, there))
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
         return Choice(codes[np.argmax(np.round(squares.min(axis=1), 5))], "spread out")
     return None

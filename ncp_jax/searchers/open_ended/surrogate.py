@@ -64,13 +64,9 @@ def prior(groups: int) -> Kernel:
     Length-scales grow with the square root of the number of groups, as the distance of random codes does (C. Hvarfner
     et al., ICML 2024).
     """
-    each = np.ones(groups, np.float32)
-    return Kernel(
-        np.float32(np.log(0.5)),
-        np.log(0.4 * np.sqrt(groups)).astype(np.float32) * each,
-        np.log(0.5 / groups).astype(np.float32) * each,
-        np.float32(np.log(0.05)),
-    )
+    each = jnp.ones(groups)
+    length, tilt = float(np.log(0.4 * np.sqrt(groups))), float(np.log(0.5 / groups))
+    return Kernel(jnp.log(0.5), length * each, tilt * each, jnp.log(0.05))
 
 
 DEVIATIONS = Kernel(1.0, 1.0, 1.5, 1.5)  # type: ignore[arg-type]  # of the priors
