@@ -76,14 +76,15 @@ def features_of(space: Space, tasks: int = 0) -> Features:
             centre=np.concatenate([own.centre, centre]),
             tilt=np.concatenate([own.tilt, tilt]),
         )
-    codes = np.asarray(space.sample(jax.random.key(0), SAMPLE))
-    relaxed = np.asarray(space.encode(jnp.asarray(codes)))
+    with jax.ensure_compile_time_eval():  # also where a program is being traced
+        codes = np.asarray(space.sample(jax.random.key(0), SAMPLE))
+        relaxed = np.asarray(space.encode(jnp.asarray(codes)))
+        attributes = np.asarray(space.smooth_attributes(jnp.asarray(relaxed)), np.float32)
     owners = _owners(space, codes, relaxed)
     width = space.upper - space.lower
     width = np.where(width > 0, width, 1.0)
     choice = np.bincount(owners, minlength=space.length)[owners] > 1
     width = np.where(choice, np.sqrt(2.0), width)  # two different one-hot blocks are at the distance sqrt(2)
-    attributes = np.asarray(space.smooth_attributes(jnp.asarray(relaxed)), np.float32)
     kept = _joint(attributes, codes)
     attributes = attributes[:, kept]
     # The numbers of an ordered position, drawn uniformly, have the standard deviation 1 / sqrt(12) of their range.
