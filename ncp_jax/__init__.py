@@ -46,7 +46,19 @@ if TYPE_CHECKING:
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
     from ncp_jax.searchers.open_ended import Observation, OpenConfig, OpenSession, Suggestion
-    from ncp_jax.spaces import SPACES, Bounds, Space, cost_model, cost_tasks, get_space
+    from ncp_jax.spaces import (
+        SPACES,
+        Bounds,
+        CostFunction,
+        Position,
+        Space,
+        SpaceDescription,
+        cost_model,
+        cost_tasks,
+        describe_space,
+        get_space,
+        load_space,
+    )
     from ncp_jax.studies import Grid, RunnerOptions, read_grid, run_study
     from ncp_jax.training import Recipe, fit, fit_many, held_out_errors
 
@@ -76,7 +88,19 @@ _WHERE = {
     "reports": ("Report", "write_report"),
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
     "searchers.open_ended": ("Observation", "OpenConfig", "OpenSession", "Suggestion"),
-    "spaces": ("SPACES", "Bounds", "Space", "cost_model", "cost_tasks", "get_space"),
+    "spaces": (
+        "SPACES",
+        "Bounds",
+        "CostFunction",
+        "Position",
+        "Space",
+        "SpaceDescription",
+        "cost_model",
+        "cost_tasks",
+        "describe_space",
+        "get_space",
+        "load_space",
+    ),
     "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
     "training": ("Recipe", "fit", "fit_many", "held_out_errors"),
 }
@@ -106,6 +130,7 @@ __all__ = [
     "Bounds",
     "Candidates",
     "CostConfig",
+    "CostFunction",
     "CostResult",
     "DataError",
     "Execution",
@@ -125,6 +150,7 @@ __all__ = [
     "OpenSession",
     "OrderConfig",
     "OrderResult",
+    "Position",
     "Predictor",
     "PropagationConfig",
     "RankConfig",
@@ -137,6 +163,7 @@ __all__ = [
     "SearchSession",
     "Searcher",
     "Space",
+    "SpaceDescription",
     "Suggestion",
     "Table",
     "TrustRegion",
@@ -147,6 +174,7 @@ __all__ = [
     "cost_tasks",
     "count_operations",
     "count_parameters",
+    "describe_space",
     "fit",
     "fit_many",
     "get_space",
@@ -155,6 +183,7 @@ __all__ = [
     "list_tables",
     "load_predictor",
     "load_shipped",
+    "load_space",
     "load_table",
     "make_searcher",
     "order",

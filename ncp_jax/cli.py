@@ -14,8 +14,21 @@ if TYPE_CHECKING:
     from ncp_jax.commands.command import Command
 
 # ``ncp-jax NAME`` runs the class ``Name`` of the module ``ncp_jax.commands.name``.
-COMMANDS = ("search", "next", "cost", "rank", "order", "build", "convert", "study", "report", "data", "version")
-NESTED = ("data",)  # have commands of their own
+COMMANDS = (
+    "search",
+    "next",
+    "cost",
+    "rank",
+    "order",
+    "build",
+    "convert",
+    "space",
+    "study",
+    "report",
+    "data",
+    "version",
+)
+NESTED = ("data", "space")  # have commands of their own
 
 
 def main() -> None:

@@ -80,7 +80,8 @@ class MetricSpec:
 
     Attributes:
       name: name of the column, unique in its table ("mIoU", "seg/mIoU").
-      task: task of the measurement ("seg"), or "" for a metric of no task (costs).
+      task: task of the measurement ("seg"), or "" for a metric of no task; of a cost, the task whose network is
+        counted, where the column says so.
       split: data split ("train", "validation", "test"), or "" for costs.
       epoch: training epoch of the value ("final", "best"), or "" for costs.
       unit: unit of the values ("%", "GMAC", "M").

@@ -9,9 +9,12 @@ import csv
 import dataclasses
 import os
 import re
+import tomllib
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 from ncp_jax import checks
+from ncp_jax.files import user_path
 
 SEPARATORS = {
     "\t": "tab-separated",
@@ -58,6 +61,8 @@ _QUOTED = re.compile(r'"(?:[^"]|"")*"')
 _SEPARATOR_LINE = re.compile(r'"?sep=(.)\1*(?:"\1*)?', re.IGNORECASE)
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _SPECIAL = re.compile(r"[+-]?(?:nan|inf|infinity)", re.IGNORECASE)
+# A key of very many parts, which takes tomllib seconds. Possessive, so that the search itself takes linear time.
+_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 _GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2},[0-9]{3}")
 
 
@@ -305,3 +310,34 @@ def _cells(
     for cells in rows:
         width = max(width, next((place for place in range(len(cells), width, -1) if cells[place - 1]), 0))
     return tuple(tuple(cells[:width]) for cells in rows), tuple(ends), tuple(comments)
+
+
+def read_toml(path: str | os.PathLike[str], *, kind: str, remedy: str) -> dict[str, Any]:
+    """Reads a user's TOML file. It is UTF-8 by that standard; UTF-16 and Latin-1 are read, too.
+
+    Args:
+      path: the file.
+      kind: what it holds ("a grid"), for errors.
+      remedy: what to do where the file is missing or has strange keys.
+
+    Raises:
+      FileNotFoundError: the file does not exist.
+      DataError: the file is not TOML.
+    """
+    file = user_path(path)
+    if not file.is_file():
+        raise checks.MissingError(expected=kind, got=f"no file {file}", remedy=f"write one, {remedy}")
+    written = file.read_bytes()
+    text, _ = decode(file, written)
+    if _DEEP_KEY.search(text):
+        raise checks.DataError(
+            expected=f"keys of at most 100 parts in {file}", got="a longer one", remedy=f"{remedy} for the keys"
+        )
+    try:
+        # TOML knows no line that ends in CR alone.
+        content = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
+        if written and not text:
+            raise ValueError("a byte-order mark alone")
+    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
+        raise checks.DataError(expected=f"TOML in {file}", got=f"something else ({error})", remedy="mend it") from error
+    return content

@@ -224,8 +224,21 @@ def test_cost(run: Run) -> None:
     status, out, _ = run("cost", "--space", "nas-bench-mr", text)
     assert status == 0
     title, head, line = out.splitlines()
-    assert (title, head.split()) == ("nas-bench-mr", ["params", "flops", "architecture"])
+    assert title == "nas-bench-mr, the table's classifier, whatever the task: 50 classes, image 128×128"
+    assert head.split() == ["params", "flops", "architecture"]
     assert line.split() == [str(exact["params"]), str(exact["flops"]), space.to_string(code)]
+
+
+def test_cost_of_the_tasks_network_is_what_build_counts(run: Run) -> None:
+    text = "96_128-1_1_1_48-1_2_1_1_128_8-1_3_1_1_1_8_8_8-1_4_1_1_1_1_8_8_8_8-64"
+    counted = json.loads(run("cost", text, "--task", "seg", "--flops-of", "task", "--json")[1])
+    built = json.loads(run("build", text, "--task", "seg", "--json")[1])
+    assert counted["counted"] == built["counted"] == "the network of seg: 19 classes, image 512×512"
+    assert {cost: counted["codes"][0][cost] for cost in ("flops", "params")} == built["published"]
+    assert counted["counted"] in run("build", text, "--task", "seg")[1]
+    status, line = failure(run("cost", text, "--task", "3ddet", "--flops-of", "task"))
+    assert status == 2
+    assert "expected a task of nas-bench-mr whose own network is known, got '3ddet'; choose from: seg, seg-4x" in line
 
 
 def test_cost_of_what_is_no_code(run: Run) -> None:
@@ -329,7 +342,19 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
         ([], {}, 1, "expected two architectures or more"),
         (ROWS, {"--maximize": "accuracy"}, 2, "got 'accuracy'; did you mean: acc"),
         (ROWS, {"--space": "transnas-mikro"}, 2, "expected a known space, got 'transnas-mikro'; did you mean"),
-        (ROWS, {"--max-gflops": "1"}, 2, "expected a space with known FLOPs, or a metric 'flops' in the table"),
+        (
+            ROWS,
+            {"--max-gflops": "0.01"},
+            2,
+            "a GFLOPs limit >= 0.129, the space's smallest, got 0.01; raise the",
+        ),
+        (
+            ROWS,
+            {"--limit": "latency<=3"},
+            2,
+            "a known metric or cost to limit, got 'latency'; did you mean",
+        ),
+        (ROWS, {"--task": "jigsau"}, 2, "expected a known task of transnas-micro, got 'jigsau'; did you mean: jigsaw"),
     ],
 )
 def test_wrong_tables(
@@ -341,25 +366,12 @@ def test_wrong_tables(
     words: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    # What is wrong only for the search is found before or after training; here training is of no interest.
-    if "--max-gflops" in options:
-        monkeypatch.setattr("ncp_jax.training.fit", lambda *a, **k: small_predictor())
+    monkeypatch.setattr("ncp_jax.training.fit", lambda *a, **k: pytest.fail("found after training"))
     path = write(tmp_path / "mine.csv", rows)
     arguments = {"--table": str(path), "--space": "transnas-micro", "--maximize": "acc", **options}
     code, line = failure(run("search", *SMALL, *(part for pair in arguments.items() for part in pair)))
     assert words in line
     assert code == status
-
-
-def small_predictor():
-    import jax.numpy as jnp
-
-    from ncp_jax import FoldedMLP, MetricSpec, Predictor
-    from ncp_jax.predictors import Standardisation
-
-    scale = Standardisation(jnp.zeros(24), jnp.ones(24), jnp.zeros(1), jnp.ones(1))
-    params = {"w": (jnp.ones((1, 24, 1)),), "b": (jnp.zeros((1, 1)),)}
-    return Predictor(params, scale, FoldedMLP(), (MetricSpec("acc", task="mine"),), "transnas-micro")
 
 
 def test_a_missing_table(run: Run, tmp_path: Path) -> None:
@@ -384,7 +396,10 @@ def test_a_users_table_from_end_to_end(run: Run, tmp_path: Path) -> None:
     result = json.loads((out / "result.json").read_text())
     assert result["space"] == "transnas-micro"
     assert list(result["hashes"]) == ["mine.csv"]
-    assert "gflops" not in result["best"]
+    # A file says nothing about its networks: they are those of the space's first task.
+    model = cost_model("transnas-micro", "class_scene")
+    assert result["best"]["gflops"] == model.exact(np.array(result["best"]["code"]))["flops"] / 1e9
+    assert result["counted"] == model.counted == "the network of class_scene: 63 classes, image 256×256"
     # The truth is known: the best has as many 3x3 convolutions as there are edges.
     assert result["best"]["code"].count(3) >= 5
     assert result["best"]["predicted"]["acc"] > 70

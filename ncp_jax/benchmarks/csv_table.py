@@ -16,6 +16,12 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, as_space, check_arrays
+from ncp_jax.benchmarks.position_columns import (
+    PositionCells,
+    find_position_columns,
+    ignored_columns,
+    refuse_missing,
+)
 from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.console import say
 from ncp_jax.files import user_path
@@ -177,6 +183,9 @@ def _architecture_columns(
         return chosen, ()
     options = sheet.header[sheet.index :]
     lower = [name.lower() for name in options]
+    found = find_position_columns(str(sheet.path), options, space)
+    if len(found) == space.length:
+        return tuple(found.values()), ignored_columns(options, {*found.values(), *metrics})
     known = next((options[lower.index(name)] for name in ARCHITECTURES if name in lower), None)
     if known is not None:
         return (known,), ()
@@ -184,6 +193,7 @@ def _architecture_columns(
         return (_index_column(sheet, options, space, metrics),), ()
     first = options[0] if options else sheet.header[0]
     if not (sheet.rows and _is_architecture(sheet.cells(first)[0], space, notation)):
+        refuse_missing(str(sheet.path), found, options, space)
         positions = _position_columns(sheet, options, space)
         if positions:
             return positions, (f"code in the columns {positions[0]} … {positions[-1]}",)
@@ -358,11 +368,14 @@ def _rows(
     places = [sheet.header.index(name) for name in columns]
     metrics = {name: sheet.header.index(name) for name in names}
     seeded = [place for place, name in enumerate(sheet.header) if name.lower() == "seed" and name not in names]
-    decimal = decimal_sign(sheet.path, sheet.separator, (row[p] for _, row in sheet.rows for p in metrics.values()))
+    described = PositionCells.of(str(sheet.path), columns, space)
+    numbers_at = [*metrics.values(), *(sheet.header.index(name) for name in (described.ordered if described else ()))]
+    decimal = decimal_sign(sheet.path, sheet.separator, (row[p] for _, row in sheet.rows for p in numbers_at))
     found: dict[bytes, dict[str, tuple[int, list[float]]]] = {}
     codes = {}
     for line, cells in sheet.rows:
-        code = _code(sheet, line, [cells[place] for place in places], space, notation)
+        texts = [cells[place] for place in places]
+        code = described.code(line, texts, decimal) if described else _code(sheet, line, texts, space, notation)
         numbers = [
             math.nan if blanks and not cells[place] else _number(sheet, line, name, cells[place], decimal)
             for name, place in metrics.items()

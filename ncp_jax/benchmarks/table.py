@@ -295,10 +295,11 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
 def with_flops(table: Table) -> Table:
     """Adds a column of exact FLOPs, so that a predictor learns them and a limit can steer the search.
 
-    The table is returned unchanged if it has such a column or its space has no cost model.
+    The column's task is the one whose network is counted. The table is returned unchanged if it has such a column or
+    its space has no cost model.
     """
     model = cost_model_for(get_space(table.space), table.metrics)
-    if model is None or "flops" in [m.name for m in table.metrics]:
+    if model is None or not model.has_flops or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]
     host = table.to_host()
@@ -307,7 +308,10 @@ def with_flops(table: Table) -> Table:
         space=table.space,
         codes=host.codes,
         values=np.column_stack([host.values, flops]),
-        metrics=(*host.metrics, MetricSpec("flops", unit=model.units["flops"], direction="minimize", kind="cost")),
+        metrics=(
+            *host.metrics,
+            MetricSpec("flops", task=model.task, unit=model.units["flops"], direction="minimize", kind="cost"),
+        ),
         hashes=table.hashes,
         repeats=True,  # those that the table has
     )

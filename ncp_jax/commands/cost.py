@@ -108,8 +108,10 @@ def cost(config: CostConfig | None = None, **settings: Any) -> CostResult:
     config = as_config(CostConfig, config, settings)
     space = get_space(config.space)
     model = cost_model(space, config.task, of=config.flops_of)
-    if model is None:
-        raise checks.UsageError(expected="a space with known costs", got=config.space, remedy="name another --space")
+    if model is None or not {"params", "flops"} <= {*model.units}:
+        raise checks.UsageError(
+            expected="a space with known parameters and FLOPs", got=config.space, remedy="name another --space"
+        )
     if not config.codes:
         raise checks.UsageError(expected="at least one code", got="none", remedy=f"for example '{space.example}'")
     codes = np.stack([space.read(text, config.notation) for text in config.codes])

@@ -23,6 +23,7 @@ from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.predictors.predictor import for_task
 from ncp_jax.propagation import Objective, TrustRegion
 from ncp_jax.propagation.constraint import UNIT_NAMES, is_known
+from ncp_jax.propagation.feasible import check_exact
 from ncp_jax.propagation.limit import HeldOutError
 from ncp_jax.propagation.objective import COST_WEIGHT, default_objective
 from ncp_jax.propagation.reading import read_names, read_objective
@@ -143,6 +144,10 @@ def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     up, down = read_names(config.maximize), read_names(config.minimize)
     path = user_path(config.table)
     header = read_text_table(path, path.read_bytes()).rows[0] if path.is_file() else ()
+    model, lower = cost_model(config.space or ""), [name.lower() for name in header]
+    # Costs that are known for the space are computed, not read.
+    computed = [] if model is None else [cost for cost in model.units if cost not in lower]
+    up, down = (tuple(name for name in side if name.lower() not in computed) for side in (up, down))
     known = {name.lower() for name in (*up, *down)}
     for limit in config.limits({}):
         column = next((name for name in header if name.lower() == limit.metric.lower()), None)
@@ -154,7 +159,7 @@ def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
 
 def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> CostModel | None:
-    """Returns the cost model that the config asks for, None for the usual one; checks the names of the limits."""
+    """Returns the cost model that the config asks for, None for the usual one; checks the limits."""
     costs = own_model(config, space, metrics)
     usual = costs or cost_model_for(space, metrics)
     names = dict.fromkeys([m.name for m in metrics])
@@ -170,6 +175,9 @@ def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> C
             got=", ".join(limit.metric for limit in limits),
             remedy="drop it: limits on known costs are exact",
         )
+    exact = [limit for limit in limits if is_known(limit.metric.lower(), metrics, usual)]
+    if exact and usual is not None:
+        check_exact(exact, Bounds.of(get_space(space), parse_bounds(config.bound)), usual)
     return costs
 
 
@@ -210,13 +218,8 @@ def _training_table(name: str, family: str) -> Table:
 def _train(
     table: Table, config: SearchConfig, notify: Callable[[str], None]
 ) -> tuple[Predictor, PredictorOrigin, dict[str, HeldOutError]]:
-    from ncp_jax.training import (  # Flax and Optax: half a second that a shipped predictor does not need
-        Columns,
-        fit,
-        get_recipe,
-        held_out_errors,
-    )
-    from ncp_jax.training.fitting import with_chosen_decay
+    # Flax and Optax: half a second that a shipped predictor does not need.
+    from ncp_jax.training import Columns, fit, get_recipe, held_out_errors, with_chosen_decay
     from ncp_jax.training.held_out import FEWEST
 
     # Illegal bounds and rules, and a table of test values, are refused before the training.

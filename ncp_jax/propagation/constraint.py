@@ -98,7 +98,7 @@ class Constraint:
     @property
     def _unit(self) -> str:
         if self.cost is not None:
-            return HEADS[self.cost]
+            return HEADS.get(self.cost, self.status.unit)
         return HEADS["flops"] if self.status.metric == "gflops" else self.status.unit
 
     def beyond(self, end: float, where: str, model: CostModel | None) -> checks.UsageError:
@@ -144,7 +144,9 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
             name if name in UNIT_NAMES else cost, limit.relation, limit.value, "", counted=model.counted or model.name
         )
         if name not in UNIT_NAMES:
-            status = dataclasses.replace(status, value=in_units * SCALE[model.units[cost]])
+            scale = SCALE.get(model.units[cost], 1.0)
+            unit = "" if model.units[cost] in SCALE else model.units[cost]
+            status = dataclasses.replace(status, value=in_units * scale, unit=unit)
         # The prediction of the same cost steers codes.
         column = columns.get(cost)
         steer = None if column is None else _steer(predictor, column, in_units / _unit_of(predictor.metrics[column]))
@@ -221,7 +223,7 @@ def in_model_units(limit: Limit, cost: str, model: CostModel, space: Space) -> f
       UsageError: no architecture satisfies the limit.
     """
     low, high = _range(model, space, cost)
-    value, scale = float(limit.value), SCALE[model.units[cost]]
+    value, scale = float(limit.value), SCALE.get(model.units[cost], 1.0)
 
     def tells(end: float) -> bool:
         return low <= end < high if limit.upper else low < end <= high
@@ -229,8 +231,9 @@ def in_model_units(limit: Limit, cost: str, model: CostModel, space: Space) -> f
     if tells(value) or not tells(value * scale):
         if value < low if limit.upper else value > high:
             end, kind = (low, ">=") if limit.upper else (high, "<=")
+            other = f" ({end / scale:.4g} {HEADS[cost]})" if cost in HEADS else f" {model.units[cost]}"
             raise checks.UsageError(
-                expected=f"a limit on {cost} {kind} {end:.4g} ({end / scale:.4g} {HEADS[cost]})",
+                expected=f"a limit on {cost} {kind} {end:.4g}{other}",
                 got=f"{value:g}",
                 remedy=f"{'raise' if limit.upper else 'lower'} the limit (counted is {model.counted})",
             )
@@ -253,4 +256,4 @@ def _range(model: CostModel, space: Space, cost: str) -> tuple[float, float]:
 
 def _deviation(cost: str, model: CostModel, space: Space) -> float:
     low, high = _range(model, space, cost)
-    return (high - low) / SCALE[model.units[cost]] or 1.0
+    return (high - low) / SCALE.get(model.units[cost], 1.0) or 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -305,6 +306,19 @@ class Feasible:
             return np.minimum(-self._excess(self.values_of(edited, len(edited))), 0.0)
 
         return polish(nearness, self.bounds.space, codes, rounds=100, allowed=inside).codes[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unpredicted:
+    """Stands for a predictor where nothing is predicted."""
+
+    metrics: tuple[()] = ()
+
+
+def check_exact(limits: Sequence[Limit], bounds: Bounds, model: CostModel) -> None:
+    """Raises a UsageError if no code within bounds satisfies limits on known costs; needs no predictor."""
+    nobody: Any = _Unpredicted()
+    Feasible.make(bounds, nobody, limits, model)
 
 
 def _own(key: Key | None) -> Key:

@@ -19,6 +19,7 @@ from ncp_jax.propagation.edits import double_edits, joint_edits
 from ncp_jax.propagation.found import in_batches
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.codes import padded_values
 from ncp_jax.types import Bool, Float, Int
 
 Score = Callable[[Int[np.ndarray, "n d"]], Float[np.ndarray, " n"]]
@@ -117,10 +118,10 @@ class _Climbs:
         self._codes = starts[:width].copy()
         self._values = np.full(width, -np.inf)
         self._active = np.zeros(width, bool)
-        # The gain of each edit, [slot, position, new value], when it was last tried; nan if it never was. The next
-        # climb in a slot inherits it, since edits that helped one code often help another.
-        largest = max(max(values) for values in space.values)
-        self._gains = np.full((width, space.length, largest + 1), np.nan)
+        # The gain of each edit, [slot, position, place of the new value], when it was last tried; nan if it never was.
+        # The next climb in a slot inherits it, since edits that helped one code often help another.
+        self._table = padded_values(space.values)
+        self._gains = np.full((width, *self._table.shape), np.nan)
         self._passed: set[bytes] = set()  # codes that a climb has visited
         self._ends: dict[bytes, tuple[np.ndarray, float, bool]] = {}
 
@@ -187,10 +188,11 @@ class _Climbs:
         return *self._best([self._scored(double, stuck)]), edit_values
 
     def _index(self, edits: Int[np.ndarray, "w j d"]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the index of each single edit in ``_gains``: slot, position, new value."""
+        """Returns the index of each single edit in ``_gains``: slot, position, place of the new value."""
         positions = (edits != self._codes[:, None]).argmax(axis=-1)
         slots, which = np.indices(positions.shape)
-        return slots, positions, edits[slots, which, positions]
+        values = edits[slots, which, positions]
+        return slots, positions, (values[..., None] > self._table[positions, :-1]).sum(axis=-1)
 
     def _promising(self, edits: Int[np.ndarray, "w j d"]) -> Bool[np.ndarray, "w j"]:
         """Returns True for the 1/SHORT of the single edits with the largest gains; for all in a slot without gains."""
@@ -206,6 +208,7 @@ class _Climbs:
         self._gains[at] = np.where(known, np.where(known, edit_values, 0.0) - self._values[:, None], self._gains[at])
 
     def _scored(self, codes: Int[np.ndarray, "w j d"], wanted: Bool[np.ndarray, " w"]) -> tuple[np.ndarray, np.ndarray]:
+        codes = self._space.settled(codes)
         legal = np.asarray(self._space.is_valid(jnp.asarray(codes))) & (codes != self._codes[:, None]).any(axis=-1)
         return codes, self._scorer.scores(codes, legal & wanted[:, None])
 

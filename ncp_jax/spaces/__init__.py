@@ -13,21 +13,30 @@ from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO as TRANSNAS_MACRO
 from ncp_jax.spaces.base import CategoricalSpace, OrdinalSpace, Space
 from ncp_jax.spaces.bounds import Bounds, parse_bounds
 from ncp_jax.spaces.costs import CostModel, cost_model, cost_model_for, cost_tasks
-from ncp_jax.spaces.registry import ALIASES, SPACES, find_code, get_space, register
+from ncp_jax.spaces.described import DescribedSpace
+from ncp_jax.spaces.description import CostFunction, SpaceDescription
+from ncp_jax.spaces.positions import Position
+from ncp_jax.spaces.registry import ALIASES, SPACES, describe_space, find_code, get_space, load_space, register
 
 __all__ = [
     "ALIASES",
     "SPACES",
     "Bounds",
     "CategoricalSpace",
+    "CostFunction",
     "CostModel",
+    "DescribedSpace",
     "OrdinalSpace",
+    "Position",
     "Space",
+    "SpaceDescription",
     "cost_model",
     "cost_model_for",
     "cost_tasks",
+    "describe_space",
     "find_code",
     "get_space",
+    "load_space",
     "parse_bounds",
     "register",
 ]

@@ -123,6 +123,27 @@ class Space(WrittenCodes):
         """Returns the nearest codes whose positions keep to some of their values, in a space that is a product."""
         return dataclasses.replace(self, values=values).project(relaxed)
 
+    def settled(self, codes: Int[np.ndarray, "*batch d"]) -> Int[np.ndarray, "*batch d"]:
+        """Returns codes whose positions that mean nothing hold what canonical codes hold there (host-side).
+
+        Codes put together from others need this in a space with conditional positions. Elsewhere they are as they were.
+        """
+        return codes
+
+    def _restricted(self, values: tuple[tuple[int, ...], ...]) -> Space | None:
+        """Returns the space of the codes whose positions keep to some of their values, if it is no product.
+
+        None where the codes have to be listed. A space that returns one also has ``values_left``.
+        """
+        return None
+
+    def values_left(self) -> tuple[tuple[tuple[int, ...], ...], tuple[tuple[int, ...], ...]]:
+        """Returns for each position the values that it may take in some code, and those that codes hold there.
+
+        They differ where a position is dead in some codes, which then hold a value that means nothing.
+        """
+        return self.values, self.values
+
     def _project_among(self, relaxed: Array, codes: np.ndarray) -> Array:
         """Returns the nearest of the codes [k, d] that are listed; ties go to the first."""
         distances = ((relaxed[..., None, :] - self._encode(jnp.asarray(codes))) ** 2).sum(axis=-1)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.spaces.base import Space
-from ncp_jax.spaces.codes import draw, has_values, padded_values
+from ncp_jax.spaces.codes import _run, draw, has_values, padded_values
 from ncp_jax.spaces.registry import get_space
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
@@ -51,7 +51,10 @@ class Bounds:
             )
         positions = zip(space.position_names, space.values, self.values, strict=True)
         self._keep(_legal_among(*position) for position in positions)
-        if self._combinations is not None:
+        if self._part is not None:
+            if not self.all:
+                self._keep(self._part.values_left()[0])
+        elif self._combinations is not None:
             if len(self._combinations) == 0:
                 left = "; ".join(f"{name} in {_listed(values)}" for name, values in self.to_json().items())
                 raise checks.UsageError(
@@ -120,6 +123,8 @@ class Bounds:
     @property
     def size(self) -> int:
         """Number of legal codes left, an exact Python integer."""
+        if self._part is not None:
+            return self._part.size
         return len(self._combinations) if self._combinations is not None else math.prod(map(len, self.values))
 
     @functools.cached_property
@@ -163,13 +168,19 @@ class Bounds:
             raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
         return _sample(self, key, np.arange(first, first + n, dtype=np.uint32))
 
+    @functools.cached_property
+    def _part(self) -> Space | None:
+        """The space of the codes left, where the space forbids combinations and knows how; else None."""
+        part = None if self.space.is_product else self.space._restricted(self.values)
+        return self.space if part is not None and self.all else part
+
     def _keep(self, values: Any) -> None:
         object.__setattr__(self, "values", tuple(values))
 
     @functools.cached_property
     def _combinations(self) -> np.ndarray | None:
         """The legal codes left, in lexicographic order, where a space forbids combinations; None for product spaces."""
-        if self.space.is_product:
+        if self.space.is_product or self._part is not None:
             return None
         with jax.ensure_compile_time_eval():  # the list is a constant, also when asked for inside jit
             codes = self.space.all_codes()
@@ -186,7 +197,8 @@ class Bounds:
     def _extremes(self) -> np.ndarray:
         """Relaxed codes that together show every value left: a position is relaxed without regard to the others."""
         with jax.ensure_compile_time_eval():
-            return np.asarray(self.space.encode(jnp.asarray(self._table.T)))
+            held = self._table if self._part is None else padded_values(self._part.values_left()[1])
+            return np.asarray(self.space.encode(jnp.asarray(held.T)))
 
 
 jax.tree_util.register_static(Bounds)
@@ -197,6 +209,8 @@ def _project(bounds: Bounds, relaxed: Array) -> Array:
     space = bounds.space
     if bounds.all:
         return space.project(relaxed)
+    if bounds._part is not None:
+        return bounds._part.project(relaxed)
     if bounds._combinations is not None:
         return space._project_among(relaxed, bounds._combinations)
     return space._project_within(relaxed, bounds.values)
@@ -204,11 +218,15 @@ def _project(bounds: Bounds, relaxed: Array) -> Array:
 
 @functools.partial(jax.jit, static_argnums=0)
 def _contains(bounds: Bounds, codes: Array) -> Array:
+    if bounds._part is not None:
+        return bounds._part.is_valid(codes)
     return bounds.space.is_valid(codes) & bounds._within(codes)
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sample(bounds: Bounds, key: Key, ids: Array) -> Array:
+    if bounds._part is not None:
+        return _run(bounds._part, "_sample", key, ids)
     if bounds._combinations is not None:
         return jnp.asarray(bounds._combinations)[draw(key, ids, np.array([bounds.size]))[:, 0]]
     digits = draw(key, ids, np.array([len(values) for values in bounds.values]))

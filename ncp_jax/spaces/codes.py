@@ -190,9 +190,7 @@ class CodeSet:
         """
         if self.size < DEVICE_INDEX:
             return _run(self, "_index", self._codes(codes))
-        rows = self.check(codes)
-        digits = self._digits(rows).astype(object)
-        flat = (digits * np.array(self._weights, dtype=object)).sum(axis=-1)
+        flat = self._index_host(self.check(codes))
         return int(flat[0]) if np.ndim(codes) == 1 else flat.reshape(np.shape(codes)[:-1])
 
     def from_index(self, index: Any) -> Any:
@@ -216,8 +214,7 @@ class CodeSet:
                     )
         if self.size < DEVICE_INDEX:
             return _run(self, "_from_index", jnp.clip(jnp.asarray(index.astype(np.int32)), 0, self.size - 1))
-        digits = (index[..., None] // np.array(self._weights, dtype=object)) % np.array(self._counts, dtype=object)
-        return self._table[np.arange(self.length), digits.astype(np.int32)]
+        return self._from_index_host(index)
 
     def all_codes(self) -> np.ndarray:
         """Returns every legal code in the order of ``index``, int32 [size, d].
@@ -301,6 +298,16 @@ class CodeSet:
     def _from_index(self, index: Array) -> Array:
         digits = (index[..., None] // np.array(self._weights, np.int32)) % self._counts
         return self._at(np.arange(self.length), digits)
+
+    def _index_host(self, rows: np.ndarray) -> np.ndarray:
+        """Returns the places of legal codes [n, d] in a space of 2**31 codes or more, Python integers [n]."""
+        digits = self._digits(rows).astype(object)
+        return (digits * np.array(self._weights, dtype=object)).sum(axis=-1)
+
+    def _from_index_host(self, index: np.ndarray) -> np.ndarray:
+        """Returns the codes [..., d] at places [...] that are Python integers."""
+        digits = (index[..., None] // np.array(self._weights, dtype=object)) % np.array(self._counts, dtype=object)
+        return self._table[np.arange(self.length), digits.astype(np.int32)]
 
     def _fault(self, code: np.ndarray) -> tuple[str, str]:
         """Returns what was expected of an illegal code and what was found, naming the position."""

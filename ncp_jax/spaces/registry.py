@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import os
+from collections.abc import Sequence
 from typing import TypeVar
 
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.files import user_path
 from ncp_jax.spaces.base import Space
+from ncp_jax.spaces.constrained import make_space
+from ncp_jax.spaces.described import DescribedSpace
+from ncp_jax.spaces.description import CostFunction, SpaceDescription
 from ncp_jax.spaces.notation import OWN_NOTATION
+from ncp_jax.spaces.positions import Position
+from ncp_jax.text_tables import read_toml
 
 S = TypeVar("S", bound=Space)
 SPACES: dict[str, Space] = {}
@@ -22,10 +30,14 @@ def register(space: S) -> S:
     Raises:
       UsageError: another space has one of these names.
     """
-    taken = ({*SPACES, *ALIASES} & {space.name, *space.aliases}) if SPACES.get(space.name) != space else set()
-    if taken:
+    known = {name.lower() for name in (*SPACES, *ALIASES)}
+    taken = [name for name in (space.name, *space.aliases) if name.lower() in known]
+    if taken and SPACES.get(space.name) != space:
+        again = ", or start anew with its new description" if isinstance(SPACES.get(space.name), DescribedSpace) else ""
         raise checks.UsageError(
-            expected="a name that no other space has", got=", ".join(sorted(taken)), remedy="rename the space"
+            expected="a name that no other space has",
+            got=", ".join(sorted(taken)),
+            remedy=f"rename the space{again}",
         )
     SPACES[space.name] = space
     ALIASES.update(dict.fromkeys(space.aliases, space.name))
@@ -33,15 +45,82 @@ def register(space: S) -> S:
 
 
 def get_space(name: str | Space) -> Space:
-    """Returns the space of a name or alias (case does not matter); a space is returned as it is.
+    """Returns the space of a name or alias (case does not matter), or of the path of a description (".toml").
+
+    A space is returned as it is.
 
     Raises:
       UsageError: there is no such space; the text lists the nearest names.
+      FileNotFoundError, DataError: as ``load_space``, for a path.
     """
     if isinstance(name, Space):
         return name
+    if isinstance(name, str) and name.lower().endswith(".toml"):
+        return load_space(name)
     known = checks.choose("space", name, [*SPACES, *ALIASES])
     return SPACES[ALIASES.get(known, known)]
+
+
+def describe_space(
+    name: str, positions: Sequence[Position], *, forbid: Sequence[str] = (), costs: Sequence[CostFunction] = ()
+) -> DescribedSpace:
+    """Makes a space from its positions, and registers it under its name.
+
+    Examples:
+      >>> import ncp_jax as ncp
+      >>> depth = ncp.Position("depth", values=(2, 3, 4))
+      >>> kernel = ncp.Position("kernel", choices=("3x3", "5x5"), only_if="depth >= 3")
+      >>> ncp.describe_space("stacks-of-two-kernels", [depth, kernel]).size
+      5
+
+    Args:
+      name: name of the space, by which tables and predictors refer to it.
+      positions: the positions, in the order of the code.
+      forbid: expressions; a code for which one of them is true does not belong to the space.
+      costs: costs that functions know.
+
+    Returns:
+      The space. The same description again returns the same space.
+
+    Raises:
+      UsageError: a description that makes no space, or a name that another space has.
+    """
+    return register_description(SpaceDescription(name, tuple(positions), tuple(forbid), tuple(costs)))
+
+
+def load_space(path: str | os.PathLike[str]) -> DescribedSpace:
+    """Reads the description of a space from a TOML file, and registers the space under its name.
+
+    Args:
+      path: the file; ``docs/spaces-of-your-own.md`` has its form.
+
+    Returns:
+      The space. The same description again returns the same space.
+
+    Raises:
+      FileNotFoundError: the file does not exist.
+      DataError: the file is not TOML, or what it describes is no space.
+      UsageError: another space of this process has the name.
+    """
+    content = read_toml(path, kind="the description of a space", remedy="see docs/spaces-of-your-own.md")
+    try:
+        description = SpaceDescription.from_toml(content)
+        space = make_space(description)
+    except checks.UsageError as error:
+        raise checks.DataError(f"{user_path(path)}: {error}") from error
+    return _registered(space)
+
+
+def register_description(description: SpaceDescription) -> DescribedSpace:
+    """Returns the space of a description, registered under its name; see ``describe_space``."""
+    return _registered(make_space(description))
+
+
+def _registered(space: DescribedSpace) -> DescribedSpace:
+    known = SPACES.get(space.name)
+    if known == space and isinstance(known, DescribedSpace):
+        return known
+    return register(space)
 
 
 def find_code(text: str, notation: str = OWN_NOTATION) -> tuple[Space, np.ndarray]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
-import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,12 +18,10 @@ from ncp_jax.files import user_path
 from ncp_jax.searchers import SEARCHERS, make_searcher
 from ncp_jax.spaces import SPACES
 from ncp_jax.spaces.codes import ISOMORPHISM
-from ncp_jax.text_tables import decode
+from ncp_jax.text_tables import read_toml
 
 SOURCES = ("none", "one", "all")
 MOST_METHODS = 10_000  # combinations of settings: a few short lists make billions
-# A key of very many parts, which takes tomllib seconds. Possessive, so that the search itself takes linear time.
-_DEEP_KEY = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+){100}""")
 MOST = 2**31 - 1  # integers on the device have 32 bits
 
 Settings = dict[str, Any]
@@ -195,25 +191,8 @@ def read_grid(path: str | Path) -> Grid:
       DataError: the file is not TOML. It is UTF-8 by that standard; UTF-16 and Latin-1 are read, too.
       UsageError: an unknown key, searcher or setting, or an illegal value.
     """
-    file = user_path(path)
-    if not file.is_file():
-        raise checks.MissingError(expected="a grid", got=f"no file {file}", remedy="write one, see docs/studies.md")
-    written = file.read_bytes()
-    text, _ = decode(file, written)
-    if _DEEP_KEY.search(text):
-        raise checks.DataError(
-            expected=f"keys of at most 100 parts in {file}",
-            got="a longer one",
-            remedy="see docs/studies.md for the keys",
-        )
-    try:
-        # TOML knows no line that ends in CR alone.
-        content = tomllib.loads(text.replace("\r\n", "\n").replace("\r", "\n"))
-        if written and not text:
-            raise ValueError("a byte-order mark alone")
-    except (ValueError, RecursionError) as error:  # TOMLDecodeError is a ValueError
-        raise checks.DataError(expected=f"TOML in {file}", got=f"something else ({error})", remedy="mend it") from error
-    return grid_of(content, file.parent)
+    content = read_toml(path, kind="a grid", remedy="see docs/studies.md")
+    return grid_of(content, user_path(path).parent)
 
 
 def grid_of(content: Mapping[str, Any], folder: Path | None = None) -> Grid:
@@ -256,6 +235,8 @@ def _own_tables(tables: Any, folder: Path | None) -> dict[str, Settings]:
                 )
         if folder is not None and "path" in table:
             table["path"] = str(folder / user_path(table["path"]))
+        if folder is not None and table.get("space", "").lower().endswith(".toml"):
+            table["space"] = str(folder / user_path(table["space"]))
     return found
 
 

@@ -204,6 +204,6 @@ def flops_of(table: Table) -> tuple[Float[np.ndarray, " n"] | None, str]:
         if spec.kind == "cost" and spec.name == "flops" and float(table.measured("flops").min()) > 0:
             return table.measured("flops"), spec.unit
     model = cost_model_for(get_space(table.space), table.metrics)
-    if model is None:
+    if model is None or not model.has_flops:
         return None, ""
     return np.asarray(model.in_units(np.asarray(table.codes))["flops"], np.float64), "GMAC"

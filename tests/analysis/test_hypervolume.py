@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ncp_jax.analysis import hypervolume as module
-from ncp_jax.analysis.hypervolume import hypervolume, pareto_front
+from ncp_jax.analysis.hypervolume import dominated_volume, hypervolume, non_dominated, pareto_front
 from ncp_jax.checks import UsageError
 
 small = st.lists(st.tuples(st.integers(-3, 6), st.integers(-3, 6)), max_size=12)
@@ -97,3 +97,21 @@ def test_wrong_points(points: np.ndarray) -> None:
 def test_wrong_references(reference: list) -> None:
     with pytest.raises(UsageError, match=r"expected a reference \(quality, cost\) of two finite numbers"):
         hypervolume(np.zeros((3, 2)), np.array(reference))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 4)] * 3), max_size=10))
+def test_three_metrics_by_counting_unit_cubes(triples: list[tuple[int, int, int]]) -> None:
+    points = np.array(triples, float).reshape(-1, 3)
+    cubes = sum(bool((points >= np.array(cell) + 1).all(axis=1).any()) for cell in np.ndindex(4, 4, 4))
+    assert dominated_volume(points, np.zeros(3)) == cubes
+    beaten = [bool(((points >= p).all(axis=1) & (points > p).any(axis=1)).any()) for p in points]
+    np.testing.assert_array_equal(non_dominated(points), ~np.array(beaten, bool))
+
+
+@given(small)
+def test_two_metrics_are_quality_and_cost(pairs: list[tuple[int, int]]) -> None:
+    points = cloud(pairs)
+    flipped = points * [1, -1]
+    np.testing.assert_array_equal(non_dominated(flipped), pareto_front(points))
+    assert dominated_volume(flipped, np.array([-4.0, -7.0])) == hypervolume(points, np.array([-4.0, 7.0]))
+    assert dominated_volume(points[:, :1], np.array([-4.0])) == (points[:, 0].max() + 4 if len(points) else 0)

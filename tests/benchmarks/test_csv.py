@@ -43,8 +43,8 @@ def test_a_good_file(csv: Path) -> None:
     np.testing.assert_array_equal(table.codes, [[1, 0, 2, 3, 3, 3], [0, 1, 2, 3, 0, 1], [3, 3, 3, 3, 3, 3]])
     np.testing.assert_array_equal(table.values, np.array([[71.5, 3.25], [60.25, 1.5], [80, 9]], np.float32))
     assert [(m.name, m.task, m.direction, m.kind) for m in table.metrics] == [
-        ("acc", "mine", "maximize", "quality"),
-        ("latency", "mine", "minimize", "cost"),
+        ("acc", "", "maximize", "quality"),
+        ("latency", "", "minimize", "cost"),
     ]
     assert table.main.name == "acc"
     assert table.hashes == (("mine.csv", hashlib.sha256(GOOD.encode()).hexdigest()),)

@@ -24,7 +24,7 @@ def test_the_task_picks_the_network(name: str) -> None:
     result = cost(codes=(space.example,), space=name)
     found = result.to_json()
     assert found == cost(codes=(space.example,), space=name, task=default).to_json()
-    assert list(found) == ["schema", "space", "task", "tasks", "codes"]
+    assert list(found) == ["schema", "space", "task", "counted", "tasks", "codes"]
     assert found["schema"] == "cost/1"
     assert found["task"] == default
     assert found["tasks"] == [default, *others]
@@ -34,7 +34,8 @@ def test_the_task_picks_the_network(name: str) -> None:
         assert other["params"] == int(cost_model(space, task).exact(row["code"])["params"]) != row["params"]
         assert type(other["params"]) is type(other["flops"]) is int
     title, head, line = str(result).splitlines()
-    assert title == f"{name} ({default})"
+    assert title == f"{name}, {cost_model(name, default).counted}"
+    assert title.startswith(f"{name}, the network of {default}: ")
     assert head.split() == ["params", "flops", "architecture"]
     assert line.split() == [str(row["params"]), str(row["flops"]), row["string"]]
 

@@ -26,7 +26,8 @@ class CostModel:
     Attributes:
       name: name of the space.
       units: unit of ``relaxed`` for each cost ("flops": "GMAC", "params": "M").
-      exact: codes [..., d] -> {cost: int64 [...]}, counts (not in ``units``), on the host; checks the codes.
+      exact: codes [..., d] -> {cost: int64 [...]}, counts (not in ``units``), on the host; checks the codes. Costs in
+        other units than GMAC and M are float64 in their unit.
       relaxed: relaxed codes [..., f] -> {cost: float [...]} in ``units``; pure, differentiable, jittable. Codes may be
         given where a space's relaxed form is the code itself.
       task: task whose head and image are counted; "" for the network that a table counts for all of its tasks.
@@ -43,9 +44,14 @@ class CostModel:
     counted: str = ""
     increasing: bool = False
 
+    @property
+    def has_flops(self) -> bool:
+        """Whether FLOPs are among the costs; all published spaces have them, described ones may not."""
+        return "flops" in self.units
+
     def in_units(self, codes: Any) -> dict[str, Float[np.ndarray, "*batch"]]:
         """Returns exact costs of codes [..., d], float64 in ``units`` (GMAC: 1e9 multiply-adds; M: 1e6 parameters)."""
-        return {cost: count / SCALE[self.units[cost]] for cost, count in self.exact(codes).items()}
+        return {cost: count / SCALE.get(self.units[cost], 1.0) for cost, count in self.exact(codes).items()}
 
 
 def network_words(task: str, *, side: int, classes: int = 0, pieces: str = "") -> str:

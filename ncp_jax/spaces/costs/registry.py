@@ -10,6 +10,8 @@ from ncp_jax import checks
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.costs.model import CostModel
+from ncp_jax.spaces.costs.own import own_costs
+from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.registry import get_space
 
 FLOPS_OF = ("table", "task")
@@ -60,7 +62,7 @@ def cost_model(space: Space | str, task: str | None = None, *, of: str = "table"
     """Returns the cost model of a space, None where there is none.
 
     Args:
-      space: the space, or its name.
+      space: the space, or its name. The costs of a described one are those that its description names.
       task: one of ``cost_tasks(space)`` (case does not matter): it sets the head, the number of classes and the size
         of the image. Default: the first one, class_scene for TransNAS and cifar10 for NAS-Bench-201.
       of: "table" for the costs that the published tables count, "task" for those of the task's own network. The two
@@ -69,20 +71,33 @@ def cost_model(space: Space | str, task: str | None = None, *, of: str = "table"
     Raises:
       UsageError: the space has a model, but no network for the task.
     """
-    name, tasks, of = get_space(space).name, cost_tasks(space), checks.choose("value of --flops-of", of, FLOPS_OF)
+    found = get_space(space)
+    if isinstance(found, DescribedSpace):
+        return own_costs(found)
+    name, tasks, of = found.name, cost_tasks(found), checks.choose("value of --flops-of", of, FLOPS_OF)
     if not tasks:
         return None
-    return _make(name, tasks[0] if task is None else checks.choose(f"task of {name}", task, tasks), of)
+    chosen = tasks[0] if task is None else checks.choose(f"task of {name}", task, tasks)
+    return _make(name, chosen) if of == "table" else _make_own(name, chosen)
+
+
+def _family(space: str, name: str) -> CostFamily:
+    return next(family for family in _FAMILIES[space] if name in family.names)
 
 
 @functools.cache
-def _make(space: str, name: str, of: str) -> CostModel:
+def _make(space: str, name: str) -> CostModel:
     # One model per task: its functions are constants of compiled programs, and equal models must be the same object.
-    family = next(family for family in _FAMILIES[space] if name in family.names)
-    task = name.removeprefix(family.prefix)
-    if of == "table" or family.own is None:
-        return family.make(task)
-    model = family.own(task)
+    family = _family(space, name)
+    return family.make(name.removeprefix(family.prefix))
+
+
+@functools.cache
+def _make_own(space: str, name: str) -> CostModel:
+    family = _family(space, name)
+    if family.own is None:
+        return _make(space, name)
+    model = family.own(name.removeprefix(family.prefix))
     if model is None:
         known = ", ".join(other for other in family.tasks if family.own(other) is not None)
         raise checks.UsageError(
@@ -133,13 +148,16 @@ def cost_model_for(space: Space | str, metrics: Sequence[MetricSpec]) -> CostMod
         return model
     if any(m.kind == "cost" and m.unit != model.units.get(m.name, m.unit) for m in metrics):
         return None
+    known = {name.lower(): name for name in cost_tasks(space)}
+    counted = {m.task.lower() for m in metrics if m.name == "flops"} & set(known)
+    if len(counted) == 1:  # the column of FLOPs says whose they are
+        return cost_model(space, known[counted.pop()])
     quality = [m for m in metrics if m.kind == "quality"]
     names = {m.name.rpartition("/")[2] for m in quality}
     first, *others = _FAMILIES[space.name]
     family = next((other for other in others if names and names <= other.metrics), first)
     named = {family.prefix + m.task.lower() for m in quality if m.task}
-    known = {name.lower() for name in cost_tasks(space)}
-    if not named <= known or (not named and any(m.name == "flops" for m in metrics)):
+    if not named <= set(known) or (not named and any(m.name == "flops" for m in metrics)):
         return None
     # Metrics without a task may come from any network of the space: its first task stands for them.
     default = family.names[0] if named else None

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
+import numpy as np
 import pytest
 
 from ncp_jax import MetricSpec, list_tables, load_table
 from ncp_jax.checks import UsageError
-from ncp_jax.spaces import SPACES, cost_model, cost_model_for, cost_tasks, get_space
+from ncp_jax.spaces import SPACES, Bounds, cost_model, cost_model_for, cost_tasks, get_space
 from ncp_jax.spaces.costs import exact_cost, relaxed_cost
 
 MICRO, MR = get_space("transnas-micro"), get_space("nas-bench-mr")
@@ -31,6 +33,38 @@ def test_every_space_has_models():
     assert cost_model(MR, "seg").relaxed is relaxed_cost
     assert cost_model(MR, "video") == cost_model(MR)
     assert [cost_model(space).task for space in SPACES.values()] == ["", "cifar10", "class_scene", "class_scene"]
+
+
+def test_a_space_is_known_by_its_name():
+    for name, space in SPACES.items():
+        assert cost_tasks(name) == cost_tasks(space)
+        assert cost_model(name) is cost_model(space)
+        assert cost_model_for(name, []) is cost_model_for(space, [])
+        assert get_space(space) is space
+        assert Bounds.of(name, {}) == Bounds(name, space.values) == Bounds.of(space, {})
+        assert Bounds.from_json(name, {}) == Bounds.of(space, {})
+    with pytest.raises(UsageError, match="expected a known space, got 'nas-bench-m'"):
+        cost_tasks("nas-bench-m")
+
+
+def test_the_tasks_own_networks():
+    """All tasks of the other spaces have their own network in the table already."""
+    for name in ("nas-bench-201", "transnas-micro", "transnas-macro"):
+        for task in cost_tasks(name):
+            assert cost_model(name, task, of="task") is cost_model(name, task)
+            assert cost_model(name, task).counted.startswith(f"the network of {task}: ")
+    code = np.asarray(MR.sample(jax.random.key(3), 1))
+    own = {task: cost_model(MR, task, of="task") for task in cost_tasks(MR)[:-1]}
+    for task, model in own.items():
+        exact, relaxed = model.in_units(code), model.relaxed(MR.encode(code))
+        for cost in UNITS:
+            np.testing.assert_allclose(relaxed[cost], exact[cost], rtol=1e-5)
+        assert model.counted.startswith(f"the network of {task}: ")
+    # The classifier of 50 classes and 128 pixels is the table's network.
+    assert own["cls-50-100"].exact(code) == cost_model(MR).exact(code)
+    assert own["seg"].exact(code)["flops"] > 15 * own["cls-50-100"].exact(code)["flops"]
+    with pytest.raises(UsageError, match="expected a known value of --flops-of, got 'mine'"):
+        cost_model(MR, of="mine")
 
 
 def test_a_space_without_a_model():
