@@ -145,8 +145,8 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
         )
         if name not in UNIT_NAMES:
             scale = SCALE.get(model.units[cost], 1.0)
-            unit = "" if model.units[cost] in SCALE else model.units[cost]
-            status = dataclasses.replace(status, value=in_units * scale, unit=unit)
+            named = "" if model.units[cost] in SCALE else model.units[cost]
+            status = dataclasses.replace(status, value=in_units * scale, unit=named)
         # The prediction of the same cost steers codes.
         column = columns.get(cost)
         steer = None if column is None else _steer(predictor, column, in_units / _unit_of(predictor.metrics[column]))
