@@ -12,8 +12,9 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import csv_table
+from ncp_jax.benchmarks.position_columns import PositionCells
 from ncp_jax.files import user_path, write_csv
-from ncp_jax.spaces import Space
+from ncp_jax.spaces import DescribedSpace, Space
 from ncp_jax.text_tables import decimal_sign, number, read_text_table
 from ncp_jax.types import Bool, Float, Int
 
@@ -51,10 +52,10 @@ class TrainingLog:
 
 
 def empty_log(space: Space, metrics: Sequence[str]) -> TrainingLog:
-    """Returns a table without rows, with one column of architectures."""
-    n = np.zeros(0, bool)
-    codes, values = np.zeros((0, space.length), np.int32), np.zeros((0, len(metrics)))
-    return TrainingLog(("architecture", *metrics), ("architecture",), codes, values, n, n)
+    """Returns a table without rows: one column of architectures, or one for each position of a described space."""
+    columns = space.position_names if isinstance(space, DescribedSpace) else ("architecture",)
+    codes, values, none = np.zeros((0, space.length), np.int32), np.zeros((0, len(metrics))), np.zeros(0, bool)
+    return TrainingLog((*columns, *metrics), columns, codes, values, none, none)
 
 
 def read_training_log(
@@ -88,10 +89,15 @@ def read_training_log(
     places = [sheet.header.index(name) for name in columns]
     cells = [[row[sheet.header.index(name)].strip() for name in names] for _, row in sheet.rows]
     numbers = [text for row in cells for text in row if text and text.lower() not in FAILED]
+    described = PositionCells.of(str(path), columns, space)
+    ordered = [sheet.header.index(name) for name in described.ordered] if described else []
+    numbers += [row[place] for _, row in sheet.rows for place in ordered]
     decimal = decimal_sign(path, sheet.separator, numbers)
     codes, values, failed, waiting = [], [], [], []
     for (line, row), texts in zip(sheet.rows, cells, strict=True):
-        codes.append(csv_table._code(sheet, line, [row[place] for place in places], space, notation))
+        written = [row[place] for place in places]
+        code = described.code(line, written, decimal) if described else None
+        codes.append(csv_table._code(sheet, line, written, space, notation) if code is None else code)
         failed.append(any(text.lower() in FAILED for text in texts))
         waiting.append(not failed[-1] and not all(texts))
         read = []
