@@ -208,4 +208,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    # What a reader completes names from: no imports, no submodules.
+    return sorted({*__all__, *(name for name in globals() if name.startswith("__"))})

@@ -1,4 +1,4 @@
-"""Talks to the user of a command: errors and exit statuses, progress, notices, text tables.
+"""Talks to the user: errors and exit statuses of commands, progress, notices, text tables, short forms of objects.
 
 Notices and progress go to the logger ``ncp_jax`` of the standard library. Commands show it on standard error; in other
 programs it is silent until they ask for it, for example with ``logging.basicConfig(level=logging.INFO)``. Warnings are
@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import dataclasses
 import io
 import logging
+import math
 import os
 import signal
 import sys
 import threading
 import time
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
@@ -313,3 +315,49 @@ def format_table(rows: Sequence[Sequence[str]], align: str) -> str:
     return "\n".join(
         "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(row, align, widths, strict=True)) for row in rows
     )
+
+
+LONGEST = 80  # characters of a field's value that ``short_repr`` shows
+
+
+def short_repr(value: Any) -> str:
+    """Returns ``Name(field=…)`` with the types and shapes of arrays in place of their numbers.
+
+    A dataclass takes it as its own: ``__repr__ = short_repr``. Fields with ``repr=False`` are left out.
+    """
+    shown = [(field.name, getattr(value, field.name, None)) for field in dataclasses.fields(value) if field.repr]
+    return f"{type(value).__name__}({', '.join(f'{name}={_short(content)}' for name, content in shown)})"
+
+
+def _short(value: Any) -> str:
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{value.dtype}{list(value.shape)}"
+    if isinstance(value, Mapping | list | tuple):
+        arrays = list(_arrays(value))
+        if arrays:
+            numbers = sum(math.prod(array.shape) for array in arrays)
+            return f"<{len(arrays)} array{'s' * (len(arrays) > 1)} of {numbers:,} numbers>"
+    text = repr(value)
+    if len(text) <= LONGEST:
+        return text
+    named = [getattr(item, "name", None) for item in value] if isinstance(value, list | tuple) else [None]
+    if all(isinstance(name, str) for name in named):  # metrics, for example
+        listed = ", ".join(map(str, named))
+        return f"({listed if len(listed) <= LONGEST else f'{len(named)} of them: {listed[: LONGEST - 20]}…'})"
+    if isinstance(value, Mapping | list | tuple | str | bytes):
+        return f"<{type(value).__name__} of {len(value)}>"
+    if type(value).__repr__ is short_repr:
+        return text
+    return f"<{getattr(value, '__name__', type(value).__name__)}>"
+
+
+def _arrays(value: Any) -> Iterator[Any]:
+    """Yields the arrays inside nested mappings, lists and tuples."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        yield value
+    elif isinstance(value, Mapping):
+        for item in value.values():
+            yield from _arrays(item)
+    elif isinstance(value, list | tuple):
+        for item in value:
+            yield from _arrays(item)

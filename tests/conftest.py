@@ -24,7 +24,7 @@ for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
 import pytest  # noqa: E402
 from hypothesis import settings  # noqa: E402
 
-from . import upstream  # noqa: E402
+from . import kept, upstream  # noqa: E402
 
 # The first example of a test may compile; how long that takes says nothing.
 settings.register_profile("patient", deadline=None)
@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from ncp_jax.training.relations import RelationInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+COMPILED = "compiled"  # folder of the session's compiled programs, where the user has not set one
 # Code of XLA's older emitter, which LLVM leaves as it is: a third of the time to compile.
 UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # XLA ends a process whose flags it does not know, and newer ones do not know this one.
@@ -61,9 +62,11 @@ def _prepare_environment() -> None:
     # Never the cache of the person who runs the tests.
     os.environ["NCP_JAX_DATA"] = str(Path(session) / "data")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(session) / "compiled"))
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(session) / COMPILED))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+    # Else the session's folder is a part of what a compiled program is found by.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
     # Programs of the tests compile for seconds and run for milliseconds. The fixture `optimised` is for the others.
     for name, value in UNOPTIMISED.items():
         os.environ[name] = f"{USERS_FLAGS} {value}".strip() if name == "XLA_FLAGS" else value
@@ -106,6 +109,26 @@ def pytest_configure(config: pytest.Config) -> None:
     lists = config.option.collectonly or config.option.markexpr == "quick"
     if not lists and not hasattr(config, "workerinput"):
         upstream.fetch(os.environ["NCP_JAX_TEST_USERS_DATA"] or None)
+    if (folder := _kept_programs(config)) is not None:
+        kept.bring(folder, _session_programs())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    folder = _kept_programs(session.config)
+    if folder is not None and _session_programs().is_dir():
+        kept.keep(_session_programs(), folder)
+
+
+def _session_programs() -> Path:
+    return Path(os.environ["NCP_JAX_TEST_SESSION"]) / COMPILED
+
+
+def _kept_programs(config: pytest.Config) -> Path | None:
+    """Programs of earlier sessions, which ``--cache-clear`` drops; None in workers, and where the user keeps some."""
+    own = Path(os.environ["JAX_COMPILATION_CACHE_DIR"]) == _session_programs()
+    if not own or hasattr(config, "workerinput") or not hasattr(config, "cache") or config.option.collectonly:
+        return None
+    return config.cache.mkdir("compiled")
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import importlib
+import io
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -13,7 +17,7 @@ import jax
 import numpy as np
 import pytest
 
-from ncp_jax import Table, cost_model, get_space
+from ncp_jax import Table, cli, cost_model, get_space
 
 Run = Callable[..., tuple[int, str, str]]
 SMALL = ("--codes", "64", "--steps", "3")
@@ -346,7 +350,7 @@ def write(path: Path, rows: list[tuple[str, str]]) -> Path:
             ROWS,
             {"--max-gflops": "0.01"},
             2,
-            "a GFLOPs limit >= 0.129, the space's smallest, got 0.01; raise the",
+            "a GFLOPs limit >= 0.09182, the space's smallest, got 0.01; raise the",
         ),
         (
             ROWS,
@@ -429,3 +433,32 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, err = run("search", *SMALL)
     assert status == 130
     assert err == "ncp-jax: interrupted\n"  # a search keeps nothing
+
+
+def test_work_is_kept_only_where_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What Ctrl-C says, at the start of a command and after its first record or file."""
+    monkeypatch.setenv("NCP_JAX_DATA", str(tmp_path / "data"))
+    monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "experiments"))
+    script = importlib.import_module("harness.script")
+    out = tmp_path / "out"
+    study, fetch = cli.parse(["study", "grid.toml", "--out", str(out)]), cli.parse(["data", "fetch"])
+
+    def experiment() -> str:
+        monkeypatch.setattr(sys, "argv", ["x.py", "--out", str(out)])
+        with pytest.raises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as err:
+            script.run_main(script.ExperimentConfig, lambda config: signal.raise_signal(signal.SIGINT), "")
+        return err.getvalue()
+
+    assert not any(command.keeps_work() for command in (study, fetch, cli.parse(["search"])))
+    assert experiment() == "ncp-jax: interrupted\n"
+    out.mkdir()
+    (out / "records-0-of-1.jsonl").write_text("")
+    assert not study.keeps_work()
+    (out / "records-0-of-1.jsonl").write_text("{}\n")
+    (tmp_path / "data" / "raw" / "ncp").mkdir(parents=True)
+    (tmp_path / "data" / "raw" / "ncp" / ".file.lock").write_text("")
+    assert not fetch.keeps_work()
+    (tmp_path / "data" / "raw" / "ncp" / "file").write_text("x")
+    assert study.keeps_work()
+    assert fetch.keeps_work()
+    assert experiment() == "ncp-jax: interrupted; what was finished is kept\n"

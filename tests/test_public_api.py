@@ -8,6 +8,7 @@ import tomllib
 from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import ncp_jax
@@ -28,6 +29,24 @@ def test_every_public_name_resolves(name: str) -> None:
 def test_the_names_are_those_that_the_lazy_table_knows() -> None:
     assert sorted(ncp_jax.__all__) == sorted(ncp_jax._MODULE)
     assert set(ncp_jax.__all__) <= set(dir(ncp_jax))
+
+
+def test_completion_offers_public_names_alone() -> None:
+    assert [name for name in dir(ncp_jax) if not name.startswith("__")] == sorted(ncp_jax.__all__)
+
+
+def test_what_a_notebook_shows_is_short() -> None:
+    table = ncp_jax.load_table("digits/class")
+    shipped = ncp_jax.load_shipped("nas-bench-mr")
+    assert shipped is not None
+    ordered = ncp_jax.order(np.arange(900.0).reshape(30, 30), time_limit=0)
+    shown = [table, table.index, ncp_jax.Candidates.of(table), shipped[0], ordered, ordered.ordering]
+    shown += [ncp_jax.Bounds.of("nas-bench-mr", {}), table.to_host()]
+    for value in shown:
+        assert repr(value).startswith(f"{type(value).__name__}(")
+        assert len(repr(value)) < 600
+        assert not re.search(r"([0-9.]+, *){5}", repr(value)), repr(value)
+    assert "params=<10 arrays of 341,584 numbers>, scale=Standardisation(x_mean=float32[27]" in repr(shipped[0])
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

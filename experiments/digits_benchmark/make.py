@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -46,12 +46,23 @@ def use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", cores)
 
 
+@contextlib.contextmanager
+def _compiled_fast(wanted: bool) -> Iterator[None]:
+    """Makes programs compile in a third of the time within the block, and run slower: for a few trainings."""
+    before = jax.config.read("jax_disable_most_optimizations")
+    jax.config.update("jax_disable_most_optimizations", before or wanted)
+    try:
+        yield
+    finally:
+        jax.config.update("jax_disable_most_optimizations", before)
+
+
 def make_benchmark(config: GenerateConfig) -> dict[str, Any]:
     """Runs the experiment, writes its files into ``config.out`` and returns the summary."""
     use_all_cores()
     settings = config.settings() | {"images": hash_pools()}
     records = Records(config.out, settings, resume=config.resume)
-    with ProgressBar("trainings") as bar:
+    with ProgressBar("trainings") as bar, _compiled_fast(config.smoke):
         generate(config, records, progress=bar)
     return write_benchmark(config, records)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ncp_jax import checks
-from ncp_jax.commands.command import Verbosity
+from ncp_jax.commands.command import Verbosity, has_work
 from ncp_jax.console import guarded, prepare_jax
 from ncp_jax.files import expand_home
 
@@ -51,15 +51,21 @@ def _to_json(value: Any) -> Any:
 
 def run_main(config_type: type[Config], run: Callable[[Config], Any], description: str) -> None:
     """Runs an experiment as a program: parses the command line, calls ``run``, exits with a status."""
+    config: Config | None = None
 
     def parse_and_run() -> None:
+        nonlocal config
         config = _parse(config_type, description)
         config.start()
         # A persistent cache of compiled programs makes the second run of an experiment start at once.
         prepare_jax()
         run(config)
 
-    sys.exit(guarded(parse_and_run))
+    def keeps_work() -> bool:
+        folder = getattr(config, "out", None)
+        return folder is not None and has_work(folder)
+
+    sys.exit(guarded(parse_and_run, keeps_work=keeps_work))
 
 
 def _parse(config_type: type[Config], description: str) -> Config:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.spaces import Space, get_space
 
@@ -31,6 +32,8 @@ class TableArrays:
     values: np.ndarray
     metrics: tuple[MetricSpec, ...]
     hashes: tuple[tuple[str, str], ...] = ()
+
+    __repr__ = short_repr
 
     def column(self, name: str) -> np.ndarray:
         """Returns one column ``[n]`` in its own unit; UsageError with the nearest names if there is none."""
@@ -80,7 +83,10 @@ def check_arrays(
         )
     if not repeats:
         codes, values = _merge_duplicates(name, space, codes, values)
-    return TableArrays(name, space.name, codes, values, metrics, tuple((str(f), str(h)) for f, h in hashes))
+    if space.digest:
+        hashes = [*hashes, (f"space {space.name}", space.digest)]
+    unique = dict.fromkeys((str(file), str(sha)) for file, sha in hashes)
+    return TableArrays(name, space.name, codes, values, metrics, tuple(unique))
 
 
 def _merge_duplicates(name: str, space: Space, codes: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

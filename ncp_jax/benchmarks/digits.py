@@ -21,6 +21,7 @@ from ncp_jax import checks, files
 from ncp_jax.array_files import read_npz
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces.costs import cost_model
 from ncp_jax.spaces.costs.model import UNITS
@@ -55,6 +56,8 @@ class Digits:
     curve: Float[np.ndarray, "t s n e"]
     seconds: Float[np.ndarray, " t"]
     card: dict[str, Any]
+
+    __repr__ = short_repr
 
 
 def digits_path() -> Path:

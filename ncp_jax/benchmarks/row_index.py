@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ncp_jax.console import short_repr
 from ncp_jax.pytrees import register_dataclass
 from ncp_jax.types import Array, Int
 
@@ -31,6 +32,8 @@ class RowIndex:
 
     multipliers: Int[Array, " d"]
     buckets: Int[Array, "b w"]
+
+    __repr__ = short_repr
 
     def rows(self, codes: Int[Array, "n d"], wanted: Int[Array, "... d"]) -> Int[Array, "..."]:
         """Returns the row of each wanted code, -1 if it is absent.

@@ -7,6 +7,8 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +20,11 @@ from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
 from ncp_jax.benchmarks.stored_units import choose_stored_unit
 from ncp_jax.console import say
+from ncp_jax.files import write_csv
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec, StoredUnit, find_metric, main_metric
 from ncp_jax.pytrees import register_dataclass
-from ncp_jax.spaces import Space, cost_model_for, get_space
+from ncp_jax.spaces import CostModel, Space, check_digest, cost_model_for, get_space
 from ncp_jax.types import Array, Float, Int
 
 
@@ -40,7 +43,7 @@ class Table:
       name: name of the table ("nas-bench-mr/seg"). Static, like all that follows.
       space: name of the space of the codes.
       metrics: specifications of the m columns, with their directions.
-      hashes: (name, SHA-256) of each file that the table was made from.
+      hashes: (name, SHA-256) of each file that the table was made from, and of a described space, "space NAME".
     """
 
     codes: Int[Array, "n d"]
@@ -114,6 +117,31 @@ class Table:
         )
         return Table.from_host(host)
 
+    def to_csv(self, path: str | os.PathLike[str]) -> Path:
+        """Writes the table as a CSV file that ``from_csv`` reads back: architectures as strings, then one column each.
+
+        Values are in the metrics' own units, with as many digits as they hold; a value that is not known is blank.
+
+        Args:
+          path: the file to write, atomically.
+
+        Returns:
+          The path.
+
+        Raises:
+          OSError: the file cannot be written.
+        """
+        columns = [self._numbers(metric) for metric in self.metrics]
+        names = get_space(self.space).to_strings(np.asarray(self.codes))
+        header = ("architecture", *(metric.name for metric in self.metrics))
+        return write_csv(path, header, zip(names, *columns, strict=True))
+
+    def _numbers(self, metric: MetricSpec) -> list[str]:
+        """Returns a column as text: the shortest that is read as the same number."""
+        values = self.measured(metric.name)
+        exact = values.astype(np.float32) if metric.stored is None else values
+        return ["" if value != value else str(value) for value in exact]
+
     @staticmethod
     def from_csv(
         path: str | os.PathLike[str],
@@ -174,6 +202,13 @@ class Table:
                 notify=notify,
             )
         )
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restores a pickled table; DataError if its space is described in another way in this process."""
+        self.__dict__.update(state)
+        for name, digest in self.hashes:
+            if name == f"space {self.space}":
+                check_digest(self.space, digest, f"the pickled table {self.name}")
 
     def __len__(self) -> int:
         return int(self.codes.shape[0])
@@ -292,13 +327,17 @@ def join(tables: Sequence[Table], *, name: str | None = None) -> Table:
     return Table.from_host(join_arrays(name or "+".join(table.name for table in tables), hosts))
 
 
-def with_flops(table: Table) -> Table:
+def with_flops(table: Table, model: CostModel | None = None) -> Table:
     """Adds a column of exact FLOPs, so that a predictor learns them and a limit can steer the search.
 
     The column's task is the one whose network is counted. The table is returned unchanged if it has such a column or
     its space has no cost model.
+
+    Args:
+      table: the table.
+      model: cost model of the network; by default the one that belongs to the table's metrics.
     """
-    model = cost_model_for(get_space(table.space), table.metrics)
+    model = model or cost_model_for(get_space(table.space), table.metrics)
     if model is None or not model.has_flops or "flops" in [m.name for m in table.metrics]:
         return table
     flops = model.in_units(np.asarray(table.codes))["flops"]

@@ -15,6 +15,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.table import Table
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import check_split
 from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces import get_space
@@ -85,6 +86,8 @@ class QueryView:
     budget: int = dataclasses.field(metadata={"static": True})
     repeats: str = dataclasses.field(metadata={"static": True})
     on_test: bool = dataclasses.field(default=False, metadata={"static": True})
+
+    __repr__ = short_repr
 
     @staticmethod
     def of(

@@ -105,6 +105,15 @@ class JsonCommand(Command):
         print(json.dumps(to_json(), indent=1, allow_nan=False) if self.json else to_text(), flush=True)
 
 
+def has_work(folder: Path) -> bool:
+    """Returns whether a folder has records or checkpoints, from which an interrupted work goes on.
+
+    It is asked when Ctrl-C is pressed, maybe during an import, so it imports nothing.
+    """
+    patterns = ("records*.jsonl", "*/records*.jsonl", "checkpoints/*", "*/checkpoints/*")
+    return any(path.stat().st_size for pattern in patterns for path in folder.glob(pattern))
+
+
 class WrittenResult(Protocol):
     """A result that prints as text and as JSON, and has files."""
 

@@ -9,7 +9,7 @@ from tyro.conf import Positional
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config
-from ncp_jax.console import format_table
+from ncp_jax.console import format_table, short_repr
 from ncp_jax.jax_settings import package_settings
 
 if TYPE_CHECKING:
@@ -62,6 +62,8 @@ class CostResult:
     strings: tuple[str, ...]
     params: Int[np.ndarray, " n"]
     flops: Int[np.ndarray, " n"]
+
+    __repr__ = short_repr
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``ncp-jax cost --json``: one entry per code, counts as integers."""

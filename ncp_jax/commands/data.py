@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +12,7 @@ from tyro.conf import OmitSubcommandPrefixes, Positional, subcommand
 
 from ncp_jax.commands.command import Command, JsonCommand
 from ncp_jax.console import format_table
+from ncp_jax.files import cache_path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +31,7 @@ class DataList(JsonCommand):
 
 @dataclasses.dataclass(frozen=True)
 class DataFetch(Command):
-    """Download tables, or copy them from a local mirror. Hashes are checked; an interrupted download is resumed.
+    """Download tables, or copy them from a local mirror. Hashes are checked; files that are here already stay.
 
     Attributes:
       names: Tables, families (nas-bench-mr), files, or all.
@@ -39,8 +42,11 @@ class DataFetch(Command):
     mirror: Path | None = None
 
     def keeps_work(self) -> bool:
-        """Returns True: finished files stay, and an unfinished one is resumed."""
-        return True
+        """Returns whether files are there: finished ones stay."""
+        # It is asked when Ctrl-C is pressed, maybe during an import: ``cache_path`` must not begin another one.
+        if not os.environ.get("NCP_JAX_DATA") and "pooch" not in sys.modules:
+            return False
+        return any(path.is_file() for path in (cache_path() / "raw").glob("*/[!.]*"))
 
     def run(self) -> None:
         """Fetches and converts the files, and prints one line per file."""

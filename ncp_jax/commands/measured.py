@@ -177,7 +177,7 @@ def _keeps(
     relation = RELATIONS[limit.relation]
     if limit.exact and costs is not None:
         cost = UNIT_NAMES.get(limit.metric, limit.metric)
-        scale = 1.0 if limit.metric in UNIT_NAMES else SCALE[costs.units[cost]]
+        scale = 1.0 if limit.metric in UNIT_NAMES else SCALE.get(costs.units[cost], 1.0)
         return relation(exact[cost], limit.value / scale)
     values = column(limit.metric)
     return True if values is None else relation(values, limit.value)

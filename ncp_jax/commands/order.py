@@ -12,7 +12,7 @@ from tyro.conf import Positional
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config
-from ncp_jax.console import ProgressBar, say
+from ncp_jax.console import ProgressBar, say, short_repr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,6 +71,8 @@ class OrderResult:
     file: str | None
     recognised: tuple[str, ...]
     ordering: Ordering
+
+    __repr__ = short_repr
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of ``ncp-jax order --json``: the whole order and the heaviest dropped edges."""

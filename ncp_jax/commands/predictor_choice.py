@@ -27,7 +27,7 @@ from ncp_jax.propagation.feasible import check_exact
 from ncp_jax.propagation.limit import HeldOutError
 from ncp_jax.propagation.objective import COST_WEIGHT, default_objective
 from ncp_jax.propagation.reading import read_names, read_objective
-from ncp_jax.spaces import Bounds, CostModel, cost_model, cost_model_for, get_space, parse_bounds
+from ncp_jax.spaces import Bounds, CostModel, cost_model, cost_model_for, cost_tasks, get_space, parse_bounds
 from ncp_jax.spaces.costs.registry import FLOPS_OF, own_cost_model
 from ncp_jax.text_tables import read_text_table
 
@@ -101,9 +101,12 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
         table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
         for notice in notices:
             notify(notice)
-        costs = _costs(config, table.space, table.metrics)
-        # With a network of the user's choice, FLOPs are exact and need not be learned.
-        predictor, origin, errors = _train(with_flops(table) if costs is None else table, config, notify)
+        space, costs = table.space, _costs(config, table.space, table.metrics)
+        learned = with_flops(table) if costs is None else table
+        if costs is not None and costs.has_flops and cost_model_for(space, (*table.metrics, _flops_of(costs))) is costs:
+            # A column of FLOPs that says whose they are: they steer codes as those of any table do.
+            learned, costs = with_flops(table, costs), None
+        predictor, origin, errors = _train(learned, config, notify)
         return PredictorChoice(str(config.table), predictor, table, origin, costs, errors, tuple(notices))
     name = choose_table("seg" if config.task is None else config.task)
     family, _, task = name.partition("/")
@@ -158,6 +161,10 @@ def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
     return up, down
 
 
+def _flops_of(model: CostModel) -> MetricSpec:
+    return MetricSpec("flops", task=model.task, unit=model.units["flops"], direction="minimize", kind="cost")
+
+
 def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> CostModel | None:
     """Returns the cost model that the config asks for, None for the usual one; checks the limits."""
     costs = own_model(config, space, metrics)
@@ -188,7 +195,7 @@ def own_model(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -
       UsageError: the network is not known.
     """
     if config.table is not None and config.task is not None:
-        model = cost_model(space, config.task, of=config.flops_of)
+        model = cost_model(space, config.task, of=config.flops_of) if cost_tasks(space) else None
         if model is None:
             raise checks.UsageError(
                 expected="a space with known costs for --task with --table", got=space, remedy="drop --task"

@@ -17,7 +17,7 @@ class RankConfig:
         architectures to train next.
       sources: Table or CSV file of another task; "all" for the benchmark's other tasks, or "none". May be repeated.
       source_budget: Number of measurements used of each source; by default all.
-      space: Space of the CSV files.
+      space: Space of the CSV files: its name, or a description (space.toml).
       architecture: Column of the architectures in the CSV files; by default the one called architecture, else the
         first. May be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of a CSV file that repeat an architecture with other values: refuse, or mean (one row with their

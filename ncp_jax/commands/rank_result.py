@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax.commands.rank_config import RankConfig
+from ncp_jax.console import short_repr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,6 +61,8 @@ class RankResult:
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
     @property
     def best(self) -> int | None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.search_config import SearchConfig
-from ncp_jax.console import ProgressBar, prepare_jax, say
+from ncp_jax.console import ProgressBar, prepare_jax, say, short_repr
 from ncp_jax.jax_settings import check_devices, package_settings
 
 if TYPE_CHECKING:
@@ -64,6 +64,8 @@ class SearchResult:
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     import_s: float | None = None
+
+    __repr__ = short_repr
 
     @property
     def timing(self) -> dict[str, float]:

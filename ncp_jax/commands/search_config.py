@@ -27,7 +27,7 @@ class SearchConfig:
         ...; by default the space's first.
       table: CSV file of your own: one column of architectures, the others metrics. Needs --space and a direction
         (--maximize or --minimize).
-      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
+      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro; or a file (space.toml).
       architecture: Column of the architectures in --table; by default the one called architecture, else the first. May
         be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or

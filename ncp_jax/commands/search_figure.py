@@ -16,6 +16,7 @@ from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Front, Objective
 from ncp_jax.propagation.constraint import HEADS, UNIT_NAMES
+from ncp_jax.propagation.found import COST_HEADS
 from ncp_jax.spaces import CostModel, cost_model_for, get_space
 from ncp_jax.spaces.costs.model import SCALE
 from ncp_jax.types import Float
@@ -80,7 +81,7 @@ def search_figure(
     model = costs or cost_model_for(predictor.space, predictor.metrics)
     signs = {**dict.fromkeys(objective.maximize, 1.0), **dict.fromkeys(objective.minimize, -1.0)}
     first, *others = signs
-    second = others[0] if others else "flops" if model is not None else SPREAD
+    second = others[0] if others else "flops" if model is not None and model.has_flops else SPREAD
     signs.setdefault(second, -1.0)
     y, x = (_axis(name, signs[name], found, predictor, table, model, first) for name in (first, second))
     figure, axes = new_axes()
@@ -111,8 +112,8 @@ def _axis(
     cost = name.lower() if name.lower() in found.costs and name.lower() in known else None
     codes = None if table is None else np.asarray(table.codes)
     if cost is not None and model is not None:
-        unit = "GFLOPs" if cost == "flops" else "parameters [M]"
-        label = f"{unit} of {model.counted or model.name} ({better})"
+        unit = COST_HEADS.get(cost, f"{cost} [{model.units[cost]}]" if model.units[cost] else cost)
+        label = f"{unit}{f' of {model.counted}' if model.counted else ''} ({better})"
         measured = None if codes is None else model.in_units(codes)[cost]
         return _Axis(cost, None, label, found.costs[cost], model.in_units(found.starts)[cost], measured)
     metric = predictor.metrics[find_metric(predictor.metrics, first if name == SPREAD else name)]
@@ -139,8 +140,8 @@ def _draw_limits(draw: Any, axis: _Axis, found: Found) -> None:
     for limit in found.limits:
         cost = UNIT_NAMES.get(limit.metric, limit.metric)
         if limit.exact and axis.metric is None and cost == axis.name:
-            units = {"flops": SCALE["GMAC"], "params": SCALE["M"]}
-            value = limit.value if limit.metric in UNIT_NAMES else limit.value / units[cost]
+            scale = {"flops": SCALE["GMAC"], "params": SCALE["M"]}.get(cost, 1.0)
+            value = limit.value if limit.metric in UNIT_NAMES else limit.value / scale
         elif not limit.exact and axis.metric is not None and limit.metric == axis.name:
             value = limit.value
         else:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 from ncp_jax import checks
-from ncp_jax.commands.command import Command
+from ncp_jax.commands.command import Command, has_work
 from ncp_jax.console import ProgressBar, prepare_jax, say
 
 if TYPE_CHECKING:
@@ -126,8 +126,8 @@ class Study(Command, StudyOptions):
     seeds: int = 0
 
     def keeps_work(self) -> bool:
-        """Returns True: finished runs are recorded at once."""
-        return True
+        """Returns whether runs are on record."""
+        return has_work(self.out)
 
     def run(self) -> None:
         """Runs the grid and writes records, report and summary.json."""

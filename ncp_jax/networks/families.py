@@ -13,7 +13,7 @@ from ncp_jax.networks.counting import Operations, StageCount, count_stages
 from ncp_jax.networks.heads import Classifier, Decoder
 from ncp_jax.networks.layers import Parameters
 from ncp_jax.networks.network import Network
-from ncp_jax.spaces import Space
+from ncp_jax.spaces import Space, get_space
 from ncp_jax.spaces.costs.heads import TILES
 
 
@@ -74,9 +74,9 @@ class NetworkFamily:
 FAMILIES: dict[str, NetworkFamily] = {}
 
 
-def register(space: Space, family: NetworkFamily) -> None:
+def register(space: Space | str, family: NetworkFamily) -> None:
     """Adds the networks of a space: ``build`` makes them, ``published_cost`` counts them."""
-    FAMILIES[space.name] = family
+    FAMILIES[get_space(space).name] = family
 
 
 def single_branch_head(

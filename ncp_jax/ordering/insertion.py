@@ -17,7 +17,7 @@ from ncp_jax.ordering.compiled import compiled
 MATRIX, ROW, ORDER, FLAGS, STATE, SIGNAL = int32[:, ::1], int32[::1], int32[::1], boolean[::1], uint64[::1], uint8[::1]
 
 
-@njit(uint64(STATE), inline="always")
+@njit(inline="always")
 def _draw(state):  # type: ignore[no-untyped-def]
     """Returns 64 random bits by xorshift64 (Marsaglia 2003)."""
     x = state[0]
@@ -28,13 +28,13 @@ def _draw(state):  # type: ignore[no-untyped-def]
     return x
 
 
-@njit(int64(STATE, int64), inline="always")
+@njit(inline="always")
 def _below(state, n):  # type: ignore[no-untyped-def]
     """Returns a random integer in 0..n-1."""
     return int64(((_draw(state) >> uint64(32)) * uint64(n)) >> uint64(32))
 
 
-@njit(int64(ROW, ORDER, int64), inline="always")
+@njit(inline="always")
 def _best_gain(row, order, place):  # type: ignore[no-untyped-def]
     """Returns the gain of the best insertion of the element at ``place``, whose row is given; 0 if it stays.
 
@@ -72,7 +72,7 @@ def _best_gain(row, order, place):  # type: ignore[no-untyped-def]
     return max(best, -low)
 
 
-@njit(int64(ROW, ORDER, int64, int64), inline="always")
+@njit(inline="always")
 def _find(row, order, place, gain):  # type: ignore[no-untyped-def]
     """Returns the nearest place where inserting the element gains ``gain``; of two, the left one."""
     n = order.size

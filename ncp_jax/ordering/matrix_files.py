@@ -14,6 +14,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.array_files import read_npy
+from ncp_jax.console import short_repr
 from ncp_jax.files import user_path
 from ncp_jax.ordering.edge_files import EDGES_REMEDY, could_be_edges, read_edges
 from ncp_jax.text_tables import TextTable, decimal_sign, decode, line_cells, number, read_text_table
@@ -36,6 +37,8 @@ class WeightFile:
     weights: np.ndarray
     names: tuple[str, ...] | None = None
     recognised: tuple[str, ...] = ()
+
+    __repr__ = short_repr
 
 
 def read_weights(path: str | Path, *, edges: bool = False) -> WeightFile:

@@ -11,6 +11,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.types import Array, Float, Int
 
 
@@ -31,6 +32,8 @@ class Reliability:
     counts: Int[np.ndarray, " bins"]
     error: float
     brier: float
+
+    __repr__ = short_repr
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as a JSON-ready dictionary, with None for NaN."""

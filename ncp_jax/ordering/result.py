@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from ncp_jax.console import short_repr
+
 COUNTED = 3000
 """Largest number of elements for which the cycles of three are counted where some pairs have no preference."""
 
@@ -63,6 +65,8 @@ class Ordering:
     _total: float = dataclasses.field(repr=False, compare=False)
     _weights: np.ndarray = dataclasses.field(repr=False, compare=False)
     _matrix: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    __repr__ = short_repr
 
     @property
     def gap(self) -> float:

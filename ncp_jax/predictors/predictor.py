@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -11,9 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import MetricSpec, find_metric, main_metric, to_own_units
 from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.pytrees import register_dataclass
+from ncp_jax.spaces import get_space
 from ncp_jax.types import Array, Float, Params
 
 # Codes that all members process at once on CPU. The activations of more codes do not fit the caches, which halves the
@@ -39,6 +42,8 @@ class Standardisation:
     x_std: Float[Array, " f"]
     y_mean: Float[Array, " m"]
     y_std: Float[Array, " m"]
+
+    __repr__ = short_repr
 
     def standard_x(self, relaxed: Float[Array, "*n f"]) -> Float[Array, "*n f"]:
         """Converts relaxed codes from raw to standard units."""
@@ -76,6 +81,8 @@ class Predictor:
     metrics: tuple[MetricSpec, ...] = dataclasses.field(metadata={"static": True})
     space: str = dataclasses.field(metadata={"static": True})
 
+    __repr__ = short_repr
+
     @property
     def members(self) -> int:
         """Number of networks in the ensemble."""
@@ -100,6 +107,20 @@ class Predictor:
         """Returns the metric called ``name``; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]
 
+    def check(self) -> None:
+        """Checks the shapes of parameters, standardisation and network against each other and against the space.
+
+        Calls of the predictor and ``propagate`` do it first. It computes nothing.
+
+        Raises:
+          UsageError: leaves without a common axis of members, a standardisation of other sizes, or an ``apply`` that
+            fails on a standard code ``[f]`` or returns anything but ``[m]``.
+        """
+        leaves, structure = jax.tree.flatten(self.params)
+        shapes = tuple(jax.ShapeDtypeStruct(jnp.shape(leaf), jnp.result_type(leaf)) for leaf in leaves)
+        scale = tuple(jnp.shape(leaf) for leaf in jax.tree.leaves(self.scale))
+        _check(self.apply, structure, shapes, scale, len(self.metrics), self.space)
+
     def member_values(self, relaxed: Float[Array, "*n f"]) -> Float[Array, "k *n m"]:
         """Returns each member's predictions for each relaxed code, in the metrics' stored units."""
         width = self.scale.x_mean.shape[-1]
@@ -110,6 +131,7 @@ class Predictor:
                 got=f"shape {list(shape)}",
                 remedy="encode codes with the space: get_space(name).encode(codes)",
             )
+        self.check()
         if len(shape) == 1:
             return self.member_values(jnp.asarray(relaxed)[None])[:, 0]
         return _member_values(self, relaxed)
@@ -162,6 +184,44 @@ class Predictor:
             return dataclasses.replace(self, params=params, scale=scale, metrics=metrics)
         apply = _Restricted(self.apply, columns)
         return dataclasses.replace(self, scale=scale, metrics=metrics, apply=apply)
+
+
+@functools.lru_cache(maxsize=256)
+def _check(
+    apply: Apply,
+    structure: Any,
+    leaves: tuple[jax.ShapeDtypeStruct, ...],
+    scale: tuple[tuple[int, ...], ...],
+    outputs: int,
+    space: str,
+) -> None:
+    features = get_space(space).features
+    if not leaves or len({leaf.shape[:1] for leaf in leaves}) > 1 or leaves[0].shape[:1] in ((), (0,)):
+        listed = ", ".join(str(list(leaf.shape)) for leaf in leaves[:6]) or "none"
+        raise checks.UsageError(
+            expected="params whose leaves all have one leading axis [members]",
+            got=f"leaves {listed}",
+            remedy="stack the members' params, or for one member: jax.tree.map(lambda leaf: leaf[None], params)",
+        )
+    wanted = ((features,), (features,), (outputs,), (outputs,))
+    if scale != wanted:
+        raise checks.UsageError(
+            expected=f"scale with x_mean, x_std [{features}] of {space} and y_mean, y_std [{outputs}] of the metrics",
+            got=", ".join(str(list(shape)) for shape in scale),
+            remedy="give one number per feature of the relaxed code and one per metric",
+        )
+    one = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for leaf in leaves])
+    expected = f"apply(params of one member, standard code [{features}]) -> standard metrics [{outputs}]"
+    remedy = "write it for one code and one member: the predictor batches both"
+    try:
+        found = jax.eval_shape(apply, one, jax.ShapeDtypeStruct((features,), jnp.float32))
+    except (TypeError, ValueError, IndexError) as error:
+        raise checks.UsageError(
+            expected=expected, got=f"{type(error).__name__}: {str(error).splitlines()[0]}", remedy=remedy
+        ) from error
+    if getattr(found, "shape", None) != (outputs,):
+        got = str(list(found.shape)) if hasattr(found, "shape") else type(found).__name__
+        raise checks.UsageError(expected=expected, got=f"{got} as its result", remedy=remedy)
 
 
 @dataclasses.dataclass(frozen=True)

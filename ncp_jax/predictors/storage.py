@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,7 +18,7 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.predictors.predictor import Predictor, Standardisation
 from ncp_jax.predictors.products import check_precision
-from ncp_jax.spaces import get_space
+from ncp_jax.spaces import check_digest, get_space
 
 FORMAT = 1
 _SCALES = ("x_mean", "x_std", "y_mean", "y_std")
@@ -44,6 +45,8 @@ def save_predictor(
         )
     header = {"format": FORMAT, **predictor.to_json(), "card": card or {}}
     del header["members"]  # the shape of the weights has it
+    if digest := get_space(predictor.space).digest:
+        header["space_digest"] = digest
     number = np.float16 if half else np.float32
     arrays = {f"w{i}": np.asarray(w, number) for i, w in enumerate(predictor.params["w"])}
     arrays |= {f"b{i}": np.asarray(b, number) for i, b in enumerate(predictor.params["b"])}
@@ -72,7 +75,10 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
     try:
         arrays = read_npz(content)
         header = json.loads(arrays.pop("header").tobytes())
+        check_digest(header["space"], header.get("space_digest", ""), os.fspath(path))
         return _assemble(header, arrays), dict(header["card"])
+    except checks.DataError:
+        raise
     except (ValueError, LookupError, TypeError, OSError, RecursionError) as error:
         raise checks.DataError(
             expected=f"a predictor file of format {FORMAT} at {path}",

@@ -2,7 +2,7 @@
 
 from ncp_jax.propagation.config import Execution, PropagationConfig
 from ncp_jax.propagation.engine import invert, tile_shape
-from ncp_jax.propagation.front import Front
+from ncp_jax.propagation.found import Front
 from ncp_jax.propagation.limit import HeldOutError, Limit
 from ncp_jax.propagation.objective import Objective, ObjectiveWeights
 from ncp_jax.propagation.pipeline import Found, propagate

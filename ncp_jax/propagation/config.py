@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.types import Int
@@ -108,6 +109,8 @@ class PropagationConfig:
     same_network: str = dataclasses.field(default=ISOMORPHISM, metadata=STATIC)
     costs: CostModel | None = dataclasses.field(default=None, metadata=STATIC)
     measured: Int[np.ndarray, "j d"] | None = None
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         choices = {"strategy": STRATEGIES, "follow": FOLLOW, "precision": PRECISIONS, "discreteness": DISCRETENESS}

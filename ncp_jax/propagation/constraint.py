@@ -138,15 +138,16 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
     cost = UNIT_NAMES.get(name, name)
     columns = {metric.name: i for i, metric in enumerate(predictor.metrics)}
     if model is not None and is_known(name, predictor.metrics, model):
-        checks.positive(f"the limit on {name}", limit.value)
+        if cost in HEADS:
+            checks.positive(f"the limit on {name}", limit.value)
         in_units = limit.value if name in UNIT_NAMES else in_model_units(limit, cost, model, bounds.space)
         status = LimitStatus(
             name if name in UNIT_NAMES else cost, limit.relation, limit.value, "", counted=model.counted or model.name
         )
         if name not in UNIT_NAMES:
             scale = SCALE.get(model.units[cost], 1.0)
-            named = "" if model.units[cost] in SCALE else model.units[cost]
-            status = dataclasses.replace(status, value=in_units * scale, unit=named)
+            shown = "" if model.units[cost] in SCALE else model.units[cost]
+            status = dataclasses.replace(status, value=in_units * scale, unit=shown)
         # The prediction of the same cost steers codes.
         column = columns.get(cost)
         steer = None if column is None else _steer(predictor, column, in_units / _unit_of(predictor.metrics[column]))
@@ -231,11 +232,12 @@ def in_model_units(limit: Limit, cost: str, model: CostModel, space: Space) -> f
     if tells(value) or not tells(value * scale):
         if value < low if limit.upper else value > high:
             end, kind = (low, ">=") if limit.upper else (high, "<=")
-            other = f" ({end / scale:.4g} {HEADS[cost]})" if cost in HEADS else f" {model.units[cost]}"
+            other = f" ({end / scale:.4g} {HEADS[cost]})" if cost in HEADS else ""
+            counted = f" (counted is {model.counted})" if model.counted else ""
             raise checks.UsageError(
                 expected=f"a limit on {cost} {kind} {end:.4g}{other}",
                 got=f"{value:g}",
-                remedy=f"{'raise' if limit.upper else 'lower'} the limit (counted is {model.counted})",
+                remedy=f"{'raise' if limit.upper else 'lower'} the limit{counted}",
             )
         return value / scale
     return value

@@ -12,9 +12,8 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.analysis.hypervolume import dominated_volume, non_dominated
-from ncp_jax.console import format_table
+from ncp_jax.console import format_table, short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
-from ncp_jax.propagation.front import Front
 from ncp_jax.propagation.limit import LimitStatus
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.codes import ISOMORPHISM
@@ -65,6 +64,8 @@ class Found:
     limits: tuple[LimitStatus, ...] = ()
     sought: tuple[tuple[str, float], ...] = ()
     preferences: int = 1
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.codes)
@@ -187,6 +188,57 @@ class Found:
             rows.append([str(i + 1), *cells, f"{self.score[i]:+.3f}", *(column[i] for column in more.values()), text])
         table = format_table(rows, ">" * len(head) + "<")
         return f"{table}\nGFLOPs and params of {self.counted}" if self.counted else table
+
+
+@dataclasses.dataclass(frozen=True)
+class Front:
+    """The architectures found that no other one equals or beats in all sought metrics and beats in one.
+
+    All of it is by predicted means; costs that are known are exact.
+
+    Attributes:
+      found: the k architectures, from the best to the worst in the first metric.
+      metrics: names of the s sought metrics, those to maximize first.
+      directions: "maximize" or "minimize" for each.
+      values: ``[k, s]`` the metrics, in their own units.
+      reference: ``[s]`` the worst point that still counts for the hypervolume, in the metrics' own units.
+      reference_is: what the reference point is, in words.
+      hypervolume: volume between the front and the reference point, in the product of the metrics' units.
+    """
+
+    found: Found
+    metrics: tuple[str, ...]
+    directions: tuple[str, ...]
+    values: Float[np.ndarray, "k s"]
+    reference: Float[np.ndarray, " s"]
+    reference_is: str
+    hypervolume: float
+
+    __repr__ = short_repr
+
+    def __len__(self) -> int:
+        return len(self.found)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the front as JSON-ready values; ``architectures`` are ``found.rows()``."""
+        return {
+            "metrics": dict(zip(self.metrics, self.directions, strict=True)),
+            "hypervolume": self.hypervolume,
+            "reference": dict(zip(self.metrics, self.reference.tolist(), strict=True)),
+            "reference_is": self.reference_is,
+            "architectures": self.found.rows(),
+        }
+
+    def summary(self) -> str:
+        """Returns one line: the size of the front, its hypervolume and the reference point."""
+        worst = ", ".join(f"{name} {value:.4g}" for name, value in zip(self.metrics, self.reference, strict=True))
+        return (
+            f"Pareto front of {len(self)} architectures; hypervolume {self.hypervolume:.6g} "
+            f"against {worst} ({self.reference_is})"
+        )
+
+    def __str__(self) -> str:
+        return f"{self.found}\n{self.summary()}"
 
 
 def _cell(metric: MetricSpec, mean: float, spread: float) -> str:

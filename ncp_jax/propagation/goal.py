@@ -13,10 +13,10 @@ from ncp_jax.propagation.config import PropagationConfig
 from ncp_jax.propagation.engine import followers
 from ncp_jax.propagation.exact_costs import FirstMetrics, with_exact_costs
 from ncp_jax.propagation.feasible import Feasible
-from ncp_jax.propagation.front import preference_weights
 from ncp_jax.propagation.gradients import Invertible, exact_columns
 from ncp_jax.propagation.limit import Limit
 from ncp_jax.propagation.objective import Function, Objective, ObjectiveWeights, weights_of
+from ncp_jax.propagation.preferences import preference_weights
 from ncp_jax.spaces import Bounds, CostModel, cost_model_for
 from ncp_jax.types import Float, Int
 

@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.found import in_batches
 from ncp_jax.pytrees import register_dataclass
@@ -50,6 +51,8 @@ class ObjectiveWeights:
     function: Function | None = dataclasses.field(default=None, metadata={"static": True})
     fixed: bool = dataclasses.field(default=False, metadata={"static": True})
     floor: Float[Array, " m"] | None = None
+
+    __repr__ = short_repr
 
     def of_rows(self, push: Float[np.ndarray, "n m"]) -> ObjectiveWeights:
         """Returns the same objective with weights of its own for each of n codes."""

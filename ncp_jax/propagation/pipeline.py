@@ -99,6 +99,8 @@ def propagate(
             got="one inside",
             remedy="propagate is a loop on the host; inside a program, call propagation.engine.invert",
         )
+    if hasattr(predictor, "check"):
+        predictor.check()  # here, where the error can say what is wrong, not in the compiled loop
     key = None if key is None else checks.key(key)
     config, execution = config or PropagationConfig(), execution or Execution()
     if config.follow == "bound" and not isinstance(objective, Objective):

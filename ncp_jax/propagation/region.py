@@ -25,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.pytrees import register_dataclass
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Array, Float, Int
@@ -61,6 +62,8 @@ class TrustRegion:
     threshold: float | Float[Array, ""]
     weight: float | Float[Array, ""] = 1.0
     kind: str = dataclasses.field(default="density", metadata={"static": True})
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "kind", checks.choose("kind", self.kind, KINDS))

@@ -7,6 +7,7 @@ import dataclasses
 import numpy as np
 
 from ncp_jax.analysis.intervals import interval_ends
+from ncp_jax.console import short_repr
 from ncp_jax.reports.data import StudyData
 from ncp_jax.types import Float, Int
 
@@ -41,6 +42,8 @@ class Curve:
     mean: dict[str, np.ndarray]
     low: dict[str, np.ndarray]
     high: dict[str, np.ndarray]
+
+    __repr__ = short_repr
 
 
 def query_numbers(budget: int) -> Int[np.ndarray, " k"]:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import ON_TEST, MetricSpec
 from ncp_jax.records.journal import read_records
 from ncp_jax.reports.columns import Columns
@@ -70,6 +71,8 @@ class StudyData:
     ranks: Int[np.ndarray, " m"]
     regrets: Float[np.ndarray, " m"]
     times: Float[np.ndarray, " m"]
+
+    __repr__ = short_repr
 
     def __len__(self) -> int:
         return len(self.cell)

@@ -10,6 +10,7 @@ from typing import Any, cast
 from ncp_jax.analysis.comparison import Comparison
 from ncp_jax.analysis.intervals import Interval
 from ncp_jax.analysis.survival import TimeToEvent
+from ncp_jax.console import short_repr
 from ncp_jax.reports.curves import Curve
 
 SCHEMA = "report/1"
@@ -277,6 +278,8 @@ class Report:
     checklist: Sequence[ChecklistItem]
     curves: Sequence[Curve]
     paths: tuple[Path, ...] = ()
+
+    __repr__ = short_repr
 
     def to_json(self) -> dict[str, Any]:
         """Returns the content of report.json, without NaN."""

@@ -12,6 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
+from ncp_jax.console import short_repr
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.pytrees import register_dataclass
 from ncp_jax.searchers.draws import STRIDE, mix
@@ -48,6 +49,8 @@ class Candidates:
     attributes: Float[Array, "n a"]
     classes: Int[Array, " n"]
     space: str = dataclasses.field(metadata={"static": True})
+
+    __repr__ = short_repr
 
     @staticmethod
     def of(table: Table, same_network: str = ISOMORPHISM) -> Candidates:

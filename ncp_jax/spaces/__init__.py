@@ -16,7 +16,16 @@ from ncp_jax.spaces.costs import CostModel, cost_model, cost_model_for, cost_tas
 from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.description import CostFunction, SpaceDescription
 from ncp_jax.spaces.positions import Position
-from ncp_jax.spaces.registry import ALIASES, SPACES, describe_space, find_code, get_space, load_space, register
+from ncp_jax.spaces.registry import (
+    ALIASES,
+    SPACES,
+    check_digest,
+    describe_space,
+    find_code,
+    get_space,
+    load_space,
+    register,
+)
 
 __all__ = [
     "ALIASES",
@@ -30,6 +39,7 @@ __all__ = [
     "Position",
     "Space",
     "SpaceDescription",
+    "check_digest",
     "cost_model",
     "cost_model_for",
     "cost_tasks",

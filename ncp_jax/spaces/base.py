@@ -41,6 +41,11 @@ class Space(WrittenCodes):
     mark: str = dataclasses.field(default="", kw_only=True, repr=False)
 
     @property
+    def digest(self) -> str:
+        """What files say about the meaning of codes beside the space's name; "" for spaces that ship."""
+        return ""
+
+    @property
     def features(self) -> int:
         """Number of features in a relaxed code, f."""
         return len(self.lower)

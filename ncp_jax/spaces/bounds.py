@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.console import short_repr
 from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.codes import _run, draw, has_values, padded_values
 from ncp_jax.spaces.registry import get_space
@@ -39,6 +40,8 @@ class Bounds:
 
     space: Space
     values: tuple[tuple[int, ...], ...]
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "space", get_space(self.space))

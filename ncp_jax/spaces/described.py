@@ -39,6 +39,11 @@ class DescribedSpace(Space):
         return self._hash
 
     @property
+    def digest(self) -> str:
+        """SHA-256 of the description, by which files know the space; see ``check_digest``."""
+        return self.description.digest
+
+    @property
     def counted(self) -> bool:
         """Whether ``size`` is exact, as it is without forbidden combinations, or an upper bound."""
         return True
@@ -148,9 +153,15 @@ class DescribedSpace(Space):
         return digits
 
     def _is_valid(self, codes: Any) -> Any:
-        return (codes[..., None] == self._table).any(axis=-1).all(axis=-1)
+        digits = self._digits(codes)
+        xp: Any = np if isinstance(codes, np.ndarray) else jnp
+        return (xp.asarray(self._table)[np.arange(self.length), digits] == codes).all(axis=-1)
 
     def _digits(self, codes: Any) -> Any:
+        if self._steps is not None:
+            # Evenly spaced values need no comparison with each of them.
+            least, steps = self._table[:, 0], self._steps
+            return ((codes - least + steps - 1) // steps).clip(0, self._counts - 1).astype(np.int32)
         return (codes[..., None] > self._inner).sum(axis=-1, dtype=np.int32)
 
     def _format(self, code: list[int]) -> str:
@@ -287,6 +298,13 @@ class DescribedSpace(Space):
         lower = np.where(letters < 0, self._table[places, 0], 0).astype(np.float32)
         upper = np.where(letters < 0, self._table[places, -1], 1).astype(np.float32)
         return lower, upper
+
+    @functools.cached_property
+    def _steps(self) -> np.ndarray | None:
+        """The step between the values of each position, int32 [d]; None unless all are evenly spaced."""
+        steps = np.array([values[1] - values[0] for values in self.values], np.int32)
+        even = all(np.ptp(np.diff(values)) == 0 for values in self.values)
+        return steps if even else None
 
     @functools.cached_property
     def _inner(self) -> np.ndarray:

@@ -123,6 +123,23 @@ def _registered(space: DescribedSpace) -> DescribedSpace:
     return register(space)
 
 
+def check_digest(name: str, digest: str, where: str) -> None:
+    """Raises DataError if a file's codes are of another description than that of the space with this name.
+
+    Args:
+      name: name of the space, known or not.
+      digest: ``Space.digest`` of the space that the codes are of.
+      where: the file or object, for the error.
+    """
+    space = SPACES.get(name)
+    if space is not None and space.digest != digest:
+        raise checks.DataError(
+            expected=f"codes of the space {name} in {where} as it is described here",
+            got="another description of that name",
+            remedy="load the description that it was made with, in a process of its own",
+        )
+
+
 def find_code(text: str, notation: str = OWN_NOTATION) -> tuple[Space, np.ndarray]:
     """Returns the one space in which a text is a code, and the code, int32 [d].
 

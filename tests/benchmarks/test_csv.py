@@ -348,3 +348,19 @@ def test_integers_of_ten_digits_are_not_cut_short(csv: Path) -> None:
     for code in ("0000000001", "1000000003"):
         with pytest.raises(DataError, match="line 2"):
             read(csv, f'arch,acc,latency\n"{code} 0 0 0 0 0",1,1\n{B},2,2\n')
+
+
+def test_what_is_written_is_read_back(tmp_path: Path) -> None:
+    """Also values that float32 stores in a unit of its own, names with commas, and costs."""
+    space, values = (
+        get_space("transnas-micro"),
+        np.array([[71.53, 1e9 + 1, 0.1], [7e-7, 1e9 + 2, 3.0], [-2.5, 1e9, 7.0]]),
+    )
+    metrics = [MetricSpec("acc, val"), MetricSpec("big"), MetricSpec("ms", direction="minimize", kind="cost")]
+    table = Table.from_arrays("mine", space=space, codes=space.all_codes()[[5, 3, 9]], values=values, metrics=metrics)
+    path = table.to_csv(tmp_path / "mine.csv")
+    again = Table.from_csv(path, space=space, maximize=["acc, val", "big"], minimize=["ms"])
+    np.testing.assert_array_equal(again.codes, table.codes)
+    np.testing.assert_array_equal(again.values, table.values)
+    assert path.read_text().splitlines()[0] == 'architecture,"acc, val",big,ms'
+    assert path.read_text().splitlines()[1].startswith("64-41414-0_00_011,71.53,")

@@ -36,17 +36,19 @@ def settings_restored() -> Iterator[None]:
     import jax
 
     from ncp_jax.searchers.base import SEARCHERS
+    from ncp_jax.spaces import SPACES
 
     root, names = logging.getLogger(), ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
-    level, handlers, searchers = root.level, root.handlers[:], dict(SEARCHERS)
+    level, handlers, searchers = root.level, root.handlers[:], {*SEARCHERS, *SPACES}
     before = {name: getattr(jax.config, name) for name in names}
     yield
     for name, value in before.items():
         jax.config.update(name, value)
     root.setLevel(level)
     root.handlers[:] = handlers
-    for name in SEARCHERS.keys() - searchers.keys():
-        del SEARCHERS[name]
+    for registry in (SEARCHERS, SPACES):
+        for name in registry.keys() - searchers:
+            del registry[name]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

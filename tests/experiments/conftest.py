@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import runpy
 import subprocess
@@ -14,17 +16,32 @@ import pytest
 FOLDER = Path(__file__).resolve().parent.parent.parent / "experiments"
 
 
+def run_script(name: str, *arguments: object) -> int:
+    """Runs a script in this process and returns its exit status."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", [name, *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            runpy.run_path(str(FOLDER / name), run_name="__main__")
+    return int(caught.value.code or 0)
+
+
 @pytest.fixture(scope="module")
 def start(request: pytest.FixtureRequest) -> Callable[..., int]:
     """Runs the module's script in this process and returns its exit status."""
-    script = FOLDER / request.module.SCRIPT
+    return lambda *arguments: run_script(request.module.SCRIPT, *arguments)
 
-    def call(*arguments: object) -> int:
+
+@pytest.fixture(scope="session")
+def complete() -> Callable[..., tuple[str, str]]:
+    """Runs a script in this process, also for fixtures of a module, and asserts its success; returns what it wrote."""
+
+    def call(name: str, *arguments: object) -> tuple[str, str]:
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(sys, "argv", [script.name, *map(str, arguments)])
-            with pytest.raises(SystemExit) as caught:
-                runpy.run_path(str(script), run_name="__main__")
-        return int(caught.value.code or 0)
+            patch.delenv("NCP_JAX_TRACEBACK", raising=False)
+            with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as err:
+                status = run_script(name, *arguments)
+        assert status == 0, err.getvalue()
+        return out.getvalue(), err.getvalue()
 
     return call
 

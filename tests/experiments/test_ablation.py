@@ -1,4 +1,4 @@
-"""experiments/ablation.py: a smoke run as a user starts it, interruptions, shares, one job of two processes, errors."""
+"""experiments/ablation.py: a smoke run, interruptions, shares, one job of two processes, errors."""
 
 from __future__ import annotations
 
@@ -47,12 +47,10 @@ def grid(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory, grid: Path, launch: Callable[..., subprocess.Popen[str]]) -> Path:
+def whole(tmp_path_factory: pytest.TempPathFactory, grid: Path, complete: Callable[..., tuple[str, str]]) -> Path:
     """The folder of the ablation done at once."""
     folder = tmp_path_factory.mktemp("ablation") / "out"
-    process = launch(grid, "--out", folder)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
+    out, _ = complete(SCRIPT, grid, "--out", folder)
     assert all(method in out for method in METHODS)
     return folder
 

@@ -1,9 +1,8 @@
-"""experiments/compare_searchers.py: a smoke run as a user starts it, what it writes, how it goes on, how it fails."""
+"""experiments/compare_searchers.py: a smoke run, what it writes, how it goes on, how it fails."""
 
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,11 @@ OPTIONS = ("--smoke", "--benchmark", ",".join(TABLES), "--searchers", *SEARCHERS
 
 @pytest.fixture(scope="module")
 def smoke(
-    tmp_path_factory: pytest.TempPathFactory, mirror: Path, launch: Callable[..., subprocess.Popen[str]]
+    tmp_path_factory: pytest.TempPathFactory, mirror: Path, complete: Callable[..., tuple[str, str]]
 ) -> tuple[Path, str, str]:
     """The folder of a smoke run, and what it printed."""
     folder = tmp_path_factory.mktemp("compare") / "out"
-    process = launch(*OPTIONS, "--out", folder)
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, err
-    return folder, out, err
+    return folder, *complete(SCRIPT, *OPTIONS, "--out", folder)
 
 
 def summary_of(folder: Path) -> dict[str, Any]:

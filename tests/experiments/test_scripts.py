@@ -1,11 +1,9 @@
-"""Scripts of experiments/: a smoke run of each in a process of its own, its files, its continuation, its refusals."""
+"""Scripts of experiments/: a smoke run of each, its files, its continuation, its refusals."""
 
 from __future__ import annotations
 
 import json
-import os
 import runpy
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,20 +22,13 @@ FILES = {
 
 
 @pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, mirror: Path) -> dict[str, tuple[Path, str]]:
-    """Runs both scripts side by side; gives the folder and the output of each."""
-    root = tmp_path_factory.mktemp("experiments")
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    running = {}
+def smoke(
+    tmp_path_factory: pytest.TempPathFactory, mirror: Path, complete: Callable[..., tuple[str, str]]
+) -> dict[str, tuple[Path, str]]:
+    """Runs both scripts; gives the folder and the output of each."""
+    root, done = tmp_path_factory.mktemp("experiments"), {}
     for name in FILES:
-        command = [sys.executable, str(FOLDER / name), "--smoke", "--out", str(root / name)]
-        running[name] = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, cwd=root
-        )
-    done = {}
-    for name, process in running.items():
-        out, err = process.communicate()
-        assert process.returncode == 0, err
+        out, err = complete(name, "--smoke", "--out", root / name)
         assert "Traceback" not in err
         done[name] = (root / name, out)
     return done
@@ -169,20 +160,19 @@ def test_wrong_options(run: Callable, name: str, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_make_predictors_writes_a_predictor_with_its_card(tmp_path: Path, mirror: Path) -> None:
+def test_make_predictors_writes_a_predictor_with_its_card(run: Callable, tmp_path: Path, mirror: Path) -> None:
     quality = tmp_path / "quality.json"
     quality.write_text(json.dumps({"tau": {"ensemble": {"seg": 0.5}}}))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    command = [sys.executable, str(FOLDER / "make_predictors.py"), "--smoke", "--out", str(tmp_path / "out")]
-    done = subprocess.run([*command, "--quality", str(quality)], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stderr
+    options = ("--smoke", "--out", tmp_path / "out", "--quality", quality)
+    status, _, err = run("make_predictors.py", *options)
+    assert status == 0, err
     predictor, card = load_predictor(tmp_path / "out" / "nas-bench-mr.npz")
     assert predictor.members == card["members"] == 2
     assert [m.name for m in predictor.metrics if m.kind == "cost"] == ["flops", "params"]
     assert card["tau"] == {"seg": 0.5}
     assert json.loads((tmp_path / "out" / "nas-bench-mr.json").read_text()) == card
     quality.write_text("{}")
-    refused = subprocess.run([*command, "--quality", str(quality)], capture_output=True, text=True, env=environment)
-    assert refused.returncode == 1
-    assert "expected a summary.json with tau of the ensemble" in refused.stderr
-    assert "Traceback" not in refused.stderr
+    status, _, err = run("make_predictors.py", *options)
+    assert status == 1
+    assert "expected a summary.json with tau of the ensemble" in err
+    assert "Traceback" not in err

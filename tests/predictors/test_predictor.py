@@ -127,3 +127,28 @@ def test_a_predictor_is_a_pytree(folded: Make) -> None:
     assert isinstance(doubled, Predictor)
     assert dataclasses.replace(doubled, params=predictor.params, scale=predictor.scale).metrics == predictor.metrics
     np.testing.assert_array_equal(doubled.scale.y_mean, 2 * predictor.scale.y_mean)
+
+
+def test_parts_that_do_not_fit_are_an_error_that_says_which(folded: Make) -> None:
+    good = folded()
+    good.check()
+    params, scale = jax.tree.map(jnp.asarray, good.params), good.scale
+    uneven = {**params, "b": [b[:1] if k == 0 else b for k, b in enumerate(params["b"])]}
+    cases: list[tuple[dict, str]] = [
+        ({"params": jax.tree.map(lambda leaf: leaf[0, 0], params)}, "one leading axis"),
+        ({"params": uneven}, "stack the members' params"),
+        ({"params": {}}, "got leaves none"),
+        ({"scale": dataclasses.replace(scale, x_std=scale.x_std[:-1])}, r"x_mean, x_std \[27\] of nas-bench-mr"),
+        ({"scale": dataclasses.replace(scale, y_mean=jnp.zeros(()))}, "one per metric"),
+        ({"metrics": good.metrics[:1]}, r"y_mean, y_std \[1\] of the metrics"),
+        ({"apply": lambda p, code: good.apply(p, code)[None]}, r"standard metrics \[\d\], got \[1, \d\] as its result"),
+        ({"apply": lambda p, code: code @ code[:3]}, "got TypeError: dot_general"),
+        ({"apply": lambda p, code: (code, code)}, "got tuple as its result"),
+        ({"space": "transnas-micro"}, r"x_mean, x_std \[24\] of transnas-micro"),
+    ]
+    for change, words in cases:
+        bad = dataclasses.replace(good, **change)
+        with pytest.raises(UsageError, match=words):
+            bad.check()
+    with pytest.raises(UsageError, match="got tuple as its result"):
+        dataclasses.replace(good, **cases[-2][0])(jnp.asarray(X))

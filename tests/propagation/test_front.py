@@ -13,8 +13,8 @@ import pytest
 from ncp_jax.checks import UsageError
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Execution, Objective, ObjectiveWeights, PropagationConfig, invert, propagate
-from ncp_jax.propagation.front import preference_weights
 from ncp_jax.propagation.objective import weights_of
+from ncp_jax.propagation.preferences import preference_weights
 from ncp_jax.spaces import get_space
 
 Make = Callable[..., Predictor]

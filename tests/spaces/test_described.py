@@ -22,6 +22,8 @@ from ncp_jax.spaces.positions import Position
 
 from . import test_base as contract
 from . import test_bounds as bounds_contract
+from . import test_graphs as graphs_contract
+from . import test_registry as registry_contract
 from .described import CONSTRAINED, DESCRIBED, PRODUCT
 
 EVERY: tuple[Any, ...] = (
@@ -69,6 +71,9 @@ def test_the_contract_of_spaces(name: str) -> None:
         contract.test_from_index_outside(space, wrong)
     for method in contract.METHODS:
         contract.test_vmap_equals_batched_and_does_not_recompile(space, method)
+    graphs_contract.test_every_space_has_graphs(space)
+    graphs_contract.test_a_batch_is_its_rows(space)
+    registry_contract.test_a_string_says_its_space(space)
     if name in SMALL:
         contract.test_index_is_a_bijection_on_small_spaces(space)
     if name == "tests-product":

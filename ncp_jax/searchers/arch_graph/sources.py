@@ -14,6 +14,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.copies import is_copy
+from ncp_jax.console import short_repr
 from ncp_jax.metrics import check_split
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
@@ -53,6 +54,8 @@ class SourceTasks:
     budget: int | None = None
     number: int = 0
     seed: int = 0
+
+    __repr__ = short_repr
 
     def __post_init__(self) -> None:
         if self.budget is not None and len(self.values):

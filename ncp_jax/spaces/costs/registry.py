@@ -48,9 +48,9 @@ class CostFamily:
 _FAMILIES: dict[str, list[CostFamily]] = {}
 
 
-def register_costs(space: Space, family: CostFamily) -> None:
+def register_costs(space: Space | str, family: CostFamily) -> None:
     """Adds the costs of one benchmark's networks to a space."""
-    _FAMILIES.setdefault(space.name, []).append(family)
+    _FAMILIES.setdefault(get_space(space).name, []).append(family)
 
 
 def cost_tasks(space: Space | str) -> tuple[str, ...]:
