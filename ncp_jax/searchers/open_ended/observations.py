@@ -20,7 +20,7 @@ from ncp_jax.spaces import CostModel, Space, cost_model
 from ncp_jax.types import Bool, Float, Int
 
 if TYPE_CHECKING:
-    from ncp_jax.searchers.open_ended.session import OpenConfig
+    from ncp_jax.searchers.open_ended.config import OpenConfig
 
 TRIED = 4096  # random codes that are looked at for one within the limits on costs
 

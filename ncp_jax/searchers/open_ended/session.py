@@ -16,12 +16,11 @@ from ncp_jax import checks
 from ncp_jax.console import LOG
 from ncp_jax.files import user_path
 from ncp_jax.jax_settings import package_settings
-from ncp_jax.propagation.limit import Limit
 from ncp_jax.records.journal import read_json, refuse_other, write_json
 from ncp_jax.searchers.open_ended import strategies
+from ncp_jax.searchers.open_ended.config import OpenConfig
 from ncp_jax.searchers.open_ended.observations import Goals, Observation, Observations
 from ncp_jax.searchers.open_ended.sources import learn_sources
-from ncp_jax.searchers.open_ended.strategies import OPEN_SEARCHERS
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Float, Int
 
@@ -29,46 +28,6 @@ if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
 
 SCHEMA = "open-session/1"
-
-
-@dataclasses.dataclass(frozen=True)
-class OpenConfig:
-    """What an open-ended session searches, and how.
-
-    Attributes:
-      space: name of the space.
-      maximize: metrics to maximise.
-      minimize: metrics to minimise.
-      limits: limits on metrics or known costs, as text: "latency_ms<=20".
-      confidence: probability with which a code that is asked for satisfies a limit on a metric.
-      searcher: "ncp", "bayesian", "evolution", "local-search" or "random".
-      initial: number of architectures that are spread over the space before a model is used.
-      seed: random seed.
-    """
-
-    space: str
-    maximize: tuple[str, ...] = ()
-    minimize: tuple[str, ...] = ()
-    limits: tuple[str, ...] = ()
-    confidence: float = 0.5
-    searcher: str = "ncp"
-    initial: int = 10
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("maximize", "minimize", "limits"):
-            value = getattr(self, name)
-            texts = (value,) if isinstance(value, str | Limit) else tuple(value)
-            object.__setattr__(
-                self, name, tuple(str(text).replace(" ", "") if name == "limits" else text for text in texts)
-            )
-        checks.choose("searcher", self.searcher, OPEN_SEARCHERS)
-        checks.integer("initial", self.initial, least=1, remedy="try 10")
-        checks.integer("seed", self.seed, least=0, most=2**32 - 1, remedy="try 0")
-        if not (isinstance(self.confidence, int | float) and 0 < self.confidence < 1):
-            raise checks.UsageError(
-                expected="a confidence above 0 and below 1", got=repr(self.confidence), remedy="try 0.5"
-            )
 
 
 @dataclasses.dataclass(frozen=True)

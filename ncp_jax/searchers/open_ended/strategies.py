@@ -19,7 +19,7 @@ from ncp_jax.spaces import Space
 from ncp_jax.types import Float, Int
 
 if TYPE_CHECKING:
-    from ncp_jax.searchers.open_ended.session import OpenConfig
+    from ncp_jax.searchers.open_ended.config import OpenConfig
 
 SLOTS = (64, 128, 256, 512, 1024)  # measurements that compiled programs have room for
 STEPS = 60  # of the fit of hyper-parameters
@@ -28,7 +28,6 @@ TRIES = 64  # rounds of draws before a space counts as exhausted
 PORTION = 512  # codes drawn at once
 POPULATION, TOURNAMENT = 30, 10  # of evolution
 SEARCHES = {"ncp": Search(), "bayesian": Search(climbs=0, rounds=0)}
-OPEN_SEARCHERS = ("ncp", "bayesian", "evolution", "local-search", "random")
 
 
 class Choice(NamedTuple):
