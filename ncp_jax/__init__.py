@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
     from ncp_jax.checks import DataError, UsageError
     from ncp_jax.commands.cost import CostConfig, CostResult, cost
+    from ncp_jax.commands.next import NextConfig, NextResult, suggest_next
     from ncp_jax.commands.order import OrderConfig, OrderResult, order
     from ncp_jax.commands.rank import RankConfig, RankResult, rank
     from ncp_jax.commands.search import SearchResult, search
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
+    from ncp_jax.searchers.open_ended import Observation, OpenConfig, OpenSession, Suggestion
     from ncp_jax.spaces import (
         SPACES,
         Bounds,
@@ -64,6 +66,7 @@ _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
     "checks": ("DataError", "UsageError"),
     "commands.cost": ("CostConfig", "CostResult", "cost"),
+    "commands.next": ("NextConfig", "NextResult", "suggest_next"),
     "commands.order": ("OrderConfig", "OrderResult", "order"),
     "commands.rank": ("RankConfig", "RankResult", "rank"),
     "commands.search": ("SearchResult", "search"),
@@ -84,6 +87,7 @@ _WHERE = {
     ),
     "reports": ("Report", "write_report"),
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
+    "searchers.open_ended": ("Observation", "OpenConfig", "OpenSession", "Suggestion"),
     "spaces": (
         "SPACES",
         "Bounds",
@@ -138,7 +142,12 @@ __all__ = [
     "Limit",
     "MetricSpec",
     "Network",
+    "NextConfig",
+    "NextResult",
     "Objective",
+    "Observation",
+    "OpenConfig",
+    "OpenSession",
     "OrderConfig",
     "OrderResult",
     "Position",
@@ -155,6 +164,7 @@ __all__ = [
     "Searcher",
     "Space",
     "SpaceDescription",
+    "Suggestion",
     "Table",
     "TrustRegion",
     "UsageError",
@@ -184,6 +194,7 @@ __all__ = [
     "run_study",
     "save_predictor",
     "search",
+    "suggest_next",
     "write_report",
 ]
 

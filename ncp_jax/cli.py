@@ -14,7 +14,20 @@ if TYPE_CHECKING:
     from ncp_jax.commands.command import Command
 
 # ``ncp-jax NAME`` runs the class ``Name`` of the module ``ncp_jax.commands.name``.
-COMMANDS = ("search", "cost", "rank", "order", "build", "convert", "space", "study", "report", "data", "version")
+COMMANDS = (
+    "search",
+    "next",
+    "cost",
+    "rank",
+    "order",
+    "build",
+    "convert",
+    "space",
+    "study",
+    "report",
+    "data",
+    "version",
+)
 NESTED = ("data", "space")  # have commands of their own
 
 

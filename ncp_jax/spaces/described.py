@@ -180,6 +180,12 @@ class DescribedSpace(Space):
         rows = self.check(codes)
         return [self._written(*pair) for pair in zip(rows.tolist(), self.live(rows).tolist(), strict=True)]
 
+    def position_texts(self, code: ArrayLike) -> list[str]:
+        """Returns how each position of one code [d] is written in a column of its own; "" where it is dead."""
+        row = self.check(code)
+        triples = zip(self.positions, self.values, row[0].tolist(), self.live(row)[0].tolist(), strict=True)
+        return [position.text(values.index(value)) if live else "" for position, values, value, live in triples]
+
     def from_string(self, text: str) -> np.ndarray:
         """Returns the code, int32 [d], that a string denotes; see ``Space.from_string``. Dead positions may lack."""
         return self.settled(super().from_string(text)[None])[0]

@@ -36,6 +36,10 @@ class WrittenCodes(CodeSet, abc.ABC):
         """Returns the architecture strings of codes [n, d]."""
         return [self._format(row) for row in self.check(codes).tolist()]
 
+    def position_texts(self, code: ArrayLike) -> list[str]:
+        """Returns how each position of one code [d] is written in a column of its own."""
+        return [str(value) for value in self.check(code)[0].tolist()]
+
     def from_string(self, text: str) -> np.ndarray:
         """Returns the code, int32 [d], that an architecture string denotes.
 

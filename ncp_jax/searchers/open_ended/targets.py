@@ -1,0 +1,86 @@
+"""Turns measured values into targets of a Gaussian process, and its predictions back into values."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from ncp_jax.types import Bool, Float
+
+
+@dataclasses.dataclass(frozen=True)
+class TargetScale:
+    """Maps values, higher is better, to targets of about zero mean and unit variance, and back.
+
+    The unit is the spread of the better half. Below the median, values are compressed logarithmically: architectures
+    that train badly are far from all others, and how far they are says nothing about the best ones.
+
+    Attributes:
+      median: median of the values.
+      unit: root mean square distance of the better half from the median.
+      mean, deviation: of the compressed values.
+    """
+
+    median: float
+    unit: float
+    mean: float
+    deviation: float
+
+    @classmethod
+    def of(cls, values: Float[np.ndarray, " n"]) -> TargetScale:
+        """Returns the scale of values, at least one."""
+        median = float(np.median(values))
+        better = values[values >= median] - median
+        unit = float(np.sqrt(np.mean(better**2))) or float(np.std(values)) or 1.0
+        compressed = cls(median, unit, 0.0, 1.0).forward(values)
+        return cls(median, unit, float(compressed.mean()), float(compressed.std()) or 1.0)
+
+    def forward(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Returns the targets of values."""
+        distance = (np.asarray(values, np.float64) - self.median) / self.unit
+        compressed = np.where(distance < 0, -np.log1p(np.maximum(-distance, 0)), distance)
+        return (compressed - self.mean) / self.deviation
+
+    def back(self, targets: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Returns the values of targets."""
+        compressed = np.asarray(targets, np.float64) * self.deviation + self.mean
+        below = np.minimum(compressed, 0)
+        distance = np.where(compressed < 0, -np.expm1(np.minimum(-below, 50.0)), compressed)
+        return self.median + self.unit * distance
+
+    def back_spread(
+        self, targets: Float[np.ndarray, " n"], deviation: Float[np.ndarray, " n"]
+    ) -> Float[np.ndarray, " n"]:
+        """Returns half the distance between the values one standard deviation above and below."""
+        return (self.back(targets + deviation) - self.back(targets - deviation)) / 2
+
+
+def limit_targets(values: Float[np.ndarray, " n"], limit: float, *, upper: bool) -> Float[np.ndarray, " n"]:
+    """Returns targets of a limited metric: at least 0 where the limit is satisfied, of about unit size; NaN stays."""
+    margins = (limit - values) if upper else (values - limit)
+    unit = float(np.sqrt(np.nanmean((values - np.nanmedian(values)) ** 2))) or abs(limit) or 1.0
+    return np.arcsinh(margins / unit)
+
+
+def scalarise(values: Float[np.ndarray, "n m"], weights: Float[np.ndarray, " m"]) -> Float[np.ndarray, " n"]:
+    """Returns one number for several goals, higher is better: the augmented Tchebycheff function.
+
+    J. Knowles, IEEE Trans. Evolutionary Computation 10 (2006), eq. 2: the goals are scaled to 0..1 over the values.
+
+    Args:
+      values: oriented so that higher is better.
+      weights: relative importance, with the sum 1.
+    """
+    low, high = values.min(axis=0), values.max(axis=0)
+    shares = weights * (values - high) / np.where(high > low, high - low, 1.0)
+    return shares.min(axis=1) + 0.05 * shares.sum(axis=1)
+
+
+def nondominated(values: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
+    """Returns which rows no other row dominates, higher is better; of equal rows, all or none."""
+    better = np.zeros(len(values), bool)
+    for row, value in enumerate(values):
+        at_least = (values >= value).all(axis=1)
+        better[row] = not (at_least & (values > value).any(axis=1)).any()
+    return better

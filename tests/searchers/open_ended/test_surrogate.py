@@ -1,0 +1,96 @@
+"""The Gaussian process of open-ended sessions, against scikit-learn, closed forms and finite differences."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ncp_jax.searchers.open_ended import surrogate as gp
+from ncp_jax.searchers.open_ended.features import features_of
+from ncp_jax.searchers.open_ended.targets import TargetScale, limit_targets, nondominated, scalarise
+from ncp_jax.spaces import get_space
+
+SPACE = get_space("nas-bench-mr")
+FEATURES = features_of(SPACE)
+
+
+def data(n: int) -> tuple[jax.Array, jax.Array]:
+    where = FEATURES(SPACE.encode(SPACE.sample(jax.random.key(1), n)))
+    return where, jnp.sin(3 * where[:, 0]) + where[:, 1]
+
+
+def test_predictions_are_those_of_scikit_learn() -> None:
+    process = pytest.importorskip("sklearn.gaussian_process")
+    kernels = process.kernels
+    where, values = data(40)
+    length = jnp.linspace(0.5, 3.0, FEATURES.count)
+    kernel = gp.Kernel(jnp.log(0.7), jnp.log(length), jnp.full(FEATURES.count, -30.0), jnp.log(0.01))
+    mask = jnp.arange(40) < 30  # the last slots are empty
+    model = gp.condition(FEATURES, kernel, where, values, mask)
+    mean, deviation = gp.predict(FEATURES, model, where[30:])
+    other = process.GaussianProcessRegressor(
+        kernels.ConstantKernel(0.7) * kernels.Matern(np.asarray(length), nu=2.5), alpha=0.01 + gp.JITTER, optimizer=None
+    ).fit(np.asarray(where[:30]), np.asarray(values[:30]))
+    expected, spread = other.predict(np.asarray(where[30:]), return_std=True)
+    np.testing.assert_allclose(mean, expected, atol=2e-4)
+    np.testing.assert_allclose(deviation, spread, atol=2e-4)
+
+
+def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
+    where, values = data(48)
+    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES.count)
+
+    def log_posterior(kernel: gp.Kernel) -> float:
+        matrix = np.asarray(gp.noisy(FEATURES, kernel, where, mask), np.float64)[:40, :40]
+        z = np.asarray(values, np.float64)[:40]
+        fit = -0.5 * z @ np.linalg.solve(matrix, z) - 0.5 * np.linalg.slogdet(matrix)[1]
+        pulls = jax.tree.map(lambda a, b, s: float((((a - b) / s) ** 2).sum()), kernel, centre, gp.DEVIATIONS)
+        return fit - 0.5 * sum(jax.tree.leaves(pulls))
+
+    fitted = gp.fit(FEATURES, centre, where, jnp.where(mask, values, 0.0), mask, jnp.int32(200))
+    best = log_posterior(fitted)
+    assert best > log_posterior(centre) + 10
+    # Adam's steps leave it near a maximum: a small move of any hyper-parameter gains next to nothing.
+    for leaf in range(4):
+        for step in (0.3, -0.3):
+            moved = gp.Kernel(*(part + step * (place == leaf) for place, part in enumerate(fitted)))
+            assert log_posterior(moved) < best + 0.3
+
+
+@pytest.mark.parametrize("name", ["nas-bench-mr", "nas-bench-201", "transnas-macro"])
+def test_positions_have_groups_of_their_own(name: str) -> None:
+    space = get_space(name)
+    features = features_of(space)
+    code = np.asarray(space.sample(jax.random.key(0), 1))
+    here = np.asarray(features(space.encode(jnp.asarray(code))))[0]
+    for place, values in enumerate(space.values):
+        other = code.copy()
+        other[0, place] = next(value for value in values if value != code[0, place])
+        there = np.asarray(features(space.encode(jnp.asarray(other))))[0]
+        own = len(space.lower)
+        assert set(features.groups[:own][np.abs(there - here)[:own] > 1e-6]) == {place}
+
+
+def test_targets_come_back() -> None:
+    values = np.concatenate([np.random.default_rng(0).normal(70, 2, 50), [10.0, 1.0]])
+    scale = TargetScale.of(values)
+    targets = scale.forward(values)
+    np.testing.assert_allclose(scale.back(targets), values, rtol=1e-9)
+    assert (np.argsort(targets) == np.argsort(values)).all()
+    assert abs(targets.mean()) < 1e-9
+    assert targets.min() > -8  # a failed-like outlier does not set the unit
+    same = TargetScale.of(np.full(3, 4.0))
+    np.testing.assert_allclose(same.back(same.forward(np.full(3, 4.0))), 4.0)
+
+
+def test_limits_and_goals() -> None:
+    values = np.array([1.0, 2.0, 3.0, np.nan])
+    assert (limit_targets(values, 2.0, upper=True)[:3] >= 0).tolist() == [True, True, False]
+    assert (limit_targets(values, 2.0, upper=False)[:3] >= 0).tolist() == [False, True, True]
+    points = np.array([[1.0, 3.0], [2.0, 2.0], [3.0, 1.0], [1.0, 1.0], [2.0, 2.0]])
+    assert nondominated(points).tolist() == [True, True, True, False, True]
+    for weights in ((1.0, 0.0), (0.5, 0.5), (0.0, 1.0)):
+        best = np.argmax(scalarise(points, np.array(weights)))
+        assert nondominated(points)[best]
