@@ -20,6 +20,8 @@ from ncp_jax.types import Array, Int, Key
 PROPOSALS = 16  # edits that ``mutate`` tries at once
 TRIES = 32  # combinations that ``sample`` tries at once
 ENTRIES = 2**24  # numbers that ``project`` and ``mutate`` hold at once
+WAYPOINTS = 16  # points on the line from a relaxed code to a known legal code
+ROUNDS = 64  # edits at most by which a repaired code goes nearer
 FAR = 1e6  # beyond this many widths of the box, relaxed codes are equally far
 
 
@@ -222,8 +224,8 @@ class ConstrainedSpace(DescribedSpace):
     def _repaired(self, relaxed: Array, codes: Array, good: Array) -> Array:
         """Returns legal codes near those that wide rules forbid: the nearest of some.
 
-        These are the codes on the ways to some known legal codes, position by position, and the edits of the code.
-        Two more rounds of edits go nearer where they can.
+        These are the codes on the ways to some known legal codes, and the edits of the code. More edits then go nearer,
+        one by one, until none does.
         """
         if not self._rules.wide:
             return codes
@@ -240,19 +242,31 @@ class ConstrainedSpace(DescribedSpace):
             def nearest(candidates: Array, allowed: Array) -> Array:
                 return candidates[jnp.where(allowed, distance(candidates), jnp.inf).argmin()]
 
-            taken = np.tri(self.length + 1, self.length, -1, dtype=bool)
-            ways = self._canonical(jnp.where(taken[None], anchors[:, None], code).reshape(-1, self.length))
+            # Straight lines, and the positions one by one, those first that lose least.
+            shares = np.arange(1, WAYPOINTS + 1, dtype=np.float32)[:, None, None] / WAYPOINTS
+            lines = self._nearest_digits((point + shares * (self._encode(anchors) - point)).reshape(-1, self.features))
+            losses = costs[np.arange(self.length), self._digits(anchors)]
+            order = jnp.argsort(jnp.argsort(losses, axis=-1), axis=-1)
+            taken = order[:, None] < np.arange(self.length + 1)[:, None]
+            one_by_one = jnp.where(taken, anchors[:, None], code).reshape(-1, self.length)
+            ways = self._canonical(jnp.concatenate([self._at(np.arange(self.length), lines), one_by_one]))
             start = nearest(ways, self._is_valid(ways))
 
-            def nearer(number: Any, found: Array) -> Array:
+            def nearer(state: tuple[Any, Array, Array]) -> tuple[Any, Array, Array]:
+                number, found, _ = state
                 near, allowed = self._neighbours(jnp.where(number == 0, code, found))
-                return nearest(jnp.concatenate([found[None], near]), jnp.concatenate([jnp.ones(1, bool), allowed]))
+                options = jnp.concatenate([found[None], near])
+                return number + 1, nearest(options, jnp.concatenate([jnp.ones(1, bool), allowed])), found
 
-            found = jax.lax.fori_loop(0, 3, nearer, start)
+            def moving(state: tuple[Any, Array, Array]) -> Array:
+                number, found, before = state
+                return (number < 2) | ((number < ROUNDS) & (found != before).any())
+
+            _, found, _ = jax.lax.while_loop(moving, nearer, (0, start, start))
             return jnp.where(legal, code, found)
 
         def repaired() -> Array:
-            step = max(1, ENTRIES // ((edits + len(anchors) * (self.length + 1)) * self.length))
+            step = max(1, ENTRIES // ((edits + len(anchors) * (self.length + WAYPOINTS)) * self.length))
             return jax.lax.map(one, (relaxed, codes, good), batch_size=step)
 
         return jax.lax.cond(good.all(), lambda: codes, repaired)

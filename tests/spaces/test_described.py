@@ -293,10 +293,16 @@ def test_wide_combinations_are_sampled_and_repaired() -> None:
     codes = space.sample(jax.random.key(0), contract.N)
     assert (np.asarray(codes).sum(-1) <= 40).all()
     np.testing.assert_array_equal(space.project(space.encode(codes)), codes)
-    anywhere = np.random.default_rng(0).uniform(0, 20, (contract.N, 8)).astype(np.float32)
+    anywhere = np.random.default_rng(0).uniform(2, 12, (contract.N, 8)).astype(np.float32)
     found = np.asarray(space.project(anywhere))
     assert (found.sum(-1) <= 40).all()
     np.testing.assert_array_equal(space.project(space.encode(found)), found)
+    # The nearest real numbers of that sum are no farther than any code.
+    least = np.maximum(anywhere.sum(-1) - 40.5, 0) / np.sqrt(8)
+    distance = np.linalg.norm(found - anywhere, axis=-1)
+    assert (distance <= 1.25 * least + 1.5).all()
+    for extreme in (np.inf, -np.inf, np.nan):
+        assert space.is_valid(space.project(np.full((2, 8), extreme, np.float32))).all()
     with pytest.raises(UsageError, match="a space whose codes can be counted, got wide"):
         space.index(codes)
 
