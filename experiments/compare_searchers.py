@@ -12,7 +12,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from harness.script import run_main
+from harness.script import compiled_fast, run_main
 
 from ncp_jax.commands.command import Verbosity
 from ncp_jax.commands.study import StudyOptions
@@ -86,7 +86,8 @@ def run(config: Config) -> None:
         speeds.update(measure_speed(grid, memory_mb=config.memory_mb))
         return {"speed": speeds}
 
-    run_grid(grid, config, timing if config.against else None)
+    with compiled_fast(config.smoke):
+        run_grid(grid, config, timing if config.against else None)
     for label, speed in speeds.items():
         against = f", {speed['ratio']:.1f} times plain Python" if "ratio" in speed else ""
         print(f"{label}: {speed['queries_per_s']:,.0f} queries/s{against}")
