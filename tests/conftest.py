@@ -76,9 +76,11 @@ _prepare_environment()
 
 # Folders whose modules train, search or run scripts, the longest first.
 LONG = ("experiments", "searchers", "studies", "propagation", "training", "commands")
-# What makes a module long: programs of its own, other processes, optimised code, published tables, pages and figures.
+# What makes a module long: programs of its own, Numba, other processes, optimised code, published tables, pages and
+# figures.
 LONG_WORK = re.compile(
-    r"^\s*(import|from) jax\b|subprocess|optimised|mirror|load_table|command:|write_report|_figure\(", re.MULTILINE
+    r"^\s*(import|from) jax\b|subprocess|optimised|mirror|load_table|numba|command:|write_report|_figure\(",
+    re.MULTILINE,
 )
 
 

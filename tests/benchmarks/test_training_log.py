@@ -9,7 +9,7 @@ import pytest
 
 from ncp_jax.benchmarks.training_log import architecture_cells, empty_log, read_training_log
 from ncp_jax.checks import DataError, MissingError, UsageError
-from ncp_jax.spaces import Position, describe_space, get_space
+from ncp_jax.spaces import SPACES, Position, describe_space, get_space
 
 MACRO = get_space("transnas-macro")
 OWN = describe_space(
@@ -20,6 +20,12 @@ OWN = describe_space(
         Position("rate", real=(0.001, 0.1), log=True, levels=9),
     ],
 )
+del SPACES[OWN.name]  # other modules' tests go through the spaces that there are
+
+
+@pytest.fixture(autouse=True)
+def registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(SPACES, OWN.name, OWN)
 
 
 def written(folder: Path, text: str) -> Path:
