@@ -30,6 +30,7 @@ class Features:
       lower, width: float32 [f], what is subtracted from, and what divides, relaxed codes and attributes.
       centre, tilt: float32 [g], mean of each feature, and the factor that gives its group unit variance.
       kept: int, attributes that vary and are no function of a single position.
+      tasks: number of other tasks whose predictions are the last features.
     """
 
     space: Space
@@ -39,6 +40,7 @@ class Features:
     centre: np.ndarray
     tilt: np.ndarray
     kept: np.ndarray
+    tasks: int = 0
 
     @property
     def count(self) -> int:
@@ -72,6 +74,7 @@ def features_of(space: Space, tasks: int = 0) -> Features:
         centre, tilt = np.zeros(tasks, np.float32), np.full(tasks, np.sqrt(12), np.float32)
         return dataclasses.replace(
             own,
+            tasks=tasks,
             groups=groups,
             centre=np.concatenate([own.centre, centre]),
             tilt=np.concatenate([own.tilt, tilt]),

@@ -137,7 +137,9 @@ def inputs(space: Space, sources: gp.Model | None, relaxed: Float[Array, "m f"])
 
 
 @functools.partial(jax.jit, static_argnames="space")
-def learn(known: Known, steps: Int[Array, ""], sources: gp.Model | None, *, space: Space) -> Belief:
+def learn(
+    known: Known, steps: Int[Array, ""], trend: Float[Array, ""], sources: gp.Model | None, *, space: Space
+) -> Belief:
     """Fits the processes; pending codes count as measured with their predicted value.
 
     D. Ginsbourger et al. (2010): kriging believer.
@@ -145,13 +147,14 @@ def learn(known: Known, steps: Int[Array, ""], sources: gp.Model | None, *, spac
     Args:
       known: what is known.
       steps: steps of the fit of hyper-parameters.
+      trend: variance of the processes' linear part, see ``surrogate.prior``.
       sources: processes of other tasks, stacked.
       space: the space.
     """
     features, seen = inputs(space, sources, space.encode(jnp.asarray(known.codes)))
 
     def one(targets: Array, measured: Array) -> tuple[gp.Model, Array]:
-        kernel = gp.fit(features, gp.prior(features.count), seen, targets, measured, steps)
+        kernel = gp.fit(features, seen, targets, measured, steps, trend)
         believed = gp.predict(features, gp.condition(features, kernel, seen, targets, measured), seen)[0]
         everything = jnp.where(measured, targets, believed)
         return gp.condition(features, kernel, seen, everything, measured | known.pending), believed

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ROWS = 512  # architectures that are learned from each table
 STEPS = 100
+TREND = 0.5
 
 
 def learn_sources(space: Space, tables: Sequence[Table]) -> gp.Model:
@@ -40,7 +41,7 @@ def learn_sources(space: Space, tables: Sequence[Table]) -> gp.Model:
     def learn(codes: jax.Array, values: jax.Array, mask: jax.Array) -> gp.Model:
         scores = normal_scores(jnp.where(mask, values, -jnp.inf), mask)
         seen = features(space.encode(codes))
-        kernel = gp.fit(features, gp.prior(features.count), seen, scores, mask, jnp.int32(STEPS))
+        kernel = gp.fit(features, seen, scores, mask, jnp.int32(STEPS), TREND)
         return gp.condition(features, kernel, seen, scores, mask)
 
     parts = [learn(*part) for part in zip(codes, targets, masks, strict=True)]

@@ -18,6 +18,8 @@ FARTHEST = 4.0  # hyper-parameters stay within a factor e^4 of their prior media
 JITTER = 1e-4  # variance added to every measurement, so that float32 factorises covariances of equal codes
 FITTED = 256  # largest number of measurements that hyper-parameters are fitted to
 LEAST_VARIANCE = 1e-6
+LEAST_TREND = 1e-8  # variance of a group's linear part where there shall be none
+TREND_OF_SOURCES = 0.5  # variance of the part linear in the predictions for other tasks, together
 
 
 class Kernel(NamedTuple):
@@ -58,15 +60,22 @@ class Model(NamedTuple):
     whitener: Float[Array, "n n"]
 
 
-def prior(groups: int) -> Kernel:
-    """Returns the medians of the log-normal priors, for targets of about unit variance.
+def prior(features: Features, trend: float | Float[Array, ""] = 0.0) -> Kernel:
+    """Returns the medians of the log-normal priors, for targets of about unit variance and little noise.
 
     Length-scales grow with the square root of the number of groups, as the distance of random codes does (C. Hvarfner
     et al., ICML 2024).
+
+    Args:
+      features: the features.
+      trend: variance of the part linear in all positions together; 0 for next to none. Predictions for other tasks
+        always have a linear part.
     """
-    each = jnp.ones(groups)
-    length, tilt = float(np.log(0.4 * np.sqrt(groups))), float(np.log(0.5 / groups))
-    return Kernel(jnp.log(0.5), length * each, tilt * each, jnp.log(0.05))
+    groups = features.count
+    own = np.arange(groups) < groups - features.tasks
+    tilt = jnp.where(own, trend / own.sum(), TREND_OF_SOURCES / max(features.tasks, 1))
+    length = float(np.log(0.2 * np.sqrt(own.sum())))
+    return Kernel(jnp.log(0.5), length * jnp.ones(groups), jnp.log(jnp.maximum(tilt, LEAST_TREND)), jnp.log(0.01))
 
 
 DEVIATIONS = Kernel(1.0, 1.0, 1.5, 1.5)  # type: ignore[arg-type]  # of the priors
@@ -100,11 +109,11 @@ def noisy(
 
 def fit(
     features: Features,
-    start: Kernel,
     seen: Float[Array, "n g"],
     targets: Float[Array, " n"],
     mask: Bool[Array, " n"],
     steps: Int[Array, ""],
+    trend: float | Float[Array, ""] = 0.0,
 ) -> Kernel:
     """Maximises the posterior of the hyper-parameters by Adam; of many measurements, an even share of them is used.
 
@@ -112,11 +121,11 @@ def fit(
 
     Args:
       features: the features of the space.
-      start: first hyper-parameters.
       seen: features of the measured codes; they fill the first slots.
       targets: measured values, 0 in empty slots.
       mask: False for empty slots.
       steps: number of steps.
+      trend: see ``prior``.
     """
     n = len(seen)
     if n > FITTED:
@@ -124,7 +133,7 @@ def fit(
         some = jnp.arange(FITTED)
         some = jnp.where(count > FITTED, some * count // FITTED, some)
         seen, targets, mask = seen[some], targets[some], mask[some]
-    centre = prior(features.count)
+    centre = prior(features, trend)
     adam = optax.scale_by_adam(b1=0.8, b2=0.95)
 
     def slope(kernel: Kernel) -> Kernel:
@@ -142,7 +151,7 @@ def fit(
         moved = jax.tree.map(lambda a, d, b: jnp.clip(a - RATE * d, b - FARTHEST, b + FARTHEST), kernel, change, centre)
         return moved, state
 
-    return jax.lax.fori_loop(0, steps, step, (start, adam.init(start)))[0]
+    return jax.lax.fori_loop(0, steps, step, (centre, adam.init(centre)))[0]
 
 
 def condition(

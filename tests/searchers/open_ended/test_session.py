@@ -87,7 +87,7 @@ def test_failures_repeats_and_strangers() -> None:
     assert (spread > 0).all()
 
 
-@pytest.mark.parametrize("searcher", ["ncp", "evolution", "local-search"])
+@pytest.mark.parametrize("searcher", ["ncp", "evolution"])
 def test_limits_on_known_costs_hold_for_every_code(searcher: str) -> None:
     session = run(searcher, 16, limits=["gflops<=0.5", "params>=1e6"])
     costs = cost_model(SPACE).in_units(np.array([row.code for row in session.observations]))
@@ -146,7 +146,7 @@ def test_a_killed_session_goes_on(tmp_path: Path) -> None:
 
 
 def test_known_rows_and_sources() -> None:
-    codes = np.unique(np.asarray(SPACE.sample(jax.random.key(2), 60)), axis=0)
+    codes = np.asarray(SPACE.sample(jax.random.key(2), 60))
 
     def table(name: str, values: np.ndarray) -> Table:
         return Table.from_arrays(
@@ -168,12 +168,9 @@ def test_known_rows_and_sources() -> None:
 
 
 def test_a_small_space_is_used_up() -> None:
-    session = OpenSession("transnas-macro", maximize="accuracy", searcher="random", limits=["gflops<=0.2"])
-    fitting = int(
-        (
-            cost_model(get_space("transnas-macro")).in_units(get_space("transnas-macro").all_codes())["flops"] <= 0.2
-        ).sum()
-    )
+    space = get_space("transnas-macro")
+    session = OpenSession(space, maximize="accuracy", searcher="random", limits=["gflops<=0.5"])
+    fitting = int((cost_model(space).in_units(space.all_codes())["flops"] <= 0.5).sum())
     assert len(session.ask(fitting + 5)) == fitting
     assert len(session.ask(1)) == 0
 

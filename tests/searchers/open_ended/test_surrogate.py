@@ -40,7 +40,7 @@ def test_predictions_are_those_of_scikit_learn() -> None:
 
 def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
     where, values = data(48)
-    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES.count)
+    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES, 0.5)
 
     def log_posterior(kernel: gp.Kernel) -> float:
         matrix = np.asarray(gp.noisy(FEATURES, kernel, where, mask), np.float64)[:40, :40]
@@ -49,7 +49,7 @@ def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
         pulls = jax.tree.map(lambda a, b, s: float((((a - b) / s) ** 2).sum()), kernel, centre, gp.DEVIATIONS)
         return fit - 0.5 * sum(jax.tree.leaves(pulls))
 
-    fitted = gp.fit(FEATURES, centre, where, jnp.where(mask, values, 0.0), mask, jnp.int32(200))
+    fitted = gp.fit(FEATURES, where, jnp.where(mask, values, 0.0), mask, jnp.int32(200), 0.5)
     best = log_posterior(fitted)
     assert best > log_posterior(centre) + 10
     # Adam's steps leave it near a maximum: a small move of any hyper-parameter gains next to nothing.
