@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -16,7 +17,7 @@ from ncp_jax import checks
 from ncp_jax.console import LOG
 from ncp_jax.files import user_path
 from ncp_jax.jax_settings import package_settings
-from ncp_jax.records.journal import read_json, refuse_other, write_json
+from ncp_jax.records.journal import hold, read_json, refuse_other, write_json
 from ncp_jax.searchers.open_ended import strategies
 from ncp_jax.searchers.open_ended.config import OpenConfig
 from ncp_jax.searchers.open_ended.observations import Goals, Observation, Observations
@@ -74,12 +75,13 @@ class OpenSession:
       space: the space, or its name, or the path of its description.
       known: table of architectures that are measured already.
       sources: tables of other tasks in the same space; their main metric is used.
-      path: file that holds the session; it is written after each call, and read if it exists.
+      path: file that holds the session; it is written after each call, and read if it exists. One session at a time
+        has it, until it is closed or its process ends.
       settings: the other fields of ``OpenConfig``.
 
     Raises:
       UsageError: no goal, a searcher or a metric that does not exist, a limit that no architecture satisfies, a table
-        of another space, or a file of another session.
+        of another space, a file of another session, or one that another process has open.
     """
 
     @package_settings
@@ -112,8 +114,17 @@ class OpenSession:
             self._observations.add(np.asarray(known.codes), measured)
         self._sources = learn_sources(self.space, sources) if sources else None
         self._path = None if path is None else user_path(path)
+        self._held = contextlib.ExitStack()
+        if self._path is not None:
+            remedy = "wait for it or choose another path; workers share a session through the program that asks"
+            lock = self._path.with_name(f".{self._path.name}.lock")
+            hold(self._held, lock, what="session", who=str(self._path), remedy=remedy)
         if self._path is not None and self._path.exists():
-            self._restore(read_json(self._path), self._path)
+            try:
+                self._restore(read_json(self._path), self._path)
+            except BaseException:
+                self._held.close()
+                raise
 
     @property
     def pending(self) -> Int[np.ndarray, "k d"]:
@@ -228,6 +239,11 @@ class OpenSession:
                 remedy="tell some",
             )
         return strategies.predict(self.space, self._observations, self._sources, rows)
+
+    def close(self) -> None:
+        """Lets another process open the file of this session. It is up to date at any time."""
+        self._path = None
+        self._held.close()
 
     def save(self, path: str | os.PathLike[str]) -> Path:
         """Writes the session to a file, atomically; ``OpenSession(..., path=path)`` continues it."""
