@@ -136,8 +136,13 @@ def inputs(space: Space, sources: gp.Model | None, relaxed: Float[Array, "m f"])
     return features, features(relaxed, others.T)
 
 
+def learn(known: Known, steps: int, trend: float, sources: gp.Model | None, *, space: Space) -> Belief:
+    """Returns what is believed, once it is computed; see ``_learn``."""
+    return jax.block_until_ready(_learn(known, np.int32(steps), np.float32(trend), sources, space=space))
+
+
 @functools.partial(jax.jit, static_argnames="space")
-def learn(
+def _learn(
     known: Known, steps: Int[Array, ""], trend: Float[Array, ""], sources: gp.Model | None, *, space: Space
 ) -> Belief:
     """Fits the processes; pending codes count as measured with their predicted value.
@@ -159,7 +164,8 @@ def learn(
         everything = jnp.where(measured, targets, believed)
         return gp.condition(features, kernel, seen, everything, measured | known.pending), believed
 
-    models, believed = jax.vmap(one)(jnp.asarray(known.targets), jnp.asarray(known.measured))
+    # One after the other: batches of factorisations wait for threads of the pool that runs them, and may wait for ever.
+    models, believed = jax.lax.map(lambda pair: one(*pair), (jnp.asarray(known.targets), jnp.asarray(known.measured)))
     satisfied = (jnp.where(known.measured[1:], known.targets[1:], believed[1:]) >= 0).all(axis=0)
     return Belief(models, jnp.where(known.measured[0] & satisfied, believed[0], -jnp.inf).max(), sources)
 

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 
 SLOTS = (64, 128, 256, 512, 1024)  # measurements that compiled programs have room for
 STEPS = 60  # of the fit of hyper-parameters
-# Variances of the linear part of the process, taken in turn. With one, the search extrapolates trends and is sure of
-# them; without, it explores. Of two benchmarks one wants this, one that (experiments/own_space.py).
-TRENDS = (0.5, 0.0)
+TREND = 0.0  # variance of the process's linear part
 LISTED = 4096  # a space of at most so many codes is looked at as a whole
 TRIES = 64  # rounds of draws before a space counts as exhausted
 PORTION = 512  # codes drawn at once
@@ -70,15 +68,14 @@ def choose(situation: Situation, n: int) -> list[Choice]:
     chosen: list[Choice] = []
     for number in range(situation.asked, situation.asked + n):
         now = dataclasses.replace(situation, pending=situation.pending + [choice.code for choice in chosen])
-        choice = _choose_one(now, number)
+        choice = _choose_one(now, situation.key(number))
         if choice is None:
             break
         chosen.append(choice)
     return chosen
 
 
-def _choose_one(now: Situation, number: int) -> Choice | None:
-    key = now.key(number)
+def _choose_one(now: Situation, key: jax.Array) -> Choice | None:
     started = len(now.observations.codes) + len(now.pending)
     searcher = now.config.searcher
     if searcher == "random":
@@ -86,7 +83,7 @@ def _choose_one(now: Situation, number: int) -> Choice | None:
     if started < now.config.initial or len(now.observations) < 2:
         return _spread_out(now, key)
     if searcher in SEARCHES:
-        found = _best_by_model(now, number, SEARCHES[searcher])
+        found = _best_by_model(now, key, SEARCHES[searcher])
         return found or _drawn(now, key, "explore")
     return _edited(now, key) or _drawn(now, key, "random")
 
@@ -132,12 +129,12 @@ def _spread_out(now: Situation, key: jax.Array) -> Choice | None:
     return None
 
 
-def _best_by_model(now: Situation, number: int, search: Search) -> Choice | None:
-    keys = jax.random.split(now.key(number))
+def _best_by_model(now: Situation, key: jax.Array, search: Search) -> Choice | None:
+    keys = jax.random.split(key)
     goals = now.observations.goals
     weights = np.random.default_rng(_seed(keys[0])).dirichlet(np.ones(len(goals.signs)))
     known = gather(now.space, now.observations, now.pending, weights)
-    belief = learn(known, np.int32(STEPS), np.float32(TRENDS[number % len(TRENDS)]), now.sources, space=now.space)
+    belief = learn(known, STEPS, TREND, now.sources, space=now.space)
     confidence = tuple(now.config.confidence for _ in goals.limits)
     found = propose(
         keys[1],
@@ -261,7 +258,7 @@ def predict(
             np.pad(np.ones(len(rows), bool), (0, pad))[None],
             np.zeros(size, bool),
         )
-        seen = evaluate(space, learn(known, np.int32(STEPS), np.float32(TRENDS[0]), sources, space=space), codes)
+        seen = evaluate(space, learn(known, STEPS, TREND, sources, space=space), codes)
         mean, deviation = seen.mean[0].astype(float), seen.deviation[0].astype(float)
         found[name] = sign * scale.back(mean), scale.back_spread(mean, deviation)
     return found

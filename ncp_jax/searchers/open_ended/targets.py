@@ -8,13 +8,15 @@ import numpy as np
 
 from ncp_jax.types import Bool, Float
 
+KNEE = 3.0  # units below the median from which values are compressed
+
 
 @dataclasses.dataclass(frozen=True)
 class TargetScale:
     """Maps values, higher is better, to targets of about zero mean and unit variance, and back.
 
-    The unit is the spread of the better half. Below the median, values are compressed logarithmically: architectures
-    that train badly are far from all others, and how far they are says nothing about the best ones.
+    The unit is the spread of the better half. More than ``KNEE`` units below the median, values are compressed
+    logarithmically: architectures that train badly are far from all others, and how far says nothing about the best.
 
     Attributes:
       median: median of the values.
@@ -39,14 +41,15 @@ class TargetScale:
     def forward(self, values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Returns the targets of values."""
         distance = (np.asarray(values, np.float64) - self.median) / self.unit
-        compressed = np.where(distance < 0, -np.log1p(np.maximum(-distance, 0)), distance)
+        below = np.maximum(-distance - KNEE, 0)
+        compressed = np.where(distance < -KNEE, -KNEE - np.log1p(below), distance)
         return (compressed - self.mean) / self.deviation
 
     def back(self, targets: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
         """Returns the values of targets."""
         compressed = np.asarray(targets, np.float64) * self.deviation + self.mean
-        below = np.minimum(compressed, 0)
-        distance = np.where(compressed < 0, -np.expm1(np.minimum(-below, 50.0)), compressed)
+        below = np.clip(-compressed - KNEE, 0, 50.0)
+        distance = np.where(compressed < -KNEE, -KNEE - np.expm1(below), compressed)
         return self.median + self.unit * distance
 
     def back_spread(
