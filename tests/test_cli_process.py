@@ -102,7 +102,7 @@ def test_the_version() -> None:
 def test_typing_errors_name_the_nearest(command: Callable[..., tuple[int, str, str]]) -> None:
     status, out, err = command("serch")
     assert (status, out) == (2, "")
-    assert err == "ncp-jax: error: expected a known command, got 'serch'; did you mean: search, order\n"
+    assert err == "ncp-jax: error: expected a known command, got 'serch'; did you mean: search, space, order\n"
     status, _, err = command("search", "--max-gflop", "2")
     assert status == 2
     assert "--max-gflops" in err

@@ -174,7 +174,7 @@ def test_summary_as_json() -> None:
     summary = summarise(build("transnas-micro", SMALL["transnas-micro"], "jigsaw", abstract=True))
     found = json.loads(json.dumps(summary.to_json()))
     assert list(found.items())[:3] == [("schema", "build/1"), ("space", "transnas-micro"), ("task", "jigsaw")]
-    assert list(found)[3:] == ["code", "string", "input", "stages", "params", "multiply_adds", "published"]
+    assert list(found)[3:] == ["code", "string", "input", "stages", "params", "multiply_adds", "counted", "published"]
     assert found["input"] == [1, 9, 64, 64, 3]
     assert found["stages"][-1] == {
         "name": "head",
