@@ -36,11 +36,9 @@ class OpenConfig:
 
     def __post_init__(self) -> None:
         for name in ("maximize", "minimize", "limits"):
-            value = getattr(self, name)
-            texts = (value,) if isinstance(value, str | Limit) else tuple(value)
-            object.__setattr__(
-                self, name, tuple(str(text).replace(" ", "") if name == "limits" else text for text in texts)
-            )
+            given = getattr(self, name)
+            given = (given,) if isinstance(given, str | Limit) else tuple(given)
+            object.__setattr__(self, name, tuple(map(_written, given)) if name == "limits" else given)
         checks.choose("searcher", self.searcher, OPEN_SEARCHERS)
         checks.integer("initial", self.initial, least=1, remedy="try 10")
         checks.integer("seed", self.seed, least=0, most=2**32 - 1, remedy="try 0")
@@ -48,3 +46,9 @@ class OpenConfig:
             raise checks.UsageError(
                 expected="a confidence above 0 and below 1", got=repr(self.confidence), remedy="try 0.5"
             )
+
+
+def _written(limit: str | Limit) -> str:
+    """Returns a limit as text that reads as the same limit."""
+    read = Limit.parse(limit) if isinstance(limit, str) else limit
+    return f"{read.metric}{read.relation}{float(read.value)!r}"

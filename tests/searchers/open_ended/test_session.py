@@ -12,6 +12,7 @@ import pytest
 from ncp_jax.benchmarks import Table
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.metrics import MetricSpec
+from ncp_jax.propagation import Limit
 from ncp_jax.searchers.open_ended import OPEN_SEARCHERS, OpenSession
 from ncp_jax.spaces import cost_model, get_space
 
@@ -177,6 +178,16 @@ def test_a_small_space_is_used_up() -> None:
     fitting = int((cost_model(space).in_units(space.all_codes())["flops"] <= 0.5).sum())
     assert len(session.ask(fitting + 5)) == fitting
     assert len(session.ask(1)) == 0
+
+
+def test_limits_are_kept_to_the_last_digit() -> None:
+    limits = [Limit("val loss", "<=", 0.123456789), "size < 1234567.5"]
+    session = OpenSession("nas-bench-mr", maximize="accuracy", limits=limits)
+    assert [(limit.metric, limit.relation, limit.value) for limit in session.goals.limits] == [
+        ("val loss", "<=", 0.123456789),
+        ("size", "<", 1234567.5),
+    ]
+    assert session.goals.metrics == ("accuracy", "val loss", "size")
 
 
 @pytest.mark.parametrize(
