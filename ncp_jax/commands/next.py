@@ -120,7 +120,7 @@ class NextResult:
             distance = "" if item.distance is None else str(item.distance)
             rows.append([item.architecture, *values, distance, item.why])
         if not self.suggestions:
-            lines.append("nothing is left to train: all architectures within the limits are in the table")
+            lines.append("no further architecture within the limits was found")
             return "\n".join(lines)
         if names:
             lines.append(

@@ -23,7 +23,7 @@ from ncp_jax.predictors import Predictor, load_shipped
 from ncp_jax.predictors.predictor import for_task
 from ncp_jax.propagation import Objective, TrustRegion
 from ncp_jax.propagation.constraint import UNIT_NAMES, is_known
-from ncp_jax.propagation.feasible import check_exact
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import HeldOutError
 from ncp_jax.propagation.objective import COST_WEIGHT, default_objective
 from ncp_jax.propagation.reading import read_names, read_objective
@@ -184,7 +184,8 @@ def _costs(config: SearchConfig, space: str, metrics: Sequence[MetricSpec]) -> C
         )
     exact = [limit for limit in limits if is_known(limit.metric.lower(), metrics, usual)]
     if exact and usual is not None:
-        check_exact(exact, Bounds.of(get_space(space), parse_bounds(config.bound)), usual)
+        # Refuses limits that nothing satisfies before anything is trained.
+        Feasible.of_costs(Bounds.of(get_space(space), parse_bounds(config.bound)), exact, usual)
     return costs
 
 

@@ -140,7 +140,7 @@ def resolve(limit: Limit, bounds: Bounds, predictor: Invertible, model: CostMode
     if model is not None and is_known(name, predictor.metrics, model):
         if cost in HEADS:
             checks.positive(f"the limit on {name}", limit.value)
-        in_units = limit.value if name in UNIT_NAMES else in_model_units(limit, cost, model, bounds.space)
+        in_units = limit.value if name in UNIT_NAMES else _in_units(limit, cost, model, bounds.space)
         status = LimitStatus(
             name if name in UNIT_NAMES else cost, limit.relation, limit.value, "", counted=model.counted or model.name
         )
@@ -214,7 +214,7 @@ def _typical_spread(bounds: Bounds, predictor: Invertible, column: int) -> Float
     return np.median(spread[:, column], keepdims=True)
 
 
-def in_model_units(limit: Limit, cost: str, model: CostModel, space: Space) -> float:
+def _in_units(limit: Limit, cost: str, model: CostModel, space: Space) -> float:
     """Returns a limit on a cost in the cost model's unit.
 
     The number is a count. Where as a count no architecture of the space satisfies the limit, or every one, but some do

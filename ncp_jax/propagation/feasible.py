@@ -62,6 +62,16 @@ class Feasible:
             raise feasible._nothing(feasible.values_of(feasible.anchor_code[None])[0])
         return feasible
 
+    @classmethod
+    def of_costs(cls, bounds: Bounds, limits: Sequence[Limit], model: CostModel) -> Feasible:
+        """Returns the codes within ``bounds`` that satisfy limits on known costs; needs no predictor.
+
+        Raises:
+          UsageError: as ``make``.
+        """
+        nobody: Any = _Unpredicted()
+        return cls.make(bounds, nobody, limits, model)
+
     @property
     def exact(self) -> bool:
         """Whether all limits are on known costs."""
@@ -313,12 +323,6 @@ class _Unpredicted:
     """Stands for a predictor where nothing is predicted."""
 
     metrics: tuple[()] = ()
-
-
-def check_exact(limits: Sequence[Limit], bounds: Bounds, model: CostModel) -> None:
-    """Raises a UsageError if no code within bounds satisfies limits on known costs; needs no predictor."""
-    nobody: Any = _Unpredicted()
-    Feasible.make(bounds, nobody, limits, model)
 
 
 def _own(key: Key | None) -> Key:

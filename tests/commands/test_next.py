@@ -90,7 +90,7 @@ def test_json_and_reasons() -> None:
         ({}, "--maximize or --minimize"),
         ({"maximize": ("a",), "count": 0}, "--count"),
         ({"maximize": ("a",), "searcher": "nothing"}, "searcher"),
-        ({"maximize": ("a",), "limit": ("gflops<=1e-9",)}, "gflops"),
+        ({"maximize": ("a",), "limit": ("gflops<=1e-9",)}, "a GFLOPs limit >= 0.3053"),
         ({"maximize": ("a",), "limit": ("b",)}, "METRIC<=NUMBER"),
     ],
 )

@@ -12,17 +12,15 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.propagation.constraint import UNIT_NAMES, in_model_units
+from ncp_jax.analysis.hypervolume import non_dominated
+from ncp_jax.propagation.constraint import UNIT_NAMES
+from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import RELATIONS, Limit
-from ncp_jax.searchers.open_ended.proposals import CostLimits
-from ncp_jax.searchers.open_ended.targets import nondominated
-from ncp_jax.spaces import CostModel, Space, cost_model
-from ncp_jax.types import Bool, Float, Int
+from ncp_jax.spaces import Bounds, Space, cost_model
+from ncp_jax.types import Bool, Float, Int, Key
 
 if TYPE_CHECKING:
     from ncp_jax.searchers.open_ended.config import OpenConfig
-
-TRIED = 4096  # random codes that are looked at for one within the limits on costs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,15 +31,13 @@ class Goals:
       metrics: names of what is told: the goals, then the metrics that only limits need.
       signs: +1 for each goal to maximise, -1 for each to minimise.
       limits: limits on told metrics.
-      costs: limits on known costs, each with its value in the cost model's unit.
-      model: the cost model; None without limits on costs.
+      feasible: the codes within the limits on known costs; None without such limits.
     """
 
     metrics: tuple[str, ...]
     signs: tuple[int, ...]
     limits: tuple[Limit, ...]
-    costs: tuple[tuple[Limit, str, float], ...]
-    model: CostModel | None
+    feasible: Feasible | None
 
     @classmethod
     def of(cls, config: OpenConfig, space: Space, known: Sequence[str] | None) -> Goals:
@@ -63,67 +59,25 @@ class Goals:
                 remedy='for example maximize="accuracy"',
             )
         model = cost_model(space)
-        names = list(goals)
-        limits, costs = [], []
-        for text in config.limits:
-            limit = Limit.parse(text)
-            cost = UNIT_NAMES.get(limit.metric, limit.metric)
-            if model is not None and cost in model.units and limit.metric not in names:
-                value = limit.value if limit.metric in UNIT_NAMES else in_model_units(limit, cost, model, space)
-                costs.append((limit, cost, value))
-                continue
-            if limit.metric not in names:
-                names.append(limit.metric)
-            limits.append(limit)
+        units = {} if model is None else model.units
+        costs = {*units, *(name for name, cost in UNIT_NAMES.items() if cost in units)}
+        limits = [Limit.parse(text) for text in config.limits]
+        on_costs = [limit for limit in limits if limit.metric in costs and limit.metric not in goals]
+        told = tuple(limit for limit in limits if limit not in on_costs)
+        metrics = tuple(dict.fromkeys([*goals, *(limit.metric for limit in told)]))
         if known is not None:
-            for name in names:
+            for name in metrics:
                 checks.choose("metric of the known architectures", name, list(known))
-        found = cls(
-            tuple(names),
-            (1,) * len(config.maximize) + (-1,) * len(config.minimize),
-            tuple(limits),
-            tuple(costs),
-            model if costs else None,
-        )
-        found.check_costs(space)
-        return found
-
-    @property
-    def cost_limits(self) -> CostLimits:
-        """The limits on costs, for climbs."""
-        if self.model is None:
-            return CostLimits()
-        pairs = tuple((cost, limit.upper) for limit, cost, _ in self.costs)
-        return CostLimits(self.model, pairs, tuple(value for *_, value in self.costs))
+        feasible = Feasible.of_costs(Bounds.of(space, {}), on_costs, model) if model is not None and on_costs else None
+        return cls(metrics, (1,) * len(config.maximize) + (-1,) * len(config.minimize), told, feasible)
 
     def allowed(self, codes: Int[np.ndarray, "n d"]) -> Bool[np.ndarray, " n"]:
         """Returns True for each code within the limits on known costs, counted exactly."""
-        keeps = np.ones(len(codes), bool)
-        if self.model is not None and len(codes):
-            counts = self.model.in_units(codes)
-            for limit, cost, value in self.costs:
-                keeps &= RELATIONS[limit.relation](counts[cost], value)
-        return keeps
+        return np.ones(len(codes), bool) if self.feasible is None or not len(codes) else self.feasible.fits(codes)
 
-    def check_costs(self, space: Space) -> None:
-        """Raises a UsageError if no code was found within the limits on costs."""
-        if self.model is None:
-            return
-        codes = [np.asarray(space.sample(jax.random.key(0), TRIED))]
-        if self.model.increasing:
-            codes.append(np.array([[v[0] for v in space.values], [v[-1] for v in space.values]], np.int32))
-        tried = np.concatenate(codes)
-        if not self.allowed(tried).any():
-            limits = " and ".join(str(limit) for limit, *_ in self.costs)
-            counts = self.model.in_units(tried)
-            seen = ", ".join(
-                f"{c} {counts[c].min():.4g} to {counts[c].max():.4g}" for c in {c for _, c, _ in self.costs}
-            )
-            raise checks.UsageError(
-                expected=f"architectures with {limits}",
-                got=f"none of {len(tried)} of {space.name} ({seen}, in 1e9 multiply-adds and 1e6 parameters)",
-                remedy="change the limit",
-            )
+    def brought_within(self, codes: Int[np.ndarray, "n d"], key: Key) -> Int[np.ndarray, "n d"]:
+        """Returns the codes with as many positions changed as the limits on known costs ask for."""
+        return codes if self.feasible is None or not len(codes) else self.feasible.lower(codes, key, 0)
 
     def read(self, values: Any, n: int) -> dict[str, list[float]]:
         """Returns told values by metric, NaN for a failed training.
@@ -232,17 +186,13 @@ class Observations:
         together: dict[bytes, list[int]] = {}
         for row, code in enumerate(self._codes):
             together.setdefault(code.tobytes(), []).append(row)
-        strings = (
-            self.space.to_strings(np.array([self._codes[rows[0]] for rows in together.values()], np.int32))
-            if together
-            else []
-        )
         found = []
-        for text, rows in zip(strings, together.values(), strict=True):
+        for rows in together.values():
             good = [self._values[row] for row in rows if not math.isnan(self._values[row][0])]
             means = np.mean(good, axis=0) if good else np.full(len(self.goals.metrics), math.nan)
             values = dict(zip(self.goals.metrics, map(float, means), strict=True))
-            found.append(Observation(text, tuple(self._codes[rows[0]].tolist()), values, len(good)))
+            code = self._codes[rows[0]]
+            found.append(Observation(self.space.to_string(code), tuple(code.tolist()), values, len(good)))
         return found
 
     def front(self) -> list[Observation]:
@@ -251,7 +201,7 @@ class Observations:
         if not fitting:
             return []
         values = self.oriented(np.array([[row.values[name] for name in self.goals.metrics] for row in fitting]))
-        kept = np.flatnonzero(nondominated(values))
+        kept = np.flatnonzero(non_dominated(values))
         return [fitting[row] for row in kept[np.argsort(-values[kept, 0], kind="stable")]]
 
     def oriented(self, values: Float[np.ndarray, "k m"]) -> Float[np.ndarray, "k g"]:

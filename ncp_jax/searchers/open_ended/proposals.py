@@ -5,8 +5,8 @@ from __future__ import annotations
 import dataclasses
 import functools
 import statistics
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Set
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,9 @@ from ncp_jax.searchers.open_ended import surrogate as gp
 from ncp_jax.searchers.open_ended.features import Features, features_of
 from ncp_jax.spaces import CostModel, Space
 from ncp_jax.types import Array, Bool, Float, Int, Key
+
+if TYPE_CHECKING:
+    from ncp_jax.searchers.open_ended.observations import Goals
 
 ROWS = 1024  # codes of one device call
 EDITED = (1.5, 3.0, 6.0)  # mean number of positions that an edit of a measured code changes
@@ -80,20 +83,6 @@ class Belief(NamedTuple):
     sources: gp.Model | None = None
 
 
-class CostLimits(NamedTuple):
-    """Limits on known costs. Static, except for the values.
-
-    Attributes:
-      model: the cost model.
-      costs: name of each limited cost, and whether its limit is from above.
-      values: float32 [e], the limits in the cost model's units.
-    """
-
-    model: CostModel | None = None
-    costs: tuple[tuple[str, bool], ...] = ()
-    values: tuple[float, ...] = ()
-
-
 class Scored(NamedTuple):
     """Codes with their acquisition and predictions.
 
@@ -136,35 +125,28 @@ def inputs(space: Space, sources: gp.Model | None, relaxed: Float[Array, "m f"])
     return features, features(relaxed, others.T)
 
 
-def learn(known: Known, steps: int, trend: float, sources: gp.Model | None, *, space: Space) -> Belief:
-    """Returns what is believed, once it is computed; see ``_learn``."""
-    return jax.block_until_ready(_learn(known, np.int32(steps), np.float32(trend), sources, space=space))
-
-
-@functools.partial(jax.jit, static_argnames="space")
-def _learn(
-    known: Known, steps: Int[Array, ""], trend: Float[Array, ""], sources: gp.Model | None, *, space: Space
-) -> Belief:
+@functools.partial(jax.jit, static_argnames=("space", "steps"))
+def learn(known: Known, sources: gp.Model | None, *, space: Space, steps: int = 60) -> Belief:
     """Fits the processes; pending codes count as measured with their predicted value.
 
     D. Ginsbourger et al. (2010): kriging believer.
 
     Args:
       known: what is known.
-      steps: steps of the fit of hyper-parameters.
-      trend: variance of the processes' linear part, see ``surrogate.prior``.
       sources: processes of other tasks, stacked.
       space: the space.
+      steps: steps of the fit of hyper-parameters.
     """
     features, seen = inputs(space, sources, space.encode(jnp.asarray(known.codes)))
 
     def one(targets: Array, measured: Array) -> tuple[gp.Model, Array]:
-        kernel = gp.fit(features, seen, targets, measured, steps, trend)
+        kernel = gp.fit(features, seen, targets, measured, steps=steps)
         believed = gp.predict(features, gp.condition(features, kernel, seen, targets, measured), seen)[0]
         everything = jnp.where(measured, targets, believed)
         return gp.condition(features, kernel, seen, everything, measured | known.pending), believed
 
-    # One after the other: batches of factorisations wait for threads of the pool that runs them, and may wait for ever.
+    # One after the other: on CPUs, programs that hand batches of factorisations to the pool of threads that runs them
+    # may wait for each other for ever (JAX 0.10.2).
     models, believed = jax.lax.map(lambda pair: one(*pair), (jnp.asarray(known.targets), jnp.asarray(known.measured)))
     satisfied = (jnp.where(known.measured[1:], known.targets[1:], believed[1:]) >= 0).all(axis=0)
     return Belief(models, jnp.where(known.measured[0] & satisfied, believed[0], -jnp.inf).max(), sources)
@@ -204,7 +186,7 @@ def evaluate(space: Space, belief: Belief, codes: Int[np.ndarray, "m d"]) -> Sco
 def climb(
     belief: Belief,
     starts: Float[Array, "s f"],
-    ceilings: Float[Array, " e"],
+    thresholds: Float[Array, " e"],
     *,
     space: Space,
     steps: int,
@@ -215,15 +197,24 @@ def climb(
 
     The steps are those of Adam, in units of the range of a feature, and shrink to 0. Codes beyond a limit on a known
     cost are pulled back.
+
+    Args:
+      belief: the fitted processes.
+      starts: relaxed codes.
+      thresholds: limits on costs, in the units of ``model``.
+      space: the space.
+      steps: number of steps.
+      model: cost model of the space, where costs are limited.
+      costs: name of each limited cost, and whether its limit is from above.
     """
     lower, upper = space.lower, space.upper
 
     def height(relaxed: Float[Array, "s f"]) -> Float[Array, ""]:
         total = acquisition(space, belief, relaxed)[0].sum()
-        if model is not None and costs:
+        if model is not None:
             values = model.relaxed(relaxed)
-            for (name, above), ceiling in zip(costs, ceilings, strict=True):
-                beyond = (1 if above else -1) * (values[name] / ceiling - 1)
+            for (name, above), threshold in zip(costs, thresholds, strict=True):
+                beyond = (1 if above else -1) * (values[name] / threshold - 1)
                 total -= STEEP * jnp.maximum(beyond, 0.0).sum()
         return total
 
@@ -246,11 +237,11 @@ def propose(
     *,
     space: Space,
     search: Search,
-    limits: CostLimits,
-    allowed: Callable[[Int[np.ndarray, "m d"]], Bool[np.ndarray, " m"]],
-    confidence: tuple[float, ...] = (),
+    goals: Goals,
+    taken: Set[bytes],
+    confidence: float,
 ) -> Scored:
-    """Returns different codes that are neither measured nor pending, best first (host-side).
+    """Returns different codes within the limits on known costs, best first (host-side); none if none was found.
 
     Args:
       key: key of this call.
@@ -258,56 +249,48 @@ def propose(
       known: what is known.
       space: the space.
       search: how codes are sought.
-      limits: limits on known costs.
-      allowed: tells which codes satisfy them exactly.
-      confidence: probability with which each predicted limit shall be satisfied. Codes that miss it come last.
-
-    Returns:
-      Codes within the limits on costs; none if none was found.
+      goals: the limits.
+      taken: codes that are not returned, as bytes.
+      confidence: probability with which each limit on a metric shall be satisfied. Codes that miss it come last.
     """
-    keys = jax.random.split(key, 4)
-    margins = np.array([[statistics.NormalDist().inv_cdf(share)] for share in confidence]).reshape(-1, 1)
-    taken = {code.tobytes() for code in known.codes[known.measured.any(axis=0) | known.pending]}
+    keys = jax.random.split(key, 5)
+    margin = statistics.NormalDist().inv_cdf(confidence)
 
     def look(codes: Int[np.ndarray, "m d"]) -> Scored:
         codes = np.unique(np.asarray(codes, np.int32), axis=0)
-        codes = codes[allowed(codes)]
+        codes = codes[goals.allowed(codes)]
         if not len(codes):
             return Scored(codes, np.zeros(0, np.float32), *np.zeros((2, len(known.targets), 0), np.float32))
         found = evaluate(space, belief, codes)
-        sure = (found.mean[1:] >= margins * found.deviation[1:]).all(axis=0)
+        sure = (found.mean[1:] >= margin * found.deviation[1:]).all(axis=0)
         return found._replace(scores=np.where(np.isnan(found.scores), -UNSURE, found.scores) - UNSURE * ~sure)
 
     best = best_known(known, search.best)
     fresh = np.asarray(space.sample(keys[0], search.fresh))
-    pool = (
-        np.concatenate([fresh, edit(int(jax.random.bits(keys[1])), space, best, search.edits)]) if len(best) else fresh
-    )
-    parts = [look(pool)]
+    edited = edit(int(jax.random.bits(keys[1])), space, best, search.edits)
+    found = look(goals.brought_within(np.concatenate([fresh, edited]), keys[2]))
     if search.climbs:
-        half = search.climbs // 2
-        starts = np.concatenate([parts[0].codes[np.argsort(-parts[0].scores)[:half]], best, fresh])[: search.climbs]
+        feasible = goals.feasible
+        starts = np.concatenate([found.codes[np.argsort(-found.scores)[: search.climbs // 2]], best, fresh])
         ends = climb(
             belief,
-            space.encode(jnp.asarray(starts)),
-            jnp.asarray(np.array(limits.values, np.float32)),
+            space.encode(jnp.asarray(starts[: search.climbs])),
+            jnp.asarray([] if feasible is None else [c.threshold for c in feasible.constraints]),
             space=space,
             steps=search.steps,
-            model=limits.model if limits.costs else None,
-            costs=limits.costs,
+            model=None if feasible is None else feasible.model,
+            costs=() if feasible is None else tuple((str(c.cost), c.limit.upper) for c in feasible.constraints),
         )
-        parts.append(look(np.asarray(ends)))
-    found = join(parts)
-    for key in jax.random.split(keys[2], search.rounds):
-        top = found.codes[: search.polished]
-        if not len(top):
+        found = join([found, look(goals.brought_within(np.asarray(ends), keys[3]))])
+    for step in jax.random.split(keys[4], search.rounds):
+        leader = found.codes[:1]
+        if not len(leader):
             break
-        leader = found.codes[0]
-        found = join([found, look(around(key, space, top))])
-        if (found.codes[0] == leader).all():
+        found = join([found, look(around(step, space, found.codes[: search.polished]))])
+        if (found.codes[:1] == leader).all():
             break
     new = np.array([code.tobytes() not in taken for code in found.codes], bool)
-    return found.take(np.flatnonzero(new))
+    return join([found.take(np.flatnonzero(new))])
 
 
 def best_known(known: Known, n: int) -> Int[np.ndarray, "b d"]:

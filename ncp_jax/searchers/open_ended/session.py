@@ -150,7 +150,7 @@ class OpenSession:
     def ask(self, n: int = 1) -> Int[np.ndarray, "n d"]:
         """Returns architectures to train, int32 [n, d]: different ones, neither measured nor pending.
 
-        Fewer are returned where the space has no more that satisfy the limits on known costs.
+        Fewer are returned where no further ones within the limits on known costs were found.
         """
         codes = np.array([choice.code for choice in self._choose(n)], np.int32).reshape(-1, self.space.length)
         self._pending += list(codes)

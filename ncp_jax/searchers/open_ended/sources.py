@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,14 @@ from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers.open_ended import surrogate as gp
 from ncp_jax.searchers.open_ended.features import features_of
 from ncp_jax.spaces import Space
+from ncp_jax.types import Array, Bool, Float, Int
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table
 
 ROWS = 512  # architectures that are learned from each table
-STEPS = 100
-TREND = 0.5
+STEPS = 100  # of the fit of hyper-parameters
+TREND = 0.5  # variance of the part linear in the positions
 
 
 def learn_sources(space: Space, tables: Sequence[Table]) -> gp.Model:
@@ -27,22 +29,21 @@ def learn_sources(space: Space, tables: Sequence[Table]) -> gp.Model:
 
     Values become normal scores. Of larger tables, ``ROWS`` rows are drawn.
     """
-    features = features_of(space)
-    codes, targets, masks = [], [], []
+    parts = []
     for place, table in enumerate(tables):
         rows = np.random.default_rng(place).permutation(len(table))[:ROWS]
-        values = np.asarray(table.oriented(table.main.name))[rows]
-        pad = ROWS - len(rows)
-        codes.append(np.pad(np.asarray(table.codes)[rows], ((0, pad), (0, 0)), mode="edge"))
-        masks.append(np.pad(np.isfinite(values), (0, pad)))
-        targets.append(np.pad(values, (0, pad)))
-
-    @jax.jit
-    def learn(codes: jax.Array, values: jax.Array, mask: jax.Array) -> gp.Model:
-        scores = normal_scores(jnp.where(mask, values, -jnp.inf), mask)
-        seen = features(space.encode(codes))
-        kernel = gp.fit(features, seen, scores, mask, jnp.int32(STEPS), TREND)
-        return gp.condition(features, kernel, seen, scores, mask)
-
-    parts = [learn(*part) for part in zip(codes, targets, masks, strict=True)]
+        values, codes = np.asarray(table.oriented(table.main.name))[rows], np.asarray(table.codes)[rows]
+        spare = ROWS - len(rows)
+        codes = np.pad(codes, ((0, spare), (0, 0)), mode="edge")
+        mask = np.pad(np.isfinite(values), (0, spare))
+        parts.append(_learn(codes, np.pad(values, (0, spare)), mask, space=space))
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+
+
+@functools.partial(jax.jit, static_argnames="space")
+def _learn(codes: Int[Array, "n d"], values: Float[Array, " n"], mask: Bool[Array, " n"], *, space: Space) -> gp.Model:
+    features = features_of(space)
+    scores = normal_scores(jnp.where(mask, values, -jnp.inf), mask)
+    seen = features(space.encode(codes))
+    kernel = gp.fit(features, seen, scores, mask, steps=STEPS, trend=TREND)
+    return gp.condition(features, kernel, seen, scores, mask)

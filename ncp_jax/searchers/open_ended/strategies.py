@@ -16,14 +16,12 @@ from ncp_jax.searchers.open_ended.observations import Observations
 from ncp_jax.searchers.open_ended.proposals import Known, Search, evaluate, learn, propose
 from ncp_jax.searchers.open_ended.targets import TargetScale, limit_targets, scalarise
 from ncp_jax.spaces import Space
-from ncp_jax.types import Float, Int
+from ncp_jax.types import Bool, Float, Int
 
 if TYPE_CHECKING:
     from ncp_jax.searchers.open_ended.config import OpenConfig
 
 SLOTS = (64, 128, 256, 512, 1024)  # measurements that compiled programs have room for
-STEPS = 60  # of the fit of hyper-parameters
-TREND = 0.0  # variance of the process's linear part
 LISTED = 4096  # a space of at most so many codes is looked at as a whole
 TRIES = 64  # rounds of draws before a space counts as exhausted
 PORTION = 512  # codes drawn at once
@@ -94,14 +92,15 @@ def _taken(now: Situation) -> set[bytes]:
 
 def _fresh(now: Situation, key: jax.Array) -> Iterator[Int[np.ndarray, "k d"]]:
     """Yields portions of new codes within the limits on costs; none once they seem to be exhausted."""
-    taken = _taken(now)
+    taken, goals = _taken(now), now.observations.goals
     if now.space.size <= LISTED:
         codes = now.space.all_codes()
         portions = iter([codes[np.random.default_rng(_seed(key)).permutation(len(codes))]])
     else:
         portions = (np.asarray(now.space.sample(key, PORTION, first=i * PORTION)) for i in range(TRIES))
     for codes in portions:
-        codes = codes[now.observations.goals.allowed(codes)]
+        codes = goals.brought_within(codes, key)
+        codes = codes[goals.allowed(codes)]
         new = {code.tobytes(): code for code in codes if code.tobytes() not in taken}
         if new:
             yield np.array(list(new.values()), np.int32)
@@ -133,18 +132,17 @@ def _best_by_model(now: Situation, key: jax.Array, search: Search) -> Choice | N
     keys = jax.random.split(key)
     goals = now.observations.goals
     weights = np.random.default_rng(_seed(keys[0])).dirichlet(np.ones(len(goals.signs)))
-    known = gather(now.space, now.observations, now.pending, weights)
-    belief = learn(known, STEPS, TREND, now.sources, space=now.space)
-    confidence = tuple(now.config.confidence for _ in goals.limits)
+    known = gather(now.observations, now.pending, weights)
+    belief = learn(known, now.sources, space=now.space)
     found = propose(
         keys[1],
         belief,
         known,
         space=now.space,
         search=search,
-        limits=goals.cost_limits,
-        allowed=goals.allowed,
-        confidence=confidence,
+        goals=goals,
+        taken=_taken(now),
+        confidence=now.config.confidence,
     )
     if not len(found.codes):
         return None
@@ -190,50 +188,57 @@ def _ranked(observations: Observations) -> Float[np.ndarray, " k"]:
     return ranked
 
 
-def gather(
-    space: Space, observations: Observations, pending: list[np.ndarray], weights: Float[np.ndarray, " g"]
-) -> Known:
-    """Returns what is known as arrays of one of the sizes ``SLOTS``, for the goals in these weights.
-
-    Of more measurements than fit, the best quarter of the slots, the latest quarter and an even share of the others are
-    used. A failed training counts as the worst value measured.
-    """
+def gather(observations: Observations, pending: list[np.ndarray], weights: Float[np.ndarray, " g"]) -> Known:
+    """Returns what is known for the goals in these weights; a failed training counts as the worst value measured."""
     codes, values = observations.codes, observations.values
     good = ~np.isnan(values[:, 0])
     goals = observations.oriented(values)
     single = goals[:, 0].copy()
     if goals.shape[1] > 1:
         single[good] = scalarise(goals[good], weights)
-    scale = TargetScale.of(single[good])
-    objective = scale.forward(np.where(good, single, single[good].min()))
-    rows = _some(objective, SLOTS[-1] - len(pending))
+    objective = TargetScale.of(single[good]).forward(np.where(good, single, single[good].min()))
     names = observations.goals.metrics
     limits = [
         np.nan_to_num(limit_targets(values[:, names.index(limit.metric)], limit.value, upper=limit.upper))
         for limit in observations.goals.limits
     ]
-    size = next((slots for slots in SLOTS if slots >= len(rows) + len(pending)), len(rows) + len(pending))
-    empty = size - len(rows) - len(pending)
-    spare = np.repeat(codes[:1], empty, axis=0)
-    waiting = np.array(pending, np.int32).reshape(-1, space.length)
-    pad = len(pending) + empty
+    measured = [np.ones(len(good), bool), *[good] * len(limits)]
+    return _in_slots(codes, np.array([objective, *limits]), np.array(measured), pending)
+
+
+def _in_slots(
+    codes: Int[np.ndarray, "k d"],
+    targets: Float[np.ndarray, "p k"],
+    measured: Bool[np.ndarray, "p k"],
+    pending: list[np.ndarray],
+) -> Known:
+    """Returns measurements and the latest pending codes in one of the sizes ``SLOTS``, thinned where they are more."""
+    pending = pending[-SLOTS[-1] // 2 :]
+    rows = _some(targets[0], SLOTS[-1] - len(pending))
+    size = next(slots for slots in SLOTS if slots >= len(rows) + len(pending))
+    end = size - len(rows)
+    waiting = np.array(pending, np.int32).reshape(-1, codes.shape[1])
+    spare = np.repeat(codes[:1], end - len(pending), axis=0)
     return Known(
         codes=np.concatenate([codes[rows], waiting, spare]),
-        targets=np.array([np.pad(column[rows], (0, pad)) for column in (objective, *limits)], np.float32),
-        measured=np.array([np.pad(m[rows], (0, pad)) for m in (np.ones(len(good), bool), *[good] * len(limits))]),
-        pending=np.pad(np.ones(len(pending), bool), (len(rows), empty)),
+        targets=np.pad(targets[:, rows], ((0, 0), (0, end))).astype(np.float32),
+        measured=np.pad(measured[:, rows], ((0, 0), (0, end))),
+        pending=np.pad(np.ones(len(pending), bool), (len(rows), end - len(pending))),
     )
 
 
 def _some(objective: Float[np.ndarray, " k"], most: int) -> Int[np.ndarray, " j"]:
+    """Returns up to ``most`` rows: the best quarter, the latest quarter and an even share of the others."""
     k = len(objective)
     if k <= most:
         return np.arange(k)
     quarter = most // 4
-    kept = {*np.argsort(-objective, kind="stable")[:quarter].tolist(), *range(k - quarter, k)}
-    others = np.array([row for row in range(k) if row not in kept])
-    spread = others[np.linspace(0, len(others) - 1, most - len(kept)).astype(int)]
-    return np.array(sorted({*kept, *spread.tolist()}))
+    kept = np.zeros(k, bool)
+    kept[np.argsort(-objective, kind="stable")[:quarter]] = True
+    kept[-quarter:] = True
+    others = np.flatnonzero(~kept)
+    kept[others[np.linspace(0, len(others) - 1, most - int(kept.sum())).astype(int)]] = True
+    return np.flatnonzero(kept)
 
 
 def predict(
@@ -247,18 +252,8 @@ def predict(
         sign = signs.get(name, 1)
         values = sign * observations.values[good, place]
         scale = TargetScale.of(values)
-        targets = scale.forward(values)
-        rows = _some(targets, SLOTS[-1])
-        size = next(slots for slots in SLOTS if slots >= len(rows))
-        pad = size - len(rows)
-        there = observations.codes[good][rows]
-        known = Known(
-            np.concatenate([there, np.repeat(there[:1], pad, axis=0)]),
-            np.pad(targets[rows], (0, pad))[None].astype(np.float32),
-            np.pad(np.ones(len(rows), bool), (0, pad))[None],
-            np.zeros(size, bool),
-        )
-        seen = evaluate(space, learn(known, STEPS, TREND, sources, space=space), codes)
+        known = _in_slots(observations.codes[good], scale.forward(values)[None], np.ones((1, len(values)), bool), [])
+        seen = evaluate(space, learn(known, sources, space=space), codes)
         mean, deviation = seen.mean[0].astype(float), seen.deviation[0].astype(float)
         found[name] = sign * scale.back(mean), scale.back_spread(mean, deviation)
     return found

@@ -11,7 +11,7 @@ import optax
 from jax.scipy.linalg import cho_solve, solve_triangular
 
 from ncp_jax.searchers.open_ended.features import Features
-from ncp_jax.types import Array, Bool, Float, Int
+from ncp_jax.types import Array, Bool, Float
 
 RATE = 0.1  # learning rate of Adam
 FARTHEST = 4.0  # hyper-parameters stay within a factor e^4 of their prior medians
@@ -60,7 +60,7 @@ class Model(NamedTuple):
     whitener: Float[Array, "n n"]
 
 
-def prior(features: Features, trend: float | Float[Array, ""] = 0.0) -> Kernel:
+def prior(features: Features, trend: float = 0.0) -> Kernel:
     """Returns the medians of the log-normal priors, for targets of about unit variance and little noise.
 
     Length-scales grow with the square root of the number of groups, as the distance of random codes does (C. Hvarfner
@@ -112,8 +112,9 @@ def fit(
     seen: Float[Array, "n g"],
     targets: Float[Array, " n"],
     mask: Bool[Array, " n"],
-    steps: Int[Array, ""],
-    trend: float | Float[Array, ""] = 0.0,
+    *,
+    steps: int,
+    trend: float = 0.0,
 ) -> Kernel:
     """Maximises the posterior of the hyper-parameters by Adam; of many measurements, an even share of them is used.
 

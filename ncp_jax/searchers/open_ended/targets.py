@@ -6,7 +6,7 @@ import dataclasses
 
 import numpy as np
 
-from ncp_jax.types import Bool, Float
+from ncp_jax.types import Float
 
 KNEE = 3.0  # units below the median from which values are compressed
 
@@ -78,12 +78,3 @@ def scalarise(values: Float[np.ndarray, "n m"], weights: Float[np.ndarray, " m"]
     low, high = values.min(axis=0), values.max(axis=0)
     shares = weights * (values - high) / np.where(high > low, high - low, 1.0)
     return shares.min(axis=1) + 0.05 * shares.sum(axis=1)
-
-
-def nondominated(values: Float[np.ndarray, "n m"]) -> Bool[np.ndarray, " n"]:
-    """Returns which rows no other row dominates, higher is better; of equal rows, all or none."""
-    better = np.zeros(len(values), bool)
-    for row, value in enumerate(values):
-        at_least = (values >= value).all(axis=1)
-        better[row] = not (at_least & (values > value).any(axis=1)).any()
-    return better

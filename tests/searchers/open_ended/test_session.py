@@ -180,6 +180,30 @@ def test_a_small_space_is_used_up() -> None:
     assert len(session.ask(1)) == 0
 
 
+def test_many_measurements_and_many_workers() -> None:
+    """What is thinned for the model is still not asked for again, and the number of workers has no limit."""
+    codes = np.unique(np.asarray(SPACE.sample(jax.random.key(3), 1300)), axis=0)
+    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher="bayesian")
+    session.resume(codes[:1100], {"accuracy": value(codes[:1100])}, pending=codes[1100:], asked=0)
+    known = {code.tobytes() for code in codes}
+    for _ in range(2):
+        asked = session.ask(2)
+        assert len(asked) == 2
+        assert not {code.tobytes() for code in asked} & known
+        known |= {code.tobytes() for code in asked}
+    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher="bayesian")
+    session.resume(codes[:3], {"accuracy": value(codes[:3])}, pending=codes[3:], asked=0)
+    assert len(session.ask()) == 1
+
+
+def test_a_tight_limit_on_a_known_cost_leaves_something_to_ask_for() -> None:
+    # One random code of millions is as small as this.
+    session = OpenSession("nas-bench-mr", maximize="accuracy", limits=["gflops<=0.02"], searcher="random")
+    codes = session.ask(20)
+    assert len(np.unique(codes, axis=0)) == 20
+    assert (cost_model(SPACE).in_units(codes)["flops"] <= 0.02).all()
+
+
 def test_limits_are_kept_to_the_last_digit() -> None:
     limits = [Limit("val loss", "<=", 0.123456789), "size < 1234567.5"]
     session = OpenSession("nas-bench-mr", maximize="accuracy", limits=limits)
@@ -197,7 +221,7 @@ def test_limits_are_kept_to_the_last_digit() -> None:
         ({"maximize": "a", "minimize": "a"}, "each once"),
         ({"maximize": "a", "searcher": "annealing"}, "searcher"),
         ({"maximize": "a", "limits": ["a"]}, "METRIC<=NUMBER"),
-        ({"maximize": "a", "limits": ["gflops<=1e-9"]}, "architectures with gflops <= 1e-09"),
+        ({"maximize": "a", "limits": ["gflops<=1e-9"]}, "a GFLOPs limit >= 0.01084"),
         ({"maximize": "a", "confidence": 1.0}, "confidence"),
         ({"maximize": "a", "initial": 0}, "initial"),
         ({"maximize": "a", "sed": 1}, "seed"),
