@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks import csv_table
-from ncp_jax.benchmarks.position_columns import PositionCells
+from ncp_jax.benchmarks.architecture_columns import ArchitectureColumns
+from ncp_jax.benchmarks.sheet import make_sheet, read_content
 from ncp_jax.files import user_path, write_csv
 from ncp_jax.spaces import DescribedSpace, Space
 from ncp_jax.text_tables import decimal_sign, number, read_text_table
@@ -82,22 +82,16 @@ def read_training_log(
       UsageError: a metric or an architecture column that the table lacks.
     """
     path = user_path(path)
-    content = csv_table._content(path)
-    sheet = csv_table._sheet(path, read_text_table(path, content))
-    columns, _ = csv_table._architecture_columns(sheet, space, architecture, notation, set(metrics))
-    names = [sheet.column(name, [name for name in sheet.header if name not in columns]) for name in metrics]
-    places = [sheet.header.index(name) for name in columns]
+    sheet = make_sheet(path, read_text_table(path, read_content(path)))
+    columns = ArchitectureColumns.find(sheet, space, architecture, notation, set(metrics))
+    names = [sheet.column(name, [name for name in sheet.header if name not in columns.names]) for name in metrics]
     cells = [[row[sheet.header.index(name)].strip() for name in names] for _, row in sheet.rows]
     numbers = [text for row in cells for text in row if text and text.lower() not in FAILED]
-    described = PositionCells.of(str(path), columns, space)
-    ordered = [sheet.header.index(name) for name in described.ordered] if described else []
-    numbers += [row[place] for _, row in sheet.rows for place in ordered]
+    numbers += [row[place] for _, row in sheet.rows for place in columns.numbers_at]
     decimal = decimal_sign(path, sheet.separator, numbers)
     codes, values, failed, waiting = [], [], [], []
     for (line, row), texts in zip(sheet.rows, cells, strict=True):
-        written = [row[place] for place in places]
-        code = described.code(line, written, decimal) if described else None
-        codes.append(csv_table._code(sheet, line, written, space, notation) if code is None else code)
+        codes.append(columns.code(line, row, decimal))
         failed.append(any(text.lower() in FAILED for text in texts))
         waiting.append(not failed[-1] and not all(texts))
         read = []
@@ -112,7 +106,7 @@ def read_training_log(
         values.append(read)
     return TrainingLog(
         header=tuple(sheet.header),
-        columns=tuple(columns),
+        columns=columns.names,
         codes=np.array(codes, np.int32).reshape(-1, space.length),
         values=np.array(values, np.float64).reshape(-1, len(metrics)),
         failed=np.array(failed, bool),
