@@ -227,6 +227,17 @@ def tiny_recipe():
 
 
 @pytest.fixture
+def spaces_stay() -> Iterator[None]:
+    """Forgets the spaces that a test describes: other tests go through those that there are."""
+    from ncp_jax.spaces import SPACES
+
+    before = dict(SPACES)
+    yield
+    SPACES.clear()
+    SPACES.update(before)
+
+
+@pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> Callable[..., tuple[int, str, str]]:
     """Runs ``ncp-jax`` with some arguments; returns (exit status, stdout, stderr)."""
     from ncp_jax import cli

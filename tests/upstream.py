@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
@@ -73,6 +74,14 @@ def require() -> Path:
     why = os.environ.get(MISSING) or (f"there is no folder at NCP_JAX_MIRROR={folder!r}" if folder else "none are here")
     text = f"{SKIPPED}, and {why}: run '{FETCH}'"
     if IN_CI or folder:
+        pytest.fail(text, pytrace=False)
+    pytest.skip(text)
+
+
+def absent(what: str) -> NoReturn:
+    """Skips a test that needs what no command brings, and fails it in CI."""
+    text = f"{what} is not among the upstream files"
+    if IN_CI:
         pytest.fail(text, pytrace=False)
     pytest.skip(text)
 

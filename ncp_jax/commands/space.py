@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
@@ -29,9 +30,8 @@ class SpaceCheck(JsonCommand):
         """Prints what the description says."""
         from ncp_jax.spaces import load_space
 
-        space = load_space(self.path)
-        summary = space_summary(space)
-        self.show(lambda: summary, lambda: _text(space, summary))
+        summary = SpaceSummary.of(load_space(self.path))
+        self.show(summary.to_json, lambda: str(summary))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,62 +51,75 @@ class SpaceList(JsonCommand):
         self.show(lambda: rows, lambda: format_table([header, *cells], "<>>><"))
 
 
-def space_summary(space: DescribedSpace) -> dict[str, Any]:
-    """Returns the content of ``ncp-jax space check --json``."""
-    from ncp_jax.analysis.intervals import wilson_interval
-    from ncp_jax.spaces import cost_model
+@dataclasses.dataclass(frozen=True)
+class SpaceSummary:
+    """What a description says.
 
-    model = cost_model(space)
-    code = space.from_string(space.example)
-    costs = {name: float(value[0]) for name, value in model.in_units(code[None]).items()} if model else {}
-    share = None if space.counted else wilson_interval(*space.legal_draws())
-    return {
-        "schema": "space/1",
-        "name": space.name,
-        "digest": space.description.digest,
-        "size": space.size,
-        "size_is_exact": space.counted,
-        "size_estimate": None if share is None else [float(space.size) * end for end in share],
-        "length": space.length,
-        "features": space.features,
-        "positions": [_position(space, place) for place in range(space.length)],
-        "forbid": list(space.description.forbid),
-        "costs": [
-            {"name": cost.name, "unit": cost.unit, "example": costs[cost.name]} for cost in space.description.costs
-        ],
-        "example": {"string": space.example, "code": code.tolist()},
-    }
+    Attributes:
+      space: the space.
+      estimate: 95 % interval of the number of codes, by draws; None where the space counts them.
+      costs: costs of the example, in their units.
+    """
 
+    space: DescribedSpace
+    estimate: tuple[float, float] | None
+    costs: Mapping[str, float]
 
-def _position(space: DescribedSpace, place: int) -> dict[str, Any]:
-    position = space.positions[place]
-    return {
-        "name": position.name,
-        "kind": position.kind,
-        "values": list(position.grid),
-        "unit": position.unit,
-        "only_if": position.only_if,
-    }
+    @classmethod
+    def of(cls, space: DescribedSpace) -> SpaceSummary:
+        """Returns the summary of a space."""
+        from ncp_jax.analysis.intervals import wilson_interval
+        from ncp_jax.spaces import cost_model
 
+        model = cost_model(space)
+        code = space.from_string(space.example)
+        costs = {name: float(value[0]) for name, value in model.in_units(code[None]).items()} if model else {}
+        low, high = (1.0, 1.0) if space.counted else wilson_interval(*space.legal_draws())
+        return cls(space, None if space.counted else (float(space.size) * low, float(space.size) * high), costs)
 
-def _text(space: DescribedSpace, summary: dict[str, Any]) -> str:
-    size = f"{space.size}" if space.size < 10**6 else f"{space.size} ({space.size:.3g})"
-    if space.counted:
-        lines = [f"{space.name}: {size} codes, {space.length} positions, {space.features} features"]
-    else:
-        low, high = summary["size_estimate"]
-        lines = [
-            f"{space.name}: at most {size} codes, {space.length} positions, {space.features} features",
-            "not counted, since a forbidden combination ties too many values together; "
-            f"by draws {low:.3g} to {high:.3g} codes (95 % interval)",
-        ]
-    rows = [("position", "kind", "values", "unit", "counts only if")]
-    rows += [(p.name, p.kind, _values(p), p.unit, p.only_if) for p in space.positions]
-    lines += ["", format_table([tuple(row) for row in rows], "<<<<<")]
-    lines += ["", *(f"forbidden: {text}" for text in space.description.forbid)] if space.description.forbid else []
-    shown = [f"cost: {cost['name']}, {cost['example']:.6g} {cost['unit']} in the example" for cost in summary["costs"]]
-    lines += ["", *(line.replace("  ", " ") for line in shown)] if shown else []
-    return "\n".join([*(line.rstrip() for line in "\n".join(lines).split("\n")), "", f"example: {space.example}"])
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of ``ncp-jax space check --json``."""
+        space = self.space
+        return {
+            "schema": "space/1",
+            "name": space.name,
+            "digest": space.description.digest,
+            "size": space.size,
+            "size_is_exact": space.counted,
+            "size_estimate": None if self.estimate is None else list(self.estimate),
+            "length": space.length,
+            "features": space.features,
+            "positions": [
+                {"name": p.name, "kind": p.kind, "values": list(p.grid), "unit": p.unit, "only_if": p.only_if}
+                for p in space.positions
+            ],
+            "forbid": list(space.description.forbid),
+            "costs": [
+                {"name": cost.name, "unit": cost.unit, "example": self.costs[cost.name]}
+                for cost in space.description.costs
+            ],
+            "example": {"string": space.example, "code": space.from_string(space.example).tolist()},
+        }
+
+    def __str__(self) -> str:
+        space = self.space
+        size = f"{space.size}" if space.size < 10**6 else f"{space.size} ({space.size:.3g})"
+        end = f"{size} codes, {space.length} positions, {space.features} features"
+        lines = [f"{space.name}: {end if self.estimate is None else f'at most {end}'}"]
+        if self.estimate is not None:
+            low, high = self.estimate
+            lines.append(
+                "not counted, since a forbidden combination ties too many values together; "
+                f"by draws {low:.3g} to {high:.3g} codes (95 % interval)"
+            )
+        rows = [("position", "kind", "values", "unit", "counts only if")]
+        rows += [(p.name, p.kind, _values(p), p.unit, p.only_if) for p in space.positions]
+        lines += ["", *(line.rstrip() for line in format_table(rows, "<<<<<").split("\n"))]
+        forbidden = [f"forbidden: {text}" for text in space.description.forbid]
+        costs = [f"cost: {c.name}, {self.costs[c.name]:.6g} {c.unit}".rstrip() for c in space.description.costs]
+        lines += ["", *forbidden] if forbidden else []
+        lines += ["", *(f"{line} in the example" for line in costs)] if costs else []
+        return "\n".join([*lines, "", f"example: {space.example}"])
 
 
 def _values(position: Any) -> str:

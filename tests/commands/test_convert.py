@@ -19,6 +19,8 @@ from ncp_jax.spaces import SPACES, get_space
 from ncp_jax.spaces.nas_bench_201 import EDGES, NASLIB_EDGES, NASLIB_OPS
 from ncp_jax.studies.grid import grid_of
 
+from .. import upstream
+
 SPACE = get_space("nas-bench-201")
 
 
@@ -64,7 +66,7 @@ def test_the_index_of_nats_bench() -> None:
 def test_the_published_index_of_nats_bench(mirror: Path) -> None:
     published = next(mirror.rglob("str_arch2idx.pt"), None)
     if published is None:
-        pytest.skip("the published index (str_arch2idx.pt of NATS-Bench's authors) is not among the upstream files")
+        upstream.absent("the published index (str_arch2idx.pt of NATS-Bench's authors)")
     with zipfile.ZipFile(published) as archive:  # a container of PyTorch, with one plain dictionary
         name = next(name for name in archive.namelist() if name.endswith("data.pkl"))
         found = PlainUnpickler(io.BytesIO(archive.read(name))).load()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ import pytest
 from ncp_jax.checks import UsageError
 from ncp_jax.cli import parse
 from ncp_jax.commands.next import suggest_next
-from ncp_jax.spaces import SPACES, get_space
+from ncp_jax.spaces import get_space
 
 DESCRIPTION = """
 name = "next-space"
@@ -31,13 +30,7 @@ step = 8
 """
 
 
-@pytest.fixture(autouse=True)
-def spaces_stay() -> Iterator[None]:
-    """Leaves other modules' tests the spaces that there were."""
-    before = dict(SPACES)
-    yield
-    for name in {*SPACES} - {*before}:
-        del SPACES[name]
+pytestmark = pytest.mark.usefixtures("spaces_stay")
 
 
 def accuracy(row: dict[str, str]) -> float:

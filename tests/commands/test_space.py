@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,12 +27,7 @@ where = "kernel4 == '7x7' and width > 64"
 """
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    before = set(SPACES)
-    yield
-    for name in set(SPACES) - before:
-        del SPACES[name]
+pytestmark = pytest.mark.usefixtures("spaces_stay")
 
 
 def shown(path: Path, capsys: pytest.CaptureFixture[str], *options: str) -> str:

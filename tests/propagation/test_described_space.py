@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -12,18 +11,13 @@ import pytest
 from ncp_jax import CostFunction, MetricSpec, Objective, Position, Predictor, describe_space, get_space, propagate
 from ncp_jax.predictors import FoldedMLP, Standardisation
 from ncp_jax.propagation import PropagationConfig
-from ncp_jax.spaces import SPACES, Space
+from ncp_jax.spaces import Space
 
 CONFIG = PropagationConfig(steps=20, polish=4)
 GOAL = Objective(maximize={"acc": 1.0})
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    before = set(SPACES)
-    yield
-    for name in set(SPACES) - before:
-        del SPACES[name]
+pytestmark = pytest.mark.usefixtures("spaces_stay")
 
 
 def predictor(space: Space) -> Predictor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -53,13 +52,7 @@ PYTHON = (
 FORBID = ("kernel4 == '7x7' and learning_rate > 0.05",)
 
 
-@pytest.fixture(autouse=True)
-def forgotten() -> Iterator[None]:
-    """Spaces that a test registers are gone after it."""
-    before = set(SPACES)
-    yield
-    for name in set(SPACES) - before:
-        del SPACES[name]
+pytestmark = pytest.mark.usefixtures("spaces_stay")
 
 
 @pytest.fixture
