@@ -101,7 +101,7 @@ class NextResult:
             },
             "best": [dataclasses.asdict(row) for row in self.front],
             "next": [suggestion.to_json() for suggestion in self.suggestions],
-            "run_card": self.run_card,
+            **self.run_card,
         }
 
     def __str__(self) -> str:

@@ -32,17 +32,21 @@ def keys_of(content: Any) -> Iterator[str]:
             yield from keys_of(value)
 
 
+@pytest.mark.usefixtures("spaces_stay")
 def test_every_key_that_a_command_writes_is_on_the_page(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.csv").write_text("arch,acc\n64-41414-1_02_333,2\n64-41414-3_33_333,1\n64-41414-0_12_301,\n")
     (tmp_path / "matrix.csv").write_text("0,3,1\n1,0,2\n2,1,0\n")
+    (tmp_path / "space.toml").write_text('name = "keys"\n[[position]]\nname = "depth"\nvalues = [2, 3]\n')
     mine = ("--table", tmp_path / "mine.csv", "--space", "transnas-micro", "--maximize", "acc")
     calls: list[tuple[object, ...]] = [
         ("order", tmp_path / "matrix.csv"),
         ("cost", "1,1,1,1,1,1", "--space", "transnas-micro"),
         ("build", "1,1,1,1,1,1", "--space", "transnas-micro"),
         ("data", "list"),
+        ("next", "--space", "transnas-macro", "--maximize", "acc", "--searcher", "random", "--count", 2),
+        ("space", "check", tmp_path / "space.toml"),
         ("rank", *mine, "--out", tmp_path),
         ("search", "--codes", 32, "--steps", 2, "--polish", 0, "--pareto", "--out", tmp_path),
     ]
