@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
@@ -18,9 +18,12 @@ from ncp_jax.jax_settings import check_devices, package_settings
 if TYPE_CHECKING:
     import numpy as np
 
-    from ncp_jax.benchmarks import Table
+    from ncp_jax.benchmarks import QueryGuard, Table
+    from ncp_jax.ordering import Ordering
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
-    from ncp_jax.types import Float
+    from ncp_jax.searchers.arch_graph.sources import Sources
+    from ncp_jax.training.relations import RelationInputs
+    from ncp_jax.types import Float, Int
 
 NEAR_COPY = 0.99  # rank correlation on what was measured above which a source is warned of,
 LEAST_SHARED = 5  # and the fewest measured architectures that it is computed from
@@ -63,12 +66,7 @@ def rank(
     from ncp_jax.benchmarks import QueryGuard
     from ncp_jax.metrics import check_split
     from ncp_jax.records.run_card import run_card
-    from ncp_jax.searchers.arch_graph.search import (
-        ArchGraphConfig,
-        final_order,
-        next_to_measure,
-        run_arch_graph,
-    )
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
     from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
     from ncp_jax.training.relations import RelationInputs
 
@@ -83,8 +81,7 @@ def rank(
 
     table = _load(config.table, config, tell)
     names = _source_names(config, table)
-    measured = np.flatnonzero(np.isfinite(table.measured(table.main.name)))
-    complete = len(measured) == len(table)
+    complete = bool(np.isfinite(table.measured(table.main.name)).all())
     guard = QueryGuard(table, table.main.name, budget=config.budget, on_test=config.on_test) if complete else None
     check_split(table.main, on_test=config.on_test)
     loaded = [_load_source(name, config, tell) for name in names]
@@ -92,38 +89,69 @@ def rank(
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     sources = SourceTasks(known, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
     if guard is None:
-        paid = np.asarray(table.oriented(table.main.name))[measured]
-        most = max(0, min(config.budget - len(measured), config.batch or config.budget))
-        wanted, found = next_to_measure(inputs, measured, paid, most, sources=sources, seed=config.seed, config=method)
+        ranked = _by_blanks(table, inputs, sources, config, method)
     else:
-        wanted = np.empty(0, np.int32)
-        with ProgressBar("ncp-jax: queries") as bar:
-            found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
-    if found is None:
-        measured_first = measured[np.argsort(-paid, kind="stable")]
-        order = np.concatenate([measured_first, wanted, np.setdiff1d(np.arange(len(table)), [*measured, *wanted])])
-        ordering = None
-    else:
-        order, ordering = final_order(found, trust=method.trust)
-        measured, paid = found.asked[0], found.paid[0]
+        ranked = _by_queries(guard, inputs, sources, config, method)
     result = RankResult(
         config=config,
         method=method,
         table=table,
         sources=tuple(names),
-        asked=measured.astype(np.int32),
-        next=wanted,
-        order=order.astype(np.int32),
+        asked=ranked.measured.astype(np.int32),
+        next=ranked.wanted,
+        order=ranked.order.astype(np.int32),
         rank=None,
         percentile=None,
         regret=None,
         tau=None,
-        ordering=ordering,
+        ordering=ranked.ordering,
         run_card=run_card(),
         notices=tuple(notices),
-        warnings=_near_copies(names, known[:, measured], paid),
+        warnings=_near_copies(names, known[:, ranked.measured], ranked.paid),
     )
     return _scored(result) if complete else result
+
+
+class _Ranked(NamedTuple):
+    """Rows that were measured with their values, rows to measure next, all rows in order, and the acyclic graph's."""
+
+    measured: Int[np.ndarray, " q"]
+    paid: Float[np.ndarray, " q"]
+    wanted: Int[np.ndarray, " w"]
+    order: Int[np.ndarray, " n"]
+    ordering: Ordering | None
+
+
+def _by_queries(
+    guard: QueryGuard, inputs: RelationInputs, sources: Sources | None, config: RankConfig, method: ArchGraphConfig
+) -> _Ranked:
+    """Ranks a complete table from queries of it."""
+    import numpy as np
+
+    from ncp_jax.searchers.arch_graph.search import final_order, run_arch_graph
+
+    with ProgressBar("ncp-jax: queries") as bar:
+        found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
+    return _Ranked(found.asked[0], found.paid[0], np.empty(0, np.int32), *final_order(found, trust=method.trust))
+
+
+def _by_blanks(
+    table: Table, inputs: RelationInputs, sources: Sources | None, config: RankConfig, method: ArchGraphConfig
+) -> _Ranked:
+    """Ranks a table with blank cells from all its values, and names the rows to measure next."""
+    import numpy as np
+
+    from ncp_jax.searchers.arch_graph.search import final_order, next_to_measure
+
+    measured = np.flatnonzero(np.isfinite(table.measured(table.main.name)))
+    paid = np.asarray(table.oriented(table.main.name))[measured]
+    most = max(0, min(config.budget - len(measured), config.batch or config.budget))
+    wanted, found = next_to_measure(inputs, measured, paid, most, sources=sources, seed=config.seed, config=method)
+    if found is not None:
+        return _Ranked(found.asked[0], found.paid[0], wanted, *final_order(found, trust=method.trust))
+    best_first = measured[np.argsort(-paid, kind="stable")]
+    order = np.concatenate([best_first, wanted, np.setdiff1d(np.arange(len(table)), [*measured, *wanted])])
+    return _Ranked(measured, paid, wanted, order, None)
 
 
 def _scored(result: RankResult) -> RankResult:
