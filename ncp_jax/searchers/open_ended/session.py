@@ -112,7 +112,8 @@ class OpenSession:
         if known is not None:
             measured = {name: known.measured(name) for name in self.goals.metrics}
             self._observations.add(np.asarray(known.codes), measured)
-        self._sources = learn_sources(self.space, sources) if sources else None
+        rows = [(np.asarray(t.codes), np.asarray(t.oriented(t.main.name))) for t in sources]
+        self._sources = learn_sources(self.space, rows) if rows else None
         self._path = None if path is None else user_path(path)
         self._held = contextlib.ExitStack()
         if self._path is not None:

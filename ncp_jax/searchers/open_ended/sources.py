@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
@@ -16,23 +15,25 @@ from ncp_jax.searchers.open_ended.features import features_of
 from ncp_jax.spaces import Space
 from ncp_jax.types import Array, Bool, Float, Int
 
-if TYPE_CHECKING:
-    from ncp_jax.benchmarks import Table
-
+Source = tuple[Int[np.ndarray, "n d"], Float[np.ndarray, " n"]]
 ROWS = 512  # architectures that are learned from each table
 STEPS = 100  # of the fit of hyper-parameters
 TREND = 0.5  # variance of the part linear in the positions
 
 
-def learn_sources(space: Space, tables: Sequence[Table]) -> gp.Model:
-    """Returns a fitted process for each table's main metric, stacked (host-side).
+def learn_sources(space: Space, sources: Sequence[Source]) -> gp.Model:
+    """Returns a fitted process for each source, stacked (host-side).
 
-    Values become normal scores. Of larger tables, ``ROWS`` rows are drawn.
+    Values become normal scores. Of larger sources, ``ROWS`` rows are drawn.
+
+    Args:
+      space: the space.
+      sources: codes [n, d] of each source, and their values [n], higher is better.
     """
     parts = []
-    for place, table in enumerate(tables):
-        rows = np.random.default_rng(place).permutation(len(table))[:ROWS]
-        values, codes = np.asarray(table.oriented(table.main.name))[rows], np.asarray(table.codes)[rows]
+    for place, (all_codes, all_values) in enumerate(sources):
+        rows = np.random.default_rng(place).permutation(len(all_codes))[:ROWS]
+        values, codes = all_values[rows], all_codes[rows]
         spare = ROWS - len(rows)
         codes = np.pad(codes, ((0, spare), (0, 0)), mode="edge")
         mask = np.pad(np.isfinite(values), (0, spare))

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.searchers.open_ended import surrogate as gp
@@ -16,7 +16,7 @@ from ncp_jax.searchers.open_ended.observations import Observations
 from ncp_jax.searchers.open_ended.proposals import Known, Search, evaluate, learn, propose
 from ncp_jax.searchers.open_ended.targets import TargetScale, limit_targets, scalarise
 from ncp_jax.spaces import Space
-from ncp_jax.types import Bool, Float, Int
+from ncp_jax.types import Array, Bool, Float, Int
 
 if TYPE_CHECKING:
     from ncp_jax.searchers.open_ended.config import OpenConfig
@@ -117,15 +117,26 @@ def _drawn(now: Situation, key: jax.Array, why: str) -> Choice | None:
 
 def _spread_out(now: Situation, key: jax.Array) -> Choice | None:
     """Of a portion of random codes, the one farthest from all that is measured or pending."""
-    features = features_of(now.space)
     there = np.array([*now.observations.codes, *now.pending], np.int32).reshape(-1, now.space.length)
     for codes in _fresh(now, key):
         if not len(there):
             return Choice(codes[0], "spread out")
-        a, b = (np.asarray(features(now.space.encode(jnp.asarray(rows)))) for rows in (codes, there))
+        a, b = (_features(now.space, rows) for rows in (codes, there))
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
         return Choice(codes[np.argmax(np.round(squares.min(axis=1), 5))], "spread out")
     return None
+
+
+def _features(space: Space, codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, "n g"]:
+    """Returns the features of codes, from a program for the next power of two: n grows from call to call."""
+    rows = max(SLOTS[0], 1 << (len(codes) - 1).bit_length())
+    padded = np.concatenate([codes, np.repeat(codes[:1], rows - len(codes), axis=0)])
+    return np.asarray(_padded_features(padded, space=space))[: len(codes)]
+
+
+@functools.partial(jax.jit, static_argnames="space")
+def _padded_features(codes: Int[Array, "n d"], *, space: Space) -> Float[Array, "n g"]:
+    return features_of(space)(space.encode(codes))
 
 
 def _best_by_model(now: Situation, key: jax.Array, search: Search) -> Choice | None:
