@@ -14,6 +14,7 @@ from ncp_jax.types import Array, Float
 
 SAMPLE = 512  # random codes that set centres and scales
 LEAST_SPREAD = 1e-6
+WAVES = np.array([1.0, 2.0, 3.0, 4.0])  # half periods of the cosines that an ordered position's effect consists of
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -28,7 +29,10 @@ class Features:
       space: the space.
       groups: int [g], number of the group of each feature.
       lower, width: float32 [f], what is subtracted from, and what divides, relaxed codes and attributes.
-      centre, tilt: float32 [g], mean of each feature, and the factor that gives its group unit variance.
+      centre, tilt: float32 [b], mean of each feature with a linear effect, and the factor that gives its group unit
+        variance.
+      straight: int [b], the features with a linear effect: shares of choices, attributes and other tasks.
+      curved: int [c], the features with an effect of any shape: ordered positions.
       kept: int, attributes that vary and are no function of a single position.
       tasks: number of other tasks whose predictions are the last features.
     """
@@ -39,6 +43,8 @@ class Features:
     width: np.ndarray
     centre: np.ndarray
     tilt: np.ndarray
+    straight: np.ndarray
+    curved: np.ndarray
     kept: np.ndarray
     tasks: int = 0
 
@@ -60,9 +66,22 @@ class Features:
         own = (jnp.concatenate(parts, axis=1) - self.lower) / self.width
         return own if others is None else jnp.concatenate([own, others / np.sqrt(12)], axis=1)
 
-    def linear(self, features: Float[Array, "n g"]) -> Float[Array, "n g"]:
-        """Returns the features of the kernel's linear part: centred, unit variance for each group."""
-        return (features - self.centre) * self.tilt
+    @property
+    def effect_groups(self) -> np.ndarray:
+        """Number of the group of each function that ``effects`` returns, int [e]."""
+        return np.concatenate([self.groups[self.straight], np.tile(self.groups[self.curved], len(WAVES))])
+
+    def effects(self, features: Float[Array, "n g"]) -> Float[Array, "n e"]:
+        """Returns functions of the features whose weighted sums are the kernel's additive part.
+
+        Each group has unit variance over the space. The effect of an ordered position is a sum of cosines whose
+        amplitudes fall with the square of the frequency; choices have an effect each.
+        """
+        straight = (features[:, self.straight] - self.centre) * self.tilt
+        amplitude = np.sqrt(2) * WAVES**-2 / np.linalg.norm(WAVES**-2)
+        curved = features[:, self.curved]
+        waves = [float(a) * jnp.cos(float(np.pi * k) * curved) for k, a in zip(WAVES, amplitude, strict=True)]
+        return jnp.concatenate([straight, *waves], axis=1)
 
 
 @functools.lru_cache(maxsize=32)
@@ -72,12 +91,14 @@ def features_of(space: Space, tasks: int = 0) -> Features:
         own = features_of(space)
         groups = np.concatenate([own.groups, own.count + np.arange(tasks)])
         centre, tilt = np.zeros(tasks, np.float32), np.full(tasks, np.sqrt(12), np.float32)
+        last = len(own.groups) + np.arange(tasks)
         return dataclasses.replace(
             own,
             tasks=tasks,
             groups=groups,
             centre=np.concatenate([own.centre, centre]),
             tilt=np.concatenate([own.tilt, tilt]),
+            straight=np.concatenate([own.straight, last]),
         )
     with jax.ensure_compile_time_eval():  # also where a program is being traced
         codes = np.asarray(space.sample(jax.random.key(0), SAMPLE))
@@ -98,14 +119,18 @@ def features_of(space: Space, tasks: int = 0) -> Features:
     width = np.concatenate([width, spread]).astype(np.float32)
     features = (np.concatenate([relaxed, attributes], axis=1) - lower) / width
     variance = np.bincount(groups, weights=features.var(axis=0))
-    tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)
+    tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)[groups]
+    ordered = np.concatenate([~choice, np.zeros(len(kept), bool)])
+    straight = np.flatnonzero(~ordered)
     return Features(
         space=space,
         groups=groups,
         lower=lower,
         width=width,
-        centre=features.mean(axis=0).astype(np.float32),
-        tilt=tilt[groups].astype(np.float32),
+        centre=features.mean(axis=0)[straight].astype(np.float32),
+        tilt=tilt[straight].astype(np.float32),
+        straight=straight,
+        curved=np.flatnonzero(ordered),
         kept=kept,
     )
 

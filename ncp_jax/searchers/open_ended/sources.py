@@ -18,7 +18,6 @@ from ncp_jax.types import Array, Bool, Float, Int
 Source = tuple[Int[np.ndarray, "n d"], Float[np.ndarray, " n"]]
 ROWS = 512  # architectures that are learned from each table
 STEPS = 100  # of the fit of hyper-parameters
-TREND = 0.5  # variance of the part linear in the positions
 
 
 def learn_sources(space: Space, sources: Sequence[Source]) -> gp.Model:
@@ -46,5 +45,5 @@ def _learn(codes: Int[Array, "n d"], values: Float[Array, " n"], mask: Bool[Arra
     features = features_of(space)
     scores = normal_scores(jnp.where(mask, values, -jnp.inf), mask)
     seen = features(space.encode(codes))
-    kernel = gp.fit(features, seen, scores, mask, steps=STEPS, trend=TREND)
+    kernel = gp.fit(features, seen, scores, mask, steps=STEPS)
     return gp.condition(features, kernel, seen, scores, mask)

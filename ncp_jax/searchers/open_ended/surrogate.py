@@ -13,32 +13,39 @@ from jax.scipy.linalg import cho_solve, solve_triangular
 from ncp_jax.searchers.open_ended.features import Features
 from ncp_jax.types import Array, Bool, Float
 
+# Medians of the priors of the hyper-parameters, for targets of about unit variance.
+SMOOTH, ADDITIVE, NOISE = (
+    0.15,
+    0.7,
+    0.05,
+)  # variances of the smooth part, of all additive effects together, of the noise
+LENGTH = 0.4  # length-scale of the smooth part, times the square root of the number of groups
 RATE = 0.1  # learning rate of Adam
 FARTHEST = 4.0  # hyper-parameters stay within a factor e^4 of their prior medians
 JITTER = 1e-4  # variance added to every measurement, so that float32 factorises covariances of equal codes
 FITTED = 256  # largest number of measurements that hyper-parameters are fitted to
 LEAST_VARIANCE = 1e-6
-LEAST_TREND = 1e-8  # variance of a group's linear part where there shall be none
-TREND_OF_SOURCES = 0.5  # variance of the part linear in the predictions for other tasks, together
+ADDITIVE_SOURCES = 0.5  # variance of the part linear in the predictions for other tasks, together
 
 
 class Kernel(NamedTuple):
     """Logarithms of the hyper-parameters.
 
     The covariance of two codes is ``smooth`` times the Matérn-5/2 function of ``sqrt(sum_j d_j² / length_j²)``, where
-    ``d_j`` is their distance in the features of group j, plus ``sum_j tilt_j · p_j``, where ``p_j`` is the inner
-    product of their centred features. A measurement has ``noise`` on top.
+    ``d_j`` is their distance in the features of group j, plus ``sum_j additive_j · p_j``, where ``p_j`` is the inner
+    product of the group's functions, ``Features.effects``: most of what a position does, it does alone (N. Durrande et
+    al., Annales de la Faculté de Sciences de Toulouse, 2012, additive kernels). A measurement has ``noise`` on top.
 
     Attributes:
       smooth: [], variance of the smooth part.
       length: [g], length-scale of each group.
-      tilt: [g], variance of the part linear in each group.
+      additive: [g], variance of the effect of each group alone.
       noise: [], variance of the noise.
     """
 
     smooth: Float[Array, ""]
     length: Float[Array, " g"]
-    tilt: Float[Array, " g"]
+    additive: Float[Array, " g"]
     noise: Float[Array, ""]
 
 
@@ -60,25 +67,20 @@ class Model(NamedTuple):
     whitener: Float[Array, "n n"]
 
 
-def prior(features: Features, trend: float = 0.0) -> Kernel:
-    """Returns the medians of the log-normal priors, for targets of about unit variance and little noise.
+def prior(features: Features) -> Kernel:
+    """Returns the medians of the log-normal priors, for targets of about unit variance.
 
     Length-scales grow with the square root of the number of groups, as the distance of random codes does (C. Hvarfner
     et al., ICML 2024).
-
-    Args:
-      features: the features.
-      trend: variance of the part linear in all positions together; 0 for next to none. Predictions for other tasks
-        always have a linear part.
     """
     groups = features.count
     own = np.arange(groups) < groups - features.tasks
-    tilt = jnp.where(own, trend / own.sum(), TREND_OF_SOURCES / max(features.tasks, 1))
-    length = float(np.log(0.2 * np.sqrt(own.sum())))
-    return Kernel(jnp.log(0.5), length * jnp.ones(groups), jnp.log(jnp.maximum(tilt, LEAST_TREND)), jnp.log(0.01))
+    additive = jnp.where(own, ADDITIVE / own.sum(), ADDITIVE_SOURCES / max(features.tasks, 1))
+    length = float(np.log(LENGTH * np.sqrt(own.sum())))
+    return Kernel(jnp.log(SMOOTH), length * jnp.ones(groups), jnp.log(additive), jnp.log(NOISE))
 
 
-DEVIATIONS = Kernel(1.0, 1.0, 1.5, 1.5)  # type: ignore[arg-type]  # of the priors
+DEVIATIONS = Kernel(1.0, 1.0, 1.0, 1.5)  # type: ignore[arg-type]  # of the priors
 
 
 def covariance(
@@ -90,13 +92,13 @@ def covariance(
     squares = (x**2).sum(axis=1)[:, None] + (y**2).sum(axis=1) - 2 * x @ y.T
     r = jnp.sqrt(5 * jnp.maximum(squares, 1e-10))
     smooth = jnp.exp(kernel.smooth - r) * (1 + r + r**2 / 3)
-    tilt = jnp.exp(kernel.tilt)[features.groups]
-    return smooth + (features.linear(a) * tilt) @ features.linear(b).T
+    weights = jnp.exp(kernel.additive)[features.effect_groups]
+    return smooth + (features.effects(a) * weights) @ features.effects(b).T
 
 
 def own_variance(features: Features, kernel: Kernel, a: Float[Array, "n g"]) -> Float[Array, " n"]:
     """Returns the prior variance of each noise-free value."""
-    return jnp.exp(kernel.smooth) + features.linear(a) ** 2 @ jnp.exp(kernel.tilt)[features.groups]
+    return jnp.exp(kernel.smooth) + features.effects(a) ** 2 @ jnp.exp(kernel.additive)[features.effect_groups]
 
 
 def noisy(
@@ -114,7 +116,6 @@ def fit(
     mask: Bool[Array, " n"],
     *,
     steps: int,
-    trend: float = 0.0,
 ) -> Kernel:
     """Maximises the posterior of the hyper-parameters by Adam; of many measurements, an even share of them is used.
 
@@ -126,7 +127,6 @@ def fit(
       targets: measured values, 0 in empty slots.
       mask: False for empty slots.
       steps: number of steps.
-      trend: see ``prior``.
     """
     n = len(seen)
     if n > FITTED:
@@ -134,7 +134,7 @@ def fit(
         some = jnp.arange(FITTED)
         some = jnp.where(count > FITTED, some * count // FITTED, some)
         seen, targets, mask = seen[some], targets[some], mask[some]
-    centre = prior(features, trend)
+    centre = prior(features)
     adam = optax.scale_by_adam(b1=0.8, b2=0.95)
 
     def slope(kernel: Kernel) -> Kernel:

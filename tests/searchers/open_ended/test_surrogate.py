@@ -41,9 +41,24 @@ def test_predictions_are_those_of_scikit_learn() -> None:
     np.testing.assert_allclose(deviation, spread, atol=2e-4)
 
 
+@pytest.mark.parametrize("name", ["nas-bench-mr", "nas-bench-201", "transnas-macro"])
+def test_the_additive_part_is_a_sum_over_positions_of_unit_variance(name: str) -> None:
+    space = get_space(name)
+    features = features_of(space)
+    where = features(space.encode(space.sample(jax.random.key(2), 2000)))
+    effects, groups = np.asarray(features.effects(where)), features.effect_groups
+    variance = np.bincount(groups, weights=effects.var(axis=0))
+    np.testing.assert_allclose(variance, 1.0, atol=0.25)
+    kernel = gp.Kernel(jnp.asarray(-60.0), jnp.zeros(features.count), jnp.zeros(features.count), jnp.asarray(-3.0))
+    got = np.asarray(gp.covariance(features, kernel, where[:6], where[6:10]))
+    parts = [effects[:6, groups == j] @ effects[6:10, groups == j].T for j in range(features.count)]
+    np.testing.assert_allclose(got, sum(parts), atol=1e-4)
+    np.testing.assert_allclose(gp.own_variance(features, kernel, where[:6]), (effects[:6] ** 2).sum(axis=1), rtol=1e-4)
+
+
 def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
     where, values = data(48)
-    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES, 0.5)
+    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES)
 
     def log_posterior(kernel: gp.Kernel) -> float:
         matrix = np.asarray(gp.noisy(FEATURES, kernel, where, mask), np.float64)[:40, :40]
@@ -52,7 +67,7 @@ def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
         pulls = jax.tree.map(lambda a, b, s: float((((a - b) / s) ** 2).sum()), kernel, centre, gp.DEVIATIONS)
         return fit - 0.5 * sum(jax.tree.leaves(pulls))
 
-    fitted = gp.fit(FEATURES, where, jnp.where(mask, values, 0.0), mask, steps=200, trend=0.5)
+    fitted = gp.fit(FEATURES, where, jnp.where(mask, values, 0.0), mask, steps=200)
     best = log_posterior(fitted)
     assert best > log_posterior(centre) + 10
     # Adam's steps leave it near a maximum: a small move of any hyper-parameter gains next to nothing.
