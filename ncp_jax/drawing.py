@@ -29,12 +29,18 @@ def new_axes(
 
 
 def new_panels(
-    count: int, *, width: float, height: float, layout: Literal["constrained"] | None = "constrained"
+    count: int,
+    *,
+    width: float,
+    height: float,
+    rows: int = 1,
+    layout: Literal["constrained"] | None = "constrained",
 ) -> tuple[Any, tuple[Any, ...]]:
     """Returns a figure and its axes side by side, in the project's style.
 
     Args:
       count: number of axes.
+      rows: number of rows of axes, filled from the left and the top.
       width: width in inches.
       height: height in inches.
       layout: "constrained" fits the labels, None leaves the margins to the caller.
@@ -44,7 +50,7 @@ def new_panels(
 
     figure = Figure(figsize=(width, height), dpi=150, layout=layout)
     FigureCanvasAgg(figure)
-    panels = tuple(figure.add_subplot(1, count, place) for place in range(1, count + 1))
+    panels = tuple(figure.add_subplot(rows, -(-count // rows), place) for place in range(1, count + 1))
     for axes in panels:
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(color="#e6e6e6", linewidth=0.6)

@@ -1,0 +1,94 @@
+"""Answers for open-ended searches: trees fitted to a published table, or the table itself where it is complete."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+
+import numpy as np
+
+from ncp_jax import checks, get_space, load_table
+from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, RECIPES
+from ncp_jax.benchmarks.registry import load_tasks
+from ncp_jax.spaces import Space
+from ncp_jax.types import Float, Int
+
+OPEN = "nas-bench-mr"  # its space has 10^23 codes, its tables 2507
+
+
+@dataclasses.dataclass(frozen=True)
+class Benchmark:
+    """What a search is asked, higher is better.
+
+    Attributes:
+      name: family and task.
+      space: the space.
+      oracle: scikit-learn's model of the values; None for a complete table.
+      noise: standard deviation of what the oracle's answers vary by.
+      values: the values of a complete table by code, in bytes; empty with an oracle.
+      ranked: the values of a complete table, sorted.
+    """
+
+    name: str
+    space: Space
+    oracle: object
+    noise: float
+    values: dict[bytes, float]
+    ranked: Float[np.ndarray, " n"]
+
+    def true(self, codes: Int[np.ndarray, "n d"]) -> Float[np.ndarray, " n"]:
+        """Returns the values without noise."""
+        if self.oracle is not None:
+            return np.asarray(self.oracle.predict(codes), float)  # type: ignore[attr-defined]
+        return np.array([self.values[code.tobytes()] for code in np.asarray(codes, np.int32)])
+
+    def rank(self, value: float) -> int | None:
+        """Returns the rank of a value in the complete table, 1 for the best; None with an oracle."""
+        if self.oracle is not None:
+            return None
+        return 1 + len(self.ranked) - int(np.searchsorted(self.ranked, value, side="right"))
+
+
+@functools.cache
+def load(name: str, *, noisy: bool) -> Benchmark:
+    """Returns a benchmark: "nas-bench-mr/seg" is an oracle; others ("micro/jigsaw", "digits/class") are tables.
+
+    The oracle is scikit-learn's ``HistGradientBoostingRegressor`` with its own settings, fitted to all rows of the
+    task's table. Its noise is the standard deviation of the table around it: what the trees do not explain.
+
+    Raises:
+      UsageError: no such table, or one that does not hold its whole space.
+    """
+    table = load_table(name)
+    codes = np.asarray(table.codes, np.int32)
+    values = np.asarray(table.oriented(table.main.name), float)
+    space = get_space(table.space)
+    if name.startswith(f"{OPEN}/"):
+        from sklearn.ensemble import HistGradientBoostingRegressor
+
+        oracle = HistGradientBoostingRegressor(random_state=0).fit(codes, values)
+        noise = float(np.std(values - oracle.predict(codes))) if noisy else 0.0
+        return Benchmark(name, space, oracle, noise, {}, np.zeros(0))
+    if len(codes) < space.size:
+        raise checks.UsageError(
+            expected=f"a table of all {space.size} architectures",
+            got=f"{name} with {len(codes)}",
+            remedy="name another",
+        )
+    by_code = {code.tobytes(): value for code, value in zip(codes, values.tolist(), strict=True)}
+    return Benchmark(name, space, None, 0.0, by_code, np.sort(values))
+
+
+def expand(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Returns the tables of families ("nas-bench-mr", "micro", "nas-bench-201", "digits") and single tables."""
+    found: list[str] = []
+    for name in names:
+        if "/" in name:
+            found.append(name)
+        elif name == OPEN:
+            found += [recipe.name for recipe in RECIPES.values() if recipe.name.startswith(f"{OPEN}/")]
+        elif name == "digits":
+            found += [f"digits/{task}" for task in DIGITS_TASKS]
+        else:
+            found += [table.name for table in load_tasks(name)]
+    return tuple(dict.fromkeys(found))

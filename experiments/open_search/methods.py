@@ -1,0 +1,145 @@
+"""The searchers of this package and their rivals, asked and told one trial at a time."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import warnings
+from collections.abc import Callable
+from typing import Any, Protocol
+
+import numpy as np
+
+from ncp_jax import OpenSession, checks
+from ncp_jax.integrations import distributions
+from ncp_jax.searchers.open_ended.config import OPEN_SEARCHERS
+from ncp_jax.spaces import Space
+from ncp_jax.types import Int
+
+RIVALS = ("optuna-tpe", "optuna-gp", "optuna-cmaes", "smac3")
+METHODS = (*OPEN_SEARCHERS, *RIVALS)
+PACKAGES = {"optuna-tpe": ("optuna",), "optuna-gp": ("optuna", "torch"), "optuna-cmaes": ("optuna", "cmaes")}
+
+
+class Method(Protocol):
+    """A search for high values."""
+
+    def ask(self) -> Int[np.ndarray, " d"]:
+        """Returns the code of the next trial."""
+
+    def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
+        """Takes its value, higher is better."""
+
+
+class OwnMethod:
+    """A session of this package."""
+
+    def __init__(self, searcher: str, space: Space, seed: int) -> None:
+        self._session = OpenSession(space, maximize="value", searcher=searcher, seed=seed)
+
+    def ask(self) -> Int[np.ndarray, " d"]:
+        """Returns the code of the next trial."""
+        return self._session.ask()[0]
+
+    def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
+        """Takes its value."""
+        self._session.tell(code, value)
+
+
+class OptunaMethod:
+    """A sampler of Optuna with its own settings, one parameter a position."""
+
+    def __init__(self, sampler: str, space: Space, seed: int) -> None:
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        make: dict[str, Callable[[], Any]] = {
+            "optuna-tpe": lambda: optuna.samplers.TPESampler(seed=seed),
+            "optuna-gp": lambda: optuna.samplers.GPSampler(seed=seed),
+            "optuna-cmaes": lambda: optuna.samplers.CmaEsSampler(seed=seed),
+        }
+        self._space, self._asked = space, distributions.distributions_of(space)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # that a sampler is experimental
+            self._study = optuna.create_study(direction="maximize", sampler=make[sampler]())
+
+    def ask(self) -> Int[np.ndarray, " d"]:
+        """Returns the code of the next trial."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._trial = self._study.ask(self._asked)
+        return distributions.code_of(self._space, self._trial.params)
+
+    def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
+        """Takes its value."""
+        self._study.tell(self._trial, value)
+
+
+class SmacMethod:
+    """SMAC3's facade for hyper-parameter optimisation, with its own settings."""
+
+    def __init__(self, space: Space, seed: int, trials: int, folder: str) -> None:
+        from ConfigSpace import ConfigurationSpace, OrdinalHyperparameter
+        from smac import HyperparameterOptimizationFacade, Scenario
+
+        self._space = space
+        inputs = ConfigurationSpace(seed=seed)
+        ordered = not hasattr(space, "letters")
+        for place, values in enumerate(space.values):
+            name, texts = f"p{place}", [int(value) for value in values]
+            inputs.add(OrdinalHyperparameter(name, texts) if ordered else _choice(name, texts))
+        scenario = Scenario(inputs, n_trials=trials, seed=seed, deterministic=True, output_directory=folder)
+        self._smac = HyperparameterOptimizationFacade(
+            scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
+        )
+
+    def ask(self) -> Int[np.ndarray, " d"]:
+        """Returns the code of the next trial."""
+        self._trial = self._smac.ask()
+        return np.array([self._trial.config[f"p{place}"] for place in range(self._space.length)], np.int32)
+
+    def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
+        """Takes its value."""
+        from smac.runhistory.dataclasses import TrialValue
+
+        self._smac.tell(self._trial, TrialValue(cost=-value))
+
+
+def _choice(name: str, values: list[int]) -> Any:
+    from ConfigSpace import CategoricalHyperparameter
+
+    return CategoricalHyperparameter(name, values)
+
+
+def make(method: str, space: Space, *, seed: int, trials: int, folder: str) -> Method:
+    """Returns a method by name.
+
+    Args:
+      method: one of ``METHODS``.
+      space: the space.
+      seed: random seed.
+      trials: number of trials; SMAC3 plans with it.
+      folder: where SMAC3 writes.
+    """
+    if method in OPEN_SEARCHERS:
+        return OwnMethod(method, space, seed)
+    return SmacMethod(space, seed, trials, folder) if method == "smac3" else OptunaMethod(method, space, seed)
+
+
+def versions(methods: tuple[str, ...]) -> dict[str, str]:
+    """Returns the versions of the packages that methods need.
+
+    Raises:
+      UsageError: one is not installed.
+    """
+    found = {}
+    for method in methods:
+        for package in PACKAGES.get(method, ("smac",) if method == "smac3" else ()):
+            try:
+                found[package] = importlib.metadata.version(package)
+            except importlib.metadata.PackageNotFoundError:
+                raise checks.UsageError(
+                    expected=f"the package {package} for the method {method}",
+                    got="none",
+                    remedy=f"pip install {package}, or leave the method out",
+                ) from None
+    return found

@@ -1,0 +1,102 @@
+"""Searches spaces that no searcher lists, and tables, trial by trial, beside Optuna's samplers and SMAC3.
+
+    python experiments/own_space.py --seeds 20 --out out/own_space
+    python experiments/own_space.py --benchmark micro --methods ncp optuna-gp --trials 50 --out out/micro
+
+The benchmark nas-bench-mr is an open space of 10^23 codes: gradient-boosted trees, fitted to a task's whole table,
+answer for any of them. Other benchmarks are complete tables. Needs the extras ``benchmark`` and ``optuna``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from harness.script import ExperimentConfig, compiled_fast, run_main, write_summary
+
+from ncp_jax.console import ProgressBar, say
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(ExperimentConfig):
+    """Options.
+
+    Attributes:
+      benchmark: families (nas-bench-mr, micro, macro, nas-bench-201, digits) or single tables (nas-bench-mr/seg); by
+        default nas-bench-mr, or digits where that is not downloaded.
+      methods: ncp, bayesian, evolution, local-search, random, optuna-tpe, optuna-gp, optuna-cmaes, smac3; by default
+        all of this package and of Optuna.
+      trials: trials of each search.
+      noise: whether the answers of trees vary as the table does around them. The best trial is chosen by what was
+        told, and reported without noise.
+    """
+
+    seeds: int = 20
+    benchmark: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    trials: int = 100
+    noise: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        from ncp_jax import checks
+
+        checks.integer("--trials", self.trials, least=2, remedy="try 100")
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Runs every search, seed by seed; writes records, a figure and summary.json; returns the summary."""
+    from harness.tables import or_digits
+    from open_search.benchmarks import expand, load
+    from open_search.figure import curves_figure
+    from open_search.methods import METHODS, versions
+    from open_search.trials import Comparison, of_record, search
+
+    from ncp_jax import checks
+    from ncp_jax.records.journal import Records
+
+    asked = tuple(part for name in config.methods for part in name.split(","))
+    methods = tuple(checks.choose("method", name, METHODS) for name in asked) or METHODS[:-1]
+    names = expand(tuple(part for name in config.benchmark for part in name.split(",")) or or_digits("nas-bench-mr"))
+    trials, seeds = config.trials, config.seeds
+    if config.smoke:
+        methods = (asked and methods) or ("ncp", "random", "optuna-tpe")
+        names, trials, seeds = names[:2], min(trials, 14), min(seeds, 2)
+    packages = versions(methods)
+    settings = config.settings() | {"trials": trials}
+    records = Records(config.out, settings | packages, resume=config.resume, selects=("seeds", "methods", "benchmark"))
+    cells = [
+        {"seed": seed, "benchmark": name, "method": method}
+        for seed in range(seeds)
+        for name in names
+        for method in methods
+    ]
+    with ProgressBar("searches") as bar, compiled_fast(config.smoke):
+        for place, cell in enumerate(cells):
+            if records.get(cell) is None:
+                benchmark = load(cell["benchmark"], noisy=config.noise)
+                found = search(benchmark, cell["method"], seed=cell["seed"], trials=trials, folder=config.out / "smac3")
+                records.add(cell, dataclasses.asdict(found))
+            bar(place + 1, len(cells))
+    done = {
+        name: {
+            m: [of_record(r) for r in records.of([c for c in cells if (c["benchmark"], c["method"]) == (name, m)])]
+            for m in methods
+        }
+        for name in names
+    }
+    marks = tuple(mark for mark in (50, 100) if mark <= trials) or (trials,)
+    tables = [load(name, noisy=config.noise) for name in names]
+    comparison = Comparison(done, marks, {one.name: one.rank for one in tables if one.oracle is None})
+    curves_figure(comparison, config.out / "own_space.png")
+    results = comparison.to_json()
+    for name, by_method in results["best"].items():
+        for method, at in by_method.items():
+            cells_ = ", ".join(f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}] after {k}" for k, v in at.items())
+            print(f"{name} {method}: {cells_}")
+    say(", ".join(f"{method} asks in {seconds * 1e3:.0f} ms" for method, seconds in results["ask_s"].items()))
+    return write_summary(config.out, "own_space", results, settings, versions=packages)
+
+
+if __name__ == "__main__":
+    run_main(Config, run, __doc__ or "")
