@@ -37,12 +37,6 @@ class Config(ExperimentConfig):
     trials: int = 100
     noise: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        from ncp_jax import checks
-
-        checks.integer("--trials", self.trials, least=2, remedy="try 100")
-
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every search, seed by seed; writes records, a figure and summary.json; returns the summary."""
@@ -50,11 +44,12 @@ def run(config: Config) -> dict[str, Any]:
     from open_search.benchmarks import expand, load
     from open_search.figure import curves_figure
     from open_search.methods import METHODS, versions
-    from open_search.trials import Comparison, of_record, search
+    from open_search.trials import Comparison, Trials, of_record, search
 
     from ncp_jax import checks
     from ncp_jax.records.journal import Records
 
+    checks.integer("--trials", config.trials, least=2, remedy="try 100")
     asked = tuple(part for name in config.methods for part in name.split(","))
     methods = tuple(checks.choose("method", name, METHODS) for name in asked) or METHODS[:-1]
     names = expand(tuple(part for name in config.benchmark for part in name.split(",")) or or_digits("nas-bench-mr"))
@@ -65,7 +60,7 @@ def run(config: Config) -> dict[str, Any]:
     packages = versions(methods)
     settings = config.settings() | {"trials": trials}
     records = Records(config.out, settings | packages, resume=config.resume, selects=("seeds", "methods", "benchmark"))
-    cells = [
+    cells: list[dict[str, Any]] = [
         {"seed": seed, "benchmark": name, "method": method}
         for seed in range(seeds)
         for name in names
@@ -78,13 +73,9 @@ def run(config: Config) -> dict[str, Any]:
                 found = search(benchmark, cell["method"], seed=cell["seed"], trials=trials, folder=config.out / "smac3")
                 records.add(cell, dataclasses.asdict(found))
             bar(place + 1, len(cells))
-    done = {
-        name: {
-            m: [of_record(r) for r in records.of([c for c in cells if (c["benchmark"], c["method"]) == (name, m)])]
-            for m in methods
-        }
-        for name in names
-    }
+    done: dict[str, dict[str, list[Trials]]] = {name: {method: [] for method in methods} for name in names}
+    for cell, record in zip(cells, records.of(cells), strict=True):
+        done[cell["benchmark"]][cell["method"]].append(of_record(record))
     marks = tuple(mark for mark in (50, 100) if mark <= trials) or (trials,)
     tables = [load(name, noisy=config.noise) for name in names]
     comparison = Comparison(done, marks, {one.name: one.rank for one in tables if one.oracle is None})
@@ -92,8 +83,8 @@ def run(config: Config) -> dict[str, Any]:
     results = comparison.to_json()
     for name, by_method in results["best"].items():
         for method, at in by_method.items():
-            cells_ = ", ".join(f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}] after {k}" for k, v in at.items())
-            print(f"{name} {method}: {cells_}")
+            written = [f"{v['mean']:.3f} [{v['low']:.3f}, {v['high']:.3f}] after {k} trials" for k, v in at.items()]
+            print(f"{name} {method}: {', '.join(written)}")
     say(", ".join(f"{method} asks in {seconds * 1e3:.0f} ms" for method, seconds in results["ask_s"].items()))
     return write_summary(config.out, "own_space", results, settings, versions=packages)
 

@@ -42,10 +42,8 @@ class Benchmark:
             return np.asarray(self.oracle.predict(codes), float)  # type: ignore[attr-defined]
         return np.array([self.values[code.tobytes()] for code in np.asarray(codes, np.int32)])
 
-    def rank(self, value: float) -> int | None:
-        """Returns the rank of a value in the complete table, 1 for the best; None with an oracle."""
-        if self.oracle is not None:
-            return None
+    def rank(self, value: float) -> int:
+        """Returns the rank of a value in the complete table, 1 for the best."""
         return 1 + len(self.ranked) - int(np.searchsorted(self.ranked, value, side="right"))
 
 

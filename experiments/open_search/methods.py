@@ -17,7 +17,12 @@ from ncp_jax.types import Int
 
 RIVALS = ("optuna-tpe", "optuna-gp", "optuna-cmaes", "smac3")
 METHODS = (*OPEN_SEARCHERS, *RIVALS)
-PACKAGES = {"optuna-tpe": ("optuna",), "optuna-gp": ("optuna", "torch"), "optuna-cmaes": ("optuna", "cmaes")}
+PACKAGES = {
+    "optuna-tpe": ("optuna",),
+    "optuna-gp": ("optuna", "torch"),
+    "optuna-cmaes": ("optuna", "cmaes"),
+    "smac3": ("smac",),
+}
 
 
 class Method(Protocol):
@@ -126,20 +131,21 @@ def make(method: str, space: Space, *, seed: int, trials: int, folder: str) -> M
 
 
 def versions(methods: tuple[str, ...]) -> dict[str, str]:
-    """Returns the versions of the packages that methods need.
+    """Returns the versions of the rivals' packages that are installed.
 
     Raises:
-      UsageError: one is not installed.
+      UsageError: one that the methods need is not.
     """
     found = {}
-    for method in methods:
-        for package in PACKAGES.get(method, ("smac",) if method == "smac3" else ()):
+    for method in RIVALS:
+        for package in PACKAGES[method]:
             try:
                 found[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
-                raise checks.UsageError(
-                    expected=f"the package {package} for the method {method}",
-                    got="none",
-                    remedy=f"pip install {package}, or leave the method out",
-                ) from None
+                if method in methods:
+                    raise checks.UsageError(
+                        expected=f"the package {package} for the method {method}",
+                        got="none",
+                        remedy=f"pip install {package}, or leave the method out",
+                    ) from None
     return found

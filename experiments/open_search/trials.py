@@ -68,7 +68,7 @@ class Comparison:
 
     runs: dict[str, dict[str, list[Trials]]]
     marks: tuple[int, ...]
-    rank: dict[str, Callable[[float], int | None]]
+    rank: dict[str, Callable[[float], int]]
 
     def at(self, benchmark: str, method: str, mark: int) -> Float[np.ndarray, " s"]:
         """Returns the best value of each seed after some trials."""
@@ -87,7 +87,7 @@ class Comparison:
         ranks = {
             benchmark: {
                 method: {
-                    str(mark): mean_interval([float(rank(v) or 0) for v in self.at(benchmark, method, mark)], least=1)
+                    str(mark): mean_interval([float(rank(v)) for v in self.at(benchmark, method, mark)], least=1)
                     for mark in self.marks
                 }
                 for method in self.runs[benchmark]
@@ -121,17 +121,18 @@ class Comparison:
         for benchmark, by_method in self.runs.items():
             names = list(by_method)
             pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-            tests = []
+            tests, p_values = [], []
             for a, b in pairs:
                 difference = self.at(benchmark, a, mark) - self.at(benchmark, b, mark)
                 _, p = signed_rank(self.at(benchmark, a, mark), self.at(benchmark, b, mark))
                 tests.append({"benchmark": benchmark, "a": a, "b": b, "difference": mean_interval(difference), "p": p})
-            for test, corrected in zip(tests, holm([test["p"] for test in tests]) if tests else [], strict=True):
+                p_values.append(p)
+            for test, corrected in zip(tests, holm(p_values) if p_values else [], strict=True):
                 found.append(test | {"p_holm": float(corrected)})
         return found
 
 
-def _found(run: Trials, rank: Callable[[float], int | None]) -> int:
+def _found(run: Trials, rank: Callable[[float], int]) -> int:
     """Returns the number of trials until the best value of the table was met; one more than all if it was not."""
     met = [n for n, value in enumerate(run.values, 1) if rank(value) == 1]
     return met[0] if met else len(run.values) + 1

@@ -27,6 +27,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
     "make_benchmark": ((), EXPERIMENT),
     "make_predictors": ((), "training-digits/.records.lock"),
     "ncp_search": (("--tasks", "class"), EXPERIMENT),
+    "own_space": (("--benchmark", "digits/class", "--methods", "random"), EXPERIMENT),
     "reliability": (("--commands", "study"), EXPERIMENT),
     "search_latency": (("--predictor", "shipped"), EXPERIMENT),
     "solve_orderings": ((), EXPERIMENT),

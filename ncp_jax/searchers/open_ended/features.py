@@ -29,7 +29,7 @@ class Features:
       space: the space.
       groups: int [g], number of the group of each feature.
       lower, width: float32 [f], what is subtracted from, and what divides, relaxed codes and attributes.
-      centre, tilt: float32 [b], mean of each feature with a linear effect, and the factor that gives its group unit
+      centre, tilt: float32 [e], mean of each function that effects consist of, and the factor that gives its group unit
         variance.
       straight: int [b], the features with a linear effect: shares of choices, attributes and other tasks.
       curved: int [c], the features with an effect of any shape: ordered positions.
@@ -72,16 +72,17 @@ class Features:
         return np.concatenate([self.groups[self.straight], np.tile(self.groups[self.curved], len(WAVES))])
 
     def effects(self, features: Float[Array, "n g"]) -> Float[Array, "n e"]:
-        """Returns functions of the features whose weighted sums are the kernel's additive part.
+        """Returns functions of the features whose weighted sums are the kernel's additive part (jittable).
 
-        Each group has unit variance over the space. The effect of an ordered position is a sum of cosines whose
-        amplitudes fall with the square of the frequency; choices have an effect each.
+        They are centred, and each group has unit variance over the space. The effect of an ordered position is a sum of
+        cosines whose amplitudes fall with the square of the frequency; choices have an effect each.
         """
-        straight = (features[:, self.straight] - self.centre) * self.tilt
-        amplitude = np.sqrt(2) * WAVES**-2 / np.linalg.norm(WAVES**-2)
-        curved = features[:, self.curved]
-        waves = [float(a) * jnp.cos(float(np.pi * k) * curved) for k, a in zip(WAVES, amplitude, strict=True)]
-        return jnp.concatenate([straight, *waves], axis=1)
+        return (_functions(features, self.straight, self.curved) - self.centre) * self.tilt
+
+
+def _functions(features: Array, straight: np.ndarray, curved: np.ndarray) -> Array:
+    waves = [jnp.cos(float(np.pi * wave) * features[:, curved]) * float(wave**-2) for wave in WAVES]
+    return jnp.concatenate([features[:, straight], *waves], axis=1)
 
 
 @functools.lru_cache(maxsize=32)
@@ -89,15 +90,13 @@ def features_of(space: Space, tasks: int = 0) -> Features:
     """Returns the features of a space and of the predictions for some other tasks (host-side; cached)."""
     if tasks:
         own = features_of(space)
-        groups = np.concatenate([own.groups, own.count + np.arange(tasks)])
-        centre, tilt = np.zeros(tasks, np.float32), np.full(tasks, np.sqrt(12), np.float32)
-        last = len(own.groups) + np.arange(tasks)
+        last, ends = len(own.groups) + np.arange(tasks), len(own.straight)
         return dataclasses.replace(
             own,
             tasks=tasks,
-            groups=groups,
-            centre=np.concatenate([own.centre, centre]),
-            tilt=np.concatenate([own.tilt, tilt]),
+            groups=np.concatenate([own.groups, own.count + np.arange(tasks)]),
+            centre=np.insert(own.centre, [ends] * tasks, 0.0),
+            tilt=np.insert(own.tilt, [ends] * tasks, np.sqrt(12)),
             straight=np.concatenate([own.straight, last]),
         )
     with jax.ensure_compile_time_eval():  # also where a program is being traced
@@ -118,19 +117,22 @@ def features_of(space: Space, tasks: int = 0) -> Features:
     lower = np.concatenate([space.lower, attributes.mean(axis=0)]).astype(np.float32)
     width = np.concatenate([width, spread]).astype(np.float32)
     features = (np.concatenate([relaxed, attributes], axis=1) - lower) / width
-    variance = np.bincount(groups, weights=features.var(axis=0))
-    tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)[groups]
     ordered = np.concatenate([~choice, np.zeros(len(kept), bool)])
-    straight = np.flatnonzero(~ordered)
+    straight, curved = np.flatnonzero(~ordered), np.flatnonzero(ordered)
+    with jax.ensure_compile_time_eval():
+        functions = np.asarray(_functions(jnp.asarray(features), straight, curved))
+    effect_groups = np.concatenate([groups[straight], np.tile(groups[curved], len(WAVES))])
+    variance = np.bincount(effect_groups, weights=functions.var(axis=0), minlength=groups.max() + 1)
+    tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)
     return Features(
         space=space,
         groups=groups,
         lower=lower,
         width=width,
-        centre=features.mean(axis=0)[straight].astype(np.float32),
-        tilt=tilt[straight].astype(np.float32),
+        centre=functions.mean(axis=0).astype(np.float32),
+        tilt=tilt[effect_groups].astype(np.float32),
         straight=straight,
-        curved=np.flatnonzero(ordered),
+        curved=curved,
         kept=kept,
     )
 
