@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ncp_jax import checks
+from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.metrics import MetricSpec
 
 MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p")
@@ -166,8 +167,13 @@ def bare_names() -> Mapping[str, str]:
 
 
 def list_tables() -> tuple[str, ...]:
-    """Returns the names that ``load_table`` accepts, whether or not their data is on this machine."""
-    return (JOINT, *RECIPES, DIGITS, *SHIPPED)
+    """Returns the names that ``load_table`` accepts, imported ones last, whether or not their data is here."""
+    return (JOINT, *RECIPES, DIGITS, *SHIPPED, *imported_names())
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Returns the names that no imported table may have."""
+    return tuple(dict.fromkeys((JOINT, *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names())))
 
 
 def choose_table(name: str) -> str:
@@ -179,5 +185,7 @@ def choose_table(name: str) -> str:
     Raises:
       UsageError: the table is unknown; the text lists the nearest names.
     """
-    chosen = checks.choose("table", name, (*list_tables(), *bare_names()))
+    known = {built_in.lower(): built_in for built_in in built_in_names() if built_in not in FAMILIES[1:]}
+    # Names of published tables are known without a look into the cache.
+    chosen = known.get(name.lower()) or checks.choose("table", name, (*list_tables(), *bare_names()))
     return bare_names().get(chosen, chosen)

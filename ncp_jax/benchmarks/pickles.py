@@ -150,7 +150,8 @@ class _PlainUnpickler(_PythonUnpickler):
         self.stack: list[Any] = []
         self.proto = 0
         self.append = self.stack.append
-        self.read, self.readline = read, _ = self._file.read, self._file.readline
+        self.read, self.readline = self._file.read, self._file.readline
+        read = self.read
         dispatch, steps, before = self.dispatch, 0, sys.getallocatedblocks()
         try:
             while True:
@@ -163,13 +164,9 @@ class _PlainUnpickler(_PythonUnpickler):
                 made = max(sys.getallocatedblocks() - before, len(self.memo))
                 if made > self._memory / _OBJECT:
                     raise RefusedError(f"objects of more than {self._memory / 1e9:g} GB")
-                if (
-                    steps > self._most_steps
-                    or made > self._most_objects
-                    or len(self.stack) > LONGEST
-                    or len(self.metastack) > _MARKS
-                ):
-                    raise RefusedError("more objects than such a file has")
+                open_marks, items = len(self.metastack), len(self.stack)
+                if steps > self._most_steps or made > self._most_objects or items > LONGEST or open_marks > _MARKS:
+                    raise RefusedError("more objects than a file of its size has")
         except _Stop as stop:
             return stop.value
 
@@ -336,18 +333,21 @@ def _check_length(made: Any) -> None:
 def _check_plain(value: Any, where: str, further: tuple[type, ...]) -> None:
     """Raises an error if the data has other types or is nested too deeply. It visits each container once."""
     plain = {*_PLAIN, *further}
-    level: list[Any] = [value]
+    holders = (dict, list, tuple, Ordered)
+    level: list[Any] = [[value]]
     seen: set[int] = set()
-    for _ in range(_DEEPEST):
-        for kind in set(map(type, level)):
-            if kind not in plain and not issubclass(kind, np.number | np.bool_ | np.ndarray):
-                raise RefusedError(f"an object of type {kind.__name__!r}")
-        containers = {id(item): item for item in level if type(item) in (dict, list, tuple, Ordered)}
-        below: list[Any] = []
-        for item in (containers[key] for key in containers.keys() - seen):
-            below += [*item.keys(), *item.values()] if isinstance(item, dict) else item
-        if not below:
+    for _ in range(_DEEPEST + 1):
+        below: dict[int, Any] = {}
+        for item in level:
+            for part in (item.keys(), item.values()) if isinstance(item, dict) else (item,):
+                kinds = set(map(type, part))
+                for kind in kinds - plain:
+                    if not issubclass(kind, np.number | np.bool_ | np.ndarray):
+                        raise RefusedError(f"an object of type {kind.__name__!r}")
+                if not kinds.isdisjoint(holders):
+                    below |= {id(inner): inner for inner in part if type(inner) in holders}
+        level = [below[key] for key in below.keys() - seen]
+        if not level:
             return
-        seen |= containers.keys()
-        level = below
+        seen |= below.keys()
     raise checks.DataError(_text(where, f"data at most {_DEEPEST} levels deep", "deeper"))

@@ -18,7 +18,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
-from ncp_jax.benchmarks.stored_units import choose_stored_unit
+from ncp_jax.benchmarks.stored_units import choose_stored_unit, fill_blanks
 from ncp_jax.console import say
 from ncp_jax.files import write_csv
 from ncp_jax.jax_settings import package_settings
@@ -57,14 +57,15 @@ class Table:
     @staticmethod
     @package_settings
     def from_host(arrays: TableArrays) -> Table:
-        """Puts a checked table on the device, with values as float32 in units that keep them apart.
+        """Puts a checked table on the device, with values as float32 in units that keep them apart; NaN stays NaN.
 
         Raises:
           DataError: a column that varies by nothing but rounding, or has values beyond 1e300.
         """
         codes = np.asarray(arrays.codes, dtype=np.int32)
         columns = np.asarray(arrays.values, np.float64).T
-        units = [choose_stored_unit(m.name, column) for m, column in zip(arrays.metrics, columns, strict=True)]
+        known = [fill_blanks(column) for column in columns]
+        units = [choose_stored_unit(m.name, column) for m, column in zip(arrays.metrics, known, strict=True)]
         stored = [column if unit is None else unit.store(column) for unit, column in zip(units, columns, strict=True)]
         return Table(
             # device_put instead of jnp.asarray, which would compile a program for every new shape.
