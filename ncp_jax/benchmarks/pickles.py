@@ -161,7 +161,8 @@ class _PlainUnpickler(_PythonUnpickler):
                         raise EOFError
                     dispatch[key[0]](self)
                 steps += _STEPS
-                made = max(sys.getallocatedblocks() - before, len(self.memo))
+                # An object that is kept for later takes five bytes at least.
+                made = max(sys.getallocatedblocks() - before, 2 * len(self.memo))
                 if made > self._memory / _OBJECT:
                     raise RefusedError(f"objects of more than {self._memory / 1e9:g} GB")
                 open_marks, items = len(self.metastack), len(self.stack)

@@ -164,9 +164,9 @@ HOSTILE = {
     "10**9 items in one list": lambda: archive(0, raw=b"\x80\x02](" + b"K\x00" * (8 << 20) + b"e."),
     "many items in a batch": lambda: archive(0, raw=b"\x80\x02]" + (b"(" + b"N" * 1000 + b"e") * 4_000 + b"."),
     "many empty lists": lambda: archive(0, raw=b"\x80\x02" + b"]" * (4 << 20)),
-    "many tuples": lambda: archive(0, raw=b"\x80\x02N" + b"\x85" * (4 << 20) + b"."),
+    "many tuples": lambda: archive(0, raw=b"\x80\x02N" + b"\x85" * (2 << 20) + b"."),
     "many marks": lambda: archive(0, raw=b"\x80\x02" + b"(" * (4 << 20)),
-    "many notes": lambda: archive(0, raw=b"\x80\x04N" + b"\x94" * (4 << 20) + b"."),
+    "many notes": lambda: archive(0, raw=b"\x80\x04N" + b"\x94" * (2 << 20) + b"."),
     "bytes of 2**40": lambda: archive(0, raw=b"\x80\x04\x8e\x00\x00\x00\x00\x00\x01\x00\x00."),
     "equal hashes": lambda: archive(0, raw=pickle.dumps({(2**61 - 1) * i: 0 for i in range(1, 3)}, 2)),
     "tensor of 2**40": lambda: sequence(
