@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
+    from ncp_jax.benchmarks.imported import Curves, load_curves
+    from ncp_jax.benchmarks.official.importing import import_tables
+    from ncp_jax.benchmarks.torch_files import read_torch
     from ncp_jax.checks import DataError, UsageError
     from ncp_jax.commands.cost import CostConfig, CostResult, cost
     from ncp_jax.commands.next import NextConfig, NextResult, suggest_next
@@ -64,6 +67,9 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
+    "benchmarks.imported": ("Curves", "load_curves"),
+    "benchmarks.official.importing": ("import_tables",),
+    "benchmarks.torch_files": ("read_torch",),
     "checks": ("DataError", "UsageError"),
     "commands.cost": ("CostConfig", "CostResult", "cost"),
     "commands.next": ("NextConfig", "NextResult", "suggest_next"),
@@ -132,6 +138,7 @@ __all__ = [
     "CostConfig",
     "CostFunction",
     "CostResult",
+    "Curves",
     "DataError",
     "Execution",
     "FoldedMLP",
@@ -179,8 +186,10 @@ __all__ = [
     "fit_many",
     "get_space",
     "held_out_errors",
+    "import_tables",
     "join",
     "list_tables",
+    "load_curves",
     "load_predictor",
     "load_shipped",
     "load_space",
@@ -190,6 +199,7 @@ __all__ = [
     "propagate",
     "rank",
     "read_grid",
+    "read_torch",
     "register",
     "run_study",
     "save_predictor",

@@ -23,6 +23,7 @@ from ncp_jax.benchmarks import convert
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import RECIPES, SHIPPED, Recipe
 from ncp_jax.benchmarks.digits import FILE, digits_path
+from ncp_jax.benchmarks.imported import list_imports, npz_path
 from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, select_sources, sha256
 from ncp_jax.files import cache_path
 
@@ -134,8 +135,8 @@ class DataRow:
       files: keys of the files that the table is made from.
       bytes: total size of these files.
       licence: licence of these files.
-      state: "absent", "downloaded" (in the cache or a mirror; the hash is not checked), "converted", or "shipped" with
-        the package.
+      state: "absent", "downloaded" (in the cache or a mirror; the hash is not checked), "converted", "shipped" with
+        the package, or "imported" from the user's own files.
     """
 
     name: str
@@ -143,11 +144,11 @@ class DataRow:
     files: tuple[str, ...]
     bytes: int
     licence: str
-    state: Literal["absent", "downloaded", "converted", "shipped"]
+    state: Literal["absent", "downloaded", "converted", "shipped", "imported"]
 
 
 def list_files() -> tuple[DataRow, ...]:
-    """Returns all tables, shipped ones first, then the files that no table is made from, with their states."""
+    """Returns all tables, shipped ones first, then the files that no table is made from, then imported tables."""
     rows = []
     what = "4096 cells of TransNAS micro, small networks trained on handwritten digits by ncp-jax"
     size = digits_path().stat().st_size
@@ -159,6 +160,11 @@ def list_files() -> tuple[DataRow, ...]:
         if name in RECIPES and is_converted(RECIPES[name]):
             state = "converted"
         rows.append(DataRow(name, source.what, (source.key,), source.bytes, source.licence, state))
+    for made in list_imports():
+        for table in made.tables:
+            described = f"{table.rows} architectures of {table.space}, {len(table.metrics)} columns, from {made.kind}"
+            size = npz_path(made.name, table.name).stat().st_size if npz_path(made.name, table.name).is_file() else 0
+            rows.append(DataRow(table.name, described, tuple(file for file, _ in made.sources), size, "", "imported"))
     return tuple(rows)
 
 

@@ -294,6 +294,29 @@ class Table:
         index = build_index(codes)
         return dataclasses.replace(self, codes=jax.device_put(codes), values=jax.device_put(values), index=index)
 
+    def with_columns(self, names: Sequence[str]) -> Table:
+        """Returns the table with some columns alone, in the given order; UsageError for an unknown one."""
+        places = [find_metric(self.metrics, name) for name in dict.fromkeys(names)]
+        metrics = tuple(self.metrics[place] for place in places)
+        return dataclasses.replace(self, values=self.values[:, np.array(places)], metrics=metrics)
+
+    def known(self, names: Sequence[str]) -> Table:
+        """Returns the table of the architectures that have a value in each of some columns; itself where all have.
+
+        Imported tables have none where a training failed or is not in their files.
+
+        Raises:
+          DataError: no architecture has.
+        """
+        there = np.isfinite(np.asarray(self.values)[:, [find_metric(self.metrics, name) for name in names]]).all(axis=1)
+        if not there.any():
+            raise checks.DataError(
+                expected=f"architectures of {self.name} with values of {', '.join(names)}",
+                got="none",
+                remedy="choose other columns",
+            )
+        return self if there.all() else self.select(there)
+
     def content_hash(self) -> str:
         """Returns the SHA-256 (hexadecimal) of space, columns, codes and float32 values. Runs on the host.
 

@@ -204,7 +204,8 @@ def _source(name: str, config: NextConfig, notify: Callable[[str], None]) -> Tab
     from ncp_jax.benchmarks import Table, load_table
 
     if not Path(name).suffix:
-        return load_table(name)
+        table = load_table(name)
+        return table.known([table.main.name])
     return Table.from_csv(
         name,
         space=config.space,

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from ncp_jax import checks
+
 if TYPE_CHECKING:
-    from ncp_jax.benchmarks import Table
+    from ncp_jax.benchmarks import MetricSpec, Table
 
 
 class TableOptions(Protocol):
@@ -28,6 +30,48 @@ class TableOptions(Protocol):
     @property
     def notation(self) -> str | None:
         """Meaning of integers."""
+
+
+def is_name(table: str | Path, space: str | None = None) -> bool:
+    """Returns whether --table means a table by its name: names have no ending, and their space is known."""
+    return space is None and not Path(table).suffix
+
+
+def read_named_table(name: str, columns: Sequence[str], *, notify: Callable[[str], None]) -> Table:
+    """Loads a published or imported table with some columns, and the architectures that have values in all of them.
+
+    Args:
+      name: name of the table.
+      columns: the columns; the main one if none.
+      notify: is told how many architectures are left out.
+
+    Raises:
+      UsageError: an unknown table or column, or no column where the table has one for each seed.
+      DataError, FileNotFoundError: as ``load_table``; no architecture has values.
+    """
+    from ncp_jax.benchmarks import load_table
+
+    whole = load_table(name)
+    if not columns and whole.main.seed not in ("", "mean"):
+        alike = [m.name for m in whole.metrics if (m.split, m.epoch, m.unit) == _form(whole.main) and m.seed]
+        raise checks.UsageError(
+            expected=f"a column of {whole.name}, which has one for each seed",
+            got="none",
+            remedy=f"name it with --maximize or --minimize ({', '.join(alike[:6])}), "
+            "or import the files with --seeds mean",
+        )
+    names = [whole.metric(column).name for column in columns] or [whole.main.name]
+    table = whole.with_columns(names).known(names)
+    if len(table) < len(whole):
+        notify(
+            f"{whole.name}: {len(whole) - len(table)} of {len(whole)} architectures have no value of "
+            f"{', '.join(names)} and are left out"
+        )
+    return table
+
+
+def _form(metric: MetricSpec) -> tuple[str, str, str]:
+    return metric.split, metric.epoch, metric.unit
 
 
 def read_user_table(

@@ -157,9 +157,14 @@ class Grid:
         """
         names = dict.fromkeys(itertools.chain.from_iterable(_expand(name, self.tables) for name in self.benchmarks))
         return {
-            name: _from_csv(name, dict(self.tables[name]), notify) if name in self.tables else load_table(name)
+            name: _from_csv(name, dict(self.tables[name]), notify) if name in self.tables else self._published(name)
             for name in names
         }
+
+    def _published(self, name: str) -> Table:
+        """Returns a published or imported table, without architectures that have no value of the metric."""
+        table = load_table(name)
+        return table.known([self.metric or table.main.name, *([self.judge] if self.judge else [])])
 
     def to_json(self) -> dict[str, Any]:
         """The fields, JSON-ready; those about sources only in a study with source tasks, some others only where set."""
