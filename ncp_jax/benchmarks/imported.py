@@ -251,7 +251,7 @@ def load_curves(table: str, column: str) -> Curves:
     path = curve_path(made.name, found.name, column)
     try:
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError) as error:
         raise _damaged(path, error) from error
     codes = _arrays(made, found)[0].codes
     if values.ndim != 2 or len(values) != len(codes) or values.dtype != np.float64:

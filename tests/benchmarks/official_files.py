@@ -50,3 +50,50 @@ def _result(task: str, epochs: int, rng: np.random.Generator) -> dict[str, Any]:
         "model_info": dict(zip(INFO, rng.random(5).tolist(), strict=True)),
         "metrics": metrics,
     }
+
+
+def trainings(seed: int, data: tuple[tuple[str, int], ...], epochs: int, *, whole: bool = True) -> dict[str, Any]:
+    """Returns what NAS-Bench-201 and NATS-Bench hold of the trainings of one architecture, by data set and seed."""
+    rng, made = np.random.default_rng(seed), {}
+    for name, number in data:
+        images = {"cifar10-valid": ("x-valid", "ori-test"), "cifar10": ("ori-test",)}.get(
+            name, ("x-valid", "ori-test", "x-test")
+        )
+        keys = [
+            f"{which}@{epoch}"
+            for which in images
+            for epoch in range(epochs)
+            if whole or which == "x-valid" or epoch == epochs - 1
+        ]
+        made[name, number] = {
+            "name": name,
+            "train_acc1es": dict(enumerate(rng.random(epochs).tolist())),
+            "train_acc5es": None,
+            "train_losses": dict(enumerate(rng.random(epochs).tolist())),
+            "train_times": dict(enumerate(rng.random(epochs).tolist())),
+            "params": np.float64(0.5),
+            "flop": 11.5,
+            "seed": f"{number:04}",
+            "epochs": epochs,
+            "latency": [np.float64(0.25), np.float64(0.75)],
+            "eval_names": list(images),
+            "eval_acc1es": dict(zip(keys, rng.random(len(keys)).tolist(), strict=True)),
+            "eval_losses": dict(zip(keys, rng.random(len(keys)).tolist(), strict=True)),
+            "net_state_dict": None,
+        }
+    return made
+
+
+def nas_bench_201(count: int) -> dict[str, Any]:
+    """Returns the content of a NAS-Bench-201 file with the first architectures."""
+    space = get_space("nas-bench-201")
+    names = space.to_strings(space.from_index(np.arange(count)))
+    infos = {}
+    for place, name in enumerate(names):
+        full = trainings(place, (("cifar10-valid", 777), ("cifar10", 777), ("cifar100", 888)), 3, whole=False)
+        less = trainings(place, (("cifar10-valid", 777), ("cifar10-valid", 111 + place)), 2)
+        infos[place] = {
+            key: {"arch_index": place, "arch_str": name, "all_results": found, "dataset_seed": {}}
+            for key, found in (("full", full), ("less", less))
+        }
+    return {"meta_archs": names, "arch2infos": infos, "evaluated_indexes": set(range(count))}

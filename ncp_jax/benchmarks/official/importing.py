@@ -194,7 +194,7 @@ def _write(name: str, arrays: ImportedArrays) -> ImportedTable:
         metrics=arrays.metrics,
         absent=tuple(missing.sum(axis=0).tolist()),
         failed=tuple(arrays.failed.sum(axis=0).tolist()),
-        curves=tuple(arrays.curves),
+        curves=tuple(metric.name for metric in arrays.metrics if metric.name in arrays.curves),
         sha256=digest,
     )
 
