@@ -29,7 +29,8 @@ class SearchConfig:
       table: CSV file of your own: one column of architectures, the others metrics. Needs --space and a direction
         (--maximize or --minimize). Or the name of a table, without an ending: one that was imported (see
         `ncp-jax data import`).
-      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro; or a file (space.toml).
+      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size; or a file
+        (space.toml).
       architecture: Column of the architectures in --table; by default the one called architecture, else the first. May
         be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or
