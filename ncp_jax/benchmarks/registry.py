@@ -10,7 +10,16 @@ from collections.abc import Sequence
 from ncp_jax import checks, files
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
-from ncp_jax.benchmarks.catalogue import DIGITS, JOINT, MR_TASKS, RECIPES, SHIPPED, Recipe, choose_table, list_tables
+from ncp_jax.benchmarks.catalogue import (
+    DIGITS,
+    JOINT,
+    MR_TASKS,
+    RECIPES,
+    SHIPPED,
+    Recipe,
+    choose_table,
+    tables_of_family,
+)
 from ncp_jax.benchmarks.convert import convert
 from ncp_jax.benchmarks.digits import digits_arrays, join_digits
 from ncp_jax.benchmarks.imported import read_imported
@@ -68,7 +77,7 @@ def _load(recipe: Recipe) -> TableArrays:
         found = store.read_converted(recipe)  # another process may have converted it meanwhile
         if found is not None:
             return found
-        arrays = convert(recipe, store.read_source(source, recipe.name), source.sha256)
+        arrays = convert(recipe, store.read_source(source, recipe.name), source.digest)
         try:
             store.write_converted(recipe, arrays)
         except OSError as error:
@@ -96,5 +105,5 @@ def load_tasks(space: str, tasks: Sequence[str] = ()) -> tuple[Table, ...]:
       FileNotFoundError: the data is not on this machine.
     """
     family = FAMILIES[checks.choose("space", space, FAMILIES)]
-    every = [n.partition("/")[2] for n in list_tables() if n.startswith(f"{family}/") and not n.endswith("-ncp")]
+    every = [name.partition("/")[2] for name in tables_of_family(family)]
     return tuple(load_table(f"{family}/{checks.choose('task', task, every)}") for task in tasks or every)

@@ -23,8 +23,8 @@ class NextConfig:
     """What was trained, and what is wanted.
 
     Attributes:
-      space: Space of the architectures: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size, or a file
-        that describes one (space.toml).
+      space: Space of the architectures: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size, or a
+        file that describes one (space.toml).
       table: CSV file of what was trained: a column of architectures, or one for each position, and metrics. A blank
         metric is a training without a result yet, "failed" or "nan" one that failed. Without a file, nothing has been
         trained.

@@ -244,8 +244,7 @@ def _is_file(name: str) -> bool:
 
 def _source_names(config: RankConfig, table: Table) -> list[str]:
     """Returns the names of the sources, each once, with "all" and "none" resolved."""
-    from ncp_jax.benchmarks import list_tables
-    from ncp_jax.benchmarks.catalogue import choose_table
+    from ncp_jax.benchmarks.catalogue import choose_table, tables_of_family
 
     if "none" in config.sources and len(config.sources) > 1:
         raise checks.UsageError(expected="--sources none alone", got="more of them", remedy="drop none")
@@ -257,14 +256,14 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
             names.append(name)
         elif name == "all":
             family = table.name.partition("/")[0]
-            names += [t for t in list_tables() if t.startswith(f"{family}/") and t != table.name]
+            names += [other for other in tables_of_family(family) if other != table.name]
         else:
             names.append(choose_table(name))
     if "all" in config.sources and not names:
         raise checks.UsageError(
             expected="--sources FILE.csv … with a CSV table", got="all", remedy="name the sources one by one"
         )
-    return [n for n in dict.fromkeys(names) if not n.endswith("-ncp") or n in config.sources]
+    return list(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True)

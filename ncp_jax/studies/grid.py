@@ -11,7 +11,7 @@ from typing import Any
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import bare_names
+from ncp_jax.benchmarks.catalogue import bare_names, tables_of_family
 from ncp_jax.benchmarks.view import REPEATS
 from ncp_jax.console import say
 from ncp_jax.files import user_path
@@ -273,7 +273,7 @@ def _expand(name: str, own: Mapping[str, Settings]) -> list[str]:
     if chosen in own:
         return [chosen]
     if chosen in families:
-        return [table for table in published if table.startswith(f"{chosen}/") and not table.endswith("-ncp")]
+        return list(tables_of_family(chosen))
     return [bare_names().get(chosen, chosen)]
 
 

@@ -295,7 +295,7 @@ def test_a_full_disk_still_loads_and_leaves_nothing(
 def test_list_and_verify(conversions: list[str], mirror: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NCP_JAX_MIRROR", raising=False)
     rows = {row.name: row for row in list_files()}
-    assert len(rows) == 26 + 3 + 5
+    assert len(rows) == 27 + 3 + 5
     assert {row.state for name, row in rows.items() if name not in SHIPPED} == {"absent"}
     assert rows[NAME].bytes == SOURCE.bytes
     assert rows[NAME].licence == "Apache-2.0"
