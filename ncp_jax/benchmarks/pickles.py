@@ -105,6 +105,13 @@ def _loaded(unpickler: _PlainUnpickler, where: str) -> Any:
     try:
         value = unpickler.load()
         _check_plain(value, where, unpickler.makes)
+    except _MemoryError as error:
+        text = checks.message(
+            f"objects of at most {unpickler.memory / 1e9:g} GB in {where}",
+            "more",
+            "give more memory with --memory-gb, or use a file of fewer architectures",
+        )
+        raise checks.DataError(text) from error
     except RefusedError as error:
         raise checks.DataError(_text(where, "a pickle of plain data and numeric arrays", str(error))) from error
     except checks.DataError:
@@ -119,6 +126,10 @@ def _loaded(unpickler: _PlainUnpickler, where: str) -> Any:
 
 def _text(where: str, expected: str, got: str) -> str:
     return checks.message(f"{expected} in {where}", got, "use the file as its source publishes it")
+
+
+class _MemoryError(Exception):
+    """The objects of a pickle take more memory than was allowed."""
 
 
 _PythonUnpickler: Any = pickle._Unpickler
@@ -142,7 +153,7 @@ class _PlainUnpickler(_PythonUnpickler):
         super().__init__(file)
         self._file, self._size, self._allowed = file, size, allowed
         self._most_steps, self._most_objects = _SPARE + size // 2, _SPARE + size // 3
-        self._memory = memory
+        self.memory = memory
 
     def load(self) -> Any:
         """Returns what the pickle holds. Frames are read through: they only say how to read a file in portions."""
@@ -163,8 +174,8 @@ class _PlainUnpickler(_PythonUnpickler):
                 steps += _STEPS
                 # An object that is kept for later takes five bytes at least.
                 made = max(sys.getallocatedblocks() - before, 2 * len(self.memo))
-                if made > self._memory / _OBJECT:
-                    raise RefusedError(f"objects of more than {self._memory / 1e9:g} GB")
+                if made > self.memory / _OBJECT:
+                    raise _MemoryError
                 open_marks, items = len(self.metastack), len(self.stack)
                 if steps > self._most_steps or made > self._most_objects or items > LONGEST or open_marks > _MARKS:
                     raise RefusedError("more objects than a file of its size has")

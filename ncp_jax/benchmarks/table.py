@@ -224,6 +224,18 @@ class Table:
         """The main metric, which is the first quality metric."""
         return main_metric(self.metrics)
 
+    def only_main(self) -> MetricSpec:
+        """Returns the main metric, where nobody named one; UsageError where the table has one for each seed."""
+        main = self.main
+        if main.seed in ("", "mean"):
+            return main
+        alike = [m.name for m in self.metrics if (m.split, m.epoch, m.unit) == (main.split, main.epoch, main.unit)]
+        raise checks.UsageError(
+            expected=f"the name of a column of {self.name}, which has one for each seed",
+            got="none",
+            remedy=f"name it ({', '.join(alike[:6])}), or import the files with --seeds mean",
+        )
+
     def metric(self, name: str) -> MetricSpec:
         """Returns the specification of one column; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]

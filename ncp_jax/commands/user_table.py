@@ -6,10 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from ncp_jax import checks
-
 if TYPE_CHECKING:
-    from ncp_jax.benchmarks import MetricSpec, Table
+    from ncp_jax.benchmarks import Table
 
 
 class TableOptions(Protocol):
@@ -52,15 +50,7 @@ def read_named_table(name: str, columns: Sequence[str], *, notify: Callable[[str
     from ncp_jax.benchmarks import load_table
 
     whole = load_table(name)
-    if not columns and whole.main.seed not in ("", "mean"):
-        alike = [m.name for m in whole.metrics if (m.split, m.epoch, m.unit) == _form(whole.main) and m.seed]
-        raise checks.UsageError(
-            expected=f"a column of {whole.name}, which has one for each seed",
-            got="none",
-            remedy=f"name it with --maximize or --minimize ({', '.join(alike[:6])}), "
-            "or import the files with --seeds mean",
-        )
-    names = [whole.metric(column).name for column in columns] or [whole.main.name]
+    names = [whole.metric(column).name for column in columns] or [whole.only_main().name]
     table = whole.with_columns(names).known(names)
     if len(table) < len(whole):
         notify(
@@ -68,10 +58,6 @@ def read_named_table(name: str, columns: Sequence[str], *, notify: Callable[[str
             f"{', '.join(names)} and are left out"
         )
     return table
-
-
-def _form(metric: MetricSpec) -> tuple[str, str, str]:
-    return metric.split, metric.epoch, metric.unit
 
 
 def read_user_table(

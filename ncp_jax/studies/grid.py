@@ -164,7 +164,7 @@ class Grid:
     def _published(self, name: str) -> Table:
         """Returns a published or imported table, without architectures that have no value of the metric."""
         table = load_table(name)
-        return table.known([self.metric or table.main.name, *([self.judge] if self.judge else [])])
+        return table.known([self.metric or table.only_main().name, *([self.judge] if self.judge else [])])
 
     def to_json(self) -> dict[str, Any]:
         """The fields, JSON-ready; those about sources only in a study with source tasks, some others only where set."""

@@ -332,7 +332,12 @@ def test_what_is_refused(tmp_path: Path) -> None:
     refused("transnas", archive(good), "expected a known rule for --seeds", seeds="first")
     refused("trans", archive(good), "did you mean: transnas")
     refused("transnas", archive(collections.Counter("aab")), "the name 'collections.Counter'")
-    refused("transnas", archive(transnas(micro=300, macro=0)), "got objects of more than 0.001 GB", memory_gb=0.001)
+    refused(
+        "transnas",
+        archive(transnas(micro=300, macro=0)),
+        r"objects of at most 0\.001 GB in .*; give more",
+        memory_gb=0.001,
+    )
     with pytest.raises(checks.MissingError, match="expected a file or folder at"):
         take("transnas", tmp_path / "none.pth")
     (tmp_path / "empty").mkdir()

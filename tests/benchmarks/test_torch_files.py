@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import collections
 import json
 import os
@@ -141,6 +142,7 @@ CHILD = """
 import json, resource, sys, time
 from pathlib import Path
 from benchmarks.test_torch_files import HOSTILE
+from ncp_jax.benchmarks.official.files import read_pickled
 from ncp_jax.benchmarks.torch_files import read_torch
 from ncp_jax.checks import DataError
 
@@ -152,7 +154,7 @@ for name, content in contents.items():
     path.write_bytes(content)
     began, text = time.process_time(), "read"
     try:
-        read_torch(path)
+        (read_pickled if name.startswith("bz2") else read_torch)(path)
     except DataError as error:
         text = ""
     except BaseException as error:
@@ -174,6 +176,10 @@ HOSTILE = {
         raw=b"\x80\x02((X\x07\x00\x00\x00storagectorch\nFloatStorage\nX\x01\x00\x00\x000X\x03\x00\x00\x00cpu"
         b"\x8a\x06\x00\x00\x00\x00\x00\x01tQt.",
     ),
+    "bz2 of 200 MB of zeros": lambda: bz2.compress(bytes(200 << 20)),
+    "bz2 of many items": lambda: bz2.compress(b"\x80\x04](" + b"N" * (7 << 20) + b"e."),
+    "bz2 of many batches": lambda: bz2.compress(b"\x80\x04]" + (b"(" + b"N" * 1000 + b"e") * 7000 + b"."),
+    "bz2 of a name": lambda: bz2.compress(pickle.dumps([Call()])),
     "no end": lambda: sequence(0, raw=b"\x80\x02" + b"K\x00" * (2 << 20)),
 }
 

@@ -28,6 +28,13 @@ def read_pickled(path: Path, *, memory: float = MEMORY) -> Any:
         head = file.read(512)
         if head[:3] == b"BZh":
             file.seek(0)
+            size = path.stat().st_size
+            if 2 * size > memory:
+                raise checks.DataError(
+                    expected=f"a bz2 stream that {memory / 1e9:g} GB hold at {path}",
+                    got=f"one of {size / 1e9:g} GB",
+                    remedy="import the folder with a file for each architecture, or give --memory-gb",
+                )
             content = _decompressed(path, file.read(), memory)
             if content[:1] != b"\x80":
                 raise _other(path, f"a bz2 stream of {looks_like(content[:512])}")
