@@ -176,8 +176,9 @@ class _PlainUnpickler(_PythonUnpickler):
                 made = max(sys.getallocatedblocks() - before, 2 * len(self.memo))
                 if made > self.memory / _OBJECT:
                     raise _MemoryError
-                open_marks, items = len(self.metastack), len(self.stack)
-                if steps > self._most_steps or made > self._most_objects or items > LONGEST or open_marks > _MARKS:
+                if len(self.stack) > LONGEST:
+                    raise RefusedError(f"more than {LONGEST} entries in one container")
+                if steps > self._most_steps or made > self._most_objects or len(self.metastack) > _MARKS:
                     raise RefusedError("more objects than a file of its size has")
         except _Stop as stop:
             return stop.value

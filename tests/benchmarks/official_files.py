@@ -14,7 +14,7 @@ QUANTITIES = {
     "class_object": ("top1", "loss"),
     "jigsaw": ("top1", "loss"),
     "room_layout": ("neg_loss", "loss"),
-    "segmentsemantic": ("acc", "mIoU", "loss"),
+    "segmentsemantic": ("loss", "acc", "mIoU"),
     "normal": ("ssim", "l1_loss"),
     "autoencoder": ("ssim", "l1_loss"),
 }

@@ -84,7 +84,13 @@ def test_transnas(tmp_path: Path) -> None:
             arch: result["model_info"]["model_FLOPs"] for arch, result in of.items()
         }
         assert specs["time_elapsed"].unit == "s"
-    assert load_table("zipped-micro/room_layout").main.name == "valid_neg_loss"
+    main = {task: loaded(f"zipped-micro/{task}")[0].metrics[0].name for task in TASKS}
+    assert main == {
+        **dict.fromkeys(("class_scene", "class_object", "jigsaw"), "valid_top1"),
+        **dict.fromkeys(("normal", "autoencoder"), "valid_ssim"),
+        "room_layout": "valid_neg_loss",
+        "segmentsemantic": "valid_mIoU",
+    }
     joint = load_table("zipped-macro")
     assert len(joint) == 3
     assert joint.metric("jigsaw/valid_top1_best").epoch == "best"

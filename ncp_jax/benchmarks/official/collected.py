@@ -16,6 +16,9 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Bool, Float, Int
 
+# In the order of columns: the first is a table's main metric.
+_QUANTITIES = ("top1", "mIoU", "ssim", "neg_loss", "acc", "top5", "l1_loss", "loss")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class ImportedArrays:
@@ -145,13 +148,15 @@ class Collected:
 
 
 def _place(metric: MetricSpec) -> tuple[Any, ...]:
-    """Returns where a column stands: validation metrics first, final before best, costs last."""
+    """Returns where a column stands: validation first, final before best, the articles' metric before losses."""
+    quantity = next((place for place, name in enumerate(_QUANTITIES) if f"_{name}" in metric.name), len(_QUANTITIES))
     splits = ("validation", "test", "train", "")
     return (
         metric.kind == "cost",
         splits.index(metric.split) if metric.split in splits else len(splits),
         metric.unit == "s",
         ("final", "best", "").index(metric.epoch) if metric.epoch in ("final", "best", "") else 3,
+        quantity,
     )
 
 
