@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
+    from ncp_jax.searchers.halving import HalvingConfig, HalvingResult, search_curves
     from ncp_jax.searchers.open_ended import Observation, OpenConfig, OpenSession, Suggestion
     from ncp_jax.spaces import (
         SPACES,
@@ -107,6 +108,7 @@ _WHERE = {
         "get_space",
         "load_space",
     ),
+    "searchers.halving": ("HalvingConfig", "HalvingResult", "search_curves"),
     "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
     "training": ("Recipe", "fit", "fit_many", "held_out_errors"),
 }
@@ -145,6 +147,8 @@ __all__ = [
     "Found",
     "Front",
     "Grid",
+    "HalvingConfig",
+    "HalvingResult",
     "HeldOutError",
     "Limit",
     "MetricSpec",
@@ -204,6 +208,7 @@ __all__ = [
     "run_study",
     "save_predictor",
     "search",
+    "search_curves",
     "suggest_next",
     "write_report",
 ]

@@ -137,6 +137,7 @@ class Curves:
 
     Attributes:
       table: name of the table.
+      space: name of the space of the codes.
       metric: specification of the column; its values are those after the last epoch.
       codes: int32 [n, d], the architectures of the table in its order.
       values: float64 [n, e], the metric after epochs 1..e; NaN where there is none or a training failed. Read from
@@ -144,6 +145,7 @@ class Curves:
     """
 
     table: str
+    space: str
     metric: MetricSpec
     codes: Int[np.ndarray, "n d"]
     values: Float[np.ndarray, "n e"]
@@ -257,7 +259,7 @@ def load_curves(table: str, column: str) -> Curves:
     if values.ndim != 2 or len(values) != len(codes) or values.dtype != np.float64:
         raise _damaged(path, f"an array {values.shape} of {values.dtype}")
     metric = next(metric for metric in found.metrics if metric.name == column)
-    return Curves(found.name, metric, codes, values)
+    return Curves(found.name, found.space, metric, codes, values)
 
 
 def npz_path(name: str, table: str) -> Path:
