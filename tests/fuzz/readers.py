@@ -362,7 +362,7 @@ CODES = (
 
 def _read_code(content: bytes, folder: Path, choice: int) -> Any:
     text = content.decode("utf-8", errors="surrogateescape")
-    space = get_space(NAMES[choice % len(NAMES)])
+    space = get_space(NAMES[choice // 60 % len(NAMES)])
     place = choice % 5
     if place == 0:
         return space.from_string(text)

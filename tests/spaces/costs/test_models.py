@@ -92,6 +92,9 @@ def test_a_task_without_a_head():
 
 def test_every_published_task_has_a_model(mirror):
     for name in list_tables():
+        if name == "nas-bench-mr/3ddet" and not (mirror / "ncp/3ddet/trainval.pkl").is_file():
+            print(f"{name} was not here")
+            continue
         table = load_table(name)
         space = get_space(table.space)
         tasks = {m.task for m in table.metrics if m.task}
