@@ -22,6 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
+    from ncp_jax.benchmarks.imported import Curves, load_curves
+    from ncp_jax.benchmarks.official.importing import import_tables
+    from ncp_jax.benchmarks.torch_files import read_torch
     from ncp_jax.checks import DataError, UsageError
     from ncp_jax.commands.cost import CostConfig, CostResult, cost
     from ncp_jax.commands.next import NextConfig, NextResult, suggest_next
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
+    from ncp_jax.searchers.halving import HalvingConfig, HalvingResult, search_curves
     from ncp_jax.searchers.open_ended import Observation, OpenConfig, OpenSession, Suggestion
     from ncp_jax.spaces import (
         SPACES,
@@ -64,6 +68,9 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
+    "benchmarks.imported": ("Curves", "load_curves"),
+    "benchmarks.official.importing": ("import_tables",),
+    "benchmarks.torch_files": ("read_torch",),
     "checks": ("DataError", "UsageError"),
     "commands.cost": ("CostConfig", "CostResult", "cost"),
     "commands.next": ("NextConfig", "NextResult", "suggest_next"),
@@ -101,6 +108,7 @@ _WHERE = {
         "get_space",
         "load_space",
     ),
+    "searchers.halving": ("HalvingConfig", "HalvingResult", "search_curves"),
     "studies": ("Grid", "RunnerOptions", "read_grid", "run_study"),
     "training": ("Recipe", "fit", "fit_many", "held_out_errors"),
 }
@@ -132,12 +140,15 @@ __all__ = [
     "CostConfig",
     "CostFunction",
     "CostResult",
+    "Curves",
     "DataError",
     "Execution",
     "FoldedMLP",
     "Found",
     "Front",
     "Grid",
+    "HalvingConfig",
+    "HalvingResult",
     "HeldOutError",
     "Limit",
     "MetricSpec",
@@ -179,8 +190,10 @@ __all__ = [
     "fit_many",
     "get_space",
     "held_out_errors",
+    "import_tables",
     "join",
     "list_tables",
+    "load_curves",
     "load_predictor",
     "load_shipped",
     "load_space",
@@ -190,10 +203,12 @@ __all__ = [
     "propagate",
     "rank",
     "read_grid",
+    "read_torch",
     "register",
     "run_study",
     "save_predictor",
     "search",
+    "search_curves",
     "suggest_next",
     "write_report",
 ]

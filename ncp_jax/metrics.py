@@ -88,6 +88,8 @@ class MetricSpec:
       direction: "maximize" or "minimize". It is part of the data and never inferred from a sign or a name.
       kind: "quality" for metrics measured by training, "cost" for those that the architecture alone determines.
       stored: unit in which float32 arrays hold the metric; None for its own unit, which is nearly always enough.
+      seed: seed of the training ("777"), "mean" for the mean over the seeds of an architecture, or "" where the data
+        does not say.
     """
 
     name: str
@@ -98,6 +100,7 @@ class MetricSpec:
     direction: Direction = "maximize"
     kind: str = "quality"
     stored: StoredUnit | None = None
+    seed: str = ""
 
     def __post_init__(self) -> None:
         if isinstance(self.stored, Mapping):  # read from JSON
@@ -113,8 +116,9 @@ class MetricSpec:
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as a JSON-ready dictionary, for ``MetricSpec(**fields)``."""
         fields = dataclasses.asdict(self)
-        # Without the field where it says nothing: hashes of tables and studies were made before it existed.
-        return fields if self.stored else {name: value for name, value in fields.items() if name != "stored"}
+        # Without fields that say nothing: hashes of tables and studies were made before they existed.
+        silent = [name for name in ("stored", "seed") if not fields[name]]
+        return {name: value for name, value in fields.items() if name not in silent}
 
 
 def to_own_units(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ncp_jax.benchmarks import Table, all_sources, join, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT, RECIPES
+from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT, RECIPES, tables_of_family
 from ncp_jax.benchmarks.registry import load_tasks
 from ncp_jax.benchmarks.sources import sha256
 from ncp_jax.benchmarks.store import find_source, is_converted
@@ -16,7 +16,7 @@ from ncp_jax.predictors.shipped import SHIPPED
 
 def is_here(name: str) -> bool:
     """Returns whether a table, or every table of a family, is on this machine; no file is read or hashed."""
-    recipes = [recipe for recipe in RECIPES.values() if name in (recipe.name, recipe.name.partition("/")[0])]
+    recipes = [RECIPES[table] for table in ((name,) if name in RECIPES else tables_of_family(name)) if table in RECIPES]
     return all(is_converted(r) or find_source(all_sources()[r.file]) is not None for r in recipes)
 
 

@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from typing import Literal
 
 from ncp_jax import checks
+from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.metrics import MetricSpec
 
 MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p")
+MR_APART = "3ddet"  # the ninth setting: a table of its own, not among the columns of ``JOINT``
 TRANSNAS_TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
 FAMILIES = ("nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro")
 JOINT = "nas-bench-mr"
@@ -45,7 +47,7 @@ class Recipe:
       space: name of its space.
       file: key of its upstream file.
       layout: layout of that file; ``convert.py`` has one reader per layout.
-      rows: expected number of architectures.
+      rows: expected number of architectures; 0 where it is not known.
       columns: columns of the table.
       members: names of the archive's members to read, for layout "naslib"; no other member is read.
     """
@@ -74,7 +76,9 @@ def _cost(name: str, unit: str) -> MetricSpec:
 
 
 def _multi_resolution(task: str) -> Recipe:
-    measured = ("mIoU", "mAcc", "aAcc") if task.startswith("seg") else ("top1", "top5")
+    measured: tuple[str, ...] = ("mIoU", "mAcc", "aAcc") if task.startswith("seg") else ("top1", "top5")
+    if task == MR_APART:
+        measured = ("moderate",)  # average precision on objects of moderate difficulty
     columns = [Column(name, _quality(task, name, "%")) for name in measured]
     columns += [Column("flops", _cost("flops", "GMAC")), Column("params", _cost("params", "M"))]
     return Recipe(
@@ -82,7 +86,7 @@ def _multi_resolution(task: str) -> Recipe:
         space="nas-bench-mr",
         file=f"ncp/{task}/trainval.pkl",
         layout="ncp-multi-resolution",
-        rows=2507,
+        rows=0 if task == MR_APART else 2507,
         columns=tuple(columns),
     )
 
@@ -143,7 +147,7 @@ def _transnas(variant: str, task: str) -> Recipe:
 
 
 def _recipes() -> dict[str, Recipe]:
-    found = [_multi_resolution(task) for task in MR_TASKS]
+    found = [_multi_resolution(task) for task in (*MR_TASKS, MR_APART)]
     found += [
         _nas_bench_201(task, upstream)
         for task, upstream in (("cifar10", "cifar10"), ("cifar100", "cifar100"), ("imagenet16-120", "ImageNet16-120"))
@@ -165,9 +169,23 @@ def bare_names() -> Mapping[str, str]:
     return {task: names[0] for task, names in tables.items() if len(names) == 1}
 
 
+def tables_of_family(family: str) -> tuple[str, ...]:
+    """Returns the tables that the name of a family stands for in studies and as sources.
+
+    Those that hold another's data again ("…-ncp"), or that most do not have (``MR_APART``), are named one by one.
+    """
+    found = [name for name in list_tables() if name.startswith(f"{family}/") and name != f"{JOINT}/{MR_APART}"]
+    return tuple(name for name in found if not name.endswith("-ncp"))
+
+
 def list_tables() -> tuple[str, ...]:
-    """Returns the names that ``load_table`` accepts, whether or not their data is on this machine."""
-    return (JOINT, *RECIPES, DIGITS, *SHIPPED)
+    """Returns the names that ``load_table`` accepts, imported ones last, whether or not their data is here."""
+    return (JOINT, *RECIPES, DIGITS, *SHIPPED, *imported_names())
+
+
+def built_in_names() -> tuple[str, ...]:
+    """Returns the names that no imported table may have."""
+    return tuple(dict.fromkeys((JOINT, *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names())))
 
 
 def choose_table(name: str) -> str:
@@ -179,5 +197,7 @@ def choose_table(name: str) -> str:
     Raises:
       UsageError: the table is unknown; the text lists the nearest names.
     """
-    chosen = checks.choose("table", name, (*list_tables(), *bare_names()))
+    known = {built_in.lower(): built_in for built_in in built_in_names() if built_in not in FAMILIES[1:]}
+    # Names of published tables are known without a look into the cache.
+    chosen = known.get(name.lower()) or checks.choose("table", name, (*list_tables(), *bare_names()))
     return bare_names().get(chosen, chosen)

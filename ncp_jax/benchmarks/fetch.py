@@ -12,7 +12,7 @@ from typing import Literal
 
 from ncp_jax import checks, files
 from ncp_jax.benchmarks import registry, store
-from ncp_jax.benchmarks.sources import Source, check_hash, select_sources, sha256
+from ncp_jax.benchmarks.sources import Source, check_hash, is_asked_for, select_sources
 
 _WAITS = (1.0, 4.0)  # seconds before the second and the third attempt
 _TIMEOUT = 30.0  # seconds to wait for an answer or for data
@@ -25,12 +25,13 @@ class Fetched:
 
     Attributes:
       file: key of the file.
-      action: "present" (in the cache with the right hash), "copied" (from the mirror) or "downloaded".
+      action: "present" (in the cache with the right hash), "copied" (from the mirror), "downloaded", or "absent" (a
+        file that a mirror may lack, and lacks; only where it was not asked for by name).
       path: path in the cache.
     """
 
     file: str
-    action: Literal["present", "copied", "downloaded"]
+    action: Literal["present", "copied", "downloaded", "absent"]
     path: Path
 
 
@@ -64,17 +65,25 @@ def fetch_tables(
     """
     chosen = select_sources(names)
     folder = store.mirror_path(mirror)
-    done = tuple(_fetch(source, folder, progress) for source in chosen)
+    done = []
     for source in chosen:
-        for table in source.tables:
+        if folder is not None and source.apart and not is_asked_for(source, names):
+            path = store.raw_path(source)
+            if not (path.is_file() or (folder / source.key).is_file()):
+                done.append(Fetched(source.key, "absent", path))
+                continue
+        done.append(_fetch(source, folder, progress))
+    absent = {result.file for result in done if result.action == "absent"}
+    for source in chosen:
+        for table in () if source.key in absent else source.tables:
             registry.load_arrays(table)
-    return done
+    return tuple(done)
 
 
 def _fetch(source: Source, mirror: Path | None, progress: bool) -> Fetched:
     path = store.raw_path(source)
     with files.lock(path.with_name(f".{path.name}.lock")):
-        if path.is_file() and sha256(path.read_bytes()) == source.sha256:
+        if path.is_file() and source.digest_of(path.read_bytes()) == source.digest:
             return Fetched(source.key, "present", path)
         content = _download(source, progress) if mirror is None else _copy(source, mirror)
         files.atomic_write(path, content, remedy=store.WRITE_REMEDY)
@@ -125,7 +134,7 @@ def _request(source: Source, progress: bool) -> bytes:
 
     buffer = io.BytesIO()
     hidden = None if progress else True  # None: hidden where standard error is not a terminal
-    with tqdm(total=source.bytes, desc=source.key, unit="B", unit_scale=True, disable=hidden) as bar:
+    with tqdm(total=max(1, source.bytes), desc=source.key, unit="B", unit_scale=True, disable=hidden) as bar:
         downloader = pooch.HTTPDownloader(progressbar=bar, chunk_size=2**16, timeout=_TIMEOUT)
         downloader(source.address, buffer, None)
     return buffer.getvalue()

@@ -10,9 +10,19 @@ from collections.abc import Sequence
 from ncp_jax import checks, files
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
-from ncp_jax.benchmarks.catalogue import DIGITS, JOINT, MR_TASKS, RECIPES, SHIPPED, Recipe, choose_table, list_tables
+from ncp_jax.benchmarks.catalogue import (
+    DIGITS,
+    JOINT,
+    MR_TASKS,
+    RECIPES,
+    SHIPPED,
+    Recipe,
+    choose_table,
+    tables_of_family,
+)
 from ncp_jax.benchmarks.convert import convert
 from ncp_jax.benchmarks.digits import digits_arrays, join_digits
+from ncp_jax.benchmarks.imported import read_imported
 from ncp_jax.benchmarks.sources import all_sources
 from ncp_jax.benchmarks.table import Table
 
@@ -30,7 +40,8 @@ def load_table(name: str) -> Table:
       name: one of ``list_tables()``, e.g. "nas-bench-mr/seg", "nas-bench-201/cifar10", "transnas-macro/jigsaw", or
         the task if only one table has it ("seg"). "nas-bench-mr" has the metrics of all its tasks, named like
         "seg/mIoU", and "flops" and "params" once. "digits/class" and the other tasks of "digits" ship with the package.
-        Case does not matter.
+        Case does not matter. Imported tables are loaded alike (see ``import_tables``); their values are NaN where the
+        files have none.
 
     Returns:
       The table, with rows in ascending order of their codes; tables of one benchmark share their row numbers.
@@ -52,7 +63,7 @@ def load_arrays(name: str) -> TableArrays:
         return join_digits()
     if chosen in SHIPPED:
         return digits_arrays(chosen.partition("/")[2])
-    return _load(RECIPES[chosen])
+    return _load(RECIPES[chosen]) if chosen in RECIPES else read_imported(chosen)
 
 
 def _load(recipe: Recipe) -> TableArrays:
@@ -66,7 +77,7 @@ def _load(recipe: Recipe) -> TableArrays:
         found = store.read_converted(recipe)  # another process may have converted it meanwhile
         if found is not None:
             return found
-        arrays = convert(recipe, store.read_source(source, recipe.name), source.sha256)
+        arrays = convert(recipe, store.read_source(source, recipe.name), source.digest)
         try:
             store.write_converted(recipe, arrays)
         except OSError as error:
@@ -94,5 +105,5 @@ def load_tasks(space: str, tasks: Sequence[str] = ()) -> tuple[Table, ...]:
       FileNotFoundError: the data is not on this machine.
     """
     family = FAMILIES[checks.choose("space", space, FAMILIES)]
-    every = [n.partition("/")[2] for n in list_tables() if n.startswith(f"{family}/") and not n.endswith("-ncp")]
+    every = [name.partition("/")[2] for name in tables_of_family(family)]
     return tuple(load_table(f"{family}/{checks.choose('task', task, every)}") for task in tasks or every)

@@ -22,12 +22,14 @@ class Source:
       family: benchmark of the file ("nas-bench-mr").
       what: one-line description.
       address: URL of the download. It names a commit, so the content is fixed.
-      sha256: expected hash, hexadecimal.
-      bytes: size in bytes.
+      sha256: expected hash, hexadecimal; "" where only ``git_blob`` is known.
+      bytes: size in bytes; 0 where it is not known.
       source: publisher.
       licence: licence of the file.
       citations: papers to cite.
       tables: names of the tables made from the file; empty for files used for checks and costs.
+      git_blob: name of the file's content in its git repository, a SHA-1, hexadecimal; "" where ``sha256`` is known.
+      apart: whether a mirror may lack the file: then "all" and the family do without it.
     """
 
     key: str
@@ -40,6 +42,20 @@ class Source:
     licence: str
     citations: tuple[str, ...]
     tables: tuple[str, ...]
+    git_blob: str = ""
+    apart: bool = False
+
+    @property
+    def digest(self) -> str:
+        """The hash by which records know the file: its SHA-256, or "git:" and the name of its blob."""
+        return self.sha256 or f"git:{self.git_blob}"
+
+    def digest_of(self, content: bytes) -> str:
+        """Returns the hash of any bytes in the form of ``digest``."""
+        if self.sha256:
+            return sha256(content)
+        blob = b"blob %d\0" % len(content)
+        return f"git:{hashlib.sha1(blob + content, usedforsecurity=False).hexdigest()}"
 
 
 @functools.cache
@@ -84,6 +100,13 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
     return tuple(source for key, source in everything.items() if key in chosen)
 
 
+def is_asked_for(source: Source, names: Sequence[str]) -> bool:
+    """Returns whether one of the names is that of the file or of a table made from it, not of a larger group."""
+    wanted = {name.lower() for name in ([names] if isinstance(names, str) else names)}
+    own = {source.key, *source.tables, *(bare for bare, table in bare_names().items() if table in source.tables)}
+    return not wanted.isdisjoint(name.lower() for name in own)
+
+
 def sha256(content: bytes) -> str:
     """Returns the SHA-256 of bytes, hexadecimal."""
     return hashlib.sha256(content).hexdigest()
@@ -98,10 +121,12 @@ def check_hash(source: Source, content: bytes, where: str, remedy: str) -> None:
       where: their origin, for the error text.
       remedy: what the user can do, for the error text.
     """
-    found = sha256(content)
-    if found != source.sha256:
+    found = source.digest_of(content)
+    if found != source.digest:
+        kind = "SHA-256" if source.sha256 else "blob"
+        size = f" ({source.bytes} bytes)" if source.bytes else ""
         raise checks.DataError(
-            expected=f"{source.key} with SHA-256 {source.sha256} ({source.bytes} bytes)",
-            got=f"SHA-256 {found} ({len(content)} bytes) at {where}",
+            expected=f"{source.key} with {kind} {source.digest}{size}",
+            got=f"{kind} {found} ({len(content)} bytes) at {where}",
             remedy=remedy,
         )

@@ -23,7 +23,8 @@ from ncp_jax.benchmarks import convert
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import RECIPES, SHIPPED, Recipe
 from ncp_jax.benchmarks.digits import FILE, digits_path
-from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, select_sources, sha256
+from ncp_jax.benchmarks.imported import list_imports, npz_path
+from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, is_asked_for, select_sources, sha256
 from ncp_jax.files import cache_path
 
 FORMAT = "ncp-jax table 1"
@@ -104,6 +105,12 @@ class FileCheck:
     path: Path
 
 
+def is_spared(check: FileCheck, names: Sequence[str]) -> bool:
+    """Returns whether a file is missing that nobody asked for by name, and that a mirror may lack."""
+    source = all_sources()[check.file]
+    return check.state == "missing" and source.apart and not is_asked_for(source, names)
+
+
 def verify_files(names: Sequence[str] = ("all",)) -> tuple[FileCheck, ...]:
     """Checks the hashes of upstream files on this machine, of those that loading would use.
 
@@ -119,7 +126,7 @@ def verify_files(names: Sequence[str] = ("all",)) -> tuple[FileCheck, ...]:
         if path is None:
             found.append(FileCheck(source.key, "missing", raw_path(source)))
         else:
-            good = sha256(path.read_bytes()) == source.sha256
+            good = source.digest_of(path.read_bytes()) == source.digest
             found.append(FileCheck(source.key, "ok" if good else "altered", path))
     return tuple(found)
 
@@ -134,8 +141,8 @@ class DataRow:
       files: keys of the files that the table is made from.
       bytes: total size of these files.
       licence: licence of these files.
-      state: "absent", "downloaded" (in the cache or a mirror; the hash is not checked), "converted", or "shipped" with
-        the package.
+      state: "absent", "downloaded" (in the cache or a mirror; the hash is not checked), "converted", "shipped" with
+        the package, or "imported" from the user's own files.
     """
 
     name: str
@@ -143,11 +150,11 @@ class DataRow:
     files: tuple[str, ...]
     bytes: int
     licence: str
-    state: Literal["absent", "downloaded", "converted", "shipped"]
+    state: Literal["absent", "downloaded", "converted", "shipped", "imported"]
 
 
 def list_files() -> tuple[DataRow, ...]:
-    """Returns all tables, shipped ones first, then the files that no table is made from, with their states."""
+    """Returns all tables, shipped ones first, then the files that no table is made from, then imported tables."""
     rows = []
     what = "4096 cells of TransNAS micro, small networks trained on handwritten digits by ncp-jax"
     size = digits_path().stat().st_size
@@ -159,6 +166,11 @@ def list_files() -> tuple[DataRow, ...]:
         if name in RECIPES and is_converted(RECIPES[name]):
             state = "converted"
         rows.append(DataRow(name, source.what, (source.key,), source.bytes, source.licence, state))
+    for made in list_imports():
+        for table in made.tables:
+            described = f"{table.rows} architectures of {table.space}, {len(table.metrics)} columns, from {made.kind}"
+            size = npz_path(made.name, table.name).stat().st_size if npz_path(made.name, table.name).is_file() else 0
+            rows.append(DataRow(table.name, described, tuple(file for file, _ in made.sources), size, "", "imported"))
     return tuple(rows)
 
 
@@ -223,7 +235,7 @@ def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
         and schema.get("name") == recipe.name
         and schema.get("space") == recipe.space
         and schema.get("columns") == [metric.to_json() for metric in recipe.metrics]
-        and schema.get("sources") == [{"file": recipe.file, "sha256": all_sources()[recipe.file].sha256}]
+        and schema.get("sources") == [{"file": recipe.file, "sha256": all_sources()[recipe.file].digest}]
     )
 
 
@@ -243,7 +255,7 @@ def read_converted(recipe: Recipe) -> TableArrays | None:
         codes, values = stored["codes"], stored["values"]
     except (OSError, ValueError, KeyError):
         return None
-    if len(codes) != recipe.rows or values.shape != (recipe.rows, len(recipe.metrics)):
+    if len(codes) != (recipe.rows or len(codes)) or values.shape != (len(codes), len(recipe.metrics)):
         return None
-    hashes = ((recipe.file, all_sources()[recipe.file].sha256),)
+    hashes = ((recipe.file, all_sources()[recipe.file].digest),)
     return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, hashes)

@@ -66,6 +66,19 @@ def choose_stored_unit(name: str, column: Float[np.ndarray, " n"]) -> StoredUnit
     return StoredUnit("linear", float(centre), _power_of_two(deviation))
 
 
+def fill_blanks(column: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    """Returns a column without NaN that is stored in the unit that suits its measured values."""
+    missing = np.isnan(column)
+    if not missing.any():
+        return column
+    known = np.unique(column[~missing])
+    if len(known) > 1:
+        return np.where(missing, known[0], column)
+    # One value or none: any other values will do.
+    first = known[0] if len(known) else 0.0
+    return np.where(missing, first + np.arange(1, len(column) + 1) * max(1.0, abs(first)), column)
+
+
 def _log_unit(distinct: Float[np.ndarray, " n"]) -> StoredUnit:
     """Returns the logarithm, of the values or of their distances from the median, that tells typical values apart.
 

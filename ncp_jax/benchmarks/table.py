@@ -18,7 +18,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays, join_arrays
 from ncp_jax.benchmarks.csv_table import read_csv
 from ncp_jax.benchmarks.row_index import RowIndex, build_index
-from ncp_jax.benchmarks.stored_units import choose_stored_unit
+from ncp_jax.benchmarks.stored_units import choose_stored_unit, fill_blanks
 from ncp_jax.console import say
 from ncp_jax.files import write_csv
 from ncp_jax.jax_settings import package_settings
@@ -57,14 +57,15 @@ class Table:
     @staticmethod
     @package_settings
     def from_host(arrays: TableArrays) -> Table:
-        """Puts a checked table on the device, with values as float32 in units that keep them apart.
+        """Puts a checked table on the device, with values as float32 in units that keep them apart; NaN stays NaN.
 
         Raises:
           DataError: a column that varies by nothing but rounding, or has values beyond 1e300.
         """
         codes = np.asarray(arrays.codes, dtype=np.int32)
         columns = np.asarray(arrays.values, np.float64).T
-        units = [choose_stored_unit(m.name, column) for m, column in zip(arrays.metrics, columns, strict=True)]
+        known = [fill_blanks(column) for column in columns]
+        units = [choose_stored_unit(m.name, column) for m, column in zip(arrays.metrics, known, strict=True)]
         stored = [column if unit is None else unit.store(column) for unit, column in zip(units, columns, strict=True)]
         return Table(
             # device_put instead of jnp.asarray, which would compile a program for every new shape.
@@ -223,6 +224,18 @@ class Table:
         """The main metric, which is the first quality metric."""
         return main_metric(self.metrics)
 
+    def only_main(self) -> MetricSpec:
+        """Returns the main metric, where nobody named one; UsageError where the table has one for each seed."""
+        main = self.main
+        if main.seed in ("", "mean"):
+            return main
+        alike = [m.name for m in self.metrics if (m.split, m.epoch, m.unit) == (main.split, main.epoch, main.unit)]
+        raise checks.UsageError(
+            expected=f"the name of a column of {self.name}, which has one for each seed",
+            got="none",
+            remedy=f"name it ({', '.join(alike[:6])}), or import the files with --seeds mean",
+        )
+
     def metric(self, name: str) -> MetricSpec:
         """Returns the specification of one column; UsageError with the nearest names if there is none."""
         return self.metrics[find_metric(self.metrics, name)]
@@ -292,6 +305,29 @@ class Table:
         codes, values = np.asarray(self.codes)[chosen], np.asarray(self.values)[chosen]
         index = build_index(codes)
         return dataclasses.replace(self, codes=jax.device_put(codes), values=jax.device_put(values), index=index)
+
+    def with_columns(self, names: Sequence[str]) -> Table:
+        """Returns the table with some columns alone, in the given order; UsageError for an unknown one."""
+        places = [find_metric(self.metrics, name) for name in dict.fromkeys(names)]
+        metrics = tuple(self.metrics[place] for place in places)
+        return dataclasses.replace(self, values=self.values[:, np.array(places)], metrics=metrics)
+
+    def known(self, names: Sequence[str]) -> Table:
+        """Returns the table of the architectures that have a value in each of some columns; itself where all have.
+
+        Imported tables have none where a training failed or is not in their files.
+
+        Raises:
+          DataError: no architecture has.
+        """
+        there = np.isfinite(np.asarray(self.values)[:, [find_metric(self.metrics, name) for name in names]]).all(axis=1)
+        if not there.any():
+            raise checks.DataError(
+                expected=f"architectures of {self.name} with values of {', '.join(names)}",
+                got="none",
+                remedy="choose other columns",
+            )
+        return self if there.all() else self.select(there)
 
     def content_hash(self) -> str:
         """Returns the SHA-256 (hexadecimal) of space, columns, codes and float32 values. Runs on the host.

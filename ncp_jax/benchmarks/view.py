@@ -105,7 +105,7 @@ class QueryView:
 
         Args:
           table: the measured architectures.
-          metric: column that queries read; the main metric if None.
+          metric: column that queries read; the main metric if None, where it is one of no seed.
           budget: maximum number of paid queries of a run.
           repeats: rule for repeated queries. "counted": they cost like new ones. "free": an architecture that the run
             has paid for costs nothing. "free-isomorphs": nor does another code of the same network
@@ -121,7 +121,7 @@ class QueryView:
           UsageError: an unknown metric or rule, a column of the test split, a budget below 1 or (unless repeats are
             counted) above the number of architectures, or a budget in seconds without a column of seconds.
         """
-        spec = table.metric(metric) if metric else table.main
+        spec = table.metric(metric) if metric else table.only_main()
         check_split(spec, on_test=on_test)
         repeats = checks.choose("repeats", repeats, REPEATS)
         space, classes = get_space(table.space), np.zeros(0, np.int32)

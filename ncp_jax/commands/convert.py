@@ -16,7 +16,8 @@ class Convert(JsonCommand):
 
     Attributes:
       codes: Codes, each as an architecture string or as integers or names separated by commas.
-      space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro; or a file (space.toml).
+      space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size; or a file
+        (space.toml).
       notation: What given integers or names mean: ncp-jax, ops (names of operations, for cells); in nas-bench-201 also
         naslib or nats-index.
       to: Form to print: string, or the name of a notation.

@@ -24,7 +24,7 @@ class CostConfig:
 
     Attributes:
       codes: Codes, each as an architecture string or as integers or names separated by commas.
-      space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro.
+      space: Space of the codes: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size.
       task: Task whose head and image size are counted; by default class_scene (TransNAS) and cifar10 (NAS-Bench-201).
       flops_of: table (what the published table counts) or task (the task's own network). They differ in nas-bench-mr,
         whose table counts one image classifier for all of its tasks.

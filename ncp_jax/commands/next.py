@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config, notify_written
+from ncp_jax.commands.user_table import is_name, read_named_table
 from ncp_jax.console import format_table, prepare_jax, say
 from ncp_jax.jax_settings import check_devices, package_settings
 
@@ -23,8 +24,8 @@ class NextConfig:
     """What was trained, and what is wanted.
 
     Attributes:
-      space: Space of the architectures: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, or a file that
-        describes one (space.toml).
+      space: Space of the architectures: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size, or a
+        file that describes one (space.toml).
       table: CSV file of what was trained: a column of architectures, or one for each position, and metrics. A blank
         metric is a training without a result yet, "failed" or "nan" one that failed. Without a file, nothing has been
         trained.
@@ -201,10 +202,10 @@ def suggest_next(
 
 
 def _source(name: str, config: NextConfig, notify: Callable[[str], None]) -> Table:
-    from ncp_jax.benchmarks import Table, load_table
+    from ncp_jax.benchmarks import Table
 
-    if not Path(name).suffix:
-        return load_table(name)
+    if is_name(name):
+        return read_named_table(name, (), notify=notify)
     return Table.from_csv(
         name,
         space=config.space,

@@ -12,10 +12,11 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import choose_table
+from ncp_jax.benchmarks.catalogue import MR_APART, choose_table
+from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.commands.search_config import SearchConfig
-from ncp_jax.commands.user_table import read_user_table
+from ncp_jax.commands.user_table import read_named_table, read_user_table
 from ncp_jax.console import ProgressBar
 from ncp_jax.files import user_path
 from ncp_jax.metrics import MetricSpec
@@ -95,10 +96,15 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
       DataError: a bad table.
       FileNotFoundError: the table to train on has not been fetched; the text names the command.
     """
-    if config.table is not None:
+    named = _table_name(config)
+    if config.table is not None or named:
         notices: list[str] = []
-        up, down = _columns(config)
-        table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
+        if named:
+            table = read_named_table(named, _named_columns(named, config), notify=notices.append)
+        else:
+            assert config.table is not None
+            up, down = _columns(config)
+            table = read_user_table(config.table, config, maximize=up, minimize=down, notify=notices.append)
         for notice in notices:
             notify(notice)
         space, costs = table.space, _costs(config, table.space, table.metrics)
@@ -107,10 +113,11 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
             # A column of FLOPs that says whose they are: they steer codes as those of any table do.
             learned, costs = with_flops(table, costs), None
         predictor, origin, errors = _train(learned, config, notify)
-        return PredictorChoice(str(config.table), predictor, table, origin, costs, errors, tuple(notices))
+        task = named or str(config.table)
+        return PredictorChoice(task, predictor, table, origin, costs, errors, tuple(notices))
     name = choose_table(config.task or "seg")
     family, _, task = name.partition("/")
-    shipped = None if config.retrain else load_shipped(family)
+    shipped = None if config.retrain or task == MR_APART else load_shipped(family)
     if shipped is None:
         table = _training_table(name, family)
         # FLOPs that are limited or sought have to be known to the predictor, even where they are not in its table.
@@ -139,6 +146,23 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
     predictor = for_task(predictor, task)
     costs = _costs(config, predictor.space, predictor.metrics)
     return PredictorChoice(name, predictor, _fetched_table(name), origin, costs, _of_task(errors, task))
+
+
+def _table_name(config: SearchConfig) -> str:
+    """Returns the name of the table that --table or --task names and a predictor is trained on; "" for none."""
+    if config.is_named:
+        return choose_table(str(config.table))
+    return config.task if config.table is None and config.task in imported_names() else ""
+
+
+def _named_columns(name: str, config: SearchConfig) -> tuple[str, ...]:
+    """Returns the columns of a named table that are sought or limited, but for costs that are known for its space."""
+    table = load_table(name)
+    model = cost_model(table.space)
+    own = {metric.name.lower() for metric in table.metrics}
+    computed = {*UNIT_NAMES, *(() if model is None else model.units)} - own
+    sought = [*read_names((*config.maximize, *config.minimize)), *(limit.metric for limit in config.limits({}))]
+    return tuple(name for name in dict.fromkeys(sought) if name.lower() not in computed)
 
 
 def _columns(config: SearchConfig) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -215,7 +239,7 @@ def _of_task(errors: Mapping[str, HeldOutError], task: str) -> dict[str, HeldOut
 
 def _training_table(name: str, family: str) -> Table:
     """Returns all tasks of a family, where they share their codes and are at hand: learned together, each helps."""
-    if family not in list_tables():
+    if family not in list_tables() or name == f"{family}/{MR_APART}":
         return load_table(name)
     try:
         return load_table(family)

@@ -11,7 +11,7 @@ from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.rank_config import RankConfig
 from ncp_jax.commands.rank_result import RankResult
-from ncp_jax.commands.user_table import read_user_table
+from ncp_jax.commands.user_table import is_name, read_named_table, read_user_table
 from ncp_jax.console import ProgressBar, prepare_jax, say
 from ncp_jax.jax_settings import check_devices, package_settings
 
@@ -195,10 +195,8 @@ def _near_copies(
 
 
 def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:
-    from ncp_jax.benchmarks import load_table
-
     if not _is_file(name):
-        return load_table(name)
+        return _named(name, config, notify)
     if config.space is None or not (config.maximize or config.minimize):
         raise checks.UsageError(
             expected="--space and --maximize or --minimize with a CSV file",
@@ -207,6 +205,24 @@ def _load(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table
         )
     up, down = (() if metric is None else (metric,) for metric in (config.maximize, config.minimize))
     return read_user_table(Path(name), config, maximize=up, minimize=down, notify=notify, blanks=True)
+
+
+def _named(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:
+    """Returns a published or imported table with the metric to rank by; a source may lack it, and has its main one."""
+    from ncp_jax.benchmarks import load_table
+
+    metric, direction = config.maximize or config.minimize, "maximize" if config.maximize else "minimize"
+    known = {spec.name.lower(): spec for spec in load_table(name).metrics}
+    if metric is None or (name != config.table and metric.lower() not in known):
+        return read_named_table(name, (), notify=notify)
+    table = read_named_table(name, (metric,), notify=notify)
+    if table.main.direction != direction:
+        raise checks.UsageError(
+            expected=f"--{table.main.direction} {table.main.name}, as {table.name} has it",
+            got=f"--{direction}",
+            remedy=f"give --{table.main.direction}",
+        )
+    return table
 
 
 def _load_source(name: str, config: RankConfig, notify: Callable[[str], None]) -> Table:
@@ -223,14 +239,12 @@ def _load_source(name: str, config: RankConfig, notify: Callable[[str], None]) -
 
 
 def _is_file(name: str) -> bool:
-    """Whether a name means a file: those of published tables have no ending."""
-    return bool(Path(name).suffix)
+    return not is_name(name)
 
 
 def _source_names(config: RankConfig, table: Table) -> list[str]:
     """Returns the names of the sources, each once, with "all" and "none" resolved."""
-    from ncp_jax.benchmarks import list_tables
-    from ncp_jax.benchmarks.catalogue import choose_table
+    from ncp_jax.benchmarks.catalogue import choose_table, tables_of_family
 
     if "none" in config.sources and len(config.sources) > 1:
         raise checks.UsageError(expected="--sources none alone", got="more of them", remedy="drop none")
@@ -242,14 +256,14 @@ def _source_names(config: RankConfig, table: Table) -> list[str]:
             names.append(name)
         elif name == "all":
             family = table.name.partition("/")[0]
-            names += [t for t in list_tables() if t.startswith(f"{family}/") and t != table.name]
+            names += [other for other in tables_of_family(family) if other != table.name]
         else:
             names.append(choose_table(name))
     if "all" in config.sources and not names:
         raise checks.UsageError(
             expected="--sources FILE.csv … with a CSV table", got="all", remedy="name the sources one by one"
         )
-    return [n for n in dict.fromkeys(names) if not n.endswith("-ncp") or n in config.sources]
+    return list(dict.fromkeys(names))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -24,8 +24,8 @@ class RankConfig:
         mean).
       notation: How architectures in the CSV files are written, where they are no strings: ncp-jax, ops (names of
         operations); in nas-bench-201 also naslib or nats-index. Needed for names, and for integers in nas-bench-201.
-      maximize: Metric of the CSV files, higher is better.
-      minimize: Metric of the CSV files, lower is better.
+      maximize: Metric of the tables, higher is better. Needed for CSV files; of other tables by default the main one.
+      minimize: Metric of the tables, lower is better.
       budget: Number of architectures measured on the table; with blank cells, those that are measured already count.
       batch: Number of architectures measured between two rankings, or named to be trained next; 4 by default.
       seed: Random seed of the search.

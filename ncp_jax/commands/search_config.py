@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
+from ncp_jax.commands.user_table import is_name
 
 if TYPE_CHECKING:
     from ncp_jax.propagation import Execution, HeldOutError, Limit, PropagationConfig, TrustRegion
@@ -26,8 +27,10 @@ class SearchConfig:
         `ncp-jax data list`). With --table, the task of the space whose network's costs are meant: jigsaw, digits/class,
         ...; by default the space's first.
       table: CSV file of your own: one column of architectures, the others metrics. Needs --space and a direction
-        (--maximize or --minimize).
-      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro; or a file (space.toml).
+        (--maximize or --minimize). Or the name of a table, without an ending: one that was imported (see
+        `ncp-jax data import`).
+      space: Space of --table: nas-bench-mr, nas-bench-201, transnas-micro, transnas-macro, nats-size; or a file
+        (space.toml).
       architecture: Column of the architectures in --table; by default the one called architecture, else the first. May
         be repeated for one column per position of the code; * and ? are wildcards: x*.
       seeds: Lines of --table that repeat an architecture with other values: refuse, mean (one row with their mean) or
@@ -114,13 +117,13 @@ class SearchConfig:
         checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")
         if self.max_gflops is not None:
             checks.positive("--max-gflops", self.max_gflops)
-        if self.table is not None and self.space is None:
+        if self.table is not None and self.space is None and not self.is_named:
             raise checks.UsageError(
                 expected="--space NAME with --table",
                 got="no --space",
                 remedy="name the space that the architectures belong to",
             )
-        if self.table is not None and not (self.maximize or self.minimize):
+        if self.table is not None and not self.is_named and not (self.maximize or self.minimize):
             raise checks.UsageError(
                 expected="--maximize or --minimize COLUMN with --table",
                 got="neither",
@@ -133,12 +136,16 @@ class SearchConfig:
             ("--notation", self.notation),
             ("--seeds", self.seeds != "refuse"),
         ):
-            if self.table is None and given:
-                raise checks.UsageError(
-                    expected=f"--table FILE with {name}", got="no --table", remedy=f"drop {name} or add --table"
-                )
+            if (self.table is None or self.is_named) and given:
+                got, remedy = ("no --table", " or add --table") if self.table is None else (f"table {self.table}", "")
+                raise checks.UsageError(expected=f"--table FILE with {name}", got=got, remedy=f"drop {name}{remedy}")
         self._check_unused()
         self.limits({})
+
+    @property
+    def is_named(self) -> bool:
+        """Whether --table is the name of a table, not a file."""
+        return self.table is not None and is_name(self.table, self.space)
 
     def _check_unused(self) -> None:
         """Raises a UsageError for an option that would be ignored."""

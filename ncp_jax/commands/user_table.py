@@ -30,6 +30,36 @@ class TableOptions(Protocol):
         """Meaning of integers."""
 
 
+def is_name(table: str | Path, space: str | None = None) -> bool:
+    """Returns whether --table means a table by its name: names have no ending, and their space is known."""
+    return space is None and not Path(table).suffix
+
+
+def read_named_table(name: str, columns: Sequence[str], *, notify: Callable[[str], None]) -> Table:
+    """Loads a published or imported table with some columns, and the architectures that have values in all of them.
+
+    Args:
+      name: name of the table.
+      columns: the columns; the main one if none.
+      notify: is told how many architectures are left out.
+
+    Raises:
+      UsageError: an unknown table or column, or no column where the table has one for each seed.
+      DataError, FileNotFoundError: as ``load_table``; no architecture has values.
+    """
+    from ncp_jax.benchmarks import load_table
+
+    whole = load_table(name)
+    names = [whole.metric(column).name for column in columns] or [whole.only_main().name]
+    table = whole.with_columns(names).known(names)
+    if len(table) < len(whole):
+        notify(
+            f"{whole.name}: {len(whole) - len(table)} of {len(whole)} architectures have no value of "
+            f"{', '.join(names)} and are left out"
+        )
+    return table
+
+
 def read_user_table(
     path: Path,
     options: TableOptions,

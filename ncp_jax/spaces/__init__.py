@@ -8,6 +8,7 @@ from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR as NAS_BENCH_MR
 from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201 as NAS_BENCH_201
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO as TRANSNAS_MICRO
 from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO as TRANSNAS_MACRO
+from ncp_jax.spaces.nats_size import NATS_SIZE as NATS_SIZE
 # isort: on
 
 from ncp_jax.spaces.base import CategoricalSpace, OrdinalSpace, Space

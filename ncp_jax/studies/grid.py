@@ -11,7 +11,7 @@ from typing import Any
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import bare_names
+from ncp_jax.benchmarks.catalogue import bare_names, tables_of_family
 from ncp_jax.benchmarks.view import REPEATS
 from ncp_jax.console import say
 from ncp_jax.files import user_path
@@ -157,9 +157,14 @@ class Grid:
         """
         names = dict.fromkeys(itertools.chain.from_iterable(_expand(name, self.tables) for name in self.benchmarks))
         return {
-            name: _from_csv(name, dict(self.tables[name]), notify) if name in self.tables else load_table(name)
+            name: _from_csv(name, dict(self.tables[name]), notify) if name in self.tables else self._published(name)
             for name in names
         }
+
+    def _published(self, name: str) -> Table:
+        """Returns a published or imported table, without architectures that have no value of the metric."""
+        table = load_table(name)
+        return table.known([self.metric or table.only_main().name, *([self.judge] if self.judge else [])])
 
     def to_json(self) -> dict[str, Any]:
         """The fields, JSON-ready; those about sources only in a study with source tasks, some others only where set."""
@@ -268,7 +273,7 @@ def _expand(name: str, own: Mapping[str, Settings]) -> list[str]:
     if chosen in own:
         return [chosen]
     if chosen in families:
-        return [table for table in published if table.startswith(f"{chosen}/") and not table.endswith("-ncp")]
+        return list(tables_of_family(chosen))
     return [bare_names().get(chosen, chosen)]
 
 

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 
 from ncp_jax.benchmarks.catalogue import RECIPES
-from ncp_jax.benchmarks.convert import convert, load_pickle
+from ncp_jax.benchmarks.convert import convert
+from ncp_jax.benchmarks.pickles import load_pickle
 from ncp_jax.checks import DataError
 
 MR = RECIPES["nas-bench-mr/seg"]
@@ -105,7 +106,7 @@ MARKER = "ncp_jax_gadget_ran"
         (np.array(["2020-01-01"], dtype="M8[D]"), r"an array of type 'M8'"),
         (np.float64, r"'numpy\.float64'"),
         (np.dtype("f4"), r"an object of type '_DType'"),
-        (np.ndarray, r"an object of type '_StandIn'"),
+        (np.ndarray, r"an object of type 'StandIn'"),
     ],
     ids=lambda value: type(value).__name__ if not isinstance(value, str) else "",
 )

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import http.server
+import pickle
 import shutil
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ncp_jax import files
-from ncp_jax.benchmarks import all_sources, fetch, fetch_tables, load_table, sources
+from ncp_jax import files, get_space
+from ncp_jax.benchmarks import all_sources, fetch, fetch_tables, load_table, sources, store
 from ncp_jax.checks import DataError, UsageError
 
 NAME = "nas-bench-mr/seg"
@@ -204,3 +207,63 @@ def test_unknown_names_reach_no_network(server) -> None:
     with pytest.raises(UsageError, match="did you mean"):
         fetch_tables(["nas-bench-mr/segg"])
     assert server.requests == []
+
+
+def test_the_ninth_setting_is_known_by_its_blob(
+    empty_cache: Path, no_mirror: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a file of our own in the published form: the real one was not here."""
+    key = "ncp/3ddet/trainval.pkl"
+    source = all_sources()[key]
+    rows = [
+        {"embedding": code, "moderate": 60.5 + place, "flops": 1.5, "params": 2.5, "input_channel": [8, 8]}
+        for place, code in enumerate(get_space("nas-bench-mr").from_index(np.arange(3)).tolist())
+    ]
+    content = pickle.dumps(rows)
+    path = tmp_path / "mirror" / key
+    path.parent.mkdir(parents=True)
+    path.write_bytes(content)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(fetch, "_WAITS", ())
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as running:
+        running.folder, running.instructions, running.requests = tmp_path / "mirror", [], []
+        address = f"http://127.0.0.1:{running.server_address[1]}/{key}"
+        thread = threading.Thread(target=running.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        try:
+            monkeypatch.setitem(all_sources(), key, dataclasses.replace(source, address=address))
+            with pytest.raises(DataError, match=f"expected {key} with blob git:f08f87a6.*, got blob git:"):
+                fetch_tables(["3ddet"], progress=False)
+            blob = subprocess.run(
+                ["git", "hash-object", path], capture_output=True, text=True, check=True
+            ).stdout.strip()
+            monkeypatch.setitem(all_sources(), key, dataclasses.replace(source, address=address, git_blob=blob))
+            assert [done.action for done in fetch_tables(["3ddet"], progress=False)] == ["downloaded"]
+            assert [done.action for done in fetch_tables(["nas-bench-mr/3ddet"], progress=False)] == ["present"]
+        finally:
+            running.shutdown()
+            thread.join()
+    table = load_table("3ddet")
+    assert [(m.name, m.direction, m.split, m.unit) for m in table.metrics] == [
+        ("moderate", "maximize", "validation", "%"),
+        ("flops", "minimize", "", "GMAC"),
+        ("params", "minimize", "", "M"),
+    ]
+    assert table.measured("moderate").tolist() == [60.5, 61.5, 62.5]
+    assert dict(table.hashes)[key] == f"git:{blob}"
+    assert load_table("nas-bench-mr/3ddet").measured("flops").tolist() == [1.5] * 3  # from the converted copy
+
+
+def test_a_mirror_may_lack_the_ninth_setting(mirror: Path, empty_cache: Path, tmp_path: Path) -> None:
+    (tmp_path / "ncp").mkdir()
+    for entry in (mirror / "ncp").iterdir():
+        if entry.name != "3ddet":
+            (tmp_path / "ncp" / entry.name).symlink_to(entry)
+    done = {result.file: result.action for result in fetch_tables(["nas-bench-mr"], mirror=tmp_path)}
+    assert done.pop("ncp/3ddet/trainval.pkl") == "absent"
+    assert set(done.values()) == {"copied"}
+    with pytest.raises(FileNotFoundError, match=r"expected ncp/3ddet/trainval\.pkl in the mirror"):
+        fetch_tables(["3ddet"], mirror=tmp_path)
+    state = {check.file: check for check in store.verify_files(("nas-bench-mr",))}["ncp/3ddet/trainval.pkl"]
+    assert store.is_spared(state, ("nas-bench-mr",))
+    assert not store.is_spared(state, ("3ddet",))

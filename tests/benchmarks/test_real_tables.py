@@ -77,22 +77,31 @@ def mr_string(row: dict) -> str:
     return "-".join("_".join(map(str, group)) for group in groups)
 
 
+def skip_where_absent(name: str, mirror: Path) -> None:
+    """Skips a table whose file a mirror may lack, and lacks."""
+    source = all_sources()[RECIPES[name].file] if name in RECIPES else None
+    if source is not None and source.apart and not (mirror / source.key).is_file():
+        pytest.skip(f"{source.key} was not here: checked on a file of its form alone")
+
+
 @pytest.mark.parametrize("name", RECIPES)
 def test_every_value_is_upstreams(name: str, mirror: Path) -> None:
+    skip_where_absent(name, mirror)
     rows = upstream(name, mirror)
     arrays = load_arrays(name)
     space = get_space(arrays.space)
-    assert len(arrays.codes) == len(rows) == RECIPES[name].rows
+    assert len(arrays.codes) == len(rows) == (RECIPES[name].rows or len(rows))
     fields = [column.field for column in RECIPES[name].columns]
     sign = -1.0 if "room_layout" in name else 1.0
     expected = [[sign * rows[text][field] for field in fields] for text in space.to_strings(arrays.codes)]
     np.testing.assert_array_equal(arrays.values, expected)
     assert arrays.values.dtype == np.float64
-    assert dict(arrays.hashes) == {RECIPES[name].file: all_sources()[RECIPES[name].file].sha256}
+    assert dict(arrays.hashes) == {RECIPES[name].file: all_sources()[RECIPES[name].file].digest}
 
 
 @pytest.mark.parametrize("name", list_tables())
-def test_tables_on_the_device(name: str) -> None:
+def test_tables_on_the_device(name: str, mirror: Path) -> None:
+    skip_where_absent(name, mirror)
     table, arrays = load_table(name), load_arrays(name)
     codes = np.asarray(table.codes)
     assert table.name == name

@@ -14,6 +14,9 @@ import pytest
 import ncp_jax
 from ncp_jax.reports import tables
 
+from ..benchmarks.official_files import transnas
+from ..benchmarks.torch_containers import archive
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "files.md").read_text(encoding="utf-8")
 NAMED = set(re.findall(r"[A-Za-z0-9_]+", " ".join(re.findall(r"`([^`\n]+)`", PAGE))))
 # Keys whose content is keyed by names of the user's world: metrics, packages, files, settings.
@@ -32,11 +35,12 @@ def keys_of(content: Any) -> Iterator[str]:
             yield from keys_of(value)
 
 
-@pytest.mark.usefixtures("spaces_stay")
+@pytest.mark.usefixtures("spaces_stay", "empty_cache")
 def test_every_key_that_a_command_writes_is_on_the_page(
     command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.csv").write_text("arch,acc\n64-41414-1_02_333,2\n64-41414-3_33_333,1\n64-41414-0_12_301,\n")
+    (tmp_path / "file.pth").write_bytes(archive(transnas(micro=2, macro=0, epochs=2)))
     (tmp_path / "matrix.csv").write_text("0,3,1\n1,0,2\n2,1,0\n")
     (tmp_path / "space.toml").write_text('name = "keys"\n[[position]]\nname = "depth"\nvalues = [2, 3]\n')
     mine = ("--table", tmp_path / "mine.csv", "--space", "transnas-micro", "--maximize", "acc")
@@ -47,6 +51,7 @@ def test_every_key_that_a_command_writes_is_on_the_page(
         ("data", "list"),
         ("next", "--space", "transnas-macro", "--maximize", "acc", "--searcher", "random", "--count", 2),
         ("space", "check", tmp_path / "space.toml"),
+        ("data", "import", "transnas", tmp_path / "file.pth", "--name", "keys"),
         ("rank", *mine, "--out", tmp_path),
         ("search", "--codes", 32, "--steps", 2, "--polish", 0, "--pareto", "--out", tmp_path),
     ]

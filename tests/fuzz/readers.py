@@ -19,8 +19,9 @@ import numpy as np
 from ncp_jax import Table, checks, get_space, load_space
 from ncp_jax.array_files import read_npy, read_npz
 from ncp_jax.benchmarks.catalogue import RECIPES
-from ncp_jax.benchmarks.convert import convert, load_pickle
+from ncp_jax.benchmarks.convert import convert
 from ncp_jax.benchmarks.digits import DIGITS_TASKS, Digits, read_digits, write_digits
+from ncp_jax.benchmarks.pickles import load_pickle
 from ncp_jax.ordering.matrix_files import read_weights
 from ncp_jax.predictors import load_predictor
 from ncp_jax.records.journal import Records, read_json, read_records
@@ -361,7 +362,7 @@ CODES = (
 
 def _read_code(content: bytes, folder: Path, choice: int) -> Any:
     text = content.decode("utf-8", errors="surrogateescape")
-    space = get_space(NAMES[choice % len(NAMES)])
+    space = get_space(NAMES[choice // 60 % len(NAMES)])
     place = choice % 5
     if place == 0:
         return space.from_string(text)

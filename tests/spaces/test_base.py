@@ -55,6 +55,7 @@ def test_known_sizes():
         "nas-bench-201": (6, 30, 15625),
         "transnas-micro": (6, 24, 4096),
         "transnas-macro": (6, 30, 3256),
+        "nats-size": (5, 5, 32768),
     }
 
 

@@ -27,6 +27,7 @@ SOME = {
     "nas-bench-201": ({"edge 0>?": (1, 3), "edge 2>3": (4, 4)}, {"edge 1>2": (None, 0)}),
     "transnas-micro": ({0: (2, 3), "*": (1, None)}, {"edge 0>3": (0, 1)}),
     "transnas-macro": ({"module 5": (0, 0)}, {"module 1": (1, 2), "module 3": (3, 4), "module 6": (1, None)}),
+    "nats-size": ({"stage 1": (8, 16), "stage 5": (20, None)}, {"*": (24, 48)}),
 }
 CASES = [(name, i) for name in SPACES for i in range(2)]
 seeds = st.integers(0, 2**31 - 1)

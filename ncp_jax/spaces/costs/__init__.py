@@ -8,7 +8,7 @@ from __future__ import annotations
 
 # Each module registers the costs of its benchmarks; the first benchmark of a space is its default.
 # isort: off
-from ncp_jax.spaces.costs import multi_resolution, cells, macro, digits  # noqa: F401
+from ncp_jax.spaces.costs import multi_resolution, cells, macro, digits, nats_size  # noqa: F401
 # isort: on
 
 from ncp_jax.spaces.costs.model import CostModel

@@ -1,0 +1,105 @@
+"""Successive halving and ASHA on learning curves: by hand, within their budget, and better than chance."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ncp_jax import checks, import_tables
+from ncp_jax.searchers.halving import HalvingConfig, _asha, _halving, _rungs, _scored, search_curves
+
+from ..benchmarks.official_files import transnas
+from ..benchmarks.torch_containers import archive
+
+SPEND = {"asha": _asha, "halving": _halving}
+
+
+def test_halving_by_hand() -> None:
+    # Nine architectures, rungs after 1, 3 and 9 epochs: 9·1 + 3·2 + 1·6 = 21 epochs.
+    values = np.repeat(np.arange(9.0)[:, None], 9, axis=1)
+    config = HalvingConfig(epochs=21, method="halving")
+    rungs = _rungs(config, 9)
+    assert rungs == (1, 3, 9)
+    steps = _halving(values, np.arange(9), rungs, config)
+    assert steps == [*((row, 1) for row in range(9)), (8, 3), (7, 3), (6, 3), (8, 9)]
+    assert _scored(steps, values, 1.0).spent == 21
+    fewer = _halving(values, np.arange(9), rungs, HalvingConfig(epochs=20, method="halving"))
+    assert fewer == [*((row, 1) for row in range(8)), (7, 3), (6, 3)]
+
+
+def test_asha_by_hand() -> None:
+    # The best of three is trained further as soon as three are there; values are the rows.
+    values = np.repeat(np.array([0.0, 2.0, 1.0, 5.0, 3.0, 4.0])[:, None], 3, axis=1)
+    config = HalvingConfig(epochs=100)
+    steps = _asha(values, np.arange(6), _rungs(config, 3), config)
+    assert steps == [(0, 1), (1, 1), (2, 1), (1, 3), (3, 1), (3, 3), (4, 1), (5, 1), (5, 3)]
+    cut = _asha(values, np.arange(6), _rungs(config, 3), HalvingConfig(epochs=6))
+    assert cut == steps[:5]
+
+
+@settings(max_examples=30)
+@given(
+    seed=st.integers(0, 2**20),
+    epochs=st.integers(1, 300),
+    factor=st.integers(2, 4),
+    method=st.sampled_from(["asha", "halving"]),
+)
+def test_the_budget_holds_and_a_rung_passes_on_its_best(seed: int, epochs: int, factor: int, method: str) -> None:
+    rng = np.random.default_rng(seed)
+    values = rng.normal(size=(20, 10))
+    values[rng.random(20) < 0.2, 4:] = -np.inf
+    config = HalvingConfig(epochs=epochs, method=method, factor=factor)
+    rungs = _rungs(config, 10)
+    order = rng.permutation(20)
+    steps = SPEND[method](values, order, rungs, config)
+    run = _scored(steps, values, 1.0)
+    assert run.spent <= epochs
+    reached: dict[int, int] = {}
+    for place, (row, count) in enumerate(steps):
+        before = reached.get(row, 0)
+        assert count == rungs[rungs.index(before) + 1 if before else 0], "no epoch is left out, none paid twice"
+        assert before == 0 or np.isfinite(values[row, before - 1]), "failed trainings end"
+        if before:
+            rung = [other for other, at in steps[:place] if at == before]
+            better = sum(values[other, before - 1] > values[row, before - 1] for other in rung)
+            assert better < len(rung) // factor
+        reached[row] = count
+    # What was not paid for does not matter.
+    hidden = values.copy()
+    for row in range(20):
+        hidden[row, reached.get(row, 0) :] = 99.0
+    assert SPEND[method](hidden, order, rungs, config) == steps
+    assert _scored(steps, hidden, 1.0).chosen == run.chosen
+
+
+def test_search_on_an_imported_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NCP_JAX_DATA", str(tmp_path / "cache"))
+    content = transnas(micro=81, macro=0, epochs=9)
+    rng = np.random.default_rng(1)
+    for tasks in content["data"]["micro"].values():
+        level = rng.random()
+        tasks["jigsaw"]["metrics"]["valid_loss"] = (level + 0.05 * rng.normal(size=9)).tolist()
+    path = tmp_path / "file.pth"
+    path.write_bytes(archive(content))
+    import_tables("transnas", path, name="curves", notify=lambda _: None)
+    for method in ("asha", "halving"):
+        config = HalvingConfig(epochs=90, method=method, runs=20)
+        found = search_curves("curves-micro/jigsaw", "valid_loss", config)
+        # Ten whole trainings of 81 at random have rank 82 / 11 on average.
+        assert np.mean([run.rank for run in found.runs]) < 6
+        assert all(run.spent <= 90 and run.regret >= 0 for run in found.runs)
+        written = json.loads(json.dumps(found.to_json(), allow_nan=False))
+        assert (written["schema"], written["rungs"], len(written["runs"])) == ("halving/1", [1, 3, 9], 20)
+        again = search_curves("curves-micro/jigsaw", "valid_loss", config)
+        assert [run.rows.tolist() for run in again.runs] == [run.rows.tolist() for run in found.runs]
+    with pytest.raises(checks.UsageError, match="got test_loss of the test split"):
+        search_curves("curves-micro/jigsaw", "test_loss", HalvingConfig(epochs=90))
+    with pytest.raises(checks.UsageError, match=r"expected least to be an integer in 1\.\.9, got 10"):
+        search_curves("curves-micro/jigsaw", "valid_loss", HalvingConfig(epochs=90, least=10))
+    with pytest.raises(checks.UsageError, match="expected epochs to be an integer 1 or more, got 0"):
+        HalvingConfig(epochs=0)
