@@ -38,7 +38,7 @@ def test_pools_have_the_copies_they_say_and_fit_the_head(task: str) -> None:
 
 
 def clean(split: str) -> np.ndarray:
-    return tasks._digits()[0][split_rows()[split]]
+    return tasks.digits_images()[0][split_rows()[split]]
 
 
 def test_a_turned_image_turned_back_is_the_image() -> None:
