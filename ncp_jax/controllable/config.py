@@ -38,11 +38,11 @@ class ModelConfig:
     side: int
     colours: int
     targets: tuple[Target, ...]
-    channels: tuple[int, ...] = (16, 32, 48)
+    channels: tuple[int, ...] = (8, 16, 24)
     strides: tuple[int, ...] = (1, 2, 2)
-    decoder: int = 24
+    decoder: int = 16
     ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    multiple: int = 4
+    multiple: int = 2
     norm: str = "group"
 
     def __post_init__(self) -> None:

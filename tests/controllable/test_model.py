@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,10 +13,12 @@ from flax import nnx
 
 from ncp_jax.checks import UsageError
 from ncp_jax.controllable.config import ModelConfig, count
+from ncp_jax.controllable.layers import SlimConvolution
 from ncp_jax.controllable.model import ControllableModel, measured_statistics
 from ncp_jax.controllable.tasks import Target
 from ncp_jax.controllable.widths import exact_costs, extreme, width_space
 from ncp_jax.networks.counting import count_operations, count_parameters
+from ncp_jax.networks.layers import Convolution, Parameters
 from ncp_jax.spaces import cost_model
 
 TARGETS = (Target("digit", "classes", 3), Target("edges", "pixels", 1), Target("parts", "labels", 4))
@@ -49,6 +52,18 @@ def test_masked_equals_sliced(norm: str) -> None:
         assert count_operations(part, 1, 7, 7, 2).multiply_adds == counted.flops
         assert part.widths == tuple(code)
     assert [output.shape[1:] for output in together] == [(3, 3), (3, 7, 7, 1), (3, 7, 7, 4)]
+
+
+@pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": 2, "transposed": True}])
+def test_products_of_patches_are_convolutions(options: dict[str, Any]) -> None:
+    for side, kernel in ((5, 3), (6, 1), (4, 5)):
+        layers = [
+            kind(3, 4, kernel, bias=True, parameters=Parameters(jax.random.key(2)), **options)
+            for kind in (SlimConvolution, Convolution)
+        ]
+        images = jnp.asarray(np.random.default_rng(side).standard_normal((2, side, side, 3)), jnp.float32)
+        one, other = (layer(images) for layer in layers)
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_inactive_inputs_change_nothing() -> None:

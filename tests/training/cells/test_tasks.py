@@ -81,7 +81,7 @@ def test_noise_differs_between_copies_and_not_between_calls() -> None:
 def test_what_a_user_without_scikit_learn_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(checks.UsageError, match=r"scikit-learn.*pip install"):
-        tasks._digits.__wrapped__()
+        tasks.digits_images.__wrapped__()
 
 
 def test_an_unknown_task() -> None:
