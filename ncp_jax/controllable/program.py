@@ -242,7 +242,7 @@ def _step(
     objective = functools.partial(_total, model=model, train=train)
     (total, losses), slope = jax.value_and_grad(objective, has_aux=True)(trained, state, settings, codes, batch)
     change, moments = make_optimizer(train).update(slope, state.moments, trained)
-    good = jnp.isfinite(total) & jnp.isfinite(optax.global_norm(slope))
+    good = jnp.isfinite(total) & jnp.isfinite(optax.tree.norm(slope))
     first = jnp.where(state.step == 0, losses, state.first)
     average = jnp.where(state.step == 0, losses, _MEMORY * state.average + (1 - _MEMORY) * losses)
     params, projections, log_vars = optax.apply_updates(trained, change)
