@@ -24,6 +24,7 @@ class Config(ExperimentConfig):
       seeds: repetitions, each with its own weights, images and widths.
       steps: gradient steps of every model.
       channels: channels of each encoder stage at full width.
+      strides: 1 or 2 for each stage.
       decoder: channels of each decoder at full width.
       budgets: budgets of the comparison.
       rays: preferences of the comparison, for each budget.
@@ -33,6 +34,7 @@ class Config(ExperimentConfig):
     seeds: int = 3
     steps: int = 1500
     channels: tuple[int, ...] = (8, 16, 24)
+    strides: tuple[int, ...] = (1, 2, 2)
     decoder: int = 16
     budgets: int = 4
     rays: int = 48
@@ -51,9 +53,10 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
 
     examples = digits_examples(copies=1 if config.smoke else 4)
-    sizes: dict[str, Any] = {"channels": config.channels, "decoder": config.decoder}
+    sizes: dict[str, Any] = {"channels": config.channels, "strides": config.strides, "decoder": config.decoder}
     train, search, rays, few = TrainConfig(steps=config.steps), SearchConfig(), config.rays, 20
     if config.smoke:
+        examples = examples.every(6)
         sizes = {"channels": (4,), "strides": (1,), "decoder": 4, "ratios": (0.5, 1.0)}
         train = TrainConfig(steps=4, batch=8, segment=4)
         recipe = dataclasses.replace(RECIPE, widths=(8,), epochs=1, min_steps=0)

@@ -25,7 +25,7 @@ from ncp_jax.controllable.tasks import Examples
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
-PORTION = 16  # encoder configurations of one call, so that any number of them runs the same program
+PORTIONS = (4, 16)  # encoder configurations of one call, so that any number of them runs one of two programs
 CALIBRATION = 256  # training images that statistics of BatchNorm are measured on
 
 
@@ -128,10 +128,10 @@ def measure(
     data: Any = (jnp.asarray(images), tuple(map(jnp.asarray, truths)))
     calibration = jnp.asarray(examples.part("train")[0][:CALIBRATION])
     encoders = np.unique(np.asarray(codes, np.int32)[:, : model.stages], axis=0)
-    scores = []
-    for first in range(0, len(encoders), PORTION):
-        part = encoders[first : first + PORTION]
-        padded = np.resize(part, (PORTION, model.stages))
+    scores, portion = [], PORTIONS[len(encoders) > PORTIONS[0]]
+    for first in range(0, len(encoders), portion):
+        part = encoders[first : first + portion]
+        padded = np.resize(part, (portion, model.stages))
         scores.append(np.asarray(_scores(params, padded, data, calibration, model=model))[: len(part)])
         if progress is not None:
             progress(first + len(part), len(encoders))

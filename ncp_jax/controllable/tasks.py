@@ -73,6 +73,11 @@ class Examples:
         rows = np.flatnonzero(self.split == SPLITS.index(split))
         return self.images[rows], tuple(self.targets[kind.name][rows] for kind in self.kinds)
 
+    def every(self, step: int) -> Examples:
+        """Returns every ``step``-th example."""
+        targets = {name: array[::step] for name, array in self.targets.items()}
+        return dataclasses.replace(self, images=self.images[::step], targets=targets, split=self.split[::step])
+
     @property
     def digest(self) -> str:
         """SHA-256 of all arrays, hexadecimal."""

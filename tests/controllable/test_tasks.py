@@ -70,7 +70,7 @@ def test_files_that_are_refused(tmp_path: Path, change: dict[str, np.ndarray | N
 
 
 def test_no_file_and_no_npz(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="no such file; name an npz"):
+    with pytest.raises(MissingError, match=r"no such file; name an npz"):
         read_examples(tmp_path / "x.npz")
     (tmp_path / "x.npz").write_text("hello")
     with pytest.raises(DataError, match="an npz file of arrays"):
