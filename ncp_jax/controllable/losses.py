@@ -15,8 +15,8 @@ TINY = 1e-6  # keeps the norm of features differentiable where all of them are z
 
 
 def task_loss(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
-    """Returns the mean cross-entropy (of images or of labelled pixels), or the mean squared error of pixels."""
-    if target.kind != "labels":
+    """Returns the mean cross-entropy of the images or pixels that have a class, or the mean squared error of pixels."""
+    if target.kind == "pixels":
         return plain_loss(outputs, truth)
     labelled = truth >= 0
     each = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.maximum(truth, 0))
@@ -25,7 +25,7 @@ def task_loss(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
 
 def task_score(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
     """Returns the task's metric in percent, higher is better; NaN if an output is not finite."""
-    if target.kind != "labels":
+    if target.kind == "pixels":
         return plain_score(outputs, truth)
     labelled = truth >= 0
     right = (outputs.argmax(axis=-1) == truth) & labelled

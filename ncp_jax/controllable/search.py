@@ -27,7 +27,7 @@ from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.measurement import Measurement, measure
 from ncp_jax.controllable.program import width_table
 from ncp_jax.controllable.tasks import Examples
-from ncp_jax.controllable.widths import exact_costs, extreme, width_space
+from ncp_jax.controllable.widths import exact_costs, extreme, width_costs, width_space
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
@@ -219,7 +219,7 @@ def invert(model: ModelConfig, predict: Predictors, config: SearchConfig, *, key
         return np.stack([extreme(model, largest=True)])
     goal = Objective(maximize={metric.name: 1.0 for metric in predict.ensemble.metrics})
     several = config.preferences if len(predict.columns) > 1 else 1
-    settings = PropagationConfig(steps=config.steps, preferences=several)
+    settings = PropagationConfig(steps=config.steps, preferences=several, costs=width_costs(model))
     found = []
     for number, budget in enumerate(budget_grid(model, config.budgets)):
         limit = Limit("flops", "<=", float(budget))

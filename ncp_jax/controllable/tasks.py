@@ -3,7 +3,7 @@
 A file has ``images`` [n, h, w] or [n, h, w, colours] and one array for each task, whose name tells its kind:
 
 - ``NAME.classes`` [n]: one class for each image, integers 0, 1, …;
-- ``NAME.labels`` [n, h, w]: one class for each pixel, integers; negative ones do not count;
+- ``NAME.labels`` [n, h, w]: one class for each pixel, likewise; images and pixels of class -1 have none, do not count;
 - ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel.
 
 ``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
@@ -173,8 +173,8 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
     if found.dtype.kind not in "bui" or found.shape != expected:
         raise _wrong(name, f"{task}.{kind} {list(expected)} of integers", _shape(array))
     classes = int(found.max()) + 1
-    if (kind == "classes" and found.min() < 0) or classes < 2:
-        raise _wrong(name, f"classes 0, 1, … in {task}.{kind}", f"{found.min()} to {found.max()}")
+    if found.min() < -1 or classes < 2:
+        raise _wrong(name, f"classes 0, 1, … (or -1 for none) in {task}.{kind}", f"{found.min()} to {found.max()}")
     return Target(task, kind, classes), found.astype(np.int32)
 
 
@@ -205,6 +205,50 @@ def read_examples(path: Path) -> Examples:
             raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
         targets[task] = (kind, array)
     return make_examples(images, targets, split=split, name=str(path))
+
+
+def cifar100_arrays(train: Path, test: Path) -> dict[str, np.ndarray]:
+    """Returns CIFAR-100-MTL as arrays for ``numpy.savez``: 20 tasks of five classes, one for each coarse class.
+
+    A label is the rank of the fine class among those of its coarse class. An image has a label in one task, and -1 in
+    the others. A fifth of the training images is for validation.
+
+    Args:
+      train: ``train.bin`` of the binary version of CIFAR-100: a byte of the coarse class, one of the fine class, and
+        3 x 32 x 32 bytes of pixels for each image.
+      test: ``test.bin``.
+
+    Raises:
+      FileNotFoundError: a file does not exist.
+      DataError: a file of another size, or a coarse class without five fine classes.
+    """
+    rows = []
+    for path in (train, test):
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        if not len(content) or len(content) % (2 + 3072):
+            raise checks.DataError(
+                expected=f"images of {2 + 3072} bytes in {path}",
+                got=f"{len(content)} bytes",
+                remedy="take the binary version of CIFAR-100",
+            )
+        rows.append(content.reshape(-1, 2 + 3072))
+    both = np.concatenate(rows)
+    coarse, fine = both[:, 0].astype(int), both[:, 1].astype(int)
+    images = both[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    split = np.where(np.arange(len(both)) < len(rows[0]), np.arange(len(both)) % 5 == 0, 2).astype(np.int32)
+    arrays = {"images": (images / np.float32(255)).astype(np.float32), "split": split}
+    for task in range(20):
+        # Not fine % 5, which two classes of one coarse class may share.
+        known = np.unique(fine[coarse == task])
+        if len(known) != 5:
+            raise checks.DataError(
+                expected=f"five fine classes of the coarse class {task} in {train}",
+                got=f"{len(known)}",
+                remedy="take the binary version of CIFAR-100",
+            )
+        ranks = np.searchsorted(known, fine)
+        arrays[f"coarse{task}.classes"] = np.where(coarse == task, ranks, -1).astype(np.int32)
+    return arrays
 
 
 def digits_examples(copies: int = 4) -> Examples:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from ncp_jax.controllable.config import COSTS, ModelConfig, count
 from ncp_jax.spaces import CostFunction, Position, describe_space
-from ncp_jax.spaces.costs.model import SCALE
+from ncp_jax.spaces.costs.model import SCALE, CostModel, floating
 from ncp_jax.spaces.described import DescribedSpace
-from ncp_jax.types import Int
+from ncp_jax.types import Array, Int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +49,27 @@ def exact_costs(config: ModelConfig, codes: Int[np.ndarray, "n d"]) -> dict[str,
     """Returns multiply-adds for one image and parameters of width configurations, exact integers."""
     counted: Any = count(config, list(np.asarray(codes, np.int64).T))
     return {"flops": counted.flops, "params": counted.params}
+
+
+@functools.cache
+def width_costs(config: ModelConfig) -> CostModel:
+    """Returns the costs of the space of a model's widths, exact for codes and differentiable for relaxed ones.
+
+    Relaxed costs are the same polynomials of real widths. The space's own description also knows the exact costs, but
+    no gradient.
+    """
+    space = width_space(config)
+
+    def exact(codes: Any) -> dict[str, np.ndarray]:
+        rows, shape = space.check(codes), np.shape(codes)[:-1]
+        return {cost: values.reshape(shape) for cost, values in exact_costs(config, rows).items()}
+
+    def relaxed(codes: Any) -> dict[str, Array]:
+        counted = count(config, [floating(space, codes)[..., place] for place in range(space.length)])
+        return {cost: getattr(counted, cost) / SCALE[unit] for cost, unit in COSTS.items()}
+
+    words = f"the sub-network: {len(config.targets)} tasks, image {config.side}×{config.side}"
+    return CostModel(space.name, MappingProxyType(COSTS), exact, relaxed, counted=words, increasing=True)
 
 
 def extreme(config: ModelConfig, *, largest: bool) -> Int[np.ndarray, " d"]:

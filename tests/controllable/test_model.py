@@ -16,7 +16,7 @@ from ncp_jax.controllable.config import ModelConfig, count
 from ncp_jax.controllable.layers import SlimConvolution
 from ncp_jax.controllable.model import ControllableModel, measured_statistics
 from ncp_jax.controllable.tasks import Target
-from ncp_jax.controllable.widths import exact_costs, extreme, width_space
+from ncp_jax.controllable.widths import exact_costs, extreme, width_costs, width_space
 from ncp_jax.networks.counting import count_operations, count_parameters
 from ncp_jax.networks.layers import Convolution, Parameters
 from ncp_jax.spaces import cost_model
@@ -85,11 +85,20 @@ def test_the_widths_are_a_space_with_exact_costs() -> None:
     assert space.size == 2**5
     codes = np.asarray(space.all_codes())
     assert space.to_string(codes[0]) == "encoder[1]=2 encoder[2]=4 decoder.digit=4 decoder.edges=4 decoder.parts=4"
-    model, exact = cost_model(space), exact_costs(CONFIG, codes)
-    assert model is not None
-    for name, values in model.exact(codes).items():
-        np.testing.assert_array_equal(values, exact[name])
-        assert values.dtype == np.int64
+    exact = exact_costs(CONFIG, codes)
+    for model in (cost_model(space), width_costs(CONFIG)):
+        assert model is not None
+        for name, values in model.exact(codes).items():
+            np.testing.assert_array_equal(values, exact[name])
+            assert values.dtype == np.int64
+    relaxed = width_costs(CONFIG).relaxed
+    for name, values in relaxed(space.encode(codes)).items():
+        np.testing.assert_allclose(values, exact[name] / {"flops": 1e9, "params": 1e6}[name], rtol=1e-5)
+    middle = np.array([3.0, 6, 6, 6, 6])
+    slope = jax.grad(lambda widths: relaxed(widths)["params"])(jnp.asarray(middle, jnp.float32))
+    for place, step in enumerate(np.eye(5)):
+        ends = [count(CONFIG, list(middle + sign * step)).params for sign in (1, -1)]
+        assert slope[place] == pytest.approx((ends[0] - ends[1]) / 2e6, rel=1e-3)
     assert (codes[exact["flops"].argmin()] == extreme(CONFIG, largest=False)).all()
     assert (codes[exact["flops"].argmax()] == extreme(CONFIG, largest=True)).all()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import DataError, MissingError
-from ncp_jax.controllable.tasks import digits_examples, read_examples
+from ncp_jax.controllable.tasks import cifar100_arrays, digits_examples, make_examples, read_examples
 
 from .conftest import user_arrays
 
@@ -50,7 +50,7 @@ def test_the_digits() -> None:
         ({"images": np.full((90, 6, 6), np.nan)}, "finite pixels"),
         ({"bar.classes": np.zeros(80, int)}, r"bar.classes \[90\] of integers.*got shape \[80\]"),
         ({"bar.classes": np.zeros(90)}, r"bar.classes \[90\] of integers.*float64"),
-        ({"bar.classes": np.zeros(90, int) - 1}, "classes 0, 1, …"),
+        ({"bar.classes": np.zeros(90, int) - 1}, "classes 0, 1, … .or -1 for none."),
         ({"parts.labels": np.zeros((90, 6), int)}, r"parts.labels \[90, 6, 6\]"),
         ({"twice.pixels": np.zeros((90, 5, 6))}, r"twice.pixels \[90, 6, 6\]"),
         ({"twice.pixels": np.zeros((90, 6, 6))}, "differ between training images"),
@@ -76,5 +76,31 @@ def test_no_file_and_no_npz(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="an npz file of arrays"):
         read_examples(tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", images=np.zeros((9, 4, 4)))
-    with pytest.raises(DataError, match="one array NAME.KIND or more"):
+    with pytest.raises(DataError, match=r"one array NAME\.KIND or more"):
         read_examples(tmp_path / "x.npz")
+
+
+def test_cifar100(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    fine = rng.permutation(100)  # which coarse class a fine class belongs to is no rule
+    for name, copies in (("train", 5), ("test", 1)):
+        rows = np.zeros((100 * copies, 3074), np.uint8)
+        rows[:, 1] = np.tile(np.arange(100), copies)
+        rows[:, 0] = fine[rows[:, 1]] // 5
+        rows[:, 2:] = rng.integers(0, 256, (len(rows), 3072))
+        rows.tofile(tmp_path / f"{name}.bin")
+    arrays = cifar100_arrays(tmp_path / "train.bin", tmp_path / "test.bin")
+    assert arrays["images"].shape == (600, 32, 32, 3)
+    assert np.bincount(arrays["split"]).tolist() == [400, 100, 100]
+    labels = np.stack([arrays[f"coarse{task}.classes"] for task in range(20)])
+    assert ((labels >= 0).sum(axis=0) == 1).all()
+    # The labels tell the fine classes of a coarse class apart.
+    for task, row in enumerate(labels):
+        members = np.flatnonzero(fine // 5 == task)
+        assert row[members].tolist() == [0, 1, 2, 3, 4]
+    targets = {key.removesuffix(".classes"): ("classes", array) for key, array in arrays.items() if "." in key}
+    examples = make_examples(arrays["images"], targets, split=arrays["split"])
+    assert {kind.outputs for kind in examples.kinds} == {5}
+    np.zeros(3075, np.uint8).tofile(tmp_path / "test.bin")
+    with pytest.raises(DataError, match="images of 3074 bytes"):
+        cifar100_arrays(tmp_path / "train.bin", tmp_path / "test.bin")
