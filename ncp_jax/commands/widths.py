@@ -163,7 +163,8 @@ class WidthsExport(_Question):
     """Write the sub-network for a budget and preferences, at its real cost.
 
     Attributes:
-      to: Form of the file: flax (npz of the weights and the sizes), torch (a Python module and its state dict) or onnx.
+      to: Form of the file: flax (npz of the weights and the sizes), torch (a Python module with its weights in an npz
+        beside it) or onnx.
       out: The file.
     """
 

@@ -21,7 +21,7 @@ class WidthsConfig:
     """What is trained, and how.
 
     Attributes:
-      data: digits (the bundled images with four tasks), or an npz file with images and an array for each task
+      data: Either digits (scikit-learn's images with four tasks), or an npz file with images and an array for each task
         (NAME.classes, NAME.labels or NAME.pixels).
       smoke: Train a tiny model for a few steps, in seconds; its metrics mean nothing.
       channels: Channels of each encoder stage at full width.

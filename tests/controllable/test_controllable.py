@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import runpy
 import shutil
 import time
 from collections.abc import Callable
@@ -163,6 +164,33 @@ def test_the_command_line(folder: Path, command: Callable[..., tuple[int, str, s
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="expected a file of format"):
         load_subnetwork(path)
+
+
+def test_exports_to_other_frameworks(
+    folder: Path, model: ncp.Controllable, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    asked = ("--budget", "1M", "--prefer", "bar=1", "--prefer", "parts=1")
+    images = np.random.default_rng(1).standard_normal((3, 1, 6, 6)).astype(np.float32)
+    choice = model.query(1e6, {"bar": 1, "parts": 1})
+    expected = jax.jit(model.network(choice.widths).__call__)(images.transpose(0, 2, 3, 1))
+    expected = [np.moveaxis(np.asarray(out), -1, 1) for out in expected]
+    status, _, err = command("widths", "export", folder, *asked, "--to", "torch", "--out", tmp_path / "sub.py")
+    assert status == 0, err
+    assert "ncp_jax" not in (tmp_path / "sub.py").read_text()
+    torch = pytest.importorskip("torch")
+    network = runpy.run_path(str(tmp_path / "sub.py"))["load"]()
+    assert sum(p.numel() for p in network.parameters()) == choice.params
+    with torch.no_grad():
+        for one, other in zip(network(torch.from_numpy(images)), expected, strict=True):
+            np.testing.assert_allclose(one.numpy(), other, atol=1e-5)
+    status, _, err = command("widths", "export", folder, *asked, "--to", "torch", "--out", tmp_path / "sub.pt")
+    assert (status, "ends in .py" in err) == (2, True)
+    runtime = pytest.importorskip("onnxruntime")
+    status, _, err = command("widths", "export", folder, *asked, "--to", "onnx", "--out", tmp_path / "sub.onnx")
+    assert status == 0, err
+    session = runtime.InferenceSession(str(tmp_path / "sub.onnx"))
+    for one, other in zip(session.run(list(model.tasks), {"images": images}), expected, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
 
 
 def test_folders_that_do_not_belong_together(folder: Path, config: WidthsConfig, tmp_path: Path) -> None:
