@@ -24,7 +24,7 @@ class Config(ExperimentConfig):
       seeds: repetitions, each with its own weights, images and widths.
       steps: gradient steps of every model.
       channels: channels of each encoder stage at full width.
-      strides: 1 or 2 for each stage.
+      strides: 1 or 2 for each stage; by default 1, then 2 for all others.
       decoder: channels of each decoder at full width.
       budgets: budgets of the comparison.
       rays: preferences of the comparison, for each budget.
@@ -34,7 +34,7 @@ class Config(ExperimentConfig):
     seeds: int = 3
     steps: int = 1500
     channels: tuple[int, ...] = (8, 16, 24)
-    strides: tuple[int, ...] = (1, 2, 2)
+    strides: tuple[int, ...] = ()
     decoder: int = 16
     budgets: int = 4
     rays: int = 48

@@ -24,10 +24,11 @@ class WidthsConfig:
       data: Either digits (scikit-learn's images with four tasks), or an npz file with images and an array for each task
         (NAME.classes, NAME.labels or NAME.pixels).
       smoke: Train a tiny model for a few steps, in seconds; its metrics mean nothing.
-      channels: Channels of each encoder stage at full width.
-      strides: 1 or 2 for each stage, by which it reduces height and width.
+      channels: Channels of an encoder stage at full width, once for each stage; by default 8, 16 and 24.
+      strides: 1 or 2 for each stage, by which it reduces height and width, once for each stage; by default 1, then 2.
       decoder: Channels of each decoder at full width.
-      ratios: Widths that each stage and decoder can take, as shares of its channels; the last is 1.
+      ratios: Width that each stage and decoder can take, as a share of its channels. Repeated, rising to 1; by default
+        0.25, 0.5, 0.75 and 1.
       multiple: Number that all widths are multiples of.
       norm: Normalisation: group, layer, or batch (statistics measured for each width configuration).
       steps: Gradient steps.
@@ -45,10 +46,10 @@ class WidthsConfig:
 
     data: str = DIGITS
     smoke: bool = False
-    channels: tuple[int, ...] = (8, 16, 24)
-    strides: tuple[int, ...] = (1, 2, 2)
+    channels: tuple[int, ...] = ()
+    strides: tuple[int, ...] = ()
     decoder: int = 16
-    ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
+    ratios: tuple[float, ...] = ()
     multiple: int = 2
     norm: str = "group"
     steps: int = 1500
@@ -77,7 +78,8 @@ class WidthsConfig:
 
         side, colours = examples.images.shape[1], examples.images.shape[3]
         shared = ("channels", "strides", "decoder", "ratios", "multiple", "norm")
-        return ModelConfig(side, colours, examples.kinds, **{name: getattr(self, name) for name in shared})
+        given = {name: getattr(self, name) for name in shared if getattr(self, name) != ()}
+        return ModelConfig(side, colours, examples.kinds, **given)
 
     def train(self) -> TrainConfig:
         """Returns the settings of the training; UsageError for illegal ones."""

@@ -27,7 +27,7 @@ class ModelConfig:
       colours: channels of the images.
       targets: what each task predicts, one decoder each.
       channels: channels of each encoder stage at full width.
-      strides: 1 or 2 for each stage, by which it reduces height and width.
+      strides: 1 or 2 for each stage, by which it reduces height and width; by default 1, then 2 for all others.
       decoder: channels of each decoder at full width.
       ratios: the widths that a stage or decoder can take, as shares of its channels, the last of them 1.
       multiple: number that all widths are multiples of; shares are rounded up to it.
@@ -39,7 +39,7 @@ class ModelConfig:
     colours: int
     targets: tuple[Target, ...]
     channels: tuple[int, ...] = (8, 16, 24)
-    strides: tuple[int, ...] = (1, 2, 2)
+    strides: tuple[int, ...] = ()
     decoder: int = 16
     ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
     multiple: int = 2
@@ -48,6 +48,8 @@ class ModelConfig:
     def __post_init__(self) -> None:
         for name in ("channels", "strides", "ratios", "targets"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.strides:
+            object.__setattr__(self, "strides", (1, *[2] * (len(self.channels) - 1)))
         for name in ("side", "colours", "decoder", "multiple"):
             checks.integer(name, getattr(self, name), least=1, remedy="see ModelConfig")
         checks.choose("normalisation", self.norm, NORMS)
