@@ -7,7 +7,8 @@ One function for each job; each takes a config or its fields as keywords, or wha
 - ``order``: elements ordered by pairwise weights, with a bound on every order;
 - ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective;
 - ``run_study``: a grid of searches, run and recorded; ``write_report``: its page, tables and figures;
-- ``build``: the network of a code; ``cost``: its parameters and FLOPs.
+- ``build``: the network of a code; ``cost``: its parameters and FLOPs;
+- ``Controllable``: a trained multi-task model, whose widths are chosen from a budget and preferences.
 
 Public names are loaded when first used, so that importing the package takes no time and starts no backend.
 """
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from ncp_jax.commands.rank import RankConfig, RankResult, rank
     from ncp_jax.commands.search import SearchResult, search
     from ncp_jax.commands.search_config import SearchConfig
+    from ncp_jax.controllable import Controllable, WidthChoice
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
@@ -78,6 +80,7 @@ _WHERE = {
     "commands.rank": ("RankConfig", "RankResult", "rank"),
     "commands.search": ("SearchResult", "search"),
     "commands.search_config": ("SearchConfig",),
+    "controllable": ("Controllable", "WidthChoice"),
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
@@ -137,6 +140,7 @@ __all__ = [
     "SPACES",
     "Bounds",
     "Candidates",
+    "Controllable",
     "CostConfig",
     "CostFunction",
     "CostResult",
@@ -179,6 +183,7 @@ __all__ = [
     "Table",
     "TrustRegion",
     "UsageError",
+    "WidthChoice",
     "build",
     "cost",
     "cost_model",

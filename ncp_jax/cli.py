@@ -23,12 +23,13 @@ COMMANDS = (
     "build",
     "convert",
     "space",
+    "widths",
     "study",
     "report",
     "data",
     "version",
 )
-NESTED = ("data", "space")  # have commands of their own
+NESTED = ("data", "space", "widths")  # have commands of their own
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ LEVELS = {
     **dict.fromkeys(("records", "analysis", "spaces"), 1),
     **dict.fromkeys(("benchmarks", "embeddings", "networks", "predictors", "propagation", "ordering"), 2),
     "training": 3,
-    "searchers": 4,
+    **dict.fromkeys(("searchers", "controllable"), 4),
     **dict.fromkeys(("studies", "reports", "integrations"), 5),
     "commands": 6,
     "cli": 7,

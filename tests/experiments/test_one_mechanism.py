@@ -22,6 +22,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
     "ablation": (("GRID",), STUDY),
     "arch_graph": (("--space", "digits"), STUDY),
     "compare_searchers": (("--benchmark", "digits/class", "--searchers", "random"), STUDY),
+    "controllable": ((), EXPERIMENT),
     "inversion_options": (("--benchmarks", "digits"), EXPERIMENT),
     "inversion_quality": (("--parts", "argmax", "--spaces", "digits"), EXPERIMENT),
     "make_benchmark": ((), EXPERIMENT),
@@ -35,6 +36,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 # Experiment → the key of its config that identifies its data.
 DATA = {
+    "controllable": "data",
     "inversion_options": "tables",
     "inversion_quality": "tables",
     "make_benchmark": "images",

@@ -67,7 +67,7 @@ class Task:
 
 
 @functools.cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
+def digits_images() -> tuple[np.ndarray, np.ndarray]:
     """Returns the images ``[1797, 8, 8]``, with values from 0 to 1, and their classes."""
     try:
         from sklearn.datasets import load_digits
@@ -84,7 +84,7 @@ def _digits() -> tuple[np.ndarray, np.ndarray]:
 @functools.cache
 def split_rows() -> Mapping[str, Int[np.ndarray, " n"]]:
     """Returns the rows of each split: a random half, quarter and quarter of every class."""
-    _, classes = _digits()
+    _, classes = digits_images()
     rng = np.random.default_rng(SPLIT_SEED)
     parts: list[list[np.ndarray]] = [[], [], []]
     for label in range(10):
@@ -193,7 +193,7 @@ TASKS: Mapping[str, Task] = MappingProxyType(
 def pools(task: str) -> Mapping[str, Pool]:
     """Returns the examples of each split of a task. They are the same in every process."""
     chosen = TASKS[checks.choose("task", task, TASKS)]
-    images, classes = _digits()
+    images, classes = digits_images()
     number = list(TASKS).index(chosen.name)
     made = {
         name: chosen.make(

@@ -38,7 +38,7 @@ def test_pools_have_the_copies_they_say_and_fit_the_head(task: str) -> None:
 
 
 def clean(split: str) -> np.ndarray:
-    return tasks._digits()[0][split_rows()[split]]
+    return tasks.digits_images()[0][split_rows()[split]]
 
 
 def test_a_turned_image_turned_back_is_the_image() -> None:
@@ -81,7 +81,7 @@ def test_noise_differs_between_copies_and_not_between_calls() -> None:
 def test_what_a_user_without_scikit_learn_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(checks.UsageError, match=r"scikit-learn.*pip install"):
-        tasks._digits.__wrapped__()
+        tasks.digits_images.__wrapped__()
 
 
 def test_an_unknown_task() -> None:

@@ -1,0 +1,1 @@
+"""What experiments/controllable.py measures: methods, questions, controllability, gaps to static models."""

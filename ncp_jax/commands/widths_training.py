@@ -1,0 +1,74 @@
+"""Trains a controllable model, finds the answers to questions about it, and writes both into a folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ncp_jax import files
+from ncp_jax.commands.widths_config import DIGITS, WidthsConfig
+from ncp_jax.console import ProgressBar, say, warn
+from ncp_jax.controllable.controllable import ANSWERS, MODEL, Controllable, write_model
+from ncp_jax.controllable.program import Settings
+from ncp_jax.controllable.search import find_answers
+from ncp_jax.controllable.tasks import Examples, digits_examples, read_examples
+from ncp_jax.controllable.training import train_models
+from ncp_jax.records.journal import read_json, refuse_other
+from ncp_jax.records.run_card import run_card
+
+
+def read_data(name: str) -> Examples:
+    """Returns the examples that ``--data`` names: digits, or those of an npz file."""
+    return digits_examples() if name.lower() == DIGITS else read_examples(files.user_path(name))
+
+
+def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[str], None] = say) -> Controllable:
+    """Trains a model and writes its folder; an interrupted training goes on from its last checkpoint.
+
+    Args:
+      config: what to train, and how.
+      folder: where model.json, weights.npz, answers.npz and checkpoints go.
+      notify: receives one line for each stage of the work.
+
+    Raises:
+      UsageError: sizes or settings that are illegal; a folder that holds another training or model.
+      DataError: data that is damaged or of the wrong kind; losses that are not finite in many steps in a row.
+      OSError: the folder cannot be written.
+    """
+    config.search()  # its errors come before the training
+    examples = read_data(config.data)
+    model, train = config.model(examples), config.train()
+    folder = files.make_folder(files.user_path(folder))
+    settings = dataclasses.asdict(config)
+    if (folder / MODEL).exists():
+        _refuse_other(folder, settings, examples)
+    with ProgressBar("training steps") as bar:
+        trained = train_models(
+            *(model, examples, [Settings.make(model, train, seed=config.seed)]),
+            train=train,
+            folder=folder / "checkpoints",
+            progress=bar,
+        )
+    skipped = int(trained.skipped[0])
+    if skipped:
+        warn(f"{skipped} of {train.steps} steps were skipped, whose loss or gradient was not finite")
+    params = trained.run(0)
+    data = {"name": config.data, "digest": examples.digest, "tasks": [t.name for t in examples.kinds]}
+    facts: dict[str, Any] = {"settings": settings, "skipped": skipped, **run_card()}
+    origin = write_model(folder, model, params, data=data, facts=facts)
+    answers = find_answers(
+        *(model, params, examples, config.search()), seed=config.seed, origin=origin, progress=notify
+    )
+    answers.save(folder / ANSWERS)
+    return Controllable.load(folder)
+
+
+def _refuse_other(folder: Path, settings: dict[str, Any], examples: Examples) -> None:
+    """Refuses a folder that holds a model of other settings or data."""
+    card = read_json(folder / MODEL)
+    old = {"settings": card.get("settings"), "data": card.get("data", {}).get("digest")}
+    new = {"settings": json.loads(json.dumps(settings)), "data": examples.digest}
+    refuse_other(folder, old, new, what="model", got="another model", remedy="choose another --out")

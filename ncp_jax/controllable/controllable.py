@@ -1,0 +1,212 @@
+"""Defines ``Controllable``: the folder of a trained model, questions to it, and its sub-networks."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ncp_jax import checks, files
+from ncp_jax.array_files import read_npz
+from ncp_jax.console import short_repr
+from ncp_jax.controllable.answers import Answers, WidthChoice
+from ncp_jax.controllable.config import ModelConfig
+from ncp_jax.records.journal import read_json, write_json
+
+if TYPE_CHECKING:
+    from ncp_jax.controllable.model import ControllableModel
+    from ncp_jax.types import Params
+
+MODEL, WEIGHTS, ANSWERS = "model.json", "weights.npz", "answers.npz"
+SCHEMA = "widths-model/1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Controllable:
+    """A trained multi-task model whose widths are chosen from a budget and preferences, without retraining.
+
+    Examples:
+      >>> import ncp_jax as ncp
+      >>> model = ncp.Controllable.load("out/widths")  # doctest: +SKIP
+      >>> model.query(2e5, {"class": 0.7, "edges": 0.3}).widths  # doctest: +SKIP
+
+    Attributes:
+      folder: folder that ``ncp-jax widths train`` wrote.
+      config: sizes of the model.
+      answers: the configurations that questions are answered with.
+      card: facts on the training: settings, data, versions.
+    """
+
+    folder: Path
+    config: ModelConfig
+    answers: Answers
+    card: Mapping[str, Any]
+
+    __repr__ = short_repr
+
+    @classmethod
+    def load(cls, folder: str | Path) -> Controllable:
+        """Reads the folder of a trained model. Its weights are read when a sub-network is asked for.
+
+        Raises:
+          FileNotFoundError: a file is missing.
+          DataError: a file is damaged, or of another model, data set or version than the others.
+        """
+        folder = files.user_path(folder)
+        path = folder / MODEL
+        if not path.exists():
+            raise checks.MissingError(
+                expected=f"a controllable model in {folder}",
+                got=f"no {MODEL}",
+                remedy=f"make one with ncp-jax widths train --out {folder}",
+            )
+        card = read_json(path)
+        try:
+            if card["schema"] != SCHEMA:
+                raise ValueError(f"schema {card['schema']}")
+            config, origin = ModelConfig.from_json(card["model"]), dict(card["origin"])
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise checks.DataError(
+                expected=f"a model of {SCHEMA} at {path}",
+                got=f"something else ({error})",
+                remedy="train it anew with this version",
+            ) from error
+        answers = Answers.load(folder / ANSWERS)
+        for what, digest in origin.items():
+            if answers.origin.get(what) != digest:
+                raise checks.DataError(
+                    expected=f"answers of the {what} of {path}",
+                    got=f"those of another {what}",
+                    remedy="train the model anew into a folder of its own",
+                )
+        if answers.positions != config.names:
+            raise checks.DataError(
+                expected=f"answers for {', '.join(config.names)}",
+                got=", ".join(answers.positions),
+                remedy="train the model anew",
+            )
+        return cls(folder, config, answers, card)
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Names of the tasks."""
+        return self.answers.tasks
+
+    def query(self, budget: Any, preferences: Any) -> WidthChoice:
+        """Returns the best widths within a budget of multiply-adds, for one question or several; see ``Answers.query``.
+
+        Args:
+          budget: multiply-adds for one image, at most: a number, or ``[q]`` of them.
+          preferences: relative importance of the tasks by name, or an array ``[t]`` or ``[q, t]``.
+
+        Raises:
+          UsageError: a budget below the smallest sub-network, which the text states; preferences that are negative, all
+            zero, or of unknown tasks.
+        """
+        return self.answers.query(budget, preferences)
+
+    def network(self, widths: Any = None) -> ControllableModel:
+        """Returns the whole model, or the sub-network of some widths at its real cost: a Flax module to call or train.
+
+        Args:
+          widths: numbers of channels by name, as ``query(...).widths``, or in the order of ``config.names``.
+
+        Raises:
+          UsageError: widths that the model was not trained for.
+          DataError: the weights are damaged, or of another model.
+        """
+        from flax import nnx
+
+        from ncp_jax.controllable.model import ControllableModel
+
+        model = ControllableModel(self.config, None)
+        graph = nnx.split(model)[0]
+        whole = nnx.merge(graph, self.params())
+        return whole if widths is None else whole.sliced(self._ordered(widths))
+
+    def _ordered(self, widths: Any) -> Any:
+        if not isinstance(widths, Mapping):
+            return widths
+        for name in widths:
+            checks.choose("stage or decoder", name, self.config.names)
+        for name in self.config.names:
+            if name not in widths:
+                raise checks.UsageError(
+                    expected=f"a width for {name}", got="none", remedy="give one for each stage and decoder"
+                )
+        return [int(widths[name]) for name in self.config.names]
+
+    def params(self) -> Params:
+        """Returns the weights of the whole model."""
+        path = self.folder / WEIGHTS
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError as error:
+            raise checks.MissingError(
+                expected=f"the weights at {path}", got="no such file", remedy="train the model anew"
+            ) from error
+        if hashlib.sha256(content).hexdigest() != self.card["origin"]["model"]:
+            raise checks.DataError(
+                expected=f"the weights of {self.folder / MODEL} at {path}",
+                got="those of another model, or a damaged file",
+                remedy="train the model anew into a folder of its own",
+            )
+        return unpack_params(self.config, read_npz(content))
+
+
+def pack_params(params: Params) -> dict[str, np.ndarray]:
+    """Returns weights by their path in the model ("encoder.0.first.norm.scale")."""
+    import jax
+
+    leaves, _ = jax.tree_util.tree_flatten_with_path(params)
+    return {_name(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def _name(path: Any) -> str:
+    parts = [str(getattr(step, "key", getattr(step, "name", step))) for step in path]
+    return ".".join(part for part in parts if part != "value" and not part.startswith("."))
+
+
+def unpack_params(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Params:
+    """Returns the weights that ``pack_params`` wrote for a model of these sizes."""
+    import jax
+    import jax.numpy as jnp
+    from flax import nnx
+
+    from ncp_jax.controllable.model import ControllableModel
+
+    abstract = nnx.state(ControllableModel(config, None), nnx.Param)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(abstract)
+    return jax.tree.unflatten(structure, [jnp.asarray(arrays[_name(path)]) for path, _ in leaves])
+
+
+def write_model(
+    folder: Path, config: ModelConfig, params: Params, *, data: Mapping[str, Any], facts: Mapping[str, Any]
+) -> dict[str, str]:
+    """Writes the weights and the description of a trained model; returns the hashes that its answers carry.
+
+    Args:
+      folder: the folder.
+      config: sizes of the model.
+      params: its weights.
+      data: where the examples come from: their "name" and "digest".
+      facts: JSON-ready facts on the training.
+    """
+    arrays: dict[str, Any] = pack_params(params)
+    written: list[bytes] = []
+
+    def write(file: Any) -> None:
+        np.savez(file, allow_pickle=False, **arrays)
+        file.seek(0)
+        written.append(file.read())
+
+    files.atomic_write(folder / WEIGHTS, write)
+    origin = {"model": hashlib.sha256(written[0]).hexdigest(), "data set": str(data["digest"])}
+    content = {"schema": SCHEMA, "model": config.to_json(), "origin": origin, "data": dict(data), **facts}
+    write_json(folder / MODEL, json.loads(json.dumps(content)))
+    return origin

@@ -1,0 +1,72 @@
+"""Losses, scores and distillation terms of tasks; outputs of one width configuration against targets."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from ncp_jax.controllable.tasks import Target
+from ncp_jax.training.cells.program import loss as plain_loss
+from ncp_jax.training.cells.program import score as plain_score
+from ncp_jax.types import Array, Float
+
+TINY = 1e-6  # keeps the norm of features differentiable where all of them are zero
+
+
+def task_loss(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
+    """Returns the mean cross-entropy of the images or pixels that have a class, or the mean squared error of pixels."""
+    if target.kind == "pixels":
+        return plain_loss(outputs, truth)
+    labelled = truth >= 0
+    each = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.maximum(truth, 0))
+    return jnp.where(labelled, each, 0).sum() / jnp.maximum(labelled.sum(), 1)
+
+
+def task_score(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
+    """Returns the task's metric in percent, higher is better; NaN if an output is not finite."""
+    if target.kind == "pixels":
+        return plain_score(outputs, truth)
+    labelled = truth >= 0
+    right = (outputs.argmax(axis=-1) == truth) & labelled
+    share = 100 * right.sum() / jnp.maximum(labelled.sum(), 1)
+    return jnp.where(jnp.isfinite(outputs).all(), share, jnp.nan)
+
+
+def imitation_loss(target: Target, outputs: Array, teacher: Array) -> Float[Array, ""]:
+    """Returns how far outputs are from those of a teacher, which gets no gradient.
+
+    It is the Kullback-Leibler divergence of classes, or the mean squared difference of pixels.
+    """
+    teacher = jax.lax.stop_gradient(teacher)
+    if target.kind == "pixels":
+        return jnp.mean((outputs - teacher) ** 2)
+    wanted = jax.nn.log_softmax(teacher)
+    return (jnp.exp(wanted) * (wanted - jax.nn.log_softmax(outputs))).sum(axis=-1).mean()
+
+
+def feature_loss(
+    features: list[Array], teacher: list[Array], projections: list[Array], full: Array
+) -> Float[Array, ""]:
+    """Returns how far an encoder's features are from those of the full encoder, which get no gradient.
+
+    The term of configuration-invariant distillation. Published is that smaller encoders learn the representation of
+    the largest one; that all stages count alike, the projection, and the squared distance between features scaled to
+    unit length are this project's choices.
+
+    Args:
+      features: features [n, h, w, c] of each stage, zero in inactive channels.
+      teacher: those of the full encoder.
+      projections: a matrix [c, c] for each stage, applied where its channels differ from the full ones.
+      full: ``[stages]`` whether each stage has all of its channels.
+    """
+    total = jnp.zeros(())
+    for place, (x, wanted) in enumerate(zip(features, teacher, strict=True)):
+        x = jnp.where(full[place], x, x @ projections[place].astype(x.dtype)).astype(jnp.float32)
+        wanted = jax.lax.stop_gradient(wanted).astype(jnp.float32)
+        total += jnp.square(_unit(x) - _unit(wanted)).sum(axis=-1).mean()
+    return total / len(features)
+
+
+def _unit(x: Array) -> Array:
+    return x * jax.lax.rsqrt(jnp.square(x).sum(axis=-1, keepdims=True) + TINY)

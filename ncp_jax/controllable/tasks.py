@@ -1,0 +1,287 @@
+"""Defines the targets of tasks and the examples that a controllable model learns from; reads them from npz files.
+
+A file has ``images`` [n, h, w] or [n, h, w, colours] and one array for each task, whose name tells its kind:
+
+- ``NAME.classes`` [n]: one class for each image, integers 0, 1, …;
+- ``NAME.labels`` [n, h, w]: one class for each pixel, likewise; images and pixels of class -1 have none, do not count;
+- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel.
+
+``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ncp_jax import checks
+from ncp_jax.array_files import read_npz
+from ncp_jax.types import Float, Int
+
+KINDS = ("classes", "labels", "pixels")
+SPLITS = ("train", "validation", "test")
+SHARES = (0.5, 0.75)  # where the shares of a random split end
+DIGITS = ("class", "rotation", "edges", "autoencoder")
+NOISE = 0.2  # standard deviation of the noise on the pixels of digits, which are 0 to 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """What one task predicts.
+
+    Attributes:
+      name: name of the task.
+      kind: "classes" (one class for each image), "labels" (one class for each pixel) or "pixels" (numbers for each).
+      outputs: number of classes, or of numbers for each pixel.
+    """
+
+    name: str
+    kind: str
+    outputs: int
+
+    @property
+    def metric(self) -> str:
+        """Name of the task's metric, in percent, higher is better: accuracy, or r2 (explained share of variance)."""
+        return "r2" if self.kind == "pixels" else "accuracy"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Examples:
+    """Images with a target for each task, on the host.
+
+    Attributes:
+      images: ``[n, h, w, colours]`` float32.
+      targets: for each task ``[n]`` or ``[n, h, w]`` int32, or ``[n, h, w, k]`` float32.
+      split: ``[n]`` 0 for train, 1 for validation, 2 for test.
+      kinds: what each task predicts.
+      name: where the examples come from.
+    """
+
+    images: Float[np.ndarray, "n h w c"]
+    targets: Mapping[str, np.ndarray]
+    split: Int[np.ndarray, " n"]
+    kinds: tuple[Target, ...]
+    name: str
+
+    def part(self, split: str) -> tuple[np.ndarray, tuple[np.ndarray, ...]]:
+        """Returns images and targets (in the order of ``kinds``) of one split."""
+        rows = np.flatnonzero(self.split == SPLITS.index(split))
+        return self.images[rows], tuple(self.targets[kind.name][rows] for kind in self.kinds)
+
+    def every(self, step: int) -> Examples:
+        """Returns every ``step``-th example."""
+        targets = {name: array[::step] for name, array in self.targets.items()}
+        return dataclasses.replace(self, images=self.images[::step], targets=targets, split=self.split[::step])
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all arrays, hexadecimal."""
+        digest = hashlib.sha256(self.images.tobytes() + self.split.tobytes())
+        for kind in self.kinds:
+            digest.update(f"{kind}".encode() + self.targets[kind.name].tobytes())
+        return digest.hexdigest()
+
+
+def make_examples(
+    images: Any,
+    targets: Mapping[str, tuple[str, Any]],
+    *,
+    split: Any = None,
+    name: str = "arrays",
+) -> Examples:
+    """Checks arrays and returns them as examples.
+
+    Args:
+      images: ``[n, h, w]`` or ``[n, h, w, colours]`` finite numbers, h = w.
+      targets: for each task its kind and array; see the module.
+      split: ``[n]`` 0 for train, 1 for validation, 2 for test; by default a random half, quarter and quarter.
+      name: where they come from, for messages.
+
+    Raises:
+      DataError: arrays of the wrong kind, length, shape or content.
+    """
+    pictures = np.asarray(images)
+    if pictures.ndim == 3:
+        pictures = pictures[..., None]
+    if pictures.ndim != 4 or pictures.shape[1] != pictures.shape[2] or pictures.dtype.kind not in "buif":
+        raise _wrong(name, "images [n, side, side] or [n, side, side, colours] of numbers", f"{_shape(images)}")
+    pictures = pictures.astype(np.float32)
+    if not np.isfinite(pictures).all():
+        raise _wrong(name, "finite pixels", "NaN or infinity in images")
+    if not targets:
+        raise _wrong(name, "one array NAME.KIND or more beside images", "none")
+    n = len(pictures)
+    places = _split(name, split, n)
+    checked = {task: _target(name, task, kind, array, pictures.shape) for task, (kind, array) in targets.items()}
+    kinds = tuple(target for target, _ in checked.values())
+    arrays = {task: array for task, (_, array) in checked.items()}
+    for kind in kinds:
+        if kind.kind == "pixels":
+            # Numbers are standardised by the training examples, so that tasks' losses are of one size.
+            train = arrays[kind.name][places == 0]
+            mean, scale = train.mean(axis=0), float((train - train.mean(axis=0)).std())
+            if not scale > 0:
+                raise _wrong(name, f"{kind.name}.pixels that differ between training images", "equal ones")
+            arrays[kind.name] = ((arrays[kind.name] - mean) / scale).astype(np.float32)
+    return Examples(pictures, arrays, places, kinds, name)
+
+
+def _wrong(name: str, expected: str, got: str) -> checks.DataError:
+    return checks.DataError(
+        expected=f"{expected} in {name}", got=got, remedy="correct the file; see docs/controllable.md"
+    )
+
+
+def _shape(array: Any) -> str:
+    found = np.asarray(array)
+    return f"shape {list(found.shape)} of {found.dtype}"
+
+
+def _split(name: str, split: Any, n: int) -> np.ndarray:
+    if split is None:
+        share = np.random.default_rng(0).permutation(n) / max(n, 1)
+        places = (share[:, None] >= SHARES).sum(axis=1)
+    else:
+        places = np.asarray(split)
+        if places.shape != (n,) or places.dtype.kind not in "bui" or not np.isin(places, (0, 1, 2)).all():
+            raise _wrong(name, f"split [{n}] of 0 (train), 1 (validation) and 2 (test)", _shape(split))
+    if len(np.unique(places)) < len(SPLITS):
+        raise _wrong(name, "examples of train, validation and test", f"{n} images without some of them")
+    return places.astype(np.int32)
+
+
+def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...]) -> tuple[Target, np.ndarray]:
+    n, side = shape[:2]
+    found = np.asarray(array)
+    if kind not in KINDS:
+        raise _wrong(name, f"a kind of target ({', '.join(KINDS)})", f"{task}.{kind}")
+    if not task.isidentifier():
+        raise _wrong(name, "names of tasks of letters, digits and _", repr(task))
+    if kind == "pixels":
+        if found.dtype.kind not in "buif" or found.shape[:3] != (n, side, side) or found.ndim not in (3, 4):
+            raise _wrong(name, f"{task}.pixels [{n}, {side}, {side}] of numbers", _shape(array))
+        found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
+        if not np.isfinite(found).all():
+            raise _wrong(name, f"finite numbers in {task}.pixels", "NaN or infinity")
+        return Target(task, kind, found.shape[-1]), found
+    expected = (n,) if kind == "classes" else (n, side, side)
+    if found.dtype.kind not in "bui" or found.shape != expected:
+        raise _wrong(name, f"{task}.{kind} {list(expected)} of integers", _shape(array))
+    classes = int(found.max()) + 1
+    if found.min() < -1 or classes < 2:
+        raise _wrong(name, f"classes 0, 1, … (or -1 for none) in {task}.{kind}", f"{found.min()} to {found.max()}")
+    return Target(task, kind, classes), found.astype(np.int32)
+
+
+def read_examples(path: Path) -> Examples:
+    """Reads examples from an npz file; see the module for its arrays. Nothing in the file is executed.
+
+    Raises:
+      FileNotFoundError: the file does not exist.
+      DataError: the file is damaged, or has arrays of the wrong kind, length, shape or content.
+    """
+    try:
+        stored = read_npz(path.read_bytes())
+    except FileNotFoundError as error:
+        raise checks.MissingError(
+            expected=f"the data at {path}", got="no such file", remedy="name an npz file, or digits"
+        ) from error
+    except ValueError as error:
+        raise checks.DataError(
+            expected=f"an npz file of arrays at {path}", got=str(error), remedy="write it with numpy.savez"
+        ) from error
+    if "images" not in stored:
+        raise _wrong(str(path), "an array called images", ", ".join(stored) or "none")
+    images, split = stored.pop("images"), stored.pop("split", None)
+    targets = {}
+    for key, array in stored.items():
+        task, dot, kind = key.rpartition(".")
+        if not dot:
+            raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
+        targets[task] = (kind, array)
+    return make_examples(images, targets, split=split, name=str(path))
+
+
+def cifar100_arrays(train: Path, test: Path) -> dict[str, np.ndarray]:
+    """Returns CIFAR-100-MTL as arrays for ``numpy.savez``: 20 tasks of five classes, one for each coarse class.
+
+    A label is the rank of the fine class among those of its coarse class. An image has a label in one task, and -1 in
+    the others. A fifth of the training images is for validation.
+
+    Args:
+      train: ``train.bin`` of the binary version of CIFAR-100: a byte of the coarse class, one of the fine class, and
+        3 x 32 x 32 bytes of pixels for each image.
+      test: ``test.bin``.
+
+    Raises:
+      FileNotFoundError: a file does not exist.
+      DataError: a file of another size, or a coarse class without five fine classes.
+    """
+    rows = []
+    for path in (train, test):
+        content = np.frombuffer(path.read_bytes(), np.uint8)
+        if not len(content) or len(content) % (2 + 3072):
+            raise checks.DataError(
+                expected=f"images of {2 + 3072} bytes in {path}",
+                got=f"{len(content)} bytes",
+                remedy="take the binary version of CIFAR-100",
+            )
+        rows.append(content.reshape(-1, 2 + 3072))
+    both = np.concatenate(rows)
+    coarse, fine = both[:, 0].astype(int), both[:, 1].astype(int)
+    images = both[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    split = np.where(np.arange(len(both)) < len(rows[0]), np.arange(len(both)) % 5 == 0, 2).astype(np.int32)
+    arrays = {"images": (images / np.float32(255)).astype(np.float32), "split": split}
+    for task in range(20):
+        # Not fine % 5, which two classes of one coarse class may share.
+        known = np.unique(fine[coarse == task])
+        if len(known) != 5:
+            raise checks.DataError(
+                expected=f"five fine classes of the coarse class {task} in {train}",
+                got=f"{len(known)}",
+                remedy="take the binary version of CIFAR-100",
+            )
+        ranks = np.searchsorted(known, fine)
+        arrays[f"coarse{task}.classes"] = np.where(coarse == task, ranks, -1).astype(np.int32)
+    return arrays
+
+
+def digits_examples(copies: int = 4) -> Examples:
+    """Returns scikit-learn's digits with four tasks on the same image, which is turned and has noise on its pixels.
+
+    Tasks: class (which digit), rotation (by how many quarter turns), edges (the edge map of the image without noise)
+    and autoencoder (the image without noise). The fifth task of the digits benchmark, jigsaw, needs other images.
+
+    Args:
+      copies: variants of each training image, each with its own turn and noise.
+
+    Raises:
+      UsageError: scikit-learn is not installed.
+    """
+    from scipy import ndimage
+
+    from ncp_jax.training.cells.tasks import digits_images, split_rows
+
+    images, classes = digits_images()
+    rng = np.random.default_rng(0)
+    rows, places = [], []
+    for place, (split, found) in enumerate(split_rows().items()):
+        rows.append(np.tile(found, copies if split == "train" else 1))
+        places.append(np.full(len(rows[-1]), place))
+    chosen, split_of = np.concatenate(rows), np.concatenate(places)
+    turns = rng.integers(0, 4, len(chosen))
+    clean = np.stack([np.rot90(images[row], turn) for row, turn in zip(chosen, turns, strict=True)])
+    noisy = clean + NOISE * rng.standard_normal(clean.shape)
+    slopes = np.stack([ndimage.sobel(clean, axis=axis, mode="constant") for axis in (1, 2)])
+    targets = {
+        "class": ("classes", classes[chosen]),
+        "rotation": ("classes", turns),
+        "edges": ("pixels", np.sqrt((slopes**2).sum(axis=0))),
+        "autoencoder": ("pixels", clean),
+    }
+    return make_examples(noisy, targets, split=split_of, name="digits")
