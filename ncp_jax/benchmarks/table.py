@@ -315,10 +315,7 @@ class Table:
     def known(self, names: Sequence[str]) -> Table:
         """Returns the table of the architectures that have a value in each of some columns; itself where all have.
 
-        Imported tables have none where a training failed or is not in their files.
-
-        Raises:
-          DataError: no architecture has.
+        In imported tables, trainings that failed have none. DataError where no architecture has.
         """
         there = np.isfinite(np.asarray(self.values)[:, [find_metric(self.metrics, name) for name in names]]).all(axis=1)
         if not there.any():
