@@ -7,6 +7,7 @@ Meta-Learning. NeurIPS 2021. arXiv:2106.08630.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import io
 import lzma
 import zipfile
@@ -83,7 +84,7 @@ def read_readings(recipe: Recipe, content: bytes, order: bytes) -> Readings:
     values = read_container(content, recipe.file)
     if not isinstance(values, list) or not all(isinstance(v, _NUMBERS) and not isinstance(v, bool) for v in values):
         raise _wrong(recipe.file, "a list of numbers", type(values).__name__)
-    codes = _codes(recipe, read_container(order, recipe.order))
+    codes = _codes(recipe.space, recipe.order, order)
     if not len(values) == len(codes) == recipe.rows:
         raise _wrong(recipe.file, f"latencies of {recipe.rows} architectures", f"{len(values)} of {len(codes)}")
     sorting = np.lexsort(codes.T[::-1])
@@ -150,17 +151,18 @@ def read_container(content: bytes, where: str) -> Any:
     return load_pickle(text, where)
 
 
-def _codes(recipe: Recipe, order: Any) -> np.ndarray:
-    """Returns the architectures in the order of the readings, int32 [n, d]."""
-    space = get_space(recipe.space)
+@functools.lru_cache(maxsize=2)  # the devices of a family share it
+def _codes(name: str, key: str, content: bytes) -> np.ndarray:
+    """Returns the architectures in the order of the readings, int32 [n, d], from the bytes of their file."""
+    order, space = read_container(content, key), get_space(name)
     try:
         if isinstance(order, dict) and all(isinstance(text, str) for text in order):
             if sorted(order.values()) != list(range(len(order))):
-                raise _wrong(recipe.order, "places 0, 1, 2, ... of the architectures", "others")
+                raise _wrong(key, "places 0, 1, 2, ... of the architectures", "others")
             return np.stack([space.from_string(text) for text in sorted(order, key=order.__getitem__)])
         return np.asarray(space.check(np.array(order, np.int64)))
     except (checks.UsageError, ValueError, TypeError, OverflowError) as error:
-        raise _wrong(recipe.order, f"architectures of {recipe.space}", checks.shorten(str(error))) from error
+        raise _wrong(key, f"architectures of {space.name}", checks.shorten(str(error))) from error
 
 
 def _wrong(where: str, expected: str, got: str) -> checks.DataError:
