@@ -100,7 +100,8 @@ def run(config: Config) -> dict[str, Any]:
     results["broken"] = {device: int(flags.sum()) for device, flags in measured.broken.items()}
     scores = results["spearman"]
     methods = list(next(iter(scores.values())))
-    shown = {m: {d: row[m]["mean"] for d, row in scores.items()} for m in methods if not m.endswith("_random")}
+    drawn = ("transfer", "gp", "ridge", "best_source", "flops")
+    shown = {m: {d: row[m]["mean"] for d, row in scores.items()} for m in drawn if m in methods}
     bar_figure(shown, config.out / "spearman.png", ylabel="Spearman correlation with the measured latencies")
     header = ("method", *scores, "mean")
     table = [(m, *(f"{scores[d][m]['mean']:.3f}" for d in scores), f"{results['mean'][m]:.3f}") for m in methods]

@@ -12,6 +12,7 @@ from devices.process import choose_spread, predict
 from ncp_jax.types import Float, Int
 
 PENALTY = 1.0  # of the ridge, on normal scores
+CAUTION = 1.2816  # standard deviations above the mean: the 90 % quantile of a normal distribution
 
 
 def draw_rows(
@@ -36,6 +37,7 @@ def predictions(
     """Returns the predicted logarithms by method, from measurements of some rows.
 
     - "transfer": a Gaussian process on the latencies of other devices and on the architecture;
+    - "transfer_cautious": its 90 % quantile instead of its mean, for searches under a limit;
     - "gp": the same process without other devices;
     - "ridge": a ridge regression on the normal scores of other devices;
     - "best_source": the device of the sources that ranks the measured architectures best;
@@ -43,7 +45,8 @@ def predictions(
     """
     milliseconds = measured.milliseconds[target][rows]
     logs = np.log(milliseconds)
-    found = {"transfer": predict(measured.features(sources), rows, milliseconds, sources=bool(sources)).mean}
+    process = predict(measured.features(sources), rows, milliseconds, sources=bool(sources))
+    found = {"transfer": process.mean, "transfer_cautious": process.mean + CAUTION * process.spread}
     found["gp"] = predict(measured.structure, rows, milliseconds, sources=False).mean
     if sources:
         scores = measured.features(sources)[0]

@@ -17,7 +17,9 @@ from ncp_jax.types import Float, Int
 
 SETTINGS, USED = 400, 40  # settings drawn, and those of the largest weights that predict
 CANDIDATES = 2000  # architectures among which those to measure are chosen
-_SMOOTH, _LENGTH, _NOISE = 0.1, 1.5, 0.02  # medians of the priors, for values and features of unit variance
+# Medians of the priors, for values and features of unit variance: of the linear part by other devices and by the
+# structure, the smooth part, length-scales, noise. Chosen of six on 1080ti_1 and pixel3, which are no targets.
+_DEVICES, _STRUCTURE, _SMOOTH, _LENGTH, _NOISE = 2.0, 0.2, 0.1, 1.5, 0.02
 
 
 class Pairs(NamedTuple):
@@ -42,12 +44,10 @@ class Settings:
 
         Args:
           blocks: number of blocks of features.
-          sources: whether the first block is that of other devices, which is expected to say as much as all others.
+          sources: whether the first block is that of other devices, which is expected to say more than all others.
         """
         rng = np.random.default_rng(0)
-        linear = np.full(blocks, 0.5 / max(blocks - sources, 1))
-        if sources:
-            linear[0] = 0.5
+        linear = _medians(blocks, sources=sources)
         shape = (SETTINGS, blocks)
         return cls(
             np.exp(rng.normal(np.log(linear), 1.5, shape)),
@@ -62,6 +62,15 @@ class Settings:
         for variance, length, squares in zip(self.smooth[row], self.length[row], pairs.squares, strict=True):
             total += variance * np.exp(-0.5 / length**2 * squares)
         return total
+
+
+def _medians(blocks: int, *, sources: bool) -> Float[np.ndarray, " blocks"]:
+    """Returns the prior medians of the linear part's variances."""
+    total = _STRUCTURE if sources else 1.0
+    linear = np.full(blocks, total / max(blocks - sources, 1))
+    if sources:
+        linear[0] = _DEVICES
+    return linear
 
 
 def pairs_of(features: Sequence[Float[np.ndarray, "n f"]], a: Int[np.ndarray, " a"], b: Int[np.ndarray, " b"]) -> Pairs:
@@ -148,9 +157,7 @@ def choose_spread(
     """
     rows = rng.choice(allowed, min(CANDIDATES, len(allowed)), replace=False)
     pairs, blocks = pairs_of(features, rows, rows), len(features)
-    linear = np.full(blocks, 0.5 / max(blocks - sources, 1))
-    if sources:
-        linear[0] = 0.5
+    linear = _medians(blocks, sources=sources)
     median = Settings(
         linear[None], np.full((1, blocks), _SMOOTH / np.sqrt(blocks)), np.full((1, blocks), _LENGTH), np.array([_NOISE])
     )

