@@ -14,7 +14,7 @@ from typing import Any
 from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax import checks
-from ncp_jax.console import ProgressBar, format_table
+from ncp_jax.console import ProgressBar, format_table, say
 
 SOURCES = ("1080ti_1", "pixel3", "raspi4", "eyeriss", "fpga", "gold_6226")
 
@@ -70,7 +70,7 @@ def run(config: Config) -> dict[str, Any]:
     settings = config.settings() | {"data": _hashes(config.family, (*config.targets, *config.sources))}
     records = Records(config.out, settings, resume=config.resume, selects=("seeds", "draws"))
     measured = load_measured(config.family, (*config.targets, *config.sources))
-    accuracy = _accuracy() if config.family == "nas-bench-201-latency" else None
+    accuracy = _accuracy(config.family)
     cells: list[dict[str, Any]] = [
         {"target": target, "seed": seed, "draw": draw}
         for target in dict.fromkeys(config.targets)
@@ -109,10 +109,20 @@ def run(config: Config) -> dict[str, Any]:
     return write_summary(config.out, "device_latency", results, settings)
 
 
-def _accuracy() -> Any:
-    """Returns the accuracy on CIFAR-100 of all codes of NAS-Bench-201, in ascending order as those of latencies."""
+def _accuracy(family: str) -> Any:
+    """Returns the accuracy on CIFAR-100 of all codes of NAS-Bench-201, in ascending order as those of latencies.
+
+    None for another space, and where the table is not on this machine: nothing is searched under a limit then.
+    """
+    from harness.tables import is_here
+
     from ncp_jax.benchmarks.registry import load_arrays
 
+    if family != "nas-bench-201-latency":
+        return None
+    if not is_here("nas-bench-201/cifar100"):
+        say("nas-bench-201/cifar100 not downloaded (ncp-jax data fetch): no searches under a limit")
+        return None
     return load_arrays("nas-bench-201/cifar100").column("top1")
 
 

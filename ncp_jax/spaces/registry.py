@@ -65,7 +65,7 @@ def get_space(name: str | os.PathLike[str] | Space) -> Space:
     if text.lower().endswith(".toml"):
         return load_space(text)
     known = checks.choose("space", text, list(dict.fromkeys([*SPACES, *ALIASES, *DESCRIPTIONS])))
-    if known in DESCRIPTIONS:
+    if known in DESCRIPTIONS and known not in SPACES:
         return register_description(DESCRIPTIONS[known])
     return SPACES[ALIASES.get(known, known)]
 

@@ -21,6 +21,8 @@ from ncp_jax.spaces.description import SpaceDescription
 from ncp_jax.spaces.positions import Position
 from ncp_jax.spaces.registry import register_description
 
+pytestmark = pytest.mark.usefixtures("spaces_stay")  # the space of FBNet is registered where it is named
+
 RASPI4 = "nas-bench-201-latency/raspi4"
 FEW = dataclasses.replace(RECIPES[RASPI4], rows=3)
 CELLS = (

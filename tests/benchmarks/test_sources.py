@@ -33,6 +33,7 @@ def test_every_source_is_complete() -> None:
         assert source.citations
 
 
+@pytest.mark.usefixtures("spaces_stay")
 def test_sources_and_recipes_agree() -> None:
     fed = {table: source.key for source in all_sources().values() for table in source.tables}
     assert fed == {recipe.name: recipe.file for recipe in RECIPES.values()}

@@ -87,6 +87,7 @@ def test_choices_within_a_limit() -> None:
     assert summarise_choices([choice.to_json() for choice in slow])["kept"] is None
 
 
+@pytest.mark.usefixtures("spaces_stay")
 def test_a_smoke_run(mirror: Path, complete: Callable[..., tuple[str, str]], tmp_path: Path) -> None:
     few = ("--family", "fbnet-latency", "--targets", "fpga", "--sources", "fpga", "raspi4")  # quicker than cells
     out, _ = complete("device_latency.py", *few, "--smoke", "--out", tmp_path / "out")
