@@ -214,10 +214,6 @@ def _cell_body(cell: Cell, file: SourceFile, needed: set[int], zeros: str) -> li
     return [f"{names[node]} {' + '.join(terms)}" for node, terms in lines.items() if node in used & needed]
 
 
-def _stem(stem: Stem, file: SourceFile) -> str:
-    return file.dialect.sequence([file.new(stem.first), file.new(stem.second)])
-
-
 def _residual_class(file: SourceFile) -> str:
     dialect = file.dialect
     first = dialect.new(_conv_norm_class(file, "after"), "channels", "channels", "3")
@@ -329,7 +325,8 @@ def _classifier(head: Classifier, file: SourceFile) -> str:
         fields.append(("norm", dialect.norm("inputs")))
         x = file.call("relu", "self.norm(x)")
     fields.append(("linear", dialect.linear("inputs" if pieces == 1 else f"{pieces} * inputs", "outputs")))
-    body = [f"x = {file.call('mean', x)}", f"return self.linear({_side_by_side('x', pieces)})"]
+    features = "x" if pieces == 1 else f"x.reshape(-1, {pieces} * x.shape[1])"
+    body = [f"x = {file.call('mean', x)}", f"return self.linear({features})"]
     doc = "The mean over pixels, and a linear layer."
     if pieces > 1:
         doc = (
@@ -337,10 +334,6 @@ def _classifier(head: Classifier, file: SourceFile) -> str:
         )
     name = file.define("Head", doc, "inputs, outputs", fields, "x", body)
     return dialect.new(name, str(inputs // pieces), str(outputs))
-
-
-def _side_by_side(x: str, pieces: int) -> str:
-    return x if pieces == 1 else f"{x}.reshape(-1, {pieces} * {x}.shape[1])"
 
 
 def _decoder_layer(layer: DecoderLayer, file: SourceFile) -> str:
@@ -379,10 +372,8 @@ def _digits_reduction(module: DigitsReduction, file: SourceFile) -> str:
 
 def _digits_head(head: DigitsHead, file: SourceFile) -> str:
     names = ("bottleneck", "linear")[-len(head.layers) :]
-    fields = [
-        (name, file.dialect.linear(*map(str, layer.kernel.shape)))
-        for name, layer in zip(names, head.layers, strict=True)
-    ]
+    made = [file.dialect.linear(*map(str, layer.kernel.shape)) for layer in head.layers]
+    fields = list(zip(names, made, strict=True))
     x = file.call("mean" if head.pooled else "flatten", "x")
     body = [f"x = {file.call('relu', 'x')}"]
     for name in names:
@@ -399,7 +390,7 @@ _WRITERS: dict[type, Callable[[Any, SourceFile], str]] = {
     Chain: _chain,
     BasicBlock: _basic_block,
     Cell: _cell,
-    Stem: _stem,
+    Stem: lambda stem, file: file.dialect.sequence([file.new(stem.first), file.new(stem.second)]),
     Stage: _stage,
     BranchClassifier: _branch_head,
     BranchSegmenter: _branch_head,
