@@ -7,7 +7,8 @@ One function for each job; each takes a config or its fields as keywords, or wha
 - ``order``: elements ordered by pairwise weights, with a bound on every order;
 - ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective;
 - ``run_study``: a grid of searches, run and recorded; ``write_report``: its page, tables and figures;
-- ``build``: the network of a code; ``cost``: its parameters and FLOPs;
+- ``build``: the network of a code; ``cost``: its parameters and FLOPs; ``export_source``, ``export_onnx``: its file
+  without this package;
 - ``Controllable``: a trained multi-task model, whose widths are chosen from a budget and preferences.
 
 Public names are loaded when first used, so that importing the package takes no time and starts no backend.
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
     from ncp_jax.controllable import Controllable, WidthChoice
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
+    from ncp_jax.networks.export import export_onnx, export_source, export_weights, import_weights
     from ncp_jax.predictors import FoldedMLP, Predictor, load_predictor, load_shipped, save_predictor
     from ncp_jax.propagation import (
         Execution,
@@ -83,6 +85,7 @@ _WHERE = {
     "controllable": ("Controllable", "WidthChoice"),
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
+    "networks.export": ("export_onnx", "export_source", "export_weights", "import_weights"),
     "predictors": ("FoldedMLP", "Predictor", "load_predictor", "load_shipped", "save_predictor"),
     "propagation": (
         "Execution",
@@ -191,11 +194,15 @@ __all__ = [
     "count_operations",
     "count_parameters",
     "describe_space",
+    "export_onnx",
+    "export_source",
+    "export_weights",
     "fit",
     "fit_many",
     "get_space",
     "held_out_errors",
     "import_tables",
+    "import_weights",
     "join",
     "list_tables",
     "load_curves",

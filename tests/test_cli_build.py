@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
+import jax
 import pytest
 
-from ncp_jax import cli, cost_model, get_space
+from ncp_jax import build, cli, cost_model, export_weights, get_space
 
 MICRO = "64-41414-1_02_333"
 
@@ -58,6 +60,45 @@ def test_classes_and_side(run) -> None:
     assert result["stages"][-1]["params"] == 256 * 10 + 10
 
 
+def test_exports(run, tmp_path: Path) -> None:
+    digits = (MICRO, "--task", "digits/class")
+    status, source, err = run(*digits, "--export", "torch")
+    assert (status, err) == (0, "")
+    compile(source, "network.py", "exec")
+    path = tmp_path / "new" / "network.py"
+    status, out, err = run(*digits, "--export", "torch", "--out", path, "--json")
+    assert (status, path.read_text()) == (0, source)
+    assert f"wrote {path}" in err
+    result = json.loads(out)
+    assert result["export"] == {"format": "torch", "path": str(path)}
+    assert f"{result['params']:,}" in source.split('"""')[1]
+    status, out, _ = run(*digits, "--export", "flax", "--json")
+    assert "from flax import nnx" in json.loads(out)["export"]["source"]
+
+
+def test_onnx_holds_the_given_weights(run, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx")
+    digits, path, weights = (
+        (MICRO, "--task", "digits/class", "--export", "onnx"),
+        tmp_path / "n.onnx",
+        tmp_path / "w.npz",
+    )
+    status, _, err = run(*digits, "--out", path)
+    assert status == 0
+    assert "the weights are random" in err
+    network = build("transnas-micro", MICRO, "digits/class", key=jax.random.key(5))
+    arrays = export_weights(network, "torch", weights)
+    status, _, err = run(*digits, "--out", path, "--weights", weights)
+    assert status == 0
+    assert "random" not in err
+    model = onnx.load(path)
+    stored = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
+    for name, array in arrays.items():
+        assert (stored[name] == array).all()
+    facts = {entry.key: entry.value for entry in model.metadata_props}
+    assert (facts["string"], facts["task"]) == (MICRO, "digits/class")
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -71,6 +112,14 @@ def test_classes_and_side(run) -> None:
         ((MICRO, "--side", 20), "at least 32 x 32 pixels"),
         ((MICRO, "--side", 0), "a side of at least 1 pixel, got 0"),
         ((MICRO, "--classes", 1), "classes to be an integer 2 or more, got 1"),
+        ((MICRO, "--out", "network.py"), "expected --export with --out"),
+        ((MICRO, "--export", "onnx"), "expected --out with --export onnx"),
+        ((MICRO, "--export", "flax", "--weights", "w.npz"), "expected --weights with --export onnx, got --export flax"),
+        ((MICRO, "--export", "torch", "--out", "."), "expected a file as --out, got the folder ."),
+        (
+            (MICRO, "--task", "digits/class", "--export", "onnx", "--out", "n.onnx", "--weights", "w.pt"),
+            "ends in .safetensors or .npz",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(run, arguments: tuple, words: str) -> None:

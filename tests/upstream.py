@@ -17,7 +17,7 @@ import pytest
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 REPOSITORY = Path(__file__).resolve().parent.parent
 MISSING = "NCP_JAX_TEST_TABLES_MISSING"  # why there are no tables, for the workers of pytest-xdist
-OPTIONAL = ("torch", "sklearn", "igraph", "evosax")
+OPTIONAL = ("torch", "sklearn", "igraph", "evosax", "onnx", "onnxruntime", "safetensors")
 FETCH = "ncp-jax data fetch"
 SKIPPED = "needs the published tables"
 
@@ -38,7 +38,7 @@ def find_mirror() -> None:
         os.environ["NCP_JAX_MIRROR"] = str(mirror.absolute())
 
 
-def fetch(cache: str | None, names: tuple[str, ...] = ("all",)) -> None:
+def fetch(cache: str | None, names: tuple[str, ...] = ("all", "help")) -> None:
     """Fetches the published files once into the user's cache, with progress, where no mirror is set.
 
     Args:
@@ -55,7 +55,7 @@ def fetch(cache: str | None, names: tuple[str, ...] = ("all",)) -> None:
         "from ncp_jax.console import guarded; import sys\n"
         "code = guarded(lambda: fetch_tables(sys.argv[1:])); print(cache_path() / 'raw'); sys.exit(code)"
     )
-    print("fetching the published tables that tests use (15 MB, once) ...", file=sys.stderr, flush=True)
+    print("fetching the published tables that tests use (20 MB, once) ...", file=sys.stderr, flush=True)
     # Progress bars and the error, if there is one, are shown.
     done = subprocess.run(
         [sys.executable, "-c", script, *names], env=environment, stdout=subprocess.PIPE, text=True, check=False

@@ -14,13 +14,26 @@ from ncp_jax.metrics import MetricSpec
 MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p")
 MR_APART = "3ddet"  # the ninth setting: a table of its own, not among the columns of ``JOINT``
 TRANSNAS_TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
-FAMILIES = ("nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro")
+HELP = "help"  # all latencies; by name alone, since few searches need them
+LATENCY = {"nas-bench-201-latency": "nas-bench-201", "fbnet-latency": "fbnet"}
+"""Families of measured latencies, and the space of each."""
+FAMILIES = ("nas-bench-mr", "nas-bench-201", "transnas-micro", "transnas-macro", *LATENCY)
 JOINT = "nas-bench-mr"
 DIGITS = "digits"
 DIGITS_TASKS = ("class", "rotation", "jigsaw", "autoencoder", "edges")  # the benchmark that ships with the package
 SHIPPED = tuple(f"{DIGITS}/{task}" for task in DIGITS_TASKS)
 
-Layout = Literal["ncp-multi-resolution", "ncp-cells", "naslib"]
+_GPUS = ("1080ti", "2080ti", "titan_rtx", "titanx", "titanxp")  # measured at three sizes of the batch
+_OTHERS = (
+    *("essential_ph_1", "pixel2", "pixel3", "samsung_a50", "samsung_s7"),
+    *("eyeriss", "fpga", "gold_6226", "gold_6240", "raspi4", "silver_4114", "silver_4210r"),
+)
+DEVICES = {
+    "nas-bench-201-latency": (*(f"{gpu}_{size}" for gpu in _GPUS for size in (1, 32, 256)), *_OTHERS),
+    "fbnet-latency": (*(f"{gpu}_{size}" for gpu in _GPUS for size in (1, 32, 64)), *_OTHERS),
+}
+
+Layout = Literal["ncp-multi-resolution", "ncp-cells", "naslib", "latency"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,9 +60,11 @@ class Recipe:
       space: name of its space.
       file: key of its upstream file.
       layout: layout of that file; ``convert.py`` has one reader per layout.
-      rows: expected number of architectures; 0 where it is not known.
+      rows: expected number of architectures; 0 where it is not known. A table of latencies lacks those whose reading is
+        broken.
       columns: columns of the table.
       members: names of the archive's members to read, for layout "naslib"; no other member is read.
+      order: key of the file with the architectures that the numbers of ``file`` belong to, for layout "latency".
     """
 
     name: str
@@ -59,6 +74,7 @@ class Recipe:
     rows: int
     columns: tuple[Column, ...]
     members: tuple[str, ...] = ()
+    order: str = ""
 
     @property
     def metrics(self) -> tuple[MetricSpec, ...]:
@@ -146,6 +162,22 @@ def _transnas(variant: str, task: str) -> Recipe:
     )
 
 
+def _latency(family: str, device: str) -> Recipe:
+    folder, order, rows = {
+        "nas-bench-201-latency": ("help/nasbench201", "str_arch2idx.pt", 15625),
+        "fbnet-latency": ("help/fbnet", "arch.pt", 5000),
+    }[family]
+    return Recipe(
+        name=f"{family}/{device}",
+        space=LATENCY[family],
+        file=f"{folder}/latency/{device}.pt",
+        layout="latency",
+        rows=rows,
+        columns=(Column("", MetricSpec("latency", task=device, unit="ms", direction="minimize")),),
+        order=f"{folder}/{order}",
+    )
+
+
 def _recipes() -> dict[str, Recipe]:
     found = [_multi_resolution(task) for task in (*MR_TASKS, MR_APART)]
     found += [
@@ -154,6 +186,7 @@ def _recipes() -> dict[str, Recipe]:
     ]
     found.append(_nas_bench_201_ncp())
     found += [_transnas(variant, task) for variant in ("micro", "macro") for task in TRANSNAS_TASKS]
+    found += [_latency(family, device) for family, devices in DEVICES.items() for device in devices]
     return {recipe.name: recipe for recipe in found}
 
 

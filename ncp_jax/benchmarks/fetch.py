@@ -12,7 +12,7 @@ from typing import Literal
 
 from ncp_jax import checks, files
 from ncp_jax.benchmarks import registry, store
-from ncp_jax.benchmarks.sources import Source, check_hash, is_asked_for, select_sources
+from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, is_asked_for, select_sources
 
 _WAITS = (1.0, 4.0)  # seconds before the second and the third attempt
 _TIMEOUT = 30.0  # seconds to wait for an answer or for data
@@ -49,7 +49,8 @@ def fetch_tables(
 
     Args:
       names: tables ("nas-bench-mr/seg", "seg"), families ("nas-bench-mr", "nas-bench-201", "transnas-micro",
-        "transnas-macro"), keys of files ("ncp/search_list.txt") or "all".
+        "transnas-macro"), keys of files ("ncp/search_list.txt"), "help" (latencies of all devices) or "all" (all but
+        those).
       mirror: folder with copies of the files under their keys, used instead of the network; ``NCP_JAX_MIRROR`` if None.
       progress: whether to show a progress bar per file, if standard error is a terminal.
 
@@ -58,25 +59,34 @@ def fetch_tables(
 
     Raises:
       UsageError: an unknown name.
-      FileNotFoundError: the mirror does not exist or lacks a file.
+      FileNotFoundError: the mirror does not exist, or lacks a file; those that it has are fetched first.
       ConnectionError: a download failed three times.
       DataError: the downloaded file, or the mirror's file, has another hash than the one in ``sources.toml``.
       OSError: the cache cannot be written.
     """
     chosen = select_sources(names)
     folder = store.mirror_path(mirror)
-    done = []
+    done, missing = [], []
     for source in chosen:
         if folder is not None and source.apart and not is_asked_for(source, names):
             path = store.raw_path(source)
             if not (path.is_file() or (folder / source.key).is_file()):
                 done.append(Fetched(source.key, "absent", path))
                 continue
-        done.append(_fetch(source, folder, progress))
-    absent = {result.file for result in done if result.action == "absent"}
-    for source in chosen:
-        for table in () if source.key in absent else source.tables:
+        try:
+            done.append(_fetch(source, folder, progress))
+        except checks.MissingError as error:  # a mirror without this file may have the others
+            missing.append(error)
+    here = {result.file for result in done if result.action != "absent"}
+    for table in dict.fromkeys(table for source in chosen for table in source.tables):
+        if all(source.key in here for source in all_sources().values() if table in source.tables):
             registry.load_arrays(table)
+    if len(missing) > 1:
+        raise checks.MissingError(
+            f"{missing[0]} ({len(missing)} of {len(chosen)} files are missing; the others are here)"
+        )
+    if missing:
+        raise missing[0]
     return tuple(done)
 
 

@@ -23,6 +23,7 @@ from ncp_jax.benchmarks.catalogue import (
 from ncp_jax.benchmarks.convert import convert
 from ncp_jax.benchmarks.digits import digits_arrays, join_digits
 from ncp_jax.benchmarks.imported import read_imported
+from ncp_jax.benchmarks.latency import convert_latency
 from ncp_jax.benchmarks.sources import all_sources
 from ncp_jax.benchmarks.table import Table
 
@@ -77,7 +78,12 @@ def _load(recipe: Recipe) -> TableArrays:
         found = store.read_converted(recipe)  # another process may have converted it meanwhile
         if found is not None:
             return found
-        arrays = convert(recipe, store.read_source(source, recipe.name), source.digest)
+        content = store.read_source(source, recipe.name)
+        if recipe.order:
+            order = store.read_source(all_sources()[recipe.order], recipe.name)
+            arrays = convert_latency(recipe, content, order)
+        else:
+            arrays = convert(recipe, content, source.digest)
         try:
             store.write_converted(recipe, arrays)
         except OSError as error:

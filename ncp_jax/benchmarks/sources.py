@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.catalogue import DIGITS, FAMILIES, RECIPES, SHIPPED, bare_names
+from ncp_jax.benchmarks.catalogue import DIGITS, FAMILIES, HELP, LATENCY, RECIPES, SHIPPED, bare_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,8 +78,8 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
 
     Args:
       names: tables ("nas-bench-mr/seg", or "seg" if only one table has that task), families ("nas-bench-mr"), keys of
-        files ("ncp/search_list.txt") or "all". Case does not matter. Tables that ship with the package have no
-        upstream file.
+        files ("ncp/search_list.txt"), "help" (latencies of all devices) or "all" (all but those). Case does not matter.
+        Tables that ship with the package have no upstream file.
 
     Raises:
       UsageError: a name is unknown (the text lists the nearest ones), or there is no name.
@@ -90,12 +90,14 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
         raise checks.UsageError(expected="at least one name", got="none", remedy="name a table, a family or 'all'")
     everything = all_sources()
     chosen: set[str] = set()
-    options = ["all", *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names(), *everything]
+    options = ["all", HELP, *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names(), *everything]
     for name in names:
         option = checks.choose("table, family or file", name, options)
         table = bare_names().get(option, option)
         for key, source in everything.items():
-            if option == "all" or key == option or source.family == option or table in source.tables:
+            measured = source.family in LATENCY
+            whole = option == (HELP if measured else "all")
+            if whole or key == option or source.family == option or table in source.tables:
                 chosen.add(key)
     return tuple(source for key, source in everything.items() if key in chosen)
 

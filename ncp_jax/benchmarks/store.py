@@ -205,7 +205,7 @@ def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
             "values": {"shape": list(arrays.values.shape), "dtype": str(arrays.values.dtype)},
         },
         "columns": [metric.to_json() for metric in arrays.metrics],
-        "sources": [{"file": file, "sha256": found} for file, found in arrays.hashes],
+        "sources": [{"file": file, "sha256": found} for file, found in _hashes(recipe)],
         "npz_sha256": sha256(content),
         "licence": source.licence,
         "citations": list(source.citations),
@@ -213,6 +213,11 @@ def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
     npz, side = converted_paths(recipe)
     files.atomic_write(npz, content, remedy=WRITE_REMEDY)
     files.atomic_write(side, (json.dumps(schema, indent=1) + "\n").encode(), remedy=WRITE_REMEDY)
+
+
+def _hashes(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """Returns the files that a table is made of, with their hashes."""
+    return tuple((key, all_sources()[key].digest) for key in (recipe.file, recipe.order) if key)
 
 
 def _read_schema(recipe: Recipe) -> dict[str, Any] | None:
@@ -235,7 +240,7 @@ def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
         and schema.get("name") == recipe.name
         and schema.get("space") == recipe.space
         and schema.get("columns") == [metric.to_json() for metric in recipe.metrics]
-        and schema.get("sources") == [{"file": recipe.file, "sha256": all_sources()[recipe.file].digest}]
+        and schema.get("sources") == [{"file": file, "sha256": found} for file, found in _hashes(recipe)]
     )
 
 
@@ -255,7 +260,7 @@ def read_converted(recipe: Recipe) -> TableArrays | None:
         codes, values = stored["codes"], stored["values"]
     except (OSError, ValueError, KeyError):
         return None
-    if len(codes) != (recipe.rows or len(codes)) or values.shape != (len(codes), len(recipe.metrics)):
+    rows = len(codes) if recipe.order else recipe.rows or len(codes)  # broken readings are left out of latencies
+    if len(codes) != rows or values.shape != (rows, len(recipe.metrics)):
         return None
-    hashes = ((recipe.file, all_sources()[recipe.file].digest),)
-    return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, hashes)
+    return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, _hashes(recipe))

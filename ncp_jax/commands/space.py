@@ -40,11 +40,13 @@ class SpaceList(JsonCommand):
 
     def run(self) -> None:
         """Prints the list."""
-        from ncp_jax.spaces import SPACES
+        from ncp_jax.spaces import SPACES, get_space
+        from ncp_jax.spaces.registry import DESCRIPTIONS
 
+        spaces = {**SPACES, **{name: get_space(name) for name in DESCRIPTIONS}}
         rows = [
             {"name": s.name, "size": s.size, "length": s.length, "features": s.features, "example": s.example}
-            for s in SPACES.values()
+            for s in spaces.values()
         ]
         cells = [tuple(str(value) for value in row.values()) for row in rows]
         header = ("name", "codes", "positions", "features", "example")

@@ -16,7 +16,7 @@ import jax
 
 from ncp_jax import checks
 from ncp_jax.jax_settings import package_settings
-from ncp_jax.networks.families import FAMILIES, Task
+from ncp_jax.networks.families import FAMILIES, Task, family_of
 from ncp_jax.networks.layers import Parameters
 from ncp_jax.networks.network import Form, Network
 from ncp_jax.spaces import Space, get_space
@@ -46,7 +46,7 @@ def build(
       space: space of the code, or its name.
       code: one legal code [d], or its architecture string.
       task: task of the space: a name of the benchmark's tables; for NAS-Bench-MR also "classification",
-        "segmentation" and "video". Default: the first of them.
+        "segmentation" and "video"; for TransNAS micro also those of digits ("digits/class"). Default: the first.
       classes: number of classes; by default the benchmark's.
       key: PRNG key of the weights; by default ``jax.random.key(0)``.
       abstract: whether parameters are shapes without values: enough for counting, and nothing is allocated.
@@ -69,9 +69,13 @@ def build(
     outputs = _outputs(name, chosen, classes)
     row = tuple(_code(space, code))
     parameters = Parameters(None if abstract else jax.random.key(0) if key is None else key)
-    parts = FAMILIES[space.name].parts(row, chosen, outputs, parameters)
+    parts = family_of(space.name, name).parts(row, chosen, outputs, parameters)
     pieces = {"jigsaw": ("tiles", TILES), "video": ("frames", 0)}.get(chosen.head, ("", 0))
-    form = Form(space.name, row, name, parts.stride, parts.whole, *pieces, outputs, chosen.side)
+    form = Form(
+        *(space.name, row, name, parts.stride, parts.whole, *pieces, outputs, chosen.side),
+        channels=chosen.channels,
+        fixed=parts.fixed,
+    )
     return Network(form, parts.stages, parts.head)
 
 

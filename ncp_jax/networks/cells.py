@@ -50,7 +50,7 @@ class FactorizedReduction(nnx.Module):
         return self.norm(jnp.concatenate([self.halves[0](x), self.halves[1](shifted)], axis=-1))
 
 
-def _operation(op: str, inputs: int, outputs: int, stride: int, parameters: Parameters) -> Any:
+def _operation(op: str, inputs: int, outputs: int, stride: int, affine: bool, parameters: Parameters) -> Any:
     """Returns the module of an operation, None for "none"."""
     if op == "none":
         return None
@@ -61,7 +61,7 @@ def _operation(op: str, inputs: int, outputs: int, stride: int, parameters: Para
     if op == "avg_pool_3x3":
         return AveragePool()
     kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[op]
-    return ConvBatchNorm(inputs, outputs, kernel, stride=stride, relu="before", parameters=parameters)
+    return ConvBatchNorm(inputs, outputs, kernel, stride=stride, relu="before", affine=affine, parameters=parameters)
 
 
 class Cell(nnx.Module):
@@ -72,17 +72,25 @@ class Cell(nnx.Module):
       inputs: channels of the input.
       outputs: channels of the output. The edges from node 0 change channels and resolution.
       stride: stride of the edges from node 0, 1 or 2.
+      affine: whether BatchNorm after convolutions has a scale and a shift.
       parameters: source of the weights.
     """
 
     def __init__(
-        self, ops: Sequence[str], inputs: int, outputs: int, *, stride: int = 1, parameters: Parameters
+        self,
+        ops: Sequence[str],
+        inputs: int,
+        outputs: int,
+        *,
+        stride: int = 1,
+        affine: bool = True,
+        parameters: Parameters,
     ) -> None:
         self.edges = nnx.List(
-            _operation(op, *((inputs, outputs, stride) if source == 0 else (outputs, outputs, 1)), parameters)
+            _operation(op, *((inputs, outputs, stride) if source == 0 else (outputs, outputs, 1)), affine, parameters)
             for (source, _), op in zip(EDGES, ops, strict=True)
         )
-        self.outputs, self.stride = outputs, stride
+        self.ops, self.inputs, self.outputs, self.stride = tuple(ops), inputs, outputs, stride
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n i j d"]:
         """Returns [n, ceil(h / stride), ceil(w / stride), outputs]."""

@@ -12,7 +12,7 @@ from flax import nnx
 from ncp_jax.networks.counting import Operations, StageCount, count_stages
 from ncp_jax.networks.heads import Classifier, Decoder
 from ncp_jax.networks.layers import Parameters
-from ncp_jax.networks.network import Network
+from ncp_jax.networks.network import CHANNELS, Network
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.spaces.costs.heads import TILES
 
@@ -25,11 +25,15 @@ class Task:
       head: "classification", "segmentation", "video", "regression", "jigsaw" or "image".
       outputs: number of the benchmark's classes, or of numbers or channels of the output.
       side: side of the benchmark's images, tiles or frames, pixels.
+      channels: channels of the images.
+      family: the networks that have the task, where they are not those of its space's benchmark.
     """
 
     head: str
     outputs: int
     side: int
+    channels: int = CHANNELS
+    family: NetworkFamily | None = None
 
     @property
     def has_classes(self) -> bool:
@@ -45,12 +49,14 @@ class Parts(NamedTuple):
       head: head of the task.
       stride: side of the image, in pixels, for one pixel of the encoder's coarsest features.
       whole: whether the sides of images must be multiples of the stride.
+      fixed: whether images must have the benchmark's side.
     """
 
     stages: dict[str, nnx.Module]
     head: nnx.Module
     stride: int
     whole: bool
+    fixed: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,11 +70,13 @@ class NetworkFamily:
       flops: function from the operations of one image (of a jigsaw: the encoder's for one tile), the shape of the
         encoder's output [n, h, w, c] (the finest branch) and the number of tiles that share the encoder to the FLOPs
         that the benchmark publishes.
+      citation: the paper of the networks, for files that leave the package.
     """
 
     tasks: Mapping[str, Task]
     parts: Callable[[Sequence[int], Task, int, Parameters], Parts]
     flops: Callable[[Operations, tuple[int, ...], int], int]
+    citation: str = ""
 
 
 FAMILIES: dict[str, NetworkFamily] = {}
@@ -77,6 +85,11 @@ FAMILIES: dict[str, NetworkFamily] = {}
 def register(space: Space | str, family: NetworkFamily) -> None:
     """Adds the networks of a space: ``build`` makes them, ``published_cost`` counts them."""
     FAMILIES[get_space(space).name] = family
+
+
+def family_of(space: str, task: str) -> NetworkFamily:
+    """Returns the networks that a space has for a task, both by name."""
+    return FAMILIES[space].tasks[task].family or FAMILIES[space]
 
 
 def single_branch_head(
@@ -123,5 +136,5 @@ def published_cost(network: Network, stages: list[StageCount] | None = None) -> 
         # All pieces have one shape: the encoder's counts are those of one piece times their number.
         total = collections.Counter({kind: count // (form.count or 1) for kind, count in total.items()})
     total.update(dataclasses.asdict(head.operations))
-    flops = FAMILIES[form.space].flops(Operations(**total), encoder[-1].outputs[0], form.count or 1)
+    flops = family_of(form.space, form.task).flops(Operations(**total), encoder[-1].outputs[0], form.count or 1)
     return {"flops": flops, "params": sum(stage.parameters for stage in stages)}

@@ -67,7 +67,7 @@ class Parameters:
 @functools.partial(jax.jit, static_argnames=("stride", "transposed"))
 def _convolve(x: Array, kernel: Array, *, stride: int, transposed: bool) -> Array:
     """Convolves x [n, h, w, c] with kernel [k, k, c, d]; enlarged by ``stride`` instead of reduced if transposed."""
-    before = kernel.shape[0] // 2
+    before = (kernel.shape[0] - 1) // 2
     # A transposed convolution pads what the forward one would cut off, and one row more: h becomes stride * h.
     after = before + stride - 1 if transposed else before
     return jax.lax.conv_general_dilated(
@@ -81,7 +81,7 @@ def _convolve(x: Array, kernel: Array, *, stride: int, transposed: bool) -> Arra
 
 
 class Convolution(nnx.Module):
-    """A k x k convolution of [n, h, w, inputs], padded by k // 2 on each side; k odd.
+    """A k x k convolution of [n, h, w, inputs], padded by (k - 1) // 2 on each side.
 
     Weights are drawn with the variance 2 / (k² · outputs) (He et al., by outputs), as the authors of both NAS-Bench-MR
     and TransNAS-Bench-101 do; biases are zero.
@@ -126,7 +126,7 @@ class Linear(nnx.Module):
 
 
 @jax.jit
-def _normalise(x: Array, mean: Array, var: Array, scale: Array, bias: Array) -> Array:
+def _normalise(x: Array, mean: Array, var: Array, scale: Array | float, bias: Array | float) -> Array:
     multiplier = scale * jax.lax.rsqrt(var + EPSILON)
     return checkpoint_name(x * multiplier + (bias - mean * multiplier), BATCH_NORM)
 
@@ -140,12 +140,13 @@ def _moments(x: Array) -> tuple[Array, Array]:
 class BatchNorm(nnx.Module):
     """Normalises each channel, by the batch in training and by running averages after ``network.eval()``.
 
-    Running averages move by a tenth towards each batch; for the variance this is the biased estimate.
+    Running averages move by a tenth towards each batch; for the variance this is the biased estimate. With ``affine``
+    the normalised channels are scaled and shifted.
     """
 
-    def __init__(self, channels: int, *, parameters: Parameters) -> None:
-        self.scale = parameters.filled((channels,), 1.0)
-        self.bias = parameters.filled((channels,), 0.0)
+    def __init__(self, channels: int, *, affine: bool = True, parameters: Parameters) -> None:
+        self.scale = parameters.filled((channels,), 1.0) if affine else nnx.data(None)
+        self.bias = parameters.filled((channels,), 0.0) if affine else nnx.data(None)
         self.mean = parameters.filled((channels,), 0.0, nnx.BatchStat)
         self.var = parameters.filled((channels,), 1.0, nnx.BatchStat)
         self.use_running_average = False  # nnx's ``train()`` and ``eval()`` set it
@@ -157,7 +158,9 @@ class BatchNorm(nnx.Module):
             mean, var = _moments(x)
             self.mean[...] = MOMENTUM * self.mean[...] + (1 - MOMENTUM) * jax.lax.stop_gradient(mean)
             self.var[...] = MOMENTUM * self.var[...] + (1 - MOMENTUM) * jax.lax.stop_gradient(var)
-        return _normalise(x, mean, var, self.scale[...], self.bias[...])
+        scale = 1.0 if self.scale is None else self.scale[...]
+        bias = 0.0 if self.bias is None else self.bias[...]
+        return _normalise(x, mean, var, scale, bias)
 
 
 @jax.jit
@@ -189,11 +192,12 @@ class ConvBatchNorm(nnx.Module):
         *,
         stride: int = 1,
         relu: str = "none",
+        affine: bool = True,
         parameters: Parameters,
     ) -> None:
         assert relu in ("before", "after", "none")
         self.convolution = Convolution(inputs, outputs, kernel, stride=stride, parameters=parameters)
-        self.norm = BatchNorm(outputs, parameters=parameters)
+        self.norm = BatchNorm(outputs, affine=affine, parameters=parameters)
         self.relu = relu
 
     def __call__(self, x: Float[Array, "n h w c"]) -> Float[Array, "n i j d"]:

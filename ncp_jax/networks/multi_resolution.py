@@ -18,6 +18,10 @@ from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float
 
 STRIDE = 32  # side of the image, in pixels, for one pixel of the coarsest branch
+CITATION = (
+    "M. Ding, Y. Huo, H. Lu, L. Yang, Z. Wang, Z. Lu, J. Wang, P. Luo. Learning Versatile Neural Architectures by "
+    "Propagating Network Codes. ICLR 2022. arXiv:2103.13253"
+)
 TASKS = {
     name: Task(network.head, network.classes, network.side)
     for name, network in (("classification", TABLE), ("segmentation", NETWORKS["seg"]), *NETWORKS.items())
@@ -139,4 +143,4 @@ def published_flops(total: Operations, features: tuple[int, ...], tiles: int) ->
     return total.convolved + total.biased + 2 * total.normalised
 
 
-register(NAS_BENCH_MR, NetworkFamily(TASKS, parts, published_flops))
+register(NAS_BENCH_MR, NetworkFamily(TASKS, parts, published_flops, CITATION))

@@ -14,6 +14,10 @@ from ncp_jax.networks.layers import ConvBatchNorm, Parameters
 from ncp_jax.spaces.costs.nas_bench_201 import CELLS, CHANNELS, DATASETS
 from ncp_jax.spaces.nas_bench_201 import NAS_BENCH_201
 
+CITATION = (
+    "X. Dong, Y. Yang. NAS-Bench-201: Extending the Scope of Reproducible Neural Architecture Search. ICLR 2020. "
+    "arXiv:2001.00326"
+)
 TASKS = {name: Task("classification", dataset.classes, dataset.image) for name, dataset in DATASETS.items()}
 
 
@@ -36,4 +40,4 @@ def published_flops(total: Operations, features: tuple[int, ...], tiles: int) ->
     return total.convolved + total.multiplied + total.linear_biased
 
 
-register(NAS_BENCH_201, NetworkFamily(TASKS, parts, published_flops))
+register(NAS_BENCH_201, NetworkFamily(TASKS, parts, published_flops, CITATION))

@@ -1,4 +1,4 @@
-"""Defines ``Network``: an encoder in named stages and a head for the task; images are NHWC with three channels."""
+"""Defines ``Network``: an encoder in named stages and a head for the task; images are NHWC."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ class Form:
       count: required number of pieces, 0 for any number.
       outputs: number of classes, or of channels or numbers of the output.
       side: side of the images that the benchmark uses, pixels.
+      channels: channels of the images.
+      fixed: whether images must have that side.
     """
 
     space: str
@@ -41,6 +43,8 @@ class Form:
     count: int
     outputs: int
     side: int
+    channels: int = CHANNELS
+    fixed: bool = False
 
     def shape(self, batch: int = 1, side: int | None = None) -> tuple[int, ...]:
         """Returns the shape of ``batch`` inputs: square images (or tiles, or videos of one frame) with that side.
@@ -53,13 +57,13 @@ class Form:
             raise checks.UsageError(
                 expected="a side of at least 1 pixel", got=str(side), remedy=f"the benchmark uses {self.side}"
             )
-        return (batch, *((self.count or 1,) if self.pieces else ()), side, side, CHANNELS)
+        return (batch, *((self.count or 1,) if self.pieces else ()), side, side, self.channels)
 
     def check(self, shape: tuple[int, ...]) -> None:
         """Raises UsageError unless the network takes inputs of that shape."""
-        axes = ["n", *([str(self.count or self.pieces)] if self.pieces else []), "height", "width", str(CHANNELS)]
+        axes = ["n", *([str(self.count or self.pieces)] if self.pieces else []), "height", "width", str(self.channels)]
         name = f"{self.space} for {self.task}"
-        fits = len(shape) == len(axes) and shape[-1] == CHANNELS and min(shape) > 0
+        fits = len(shape) == len(axes) and shape[-1] == self.channels and min(shape) > 0
         if not fits or (self.count and shape[1] != self.count):
             raise checks.UsageError(
                 expected=f"images [{', '.join(axes)}] for the network of {name}",
@@ -67,6 +71,12 @@ class Form:
                 remedy="channels are the last axis",
             )
         sides = shape[-3:-1]
+        if self.fixed and sides != (self.side, self.side):
+            raise checks.UsageError(
+                expected=f"images of {self.side} x {self.side} pixels for this network of {name}",
+                got=f"{sides[0]} x {sides[1]}",
+                remedy="its last layers count on that size",
+            )
         if min(sides) < self.stride:
             raise checks.UsageError(
                 expected=f"images of at least {self.stride} x {self.stride} pixels for this network of {name}",
@@ -101,8 +111,8 @@ class Network(nnx.Module):
         """Runs the network.
 
         Args:
-          images: floating, [n, height, width, 3]; [n, 9, height, width, 3] for the tiles of a jigsaw, [n, frames,
-            height, width, 3] for video. Everything is computed in float32.
+          images: floating, [n, height, width, 3] (one channel for digits); [n, 9, height, width, 3] for the tiles of a
+            jigsaw, [n, frames, height, width, 3] for video. Everything is computed in float32.
 
         Returns:
           Logits [n, classes], numbers [n, outputs], or logits or channels for each pixel [n, height, width, outputs].

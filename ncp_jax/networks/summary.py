@@ -41,6 +41,11 @@ class NetworkSummary:
     published: dict[str, int]
 
     @property
+    def benchmark(self) -> str:
+        """Name of the benchmark by whose rules ``published`` is counted: the space, or "digits"."""
+        return self.task.rpartition("/")[0] or self.space
+
+    @property
     def params(self) -> int:
         """Trainable numbers of all stages."""
         return sum(stage.parameters for stage in self.stages)
@@ -99,7 +104,7 @@ def describe(summary: NetworkSummary, *, stages: bool = True) -> str:
     """Returns a summary as a text table with one row per stage, or as one line without ``stages``."""
     cost = summary.published
     counts = f"{cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
-    rule = f"{summary.counted}, as {summary.space} counts: {counts}"
+    rule = f"{summary.counted}, as {summary.benchmark} counts: {counts}"
     title = f"{summary.space}, {summary.task}: {summary.string}"
     if not stages:
         return f"{title}, input {_shapes([summary.input])}, {rule}"

@@ -12,6 +12,7 @@ from flax import nnx
 from ncp_jax.networks.blocks import BasicBlock, Chain
 from ncp_jax.networks.cells import Cell
 from ncp_jax.networks.counting import Operations
+from ncp_jax.networks.digits import DIGITS_TASKS
 from ncp_jax.networks.families import NetworkFamily, Parts, Task, register, single_branch_head
 from ncp_jax.networks.heads import Decoder
 from ncp_jax.networks.layers import ConvBatchNorm, Parameters
@@ -19,6 +20,10 @@ from ncp_jax.spaces.costs.heads import HEADS
 from ncp_jax.spaces.transnas_macro import TRANSNAS_MACRO, doubles, halves
 from ncp_jax.spaces.transnas_micro import TRANSNAS_MICRO
 
+CITATION = (
+    "Y. Duan, X. Chen, H. Xu, Z. Chen, X. Liang, T. Zhang, Z. Li. TransNAS-Bench-101: Improving Transferability and "
+    "Generalizability of Cross-Task Neural Architecture Search. CVPR 2021. arXiv:2105.11871"
+)
 BASE = 64  # channels after the stem, whose output has one pixel for 4 x 4 of the image
 SKELETON = (4, 1, 4, 1, 4)  # types of the modules around the cells of the micro space
 BLOCKS = 2  # in each module
@@ -76,5 +81,5 @@ def published_flops(total: Operations, features: tuple[int, ...], tiles: int) ->
     return flops
 
 
-register(TRANSNAS_MICRO, NetworkFamily(TASKS, micro_parts, published_flops))
-register(TRANSNAS_MACRO, NetworkFamily(TASKS, macro_parts, published_flops))
+register(TRANSNAS_MICRO, NetworkFamily({**TASKS, **DIGITS_TASKS}, micro_parts, published_flops, CITATION))
+register(TRANSNAS_MACRO, NetworkFamily(TASKS, macro_parts, published_flops, CITATION))

@@ -15,12 +15,15 @@ from ncp_jax.spaces.base import Space
 from ncp_jax.spaces.constrained import make_space
 from ncp_jax.spaces.described import DescribedSpace
 from ncp_jax.spaces.description import CostFunction, SpaceDescription
+from ncp_jax.spaces.fbnet import FBNET
 from ncp_jax.spaces.notation import OWN_NOTATION
 from ncp_jax.spaces.positions import Position
 from ncp_jax.text_tables import read_toml
 
 S = TypeVar("S", bound=Space)
 SPACES: dict[str, Space] = {}
+DESCRIPTIONS = {FBNET.name: FBNET}
+"""Described spaces that ship: registered when they are first named, so that no code is looked for in them before."""
 ALIASES: dict[str, str] = {}  # other names, and the name that each stands for
 
 
@@ -31,6 +34,9 @@ def register(space: S) -> S:
       UsageError: another space has one of these names.
     """
     known = {name.lower() for name in (*SPACES, *ALIASES)}
+    shipped = DESCRIPTIONS.get(space.name.lower())
+    if shipped is None or not isinstance(space, DescribedSpace) or space.description != shipped:
+        known |= DESCRIPTIONS.keys()
     taken = [name for name in (space.name, *space.aliases) if name.lower() in known]
     if taken and SPACES.get(space.name) != space:
         again = ", or start anew with its new description" if isinstance(SPACES.get(space.name), DescribedSpace) else ""
@@ -58,7 +64,9 @@ def get_space(name: str | os.PathLike[str] | Space) -> Space:
     text = os.fspath(name)
     if text.lower().endswith(".toml"):
         return load_space(text)
-    known = checks.choose("space", text, [*SPACES, *ALIASES])
+    known = checks.choose("space", text, list(dict.fromkeys([*SPACES, *ALIASES, *DESCRIPTIONS])))
+    if known in DESCRIPTIONS and known not in SPACES:
+        return register_description(DESCRIPTIONS[known])
     return SPACES[ALIASES.get(known, known)]
 
 

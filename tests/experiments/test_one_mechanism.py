@@ -23,6 +23,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
     "arch_graph": (("--space", "digits"), STUDY),
     "compare_searchers": (("--benchmark", "digits/class", "--searchers", "random"), STUDY),
     "controllable": ((), EXPERIMENT),
+    "device_latency": ((), EXPERIMENT),
     "inversion_options": (("--benchmarks", "digits"), EXPERIMENT),
     "inversion_quality": (("--parts", "argmax", "--spaces", "digits"), EXPERIMENT),
     "make_benchmark": ((), EXPERIMENT),
@@ -37,6 +38,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
 # Experiment → the key of its config that identifies its data.
 DATA = {
     "controllable": "data",
+    "device_latency": "data",
     "inversion_options": "tables",
     "inversion_quality": "tables",
     "make_benchmark": "images",

@@ -95,7 +95,7 @@ def test_nas_bench_mr_costs_what_the_closed_form_says() -> None:
 @pytest.mark.parametrize(("name", "each"), [("nas-bench-201", 17), ("transnas-micro", 8), ("transnas-macro", 8)])
 def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) -> None:
     space = get_space(name)
-    tasks = [task for task in cost_tasks(space) if not task.startswith("digits/")]
+    tasks = cost_tasks(space)
     assert set(tasks) == set(FAMILIES[name].tasks)
     codes = np.asarray(space.sample(jax.random.key(1), each * len(tasks))).reshape(len(tasks), each, -1)
     assert codes.shape[0] * codes.shape[1] >= 50
@@ -109,7 +109,7 @@ def test_cells_and_modules_cost_what_the_closed_forms_say(name: str, each: int) 
 @pytest.mark.parametrize("kind", ["micro", "macro"])
 def test_transnas_costs_what_is_published(kind: str, mirror: Path) -> None:
     published = json.loads((mirror / "naslib" / f"zc_transbench101_{kind}.json").read_text())
-    assert set(published) == set(FAMILIES[f"transnas-{kind}"].tasks)
+    assert set(published) == {task for task in FAMILIES[f"transnas-{kind}"].tasks if "/" not in task}
     for task, rows in published.items():
         text = sorted(rows)[len(rows) // 2]
         counted = published_cost(build(f"transnas-{kind}", ast.literal_eval(text), task, abstract=True))

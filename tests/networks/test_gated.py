@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from digits_benchmark.one_at_a_time import apply_ungated
 
-from ncp_jax import checks
+from ncp_jax import build, checks
 from ncp_jax.networks import gated
 from ncp_jax.networks.gated import Shape
 from ncp_jax.spaces import cost_model, get_space
@@ -46,6 +47,39 @@ def test_it_is_the_network_written_with_convolutions(shape: Shape) -> None:
             for name in ("stem", "down"):
                 for one, other in zip(new[name], kept[name], strict=True):
                     np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("task", ["class", "autoencoder"])
+def test_it_is_the_module_that_build_makes(task: str) -> None:
+    code = (3, 1, 2, 0, 2, 3)
+    network, rng = build(MICRO, code, f"digits/{task}", abstract=True), np.random.default_rng(0)
+    shape = Shape(HEADS[task].outputs, bottleneck=HEADS[task].bottleneck, pooled=HEADS[task].pooled)
+    weights, statistics = gated.init(jax.random.key(0), gated.gates_of(jnp.asarray(code)), shape)
+    weights["head"] = jnp.asarray(rng.normal(size=weights["head"].shape), jnp.float32)  # it begins as zero
+    statistics = jax.tree.map(lambda s: s + jnp.asarray(rng.uniform(0, 0.3, s.shape), s.dtype), statistics)
+
+    def put(layer: Any, name: str, edge: int, side: int) -> None:
+        kernel = weights[name][edge] if side > 1 or name == "down" else weights[name][edge, 4:5]
+        layer.convolution.kernel.set_value(kernel.reshape(side, side, *kernel.shape[1:]))
+        for variable, values in zip((layer.norm.mean, layer.norm.var), statistics[name], strict=True):
+            variable.set_value(values[edge])
+
+    put(network.stages["stem"], "stem", 0, 2)
+    put(network.stages["reduction"].layer, "down", 0, 1)
+    for place in (0, 1):
+        for edge, module in enumerate(network.stages[f"cell {place + 1}"].edges):
+            if code[edge] in (2, 3):
+                put(module, f"cell{place}", edge, 2 * code[edge] - 3)
+    for layer, name in zip(network.head.layers, ("bottleneck", "head")[-len(network.head.layers) :], strict=True):
+        layer.kernel.set_value(weights[name])
+        layer.bias.set_value(weights[f"{name}_bias"])
+    network.eval()
+    images = jnp.asarray(rng.normal(size=(16, 64)), jnp.float32)
+    gates = gated.gates_of(jnp.asarray(code))
+    ours, _ = gated_apply(weights, statistics, gates, images, shape=shape, train=False)
+    outputs = network(images.reshape(16, 8, 8, 1))
+    assert float(np.ptp(outputs, axis=0).max()) > 1e-3
+    np.testing.assert_allclose(ours, outputs, rtol=2e-4, atol=2e-4)
 
 
 def test_gates_are_one_hot() -> None:
