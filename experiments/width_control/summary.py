@@ -41,10 +41,11 @@ def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any
                 )
                 for part, value in zip(PARTS, measured, strict=True):
                     values[part][method][seed, place] = value
+    least = {part: 0.0 if part == "hypervolume" else -1.0 for part in PARTS}
     parts = {
         part: {
-            method: {"all": mean_interval(found.mean(axis=1))}
-            | {f"{int(b)}": mean_interval(found[:, i]) for i, b in enumerate(asked.budgets)}
+            method: {"all": mean_interval(found.mean(axis=1), least=least[part], most=1)}
+            | {f"{int(b)}": mean_interval(found[:, i], least=least[part], most=1) for i, b in enumerate(asked.budgets)}
             for method, found in by_method.items()
         }
         for part, by_method in values.items()
