@@ -8,11 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import io
-import lzma
-import zipfile
-import zlib
-from typing import Any
 
 import numpy as np
 
@@ -20,14 +15,14 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays
 from ncp_jax.benchmarks.catalogue import RECIPES, Recipe, choose_table
-from ncp_jax.benchmarks.convert import load_pickle
 from ncp_jax.benchmarks.sources import all_sources
+from ncp_jax.benchmarks.torch_files import read_torch_bytes
 from ncp_jax.console import short_repr
 from ncp_jax.spaces import get_space
 from ncp_jax.spaces.cells import PATHS
 from ncp_jax.types import Bool, Float, Int
 
-_LARGEST = 64 * 2**20  # maximum bytes of the pickle of a container; the real ones have at most 2 MB
+_LARGEST = 64 * 2**20  # maximum bytes of what a file holds, estimated; the real ones have at most 2 MB
 _NUMBERS = (int, float, np.integer, np.floating)
 
 
@@ -81,7 +76,7 @@ def read_readings(recipe: Recipe, content: bytes, order: bytes) -> Readings:
     Raises:
       DataError: the files are damaged, have anything but simple data, or do not belong together.
     """
-    values = read_container(content, recipe.file)
+    values = read_torch_bytes(content, recipe.file, memory=_LARGEST)
     if not isinstance(values, list) or not all(isinstance(v, _NUMBERS) and not isinstance(v, bool) for v in values):
         raise _wrong(recipe.file, "a list of numbers", type(values).__name__)
     codes = _codes(recipe.space, recipe.order, order)
@@ -131,30 +126,10 @@ def convert_latency(recipe: Recipe, content: bytes, order: bytes) -> TableArrays
     )
 
 
-def read_container(content: bytes, where: str) -> Any:
-    """Returns the simple data in a zip container of PyTorch; nothing else is ever made of it.
-
-    Raises:
-      DataError: it is no such container, too large, or holds anything but simple data.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            names = [name for name in archive.namelist() if name.rpartition("/")[2] == "data.pkl"]
-            if len(names) != 1 or archive.getinfo(names[0]).file_size > _LARGEST:
-                raise _wrong(where, f"one data.pkl of at most {_LARGEST} bytes", f"{len(names)} or a larger one")
-            with archive.open(names[0]) as member:
-                text = member.read(_LARGEST + 1)
-    except checks.DataError:
-        raise
-    except (zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, RuntimeError, ValueError, EOFError) as error:
-        raise _wrong(where, "a whole zip container of PyTorch", f"{type(error).__name__}: {error}") from error
-    return load_pickle(text, where)
-
-
 @functools.lru_cache(maxsize=2)  # the devices of a family share it
 def _codes(name: str, key: str, content: bytes) -> np.ndarray:
     """Returns the architectures in the order of the readings, int32 [n, d], from the bytes of their file."""
-    order, space = read_container(content, key), get_space(name)
+    order, space = read_torch_bytes(content, key, memory=_LARGEST), get_space(name)
     try:
         if isinstance(order, dict) and all(isinstance(text, str) for text in order):
             if sorted(order.values()) != list(range(len(order))):

@@ -71,15 +71,35 @@ def read_torch(path: str | os.PathLike[str], *, memory: float = MEMORY) -> Any:
     if not path.is_file():
         raise checks.MissingError(expected=f"a file at {path}", got="none", remedy="correct the path")
     with open(path, "rb") as file:
-        head = file.read(512)
-        if not head:
+        if not file.read(1):
             raise _other(path, "an empty file")
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return _read(str(path), content, memory)
+
+
+def read_torch_bytes(content: bytes, where: str, *, memory: float = MEMORY) -> Any:
+    """Reads what a file of ``torch.save`` holds; see ``read_torch``.
+
+    Args:
+      content: the bytes of the file.
+      where: name of the file, for error texts.
+      memory: as for ``read_torch``.
+    """
+    if not content:
+        raise _other(where, "an empty file")
+    mapped = mmap.mmap(-1, len(content))
+    mapped.write(content)
+    return _read(where, mapped, memory)
+
+
+def _read(where: str, content: mmap.mmap, memory: float) -> Any:
+    head = content[:512]
+    content.seek(0)
     if head[:4] == b"PK\x03\x04":
-        return _read_archive(path, content, memory)
+        return _read_archive(where, content, memory)
     if head[:1] == b"\x80":
-        return _read_sequence(path, content, memory)
-    raise _other(path, looks_like(head))
+        return _read_sequence(where, content, memory)
+    raise _other(where, looks_like(head))
 
 
 def looks_like(head: bytes) -> str:
@@ -103,7 +123,7 @@ def looks_like(head: bytes) -> str:
     return "a tar archive" if head[257:262] == b"ustar" else f"bytes that begin with {head[:8]!r}"
 
 
-def _other(path: Path, got: str) -> checks.DataError:
+def _other(path: Path | str, got: str) -> checks.DataError:
     return checks.DataError(
         expected=f"a file of torch.save at {path}", got=got, remedy="use the file as its source publishes it"
     )
@@ -112,11 +132,11 @@ def _other(path: Path, got: str) -> checks.DataError:
 # The archive: a pickle, and one member for each storage, all without compression.
 
 
-def _read_archive(path: Path, content: mmap.mmap, memory: float) -> Any:
-    members = _members(path, content)
+def _read_archive(where: str, content: mmap.mmap, memory: float) -> Any:
+    members = _members(where, content)
     name = next((name for name in members if name.rpartition("/")[2] == "data.pkl"), None)
     if name is None:
-        raise _other(path, "a zip archive without data.pkl")
+        raise _other(where, "a zip archive without data.pkl")
     folder = name.removesuffix("data.pkl")
     big = _bytes(content, members.get(f"{folder}byteorder", (0, 0)))[:3] == b"big"
     storages: dict[str, _Storage] = {}
@@ -135,10 +155,10 @@ def _read_archive(path: Path, content: mmap.mmap, memory: float) -> Any:
 
     start, size = members[name]
     content.seek(start)
-    return read_pickle(content, size, str(path), names=_NAMES, storage=storage, memory=memory)
+    return read_pickle(content, size, where, names=_NAMES, storage=storage, memory=memory)
 
 
-def _members(path: Path, content: mmap.mmap) -> dict[str, tuple[int, int]]:
+def _members(where: str, content: mmap.mmap) -> dict[str, tuple[int, int]]:
     """Returns position and size of each member of an archive by its name."""
     damaged = (*DAMAGED, zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError)
     try:
@@ -153,7 +173,7 @@ def _members(path: Path, content: mmap.mmap) -> dict[str, tuple[int, int]]:
         if directory > _DIRECTORY:
             raise zipfile.BadZipFile(f"a list of members of {directory} bytes")
         members = {}
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(content) as archive:  # type: ignore[call-overload]  # a map reads and seeks as a file does
             for info in archive.infolist():
                 if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
                     raise zipfile.BadZipFile(f"{info.filename!r} is compressed, which torch.save does not do")
@@ -168,7 +188,7 @@ def _members(path: Path, content: mmap.mmap) -> dict[str, tuple[int, int]]:
                         if zlib.crc32(part) != info.CRC:
                             raise zipfile.BadZipFile(f"{info.filename!r} has another checksum than the archive says")
     except damaged as error:
-        raise _other(path, f"a damaged zip archive ({checks.shorten(str(error))})") from error
+        raise _other(where, f"a damaged zip archive ({checks.shorten(str(error))})") from error
     return members
 
 
@@ -180,10 +200,10 @@ def _bytes(content: mmap.mmap, place: tuple[int, int]) -> bytes:
 # The older container: four pickles, the keys of the storages, then the numbers of each.
 
 
-def _read_sequence(path: Path, content: mmap.mmap, memory: float) -> Any:
+def _read_sequence(where: str, content: mmap.mmap, memory: float) -> Any:
     def read() -> Any:
         size = len(content) - content.tell()
-        return read_pickle(content, size, str(path), names=_NAMES, storage=storage, memory=memory)
+        return read_pickle(content, size, where, names=_NAMES, storage=storage, memory=memory)
 
     storages: dict[str, _Storage] = {}
     taken = 0
@@ -200,19 +220,19 @@ def _read_sequence(path: Path, content: mmap.mmap, memory: float) -> Any:
 
     first = read()
     if first != _MAGIC:
-        raise _other(path, f"a pickle of {brief(first)}, and no file of torch.save")
+        raise _other(where, f"a pickle of {brief(first)}, and no file of torch.save")
     read(), read()  # the protocol, and the sizes of integers
     value, keys = read(), read()
     if not isinstance(keys, list) or {*map(str, keys)} != {*storages}:
-        raise _other(path, "tensors whose numbers are not in the file")
+        raise _other(where, "tensors whose numbers are not in the file")
     for key in keys:
         values = storages[str(key)].values
         count = content.read(8)
         if len(count) < 8 or struct.unpack("<q", count)[0] != len(values):
-            raise _other(path, "a truncated file, or tensors of other sizes than it says")
+            raise _other(where, "a truncated file, or tensors of other sizes than it says")
         raw = content.read(values.nbytes)
         if len(raw) < values.nbytes:
-            raise _other(path, "a truncated file")
+            raise _other(where, "a truncated file")
         values[:] = np.frombuffer(raw, values.dtype.newbyteorder("<"))
     return value
 
