@@ -21,7 +21,7 @@ def bar_figure(values: Mapping[str, Mapping[str, float]], path: Path, *, ylabel:
     tasks = [*next(iter(values.values())), "mean"]
     figure, axes = new_axes(width=8.0)
     width = 0.8 / len(values)
-    colours = (BLUE, ORANGE, GREEN, GREY)
+    colours = (BLUE, ORANGE, GREEN, GREY, "#aa3377", "black")
     for i, (method, by_task) in enumerate(values.items()):
         heights = [*by_task.values(), float(np.mean(list(by_task.values())))]
         x = np.arange(len(tasks)) + (i - (len(values) - 1) / 2) * width

@@ -14,7 +14,14 @@ from width_control.measures import PARTS, hypervolume_share, rank_correlation, u
 from width_control.methods import METHODS, Asked
 
 Results = Mapping[tuple[int, str], Mapping[str, Any]]
-COLOURS = {"controllable": ORANGE, "shared_width": BLUE, "fixed_decoders": GREEN}
+# Colour and line of each method; what lacks a part of the training is dotted.
+STYLES = {
+    "controllable": (ORANGE, "-"),
+    "shared_width": (BLUE, "-"),
+    "fixed_decoders": (GREEN, "-"),
+    "no_ci_kd": ("#aa3377", ":"),
+    "no_in_place": (GREY, ":"),
+}
 
 
 def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any]:
@@ -100,14 +107,14 @@ def volume_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     """Draws the hypervolume of each method against the budget, with intervals."""
     figure, axes = new_axes()
     budgets = [f"{int(budget)}" for budget in asked.budgets]
-    for method in METHODS:
+    for place, method in enumerate(METHODS):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
         means = [row["mean"] for row in rows]
         ends = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
-        style = "-" if method in COLOURS else ":"
-        axes.errorbar(
-            asked.budgets, means, ends, label=method, color=COLOURS.get(method, GREY), linestyle=style, capsize=2
-        )
+        colour, line = STYLES[method]
+        # Beside each other: intervals on one spot would hide each other.
+        beside = [budget * 1.02 ** (place - len(METHODS) // 2) for budget in asked.budgets]
+        axes.errorbar(beside, means, ends, label=method, color=colour, linestyle=line, capsize=2)
     axes.set_xscale("log")
     axes.set_xlabel("budget [multiply-adds]")
     axes.set_ylabel("hypervolume of reachable test metrics")
