@@ -120,10 +120,19 @@ class Study(Command, StudyOptions):
     Attributes:
       grid: TOML file with searchers, settings, benchmarks, seeds and budget.
       seeds: Number of seeds of every cell, in place of the grid's; 0 keeps the grid's.
+      launch: Submit the shares as jobs: "slurm", or "local" for processes of this machine. The same command again
+        shows where they are, and submits those that failed.
+      jobs: Number of jobs of --launch.
+      slurm: Option of Slurm as KEY=VALUE, such as partition=gpu or time=120; may be repeated.
+      detach: Return once the jobs are submitted, instead of waiting for them.
     """
 
     grid: Positional[Path]
     seeds: int = 0
+    launch: str = ""
+    jobs: int = 4
+    slurm: tuple[str, ...] = ()
+    detach: bool = False
 
     def keeps_work(self) -> bool:
         """Returns whether runs are on record."""
@@ -141,4 +150,43 @@ class Study(Command, StudyOptions):
         if self.smoke:
             seeds, budget = min(grid.seeds, SMOKE_SEEDS), min(grid.budget, SMOKE_BUDGET)
             grid = dataclasses.replace(grid, seeds=seeds, budget=budget)
-        run_grid(grid, self)
+        if self.launch:
+            self._launch(grid)
+        else:
+            if self.slurm or self.detach:
+                raise checks.UsageError(
+                    expected="--launch with --slurm and --detach", got="no --launch", remedy="add --launch slurm"
+                )
+            run_grid(grid, self)
+
+    def _launch(self, grid: Grid) -> None:
+        """Submits the shares as jobs, and waits for them unless the command shall return."""
+        from ncp_jax.commands.launch import CLUSTERS, Launch, python_command, read_parameters, wait
+        from ncp_jax.files import make_folder
+        from ncp_jax.records.journal import cell_hash
+        from ncp_jax.reports import describe, write_report
+
+        checks.choose("cluster", self.launch, CLUSTERS)
+        checks.integer("--jobs", self.jobs, least=1, remedy="try --jobs 4")
+        if self.shard or self.coordinator:
+            raise checks.UsageError(
+                expected="--launch without --shard and --coordinator",
+                got=f"--shard {self.shard}" if self.shard else f"--coordinator {self.coordinator}",
+                remedy="leave it out: each job has a share of its own",
+            )
+        if self.slurm and self.launch != "slurm":
+            raise checks.UsageError(expected="--slurm with --launch slurm", got="another", remedy="leave --slurm out")
+        grid.methods()  # errors of the grid are raised here, not in each job
+        folder = make_folder(self.out, remedy="choose another --out").resolve()
+        command = python_command("study", self.grid.resolve(), "--out", folder, "--resume")
+        for name in ("seeds", "devices", "memory_mb"):
+            if getattr(self, name):
+                command += (f"--{name.replace('_', '-')}", str(getattr(self, name)))
+        command += ("--smoke",) if self.smoke else ()
+        launch = Launch(folder, self.launch, command, cell_hash(grid.to_json()), self.jobs, read_parameters(self.slurm))
+        jobs = launch.submit()
+        if self.detach:
+            say(f"the jobs write to {folder}; the same command without --detach waits for them")
+            return
+        wait(jobs)
+        print(describe(write_report(folder)))
