@@ -339,11 +339,16 @@ def test_an_interruption(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert err == "ncp-jax: interrupted\n"  # a search keeps nothing
 
 
-def test_work_is_kept_only_where_there_is_some(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_is_kept_only_where_there_is_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
     """What Ctrl-C says, at the start of a command and after its first record or file."""
     monkeypatch.setenv("NCP_JAX_DATA", str(tmp_path / "data"))
     monkeypatch.syspath_prepend(str(Path(__file__).parent.parent / "experiments"))
     script = importlib.import_module("harness.script")
+    # A shell's background jobs ignore Ctrl-C, and so would the commands, if the tests are one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
     out = tmp_path / "out"
     study, fetch = cli.parse(["study", "grid.toml", "--out", str(out)]), cli.parse(["data", "fetch"])
 
