@@ -8,7 +8,7 @@ import functools
 import numpy as np
 
 from ncp_jax import checks, get_space, load_table
-from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, RECIPES
+from ncp_jax.benchmarks.catalogue import DIGITS_TASKS, tables_of_family
 from ncp_jax.benchmarks.registry import load_tasks
 from ncp_jax.spaces import Space
 from ncp_jax.types import Float, Int
@@ -84,7 +84,7 @@ def expand(names: tuple[str, ...]) -> tuple[str, ...]:
         if "/" in name:
             found.append(name)
         elif name == OPEN:
-            found += [recipe.name for recipe in RECIPES.values() if recipe.name.startswith(f"{OPEN}/")]
+            found += tables_of_family(OPEN)
         elif name == "digits":
             found += [f"digits/{task}" for task in DIGITS_TASKS]
         else:

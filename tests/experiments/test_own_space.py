@@ -57,6 +57,13 @@ def test_more_seeds_keep_the_searches_of_before(smoke: Path, start: Callable[...
     assert (smoke / "records.jsonl").read_text() == before
 
 
+def test_the_open_space_has_the_eight_tasks_that_everyone_has() -> None:
+    from open_search.benchmarks import expand
+
+    assert len(expand(("nas-bench-mr",))) == 8
+    assert "nas-bench-mr/3ddet" not in expand(("nas-bench-mr", "digits/class"))
+
+
 def test_what_is_told_has_noise_and_what_is_reported_has_none() -> None:
     from open_search.trials import Trials
 

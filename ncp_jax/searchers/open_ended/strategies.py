@@ -25,6 +25,7 @@ SLOTS = (64, 128, 256, 512, 1024)  # measurements that compiled programs have ro
 LISTED = 4096  # a space of at most so many codes is looked at as a whole
 TRIES = 64  # rounds of draws before a space counts as exhausted
 PORTION = 512  # codes drawn at once
+APART = 8  # random codes, of which the farthest from all others is a first one; of more, it is always a corner
 POPULATION, TOURNAMENT = 30, 10  # of evolution
 SEARCHES = {"ncp": Search(), "bayesian": Search(climbs=0, rounds=0)}
 
@@ -116,11 +117,12 @@ def _drawn(now: Situation, key: jax.Array, why: str) -> Choice | None:
 
 
 def _spread_out(now: Situation, key: jax.Array) -> Choice | None:
-    """Of a portion of random codes, the one farthest from all that is measured or pending."""
+    """Of some random codes, the one farthest from all that is measured or pending."""
     there = np.array([*now.observations.codes, *now.pending], np.int32).reshape(-1, now.space.length)
     for codes in _fresh(now, key):
         if not len(there):
             return Choice(codes[0], "spread out")
+        codes = codes[:APART]
         a, b = (_features(now.space, rows) for rows in (codes, there))
         squares = (a**2).sum(axis=1)[:, None] + (b**2).sum(axis=1) - 2 * a @ b.T
         return Choice(codes[np.argmax(np.round(squares.min(axis=1), 5))], "spread out")
