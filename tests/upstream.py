@@ -17,7 +17,19 @@ import pytest
 IN_CI = os.environ.get("CI", "").lower() in ("1", "true")
 REPOSITORY = Path(__file__).resolve().parent.parent
 MISSING = "NCP_JAX_TEST_TABLES_MISSING"  # why there are no tables, for the workers of pytest-xdist
-OPTIONAL = ("torch", "sklearn", "igraph", "evosax", "onnx", "onnxruntime", "safetensors")
+OPTIONAL = (
+    "cmaes",
+    "evosax",
+    "igraph",
+    "onnx",
+    "onnxruntime",
+    "optuna",
+    "psycopg",
+    "safetensors",
+    "sklearn",
+    "submitit",
+    "torch",
+)
 FETCH = "ncp-jax data fetch"
 SKIPPED = "needs the published tables"
 

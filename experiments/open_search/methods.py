@@ -12,7 +12,7 @@ import numpy as np
 from ncp_jax import OpenSession, checks
 from ncp_jax.integrations import distributions
 from ncp_jax.searchers.open_ended.config import OPEN_SEARCHERS
-from ncp_jax.spaces import Space
+from ncp_jax.spaces import CategoricalSpace, Space
 from ncp_jax.types import Int
 
 RIVALS = ("optuna-tpe", "optuna-gp", "optuna-cmaes", "smac3")
@@ -83,15 +83,14 @@ class SmacMethod:
     """SMAC3's facade for hyper-parameter optimisation, with its own settings."""
 
     def __init__(self, space: Space, seed: int, trials: int, folder: str) -> None:
-        from ConfigSpace import ConfigurationSpace, OrdinalHyperparameter
+        from ConfigSpace import CategoricalHyperparameter, ConfigurationSpace, OrdinalHyperparameter
         from smac import HyperparameterOptimizationFacade, Scenario
 
         self._space = space
         inputs = ConfigurationSpace(seed=seed)
-        ordered = not hasattr(space, "letters")
+        kind = CategoricalHyperparameter if isinstance(space, CategoricalSpace) else OrdinalHyperparameter
         for place, values in enumerate(space.values):
-            name, texts = f"p{place}", [int(value) for value in values]
-            inputs.add(OrdinalHyperparameter(name, texts) if ordered else _choice(name, texts))
+            inputs.add(kind(f"p{place}", [int(value) for value in values]))
         scenario = Scenario(inputs, n_trials=trials, seed=seed, deterministic=True, output_directory=folder)
         self._smac = HyperparameterOptimizationFacade(
             scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
@@ -107,12 +106,6 @@ class SmacMethod:
         from smac.runhistory.dataclasses import TrialValue
 
         self._smac.tell(self._trial, TrialValue(cost=-value))
-
-
-def _choice(name: str, values: list[int]) -> Any:
-    from ConfigSpace import CategoricalHyperparameter
-
-    return CategoricalHyperparameter(name, values)
 
 
 def make(method: str, space: Space, *, seed: int, trials: int, folder: str) -> Method:

@@ -6,7 +6,7 @@ import dataclasses
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -99,12 +99,8 @@ class Launch:
         return kinds[cluster](folder=self.folder / "jobs", job_id=job_id)
 
 
-def wait(jobs: Sequence[Any], look: Callable[[], None] = lambda: None) -> None:
-    """Waits until all jobs have ended.
-
-    Args:
-      jobs: jobs of submitit.
-      look: called between two looks at the jobs.
+def wait(jobs: Sequence[Any]) -> None:
+    """Waits until all jobs of submitit have ended.
 
     Raises:
       DataError: a job failed; the text has the end of what it wrote.
@@ -116,7 +112,6 @@ def wait(jobs: Sequence[Any], look: Callable[[], None] = lambda: None) -> None:
             if len(ended) == len(jobs):
                 break
             time.sleep(WAIT_S)
-            look()
     failed = [job for job in jobs if not _succeeded(job)]
     if failed:
         lines = (failed[0].stderr() or "").strip().splitlines()[-LAST_LINES:]
@@ -148,6 +143,8 @@ def _succeeded(job: Any) -> bool:
 
 
 def _submitit() -> Any:
+    # Else its import configures logging anew, which closes the handlers of everyone else.
+    os.environ.setdefault("SUBMITIT_LOG_LEVEL", "NOCONFIG")
     try:
         import submitit
     except ImportError:

@@ -11,14 +11,17 @@ from typing import Any
 
 import numpy as np
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial
 
-from ncp_jax.spaces import DescribedSpace, Position, Space, SpaceDescription
+from ncp_jax.spaces import CategoricalSpace, DescribedSpace, Position, Space, SpaceDescription
+from ncp_jax.spaces.cells import CellSpace
 from ncp_jax.spaces.constrained import make_space
+from ncp_jax.spaces.description import MOST_IN_ALL, MOST_POSITIONS
+from ncp_jax.spaces.positions import MOST_VALUES
 from ncp_jax.types import Bool, Int
 
-LEVELS = 256  # of a parameter with more values
+LEVELS = 256  # of a parameter with more values, in search spaces of few parameters
 RESOLUTION = 2**16  # places of values that are not evenly spaced are rounded to this part of the range
-MOST_CHOICES = 1024  # a categorical parameter with more is not a position
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -34,22 +37,23 @@ class Parameter:
     values: tuple[Any, ...]
 
     @classmethod
-    def of(cls, distribution: BaseDistribution) -> Parameter:
-        """Returns the values that are proposed: all of them, or ``LEVELS`` spaced evenly on the parameter's scale."""
+    def of(cls, distribution: BaseDistribution, levels: int = LEVELS) -> Parameter:
+        """Returns the values that are proposed: all of them, or some levels spaced evenly on the parameter's scale."""
         if isinstance(distribution, CategoricalDistribution):
             return cls(distribution, tuple(distribution.choices))
         assert isinstance(distribution, FloatDistribution | IntDistribution)
         low, high, step = distribution.low, distribution.high, distribution.step
-        count = LEVELS if step is None else round((high - low) / step) + 1
+        count = levels if step is None else round((high - low) / step) + 1
         if distribution.log:
-            values = np.geomspace(low, high, LEVELS)
-        elif step is None or count > LEVELS:
-            values = np.linspace(low, high, LEVELS)
+            values = np.geomspace(low, high, levels)
+        elif step is None or count > levels:
+            values = np.linspace(low, high, levels)
         else:
             values = np.asarray(low + step * np.arange(count), float)
         if isinstance(distribution, IntDistribution):
-            steps = np.unique(np.round((values - low) / distribution.step)).astype(int)
-            return cls(distribution, tuple((low + distribution.step * steps).tolist()))
+            steps = np.unique(np.round((values - low) / distribution.step)).astype(int).tolist()
+            # Above 2^53 the last one may be rounded beyond the end.
+            return cls(distribution, tuple(min(low + distribution.step * at, high) for at in steps))
         if step is not None:
             values = low + step * np.round((values - low) / step)
         return cls(distribution, tuple(np.unique(np.clip(values, low, high)).tolist()))
@@ -92,7 +96,8 @@ class SearchSpace:
     """
 
     def __init__(self, distributions: Mapping[str, BaseDistribution]) -> None:
-        self.parameters = {name: Parameter.of(distribution) for name, distribution in distributions.items()}
+        levels = min(LEVELS, _most_values(len(distributions)))
+        self.parameters = {name: Parameter.of(one, levels) for name, one in distributions.items()}
         self.names = tuple(self.parameters)
         positions = tuple(part.position(f"p{place}") for place, part in enumerate(self.parameters.values()))
         self.space: DescribedSpace = make_space(SpaceDescription(f"optuna-{digest(distributions)[:16]}", positions))
@@ -106,6 +111,14 @@ class SearchSpace:
         ]
         return np.array(codes, np.int32).reshape(-1, self.space.length)
 
+    def code_of_trial(self, trial: FrozenTrial) -> Int[np.ndarray, " d"] | None:
+        """Returns the code of a trial; None if it lacks a parameter, or has one out of the present range."""
+        params = trial.params
+        for name, part in self.parameters.items():
+            if name not in params or not part.distribution._contains(part.distribution.to_internal_repr(params[name])):
+                return None
+        return self.codes([params])[0]
+
     def params(self, code: Int[np.ndarray, " d"]) -> dict[str, Any]:
         """Returns the parameters by name that a code stands for."""
         triples = zip(self.parameters.items(), self.space.values, code.tolist(), strict=True)
@@ -118,10 +131,17 @@ def digest(distributions: Mapping[str, BaseDistribution]) -> str:
     return hashlib.sha256(json.dumps(written).encode()).hexdigest()
 
 
-def is_position(distribution: BaseDistribution) -> bool:
-    """Whether a parameter can be a position: it has several values, and not too many choices."""
-    many = isinstance(distribution, CategoricalDistribution) and len(distribution.choices) > MOST_CHOICES
-    return not distribution.single() and not many
+def free_parameters(asked: Mapping[str, BaseDistribution]) -> dict[str, BaseDistribution]:
+    """Returns the parameters that can be positions of one space: with several values, and not too many choices."""
+    free = {name: one for name, one in asked.items() if not one.single()}
+    most = _most_values(len(free))
+    fit = [n for n, one in free.items() if not isinstance(one, CategoricalDistribution) or len(one.choices) <= most]
+    return {name: free[name] for name in fit[:MOST_POSITIONS]}
+
+
+def _most_values(count: int) -> int:
+    """Returns how many values each of some parameters may have, at least 2."""
+    return max(2, min(MOST_VALUES, MOST_IN_ALL // max(count, 1)))
 
 
 def distributions_of(space: Space) -> dict[str, BaseDistribution]:
@@ -137,7 +157,10 @@ def _distribution(space: Space, place: int) -> BaseDistribution:
     values = meanings(space, place)
     if isinstance(space, DescribedSpace) and space.positions[place].log:
         return FloatDistribution(values[0], values[-1], log=True)
-    ordered = space.positions[place].ordered if isinstance(space, DescribedSpace) else not hasattr(space, "letters")
+    if isinstance(space, DescribedSpace):
+        ordered = space.positions[place].ordered
+    else:
+        ordered = not isinstance(space, CategoricalSpace)
     if not ordered:
         return CategoricalDistribution(values)
     steps = np.diff(values)
@@ -153,8 +176,7 @@ def meanings(space: Space, place: int) -> tuple[Any, ...]:
     """Returns what the values of a position mean, in order: numbers, names of operations or choices, booleans."""
     if isinstance(space, DescribedSpace):
         return tuple(space.positions[place].grid)
-    ops = getattr(space, "ops", None)
-    return tuple(value if ops is None else ops[value] for value in space.values[place])
+    return tuple(space.ops[value] if isinstance(space, CellSpace) else value for value in space.values[place])
 
 
 def code_of(space: Space, params: Mapping[str, Any]) -> Int[np.ndarray, " d"]:

@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
@@ -98,7 +99,7 @@ class NCPSampler(optuna.samplers.BaseSampler):
         self._intersection = IntersectionSearchSpace()
         self._search: SearchSpace | None = None
         self._digest = ""
-        self._codes: dict[int, np.ndarray] = {}
+        self._codes: dict[int, np.ndarray | None] = {}
         self._learned: surrogate.Model | None = None
 
     def reseed_rng(self) -> None:
@@ -107,8 +108,7 @@ class NCPSampler(optuna.samplers.BaseSampler):
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Returns the parameters that every finished trial has, but those with a single value."""
-        found = self._intersection.calculate(study)
-        return {name: one for name, one in found.items() if distributions.is_position(one)}
+        return distributions.free_parameters(self._intersection.calculate(study))
 
     def sample_independent(
         self, study: optuna.Study, trial: FrozenTrial, param_name: str, param_distribution: BaseDistribution
@@ -126,23 +126,22 @@ class NCPSampler(optuna.samplers.BaseSampler):
     ) -> dict[str, Any]:
         """Returns the parameters of a trial; random ones where the whole space has been measured."""
         fixed = {name: _only_value(one) for name, one in search_space.items() if one.single()}
-        free = {name: one for name, one in search_space.items() if distributions.is_position(one)}
+        free = distributions.free_parameters(search_space)
         if not free:
             return fixed
         search = self._search_space(free)
-        goals = self._goals(study)
+        trials = [other for other in study.get_trials(deepcopy=False) if other.number != trial.number]
+        goals = _goals(study, trials)
         observations, pending = Observations(search.space, goals), []
         finished, values = [], []
-        for other in study.get_trials(deepcopy=False):
-            if other.number == trial.number:
-                continue
+        for other in trials:
             if other.state == TrialState.RUNNING:
                 pending += self._running(search, other)
-            elif (row := _result(other, goals)) is not None and _within(other, free):
-                finished.append(self._code(search, other))
+            elif (row := _result(other, goals)) is not None and (code := self._code(search, other)) is not None:
+                finished.append(code)
                 values.append(row)
         columns = np.array(values, float).reshape(-1, len(goals.metrics))
-        observations.add(np.array(finished, np.int32), dict(zip(goals.metrics, _finite(columns, goals).T, strict=True)))
+        observations.add(np.array(finished, np.int32), dict(zip(goals.metrics, _finite(columns).T, strict=True)))
         now = strategies.Situation(
             search.space, self._config, observations, pending, trial.number, self._sources_of(search)
         )
@@ -173,20 +172,10 @@ class NCPSampler(optuna.samplers.BaseSampler):
             self._search, self._digest, self._codes, self._learned = SearchSpace(free), digest, {}, None
         return self._search
 
-    def _goals(self, study: optuna.Study) -> Goals:
-        names = dict.fromkeys(
-            name
-            for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-            for name in trial.constraints
-        )
-        limits = tuple(Limit(f"constraint {name}", "<=", 0.0) for name in names)
-        signs = tuple(1 if way == optuna.study.StudyDirection.MAXIMIZE else -1 for way in study.directions)
-        metrics = (*(f"objective {place}" for place in range(len(signs))), *(limit.metric for limit in limits))
-        return Goals(metrics, signs, limits, None)
-
-    def _code(self, search: SearchSpace, trial: FrozenTrial) -> np.ndarray:
+    def _code(self, search: SearchSpace, trial: FrozenTrial) -> np.ndarray | None:
+        """Returns the code of a finished trial; None if it lacks a parameter, or has one out of its present range."""
         if trial.number not in self._codes:
-            self._codes[trial.number] = search.codes([trial.params])[0]
+            self._codes[trial.number] = search.code_of_trial(trial)
         return self._codes[trial.number]
 
     def _running(self, search: SearchSpace, trial: FrozenTrial) -> list[np.ndarray]:
@@ -195,9 +184,8 @@ class NCPSampler(optuna.samplers.BaseSampler):
             shared = json.loads(trial.system_attrs[CODE])
             if shared["space"] == self._digest:
                 return [np.array(shared["code"], np.int32)]
-        if _within(trial, {name: part.distribution for name, part in search.parameters.items()}):
-            return [search.codes([trial.params])[0]]
-        return []
+        code = search.code_of_trial(trial)
+        return [] if code is None else [code]
 
     def _sources_of(self, search: SearchSpace) -> surrogate.Model | None:
         if self._sources and self._learned is None:
@@ -234,8 +222,6 @@ def suggest_architecture(trial: optuna.Trial, space: str | Space) -> np.ndarray:
       trial: Optuna's trial.
       space: the space, its name, or the path of its description.
     """
-    import jax.numpy as jnp
-
     found = get_space(space)
     asked = distributions.distributions_of(found)
     params = {name: trial._suggest(name, one) for name, one in asked.items()}
@@ -251,11 +237,13 @@ def _only_value(distribution: BaseDistribution) -> Any:
     return distribution.low  # type: ignore[attr-defined]
 
 
-def _within(trial: FrozenTrial, asked: dict[str, BaseDistribution]) -> bool:
-    """Whether a trial has a value for each parameter, in its present range."""
-    return all(
-        name in trial.params and one._contains(one.to_internal_repr(trial.params[name])) for name, one in asked.items()
-    )
+def _goals(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Goals:
+    """Returns the objectives of a study, and a limit for each constraint of its finished trials."""
+    names = dict.fromkeys(name for one in trials if one.state == TrialState.COMPLETE for name in one.constraints)
+    limits = tuple(Limit(f"constraint {name}", "<=", 0.0) for name in names)
+    signs = tuple(1 if way == optuna.study.StudyDirection.MAXIMIZE else -1 for way in study.directions)
+    metrics = (*(f"objective {place}" for place in range(len(signs))), *(limit.metric for limit in limits))
+    return Goals(metrics, signs, limits, None)
 
 
 def _result(trial: FrozenTrial, goals: Goals) -> list[float] | None:
@@ -270,7 +258,7 @@ def _result(trial: FrozenTrial, goals: Goals) -> list[float] | None:
     return nothing if failed else None
 
 
-def _finite(values: np.ndarray, goals: Goals) -> np.ndarray:
+def _finite(values: np.ndarray) -> np.ndarray:
     """Returns values [n, m] without infinities: the worst or best finite value in their place, else a failure."""
     kept = values.copy()
     for column in kept.T:

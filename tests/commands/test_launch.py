@@ -37,7 +37,6 @@ def jobs_of(folder: Path) -> dict[str, str]:
 
 
 def test_from_submission_to_report(command: Command, grid: Path, tmp_path: Path) -> None:
-    pytest.importorskip("submitit")
     folder = tmp_path / "out"
     call = ("study", grid, "--out", folder, "--launch", "local", "--jobs", "2")
     status, out, err = command(*call, "--detach")

@@ -48,6 +48,7 @@ def quiet() -> Iterator[None]:
         (IntDistribution(3, 9, step=2), 4),
         (IntDistribution(-10, 10), 21),
         (IntDistribution(1, 10**6), 256),
+        (IntDistribution(1, 10**18), 256),
         (IntDistribution(1, 100, log=True), None),
         (FloatDistribution(-1.0, 1.0), 256),
         (FloatDistribution(1e-7, 1.0, log=True), 256),
@@ -84,6 +85,16 @@ def test_codes_and_parameters_say_the_same() -> None:
     )
     np.testing.assert_array_equal(search.codes(rows), codes)
     assert search.space.name not in ncp.SPACES
+
+
+def test_parameters_without_number_share_the_values_that_a_space_may_have() -> None:
+    asked = {f"x{place}": FloatDistribution(0, 1) for place in range(300)}
+    asked |= {"one": IntDistribution(3, 3), "many": CategoricalDistribution(range(500))}
+    free = distributions.free_parameters(asked)
+    assert list(free) == [f"x{place}" for place in range(300)]
+    search = SearchSpace(free)
+    assert {len(values) for values in search.space.values} == {66}  # 20,000 values in all
+    assert len(distributions.free_parameters({f"x{place}": FloatDistribution(0, 1) for place in range(1500)})) == 1000
 
 
 @pytest.mark.parametrize("name", ["nas-bench-mr", "nas-bench-201", "transnas-macro"])

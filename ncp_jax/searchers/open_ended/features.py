@@ -69,7 +69,7 @@ class Features:
     @property
     def effect_groups(self) -> np.ndarray:
         """Number of the group of each function that ``effects`` returns, int [e]."""
-        return np.concatenate([self.groups[self.straight], np.tile(self.groups[self.curved], len(WAVES))])
+        return _effect_groups(self.groups, self.straight, self.curved)
 
     def effects(self, features: Float[Array, "n g"]) -> Float[Array, "n e"]:
         """Returns functions of the features whose weighted sums are the kernel's additive part (jittable).
@@ -78,6 +78,10 @@ class Features:
         cosines whose amplitudes fall with the square of the frequency; choices have an effect each.
         """
         return (_functions(features, self.straight, self.curved) - self.centre) * self.tilt
+
+
+def _effect_groups(groups: np.ndarray, straight: np.ndarray, curved: np.ndarray) -> np.ndarray:
+    return np.concatenate([groups[straight], np.tile(groups[curved], len(WAVES))])
 
 
 def _functions(features: Array, straight: np.ndarray, curved: np.ndarray) -> Array:
@@ -121,7 +125,7 @@ def features_of(space: Space, tasks: int = 0) -> Features:
     straight, curved = np.flatnonzero(~ordered), np.flatnonzero(ordered)
     with jax.ensure_compile_time_eval():
         functions = np.asarray(_functions(jnp.asarray(features), straight, curved))
-    effect_groups = np.concatenate([groups[straight], np.tile(groups[curved], len(WAVES))])
+    effect_groups = _effect_groups(groups, straight, curved)
     variance = np.bincount(effect_groups, weights=functions.var(axis=0), minlength=groups.max() + 1)
     tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)
     return Features(
