@@ -12,7 +12,6 @@ from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.metrics import MetricSpec
 
 MR_TASKS = ("seg", "seg-4x", "cls-50-1000", "cls-50-100", "cls-10-1000", "cls-10c", "video", "video-p")
-MR_APART = "3ddet"  # the ninth setting: a table of its own, not among the columns of ``JOINT``
 TRANSNAS_TASKS = ("class_scene", "class_object", "room_layout", "jigsaw", "segmentsemantic", "normal", "autoencoder")
 HELP = "help"  # all latencies; by name alone, since few searches need them
 LATENCY = {"nas-bench-201-latency": "nas-bench-201", "fbnet-latency": "fbnet"}
@@ -65,6 +64,8 @@ class Recipe:
       columns: columns of the table.
       members: names of the archive's members to read, for layout "naslib"; no other member is read.
       order: key of the file with the architectures that the numbers of ``file`` belong to, for layout "latency".
+      apart: whether the table is used where it is named alone: it holds another's data again, or few have it. Then its
+        family's name does not stand for it, nor is it learned together with the others.
     """
 
     name: str
@@ -75,6 +76,12 @@ class Recipe:
     columns: tuple[Column, ...]
     members: tuple[str, ...] = ()
     order: str = ""
+    apart: bool = False
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """Keys of the upstream files that the table is made from."""
+        return (self.file, self.order) if self.order else (self.file,)
 
     @property
     def metrics(self) -> tuple[MetricSpec, ...]:
@@ -91,10 +98,7 @@ def _cost(name: str, unit: str) -> MetricSpec:
     return MetricSpec(name, unit=unit, direction="minimize", kind="cost")
 
 
-def _multi_resolution(task: str) -> Recipe:
-    measured: tuple[str, ...] = ("mIoU", "mAcc", "aAcc") if task.startswith("seg") else ("top1", "top5")
-    if task == MR_APART:
-        measured = ("moderate",)  # average precision on objects of moderate difficulty
+def _multi_resolution(task: str, measured: tuple[str, ...], *, rows: int = 2507, apart: bool = False) -> Recipe:
     columns = [Column(name, _quality(task, name, "%")) for name in measured]
     columns += [Column("flops", _cost("flops", "GMAC")), Column("params", _cost("params", "M"))]
     return Recipe(
@@ -102,8 +106,9 @@ def _multi_resolution(task: str) -> Recipe:
         space="nas-bench-mr",
         file=f"ncp/{task}/trainval.pkl",
         layout="ncp-multi-resolution",
-        rows=0 if task == MR_APART else 2507,
+        rows=rows,
         columns=tuple(columns),
+        apart=apart,
     )
 
 
@@ -136,6 +141,7 @@ def _nas_bench_201_ncp() -> Recipe:
             Column("Flops", _cost("flops", "M")),
             Column("Params", _cost("params", "M")),
         ),
+        apart=True,
     )
 
 
@@ -179,7 +185,10 @@ def _latency(family: str, device: str) -> Recipe:
 
 
 def _recipes() -> dict[str, Recipe]:
-    found = [_multi_resolution(task) for task in (*MR_TASKS, MR_APART)]
+    segmentation, classes = ("mIoU", "mAcc", "aAcc"), ("top1", "top5")
+    found = [_multi_resolution(task, segmentation if task.startswith("seg") else classes) for task in MR_TASKS]
+    # Average precision on objects of moderate difficulty. Mirrors may lack the file: see ``apart`` in sources.toml.
+    found.append(_multi_resolution("3ddet", ("moderate",), rows=0, apart=True))
     found += [
         _nas_bench_201(task, upstream)
         for task, upstream in (("cifar10", "cifar10"), ("cifar100", "cifar100"), ("imagenet16-120", "ImageNet16-120"))
@@ -191,6 +200,8 @@ def _recipes() -> dict[str, Recipe]:
 
 
 RECIPES: Mapping[str, Recipe] = _recipes()
+PUBLISHED = (JOINT, *RECIPES, DIGITS, *SHIPPED)
+"""Names of the tables that are known without a look into the cache."""
 
 
 @functools.cache
@@ -202,23 +213,24 @@ def bare_names() -> Mapping[str, str]:
     return {task: names[0] for task, names in tables.items() if len(names) == 1}
 
 
-def tables_of_family(family: str) -> tuple[str, ...]:
-    """Returns the tables that the name of a family stands for in studies and as sources.
+def is_apart(name: str) -> bool:
+    """Returns whether a table is used where it is named alone; see ``Recipe``."""
+    return name in RECIPES and RECIPES[name].apart
 
-    Those that hold another's data again ("…-ncp"), or that most do not have (``MR_APART``), are named one by one.
-    """
-    found = [name for name in list_tables() if name.startswith(f"{family}/") and name != f"{JOINT}/{MR_APART}"]
-    return tuple(name for name in found if not name.endswith("-ncp"))
+
+def tables_of_family(family: str) -> tuple[str, ...]:
+    """Returns the tables that the name of a family stands for in studies and as sources."""
+    return tuple(name for name in list_tables() if name.startswith(f"{family}/") and not is_apart(name))
 
 
 def list_tables() -> tuple[str, ...]:
     """Returns the names that ``load_table`` accepts, imported ones last, whether or not their data is here."""
-    return (JOINT, *RECIPES, DIGITS, *SHIPPED, *imported_names())
+    return (*PUBLISHED, *imported_names())
 
 
 def built_in_names() -> tuple[str, ...]:
     """Returns the names that no imported table may have."""
-    return tuple(dict.fromkeys((JOINT, *FAMILIES, *RECIPES, DIGITS, *SHIPPED, *bare_names())))
+    return tuple(dict.fromkeys((*FAMILIES, *PUBLISHED, *bare_names())))
 
 
 def choose_table(name: str) -> str:
@@ -230,7 +242,6 @@ def choose_table(name: str) -> str:
     Raises:
       UsageError: the table is unknown; the text lists the nearest names.
     """
-    known = {built_in.lower(): built_in for built_in in built_in_names() if built_in not in FAMILIES[1:]}
-    # Names of published tables are known without a look into the cache.
+    known = {published.lower(): published for published in (*PUBLISHED, *bare_names())}
     chosen = known.get(name.lower()) or checks.choose("table", name, (*list_tables(), *bare_names()))
     return bare_names().get(chosen, chosen)

@@ -12,7 +12,7 @@ from typing import Literal
 
 from ncp_jax import checks, files
 from ncp_jax.benchmarks import registry, store
-from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, is_asked_for, select_sources
+from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, may_lack, select_sources
 
 _WAITS = (1.0, 4.0)  # seconds before the second and the third attempt
 _TIMEOUT = 30.0  # seconds to wait for an answer or for data
@@ -68,7 +68,7 @@ def fetch_tables(
     folder = store.mirror_path(mirror)
     done, missing = [], []
     for source in chosen:
-        if folder is not None and source.apart and not is_asked_for(source, names):
+        if folder is not None and may_lack(source, names):
             path = store.raw_path(source)
             if not (path.is_file() or (folder / source.key).is_file()):
                 done.append(Fetched(source.key, "absent", path))

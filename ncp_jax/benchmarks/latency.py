@@ -15,7 +15,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays
 from ncp_jax.benchmarks.catalogue import RECIPES, Recipe, choose_table
-from ncp_jax.benchmarks.sources import all_sources
+from ncp_jax.benchmarks.sources import all_sources, hashes_of
 from ncp_jax.benchmarks.torch_files import read_torch_bytes
 from ncp_jax.console import short_repr
 from ncp_jax.spaces import get_space
@@ -61,7 +61,7 @@ def load_readings(name: str) -> Readings:
         raise checks.UsageError(
             expected="a table of latencies", got=repr(name), remedy="for example nas-bench-201-latency/raspi4"
         )
-    contents = (store.read_source(all_sources()[key], recipe.name) for key in (recipe.file, recipe.order))
+    contents = (store.read_source(all_sources()[key], recipe.name) for key in recipe.files)
     return read_readings(recipe, *contents)
 
 
@@ -122,7 +122,7 @@ def convert_latency(recipe: Recipe, content: bytes, order: bytes) -> TableArrays
         codes=readings.codes[kept],
         values=readings.milliseconds[kept, None],
         metrics=recipe.metrics,
-        hashes=tuple((key, all_sources()[key].digest) for key in (recipe.file, recipe.order)),
+        hashes=hashes_of(recipe),
     )
 
 

@@ -72,18 +72,16 @@ def _load(recipe: Recipe) -> TableArrays:
     found = store.read_converted(recipe)
     if found is not None:
         return found
-    source = all_sources()[recipe.file]
     npz, _ = store.converted_paths(recipe)
     with files.lock(npz.with_name(f".{npz.name}.lock")):
         found = store.read_converted(recipe)  # another process may have converted it meanwhile
         if found is not None:
             return found
-        content = store.read_source(source, recipe.name)
-        if recipe.order:
-            order = store.read_source(all_sources()[recipe.order], recipe.name)
-            arrays = convert_latency(recipe, content, order)
+        content, *order = [store.read_source(all_sources()[key], recipe.name) for key in recipe.files]
+        if order:
+            arrays = convert_latency(recipe, content, *order)
         else:
-            arrays = convert(recipe, content, source.digest)
+            arrays = convert(recipe, content, all_sources()[recipe.file].digest)
         try:
             store.write_converted(recipe, arrays)
         except OSError as error:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.catalogue import DIGITS, FAMILIES, HELP, LATENCY, RECIPES, SHIPPED, bare_names
+from ncp_jax.benchmarks.catalogue import DIGITS, FAMILIES, HELP, LATENCY, RECIPES, SHIPPED, Recipe, bare_names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,11 +102,16 @@ def select_sources(names: Sequence[str]) -> tuple[Source, ...]:
     return tuple(source for key, source in everything.items() if key in chosen)
 
 
-def is_asked_for(source: Source, names: Sequence[str]) -> bool:
-    """Returns whether one of the names is that of the file or of a table made from it, not of a larger group."""
+def hashes_of(recipe: Recipe) -> tuple[tuple[str, str], ...]:
+    """Returns the files that a table is made from, with their hashes."""
+    return tuple((key, all_sources()[key].digest) for key in recipe.files)
+
+
+def may_lack(source: Source, names: Sequence[str]) -> bool:
+    """Returns whether a mirror may lack a file: none of the names is that of the file or of a table made from it."""
     wanted = {name.lower() for name in ([names] if isinstance(names, str) else names)}
     own = {source.key, *source.tables, *(bare for bare, table in bare_names().items() if table in source.tables)}
-    return not wanted.isdisjoint(name.lower() for name in own)
+    return source.apart and wanted.isdisjoint(name.lower() for name in own)
 
 
 def sha256(content: bytes) -> str:

@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -23,12 +23,19 @@ from ncp_jax.benchmarks import convert
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import RECIPES, SHIPPED, Recipe
 from ncp_jax.benchmarks.digits import FILE, digits_path
-from ncp_jax.benchmarks.imported import list_imports, npz_path
-from ncp_jax.benchmarks.sources import Source, all_sources, check_hash, is_asked_for, select_sources, sha256
+from ncp_jax.benchmarks.imported import WRITE_REMEDY, list_imports, npz_path
+from ncp_jax.benchmarks.sources import (
+    Source,
+    all_sources,
+    check_hash,
+    hashes_of,
+    may_lack,
+    select_sources,
+    sha256,
+)
 from ncp_jax.files import cache_path
 
 FORMAT = "ncp-jax table 1"
-WRITE_REMEDY = "free some space, or set NCP_JAX_DATA to a folder that can be written"
 
 
 def mirror_path(mirror: str | os.PathLike[str] | None = None) -> Path | None:
@@ -107,8 +114,7 @@ class FileCheck:
 
 def is_spared(check: FileCheck, names: Sequence[str]) -> bool:
     """Returns whether a file is missing that nobody asked for by name, and that a mirror may lack."""
-    source = all_sources()[check.file]
-    return check.state == "missing" and source.apart and not is_asked_for(source, names)
+    return check.state == "missing" and may_lack(all_sources()[check.file], names)
 
 
 def verify_files(names: Sequence[str] = ("all",)) -> tuple[FileCheck, ...]:
@@ -182,7 +188,7 @@ def converted_paths(recipe: Recipe) -> tuple[Path, Path]:
 
 def is_converted(recipe: Recipe) -> bool:
     """Returns whether the cache has a converted table of the present source. Does not read the arrays."""
-    return _schema_fits(recipe, _read_schema(recipe))
+    return _converted_hash(recipe) is not None
 
 
 def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
@@ -205,7 +211,7 @@ def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
             "values": {"shape": list(arrays.values.shape), "dtype": str(arrays.values.dtype)},
         },
         "columns": [metric.to_json() for metric in arrays.metrics],
-        "sources": [{"file": file, "sha256": found} for file, found in _hashes(recipe)],
+        "sources": [{"file": file, "sha256": found} for file, found in hashes_of(recipe)],
         "npz_sha256": sha256(content),
         "licence": source.licence,
         "citations": list(source.citations),
@@ -215,33 +221,27 @@ def write_converted(recipe: Recipe, arrays: TableArrays) -> None:
     files.atomic_write(side, (json.dumps(schema, indent=1) + "\n").encode(), remedy=WRITE_REMEDY)
 
 
-def _hashes(recipe: Recipe) -> tuple[tuple[str, str], ...]:
-    """Returns the files that a table is made of, with their hashes."""
-    return tuple((key, all_sources()[key].digest) for key in (recipe.file, recipe.order) if key)
+def _converted_hash(recipe: Recipe) -> str | None:
+    """Returns the hash of a converted table's arrays.
 
-
-def _read_schema(recipe: Recipe) -> dict[str, Any] | None:
-    """Returns the schema of a converted table, or None if it cannot be read."""
+    None if there is no such table, its schema cannot be read, or it has another format, converter, source or columns.
+    """
     npz, side = converted_paths(recipe)
     try:
-        if not npz.is_file():
-            return None
-        schema = json.loads(side.read_bytes())
+        schema = json.loads(side.read_bytes()) if npz.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None  # the caller converts the table again
-    return schema if isinstance(schema, dict) else None
-
-
-def _schema_fits(recipe: Recipe, schema: dict[str, Any] | None) -> bool:
-    """Returns whether a converted table has the present format, converter, source and columns."""
-    return schema is not None and (
+    if not isinstance(schema, dict):
+        return None
+    fits = (
         schema.get("format") == FORMAT
         and schema.get("converter") == convert.VERSION
         and schema.get("name") == recipe.name
         and schema.get("space") == recipe.space
         and schema.get("columns") == [metric.to_json() for metric in recipe.metrics]
-        and schema.get("sources") == [{"file": file, "sha256": found} for file, found in _hashes(recipe)]
+        and schema.get("sources") == [{"file": file, "sha256": found} for file, found in hashes_of(recipe)]
     )
+    return str(schema.get("npz_sha256")) if fits else None
 
 
 def read_converted(recipe: Recipe) -> TableArrays | None:
@@ -249,12 +249,12 @@ def read_converted(recipe: Recipe) -> TableArrays | None:
 
     The caller then converts it again from its source, so a damaged file needs no error.
     """
-    schema = _read_schema(recipe)
-    if schema is None or not _schema_fits(recipe, schema):
+    expected = _converted_hash(recipe)
+    if expected is None:
         return None
     try:
         content = converted_paths(recipe)[0].read_bytes()
-        if sha256(content) != schema.get("npz_sha256"):
+        if sha256(content) != expected:
             return None
         stored = read_npz(content)
         codes, values = stored["codes"], stored["values"]
@@ -263,4 +263,4 @@ def read_converted(recipe: Recipe) -> TableArrays | None:
     rows = len(codes) if recipe.order else recipe.rows or len(codes)  # broken readings are left out of latencies
     if len(codes) != rows or values.shape != (rows, len(recipe.metrics)):
         return None
-    return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, _hashes(recipe))
+    return TableArrays(recipe.name, recipe.space, codes, values, recipe.metrics, hashes_of(recipe))

@@ -12,7 +12,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, list_tables, load_table
-from ncp_jax.benchmarks.catalogue import MR_APART, choose_table
+from ncp_jax.benchmarks.catalogue import choose_table, is_apart
 from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.commands.search_config import SearchConfig
@@ -117,7 +117,7 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
         return PredictorChoice(task, predictor, table, origin, costs, errors, tuple(notices))
     name = choose_table(config.task or "seg")
     family, _, task = name.partition("/")
-    shipped = None if config.retrain or task == MR_APART else load_shipped(family)
+    shipped = None if config.retrain or is_apart(name) else load_shipped(family)
     if shipped is None:
         table = _training_table(name, family)
         # FLOPs that are limited or sought have to be known to the predictor, even where they are not in its table.
@@ -239,7 +239,7 @@ def _of_task(errors: Mapping[str, HeldOutError], task: str) -> dict[str, HeldOut
 
 def _training_table(name: str, family: str) -> Table:
     """Returns all tasks of a family, where they share their codes and are at hand: learned together, each helps."""
-    if family not in list_tables() or name == f"{family}/{MR_APART}":
+    if family not in list_tables() or is_apart(name):
         return load_table(name)
     try:
         return load_table(family)
