@@ -33,6 +33,7 @@ _MARKS = 1000  # maximum number of containers that are begun and not ended
 _OBJECT = 64  # bytes that a small object takes, about
 _PLAIN = (dict, list, tuple, str, bytes, int, float, bool, type(None))
 _LONG = 10**5  # maximum bytes of an integer: larger ones are no data
+_UINT4, _UINT8, _INT4 = struct.Struct("<I"), struct.Struct("<Q"), struct.Struct("<i")  # forms of a length
 _RUN = 32  # floats that are read at once
 _FLOATS = [struct.Struct(">d" + "xd" * count) for count in range(_RUN)]
 
@@ -95,7 +96,8 @@ def read_pickle(
     Raises:
       DataError: as ``load_pickle``.
     """
-    return _loaded(_OfficialUnpickler(file, size, {**ALLOWED, **OFFICIAL, **names}, storage, memory), where)
+    allowed = {**ALLOWED, **OFFICIAL, **names}
+    return _loaded(_OfficialUnpickler(file, size, allowed, storage=storage, memory=memory), where)
 
 
 def _loaded(unpickler: _PlainUnpickler, where: str) -> Any:
@@ -148,10 +150,16 @@ class _PlainUnpickler(_PythonUnpickler):
     makes: tuple[type, ...] = ()  # further types of what is made
 
     def __init__(
-        self, file: PickleFile, size: int, allowed: Mapping[str, Callable[..., Any]], memory: float = MEMORY
+        self,
+        file: PickleFile,
+        size: int,
+        allowed: Mapping[str, Callable[..., Any]],
+        *,
+        storage: Callable[[Any], Any] | None = None,
+        memory: float = MEMORY,
     ) -> None:
         super().__init__(file)
-        self._file, self._size, self._allowed = file, size, allowed
+        self._file, self._size, self._allowed, self._storage = file, size, allowed, storage
         self._most_steps, self._most_objects = _SPARE + size // 2, _SPARE + size // 3
         self.memory = memory
 
@@ -199,39 +207,33 @@ class _PlainUnpickler(_PythonUnpickler):
 
     def load_binunicode(self) -> None:
         """Reads a text whose length has four bytes."""
-        (size,) = struct.unpack("<I", self.read(4))
-        self.append(str(self._part(size), "utf-8", "surrogatepass"))
+        self.append(str(self._part(_UINT4), "utf-8", "surrogatepass"))
 
     def load_binunicode8(self) -> None:
         """Reads a text whose length has eight bytes."""
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(str(self._part(size), "utf-8", "surrogatepass"))
+        self.append(str(self._part(_UINT8), "utf-8", "surrogatepass"))
 
     def load_binbytes(self) -> None:
         """Reads bytes whose number has four bytes."""
-        (size,) = struct.unpack("<I", self.read(4))
-        self.append(self._part(size))
+        self.append(self._part(_UINT4))
 
     def load_binbytes8(self) -> None:
         """Reads bytes whose number has eight bytes."""
-        (size,) = struct.unpack("<Q", self.read(8))
-        self.append(self._part(size))
+        self.append(self._part(_UINT8))
 
     def load_binstring(self) -> None:
         """Reads a text of Python 2 whose length has four bytes."""
-        (size,) = struct.unpack("<i", self.read(4))
-        self.append(self._decode_string(self._part(size)))
+        self.append(self._decode_string(self._part(_INT4)))
 
     def load_long4(self) -> None:
-        """Refuses integers that need a length of four bytes."""
-        (size,) = struct.unpack("<i", self.read(4))
-        if size > _LONG:
-            raise EOFError(f"an integer of {size} bytes")
-        self.append(pickle.decode_long(self._part(size)))
+        """Reads an integer whose length has four bytes."""
+        self.append(pickle.decode_long(self._part(_INT4, _LONG, "an integer")))
 
-    def _part(self, size: int) -> bytes:
-        if not 0 <= size <= min(LARGEST, self._size):
-            raise EOFError(f"a part of {size} bytes")
+    def _part(self, length: struct.Struct, most: int = LARGEST, what: str = "a part") -> bytes:
+        """Returns the bytes behind a length, which is checked before room is made for them."""
+        (size,) = length.unpack(self.read(length.size))
+        if not 0 <= size <= min(most, self._size):
+            raise EOFError(f"{what} of {size} bytes")
         return self.read(size)
 
     def get_extension(self, code: int) -> None:
@@ -306,17 +308,6 @@ class _OfficialUnpickler(_PlainUnpickler):
     dispatch: ClassVar[dict[int, Callable[[Any], None]]] = dict(_PlainUnpickler.dispatch)
     nested = True
     makes = (set, Ordered)
-
-    def __init__(
-        self,
-        file: PickleFile,
-        size: int,
-        allowed: Mapping[str, Callable[..., Any]],
-        storage: Callable[[Any], Any] | None,
-        memory: float,
-    ) -> None:
-        super().__init__(file, size, allowed, memory)
-        self._storage = storage
 
     def persistent_load(self, pid: Any) -> Any:
         """Returns the storage that the pickle refers to."""

@@ -126,12 +126,17 @@ def _encode(text: Any, encoding: Any) -> bytes:
     return text.encode("latin1")
 
 
-def _ndarray(*_args: Any) -> None:
-    raise RefusedError("a call of numpy.ndarray")
+def no_call(what: str) -> Callable[..., Any]:
+    """Returns what stands in for a name that a pickle may mention and not call."""
+
+    def refuse(*_args: Any) -> None:
+        raise RefusedError(f"a call of {what}")
+
+    return refuse
 
 
 ALLOWED: dict[str, Callable[..., Any]] = {
-    "numpy.ndarray": _ndarray,
+    "numpy.ndarray": no_call("numpy.ndarray"),
     "numpy.dtype": _DType,
     "_codecs.encode": _encode,
     # NumPy 1 and NumPy 2 write different module names.

@@ -84,8 +84,8 @@ def import_tables(
         memory, has an architecture that is not in the space, or two values for the same thing.
       OSError: the cache cannot be written.
     """
-    found = KINDS[checks.choose("kind of official files", kind, KINDS)]
     kind = checks.choose("kind of official files", kind, KINDS)
+    found = KINDS[kind]
     seeds = checks.choose("rule for --seeds", seeds, SEEDS)
     checks.positive("--memory-gb", memory_gb)
     path = files.user_path(path)
