@@ -21,6 +21,7 @@ from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.imported import Import, imported_names, list_imports, read_failed
 from ncp_jax.benchmarks.registry import load_arrays
 
+from .. import upstream
 from .official_files import TASKS, nas_bench_201, transnas
 from .torch_containers import archive, sequence
 
@@ -136,7 +137,7 @@ NATS = {"tss": "NATS-tss-v1_0-3ffb9-simple", "sss": "NATS-sss-v1_0-50262-simple"
 def test_published_nats_entries(kind: str, mirror: Path, tmp_path: Path) -> None:
     folder = mirror / "nats" / NATS[kind]
     if not folder.is_dir():
-        pytest.skip("needs samples of NATS-Bench")
+        upstream.absent(f"a sample of NATS-Bench ({NATS[kind]})")
     notices: list[str] = []
     take("nats", folder, notify=notices.append)
     whole = {"tss": 15625, "sss": 32768}[kind]
