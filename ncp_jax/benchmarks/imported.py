@@ -12,7 +12,7 @@ import functools
 import hashlib
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +82,29 @@ class ImportedTable:
             curves=tuple(column["name"] for column in columns if column["curve"]),
             sha256=str(content["npz_sha256"]),
         )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ImportedArrays:
+    """One imported table as arrays.
+
+    Attributes:
+      name: name of the table.
+      space: name of the space of the codes.
+      codes: int32 [n, d], in ascending order.
+      values: float64 [n, m]; NaN where the files have no number.
+      failed: bool [n, m], True where the files say that a training failed: they have NaN or infinity.
+      metrics: specifications of the m columns.
+      curves: for some columns, float64 [n, e]: the metric after each epoch, NaN where there is none.
+    """
+
+    name: str
+    space: str
+    codes: Int[np.ndarray, "n d"]
+    values: Float[np.ndarray, "n m"]
+    failed: Bool[np.ndarray, "n m"]
+    metrics: tuple[MetricSpec, ...]
+    curves: Mapping[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -202,9 +225,10 @@ def read_imported(name: str) -> TableArrays:
       DataError: a file of the cache is damaged.
     """
     made, tables = imported_names()[name]
-    parts = [_arrays(made, table)[0] for table in tables]
+    parts = [_read_values(made.name, table) for table in tables]
     if len(parts) == 1:
-        return dataclasses.replace(parts[0], name=tables[0].name)
+        (part,) = parts
+        return TableArrays(part.name, part.space, part.codes, part.values, part.metrics, made.sources)
     codes, inverse = np.unique(np.concatenate([part.codes for part in parts]), axis=0, return_inverse=True)
     values = np.full((len(codes), sum(part.values.shape[1] for part in parts)), np.nan)
     metrics: list[MetricSpec] = []
@@ -217,14 +241,18 @@ def read_imported(name: str) -> TableArrays:
     return TableArrays(name, parts[0].space, codes, values, tuple(metrics), made.sources)
 
 
-def read_failed(name: str) -> Bool[np.ndarray, "n m"]:
-    """Returns for each value of an imported table whether its training failed; see ``read_imported``.
+def read_arrays(name: str, table: ImportedTable) -> ImportedArrays:
+    """Reads all that is kept of a table of an import. Its learning curves are read from the disk when used.
 
     Args:
-      name: name of one table.
+      name: name of the import.
+      table: the table.
+
+    Raises:
+      DataError: a file of the cache is damaged.
     """
-    made, (table,) = imported_names()[name]
-    return _arrays(made, table)[1]
+    curves = {column: _read_curves(name, table, column) for column in table.curves}
+    return dataclasses.replace(_read_values(name, table), curves=curves)
 
 
 def load_curves(table: str, column: str) -> Curves:
@@ -250,14 +278,7 @@ def load_curves(table: str, column: str) -> Curves:
                 remedy=f"choose from: {', '.join(found.curves) or 'none has any'}",
             )
         column = chosen
-    path = curve_path(made.name, found.name, column)
-    try:
-        values = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(path, error) from error
-    codes = _arrays(made, found)[0].codes
-    if values.ndim != 2 or len(values) != len(codes) or values.dtype != np.float64:
-        raise _damaged(path, f"an array {values.shape} of {values.dtype}")
+    values, codes = _read_curves(made.name, found, column), _read_values(made.name, found).codes
     metric = next(metric for metric in found.metrics if metric.name == column)
     return Curves(found.name, found.space, metric, codes, values)
 
@@ -272,27 +293,30 @@ def curve_path(name: str, table: str, column: str) -> Path:
     return folder_of(name) / table / f"{column}.npy"
 
 
-def write_arrays(
-    name: str,
-    table: str,
-    *,
-    arrays: Mapping[str, np.ndarray],
-    curves: Mapping[str, Float[np.ndarray, "n e"]],
-) -> str:
-    """Writes arrays and learning curves of one table; returns the hash of the arrays.
+def write_arrays(name: str, arrays: ImportedArrays) -> ImportedTable:
+    """Writes arrays and learning curves of one table of an import; returns what is known of the table.
 
     Raises:
       OSError: the cache cannot be written.
     """
-    for column, values in curves.items():
-        files.atomic_write(
-            curve_path(name, table, column), functools.partial(_save, values=values), remedy=WRITE_REMEDY
-        )
+    for column, curves in arrays.curves.items():
+        path = curve_path(name, arrays.name, column)
+        files.atomic_write(path, functools.partial(_save, values=curves), remedy=WRITE_REMEDY)
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    np.savez_compressed(buffer, allow_pickle=False, codes=arrays.codes, values=arrays.values, failed=arrays.failed)
     content = buffer.getvalue()
-    files.atomic_write(npz_path(name, table), content, remedy=WRITE_REMEDY)
-    return hashlib.sha256(content).hexdigest()
+    files.atomic_write(npz_path(name, arrays.name), content, remedy=WRITE_REMEDY)
+    absent = np.isnan(arrays.values) & ~arrays.failed
+    return ImportedTable(
+        name=arrays.name,
+        space=arrays.space,
+        rows=len(arrays.codes),
+        metrics=arrays.metrics,
+        absent=tuple(absent.sum(axis=0).tolist()),
+        failed=tuple(arrays.failed.sum(axis=0).tolist()),
+        curves=tuple(metric.name for metric in arrays.metrics if metric.name in arrays.curves),
+        sha256=hashlib.sha256(content).hexdigest(),
+    )
 
 
 def _save(file: Any, values: np.ndarray) -> None:
@@ -305,8 +329,9 @@ def write_import(made: Import) -> None:
     files.atomic_write(folder_of(made.name) / "import.json", content, remedy=WRITE_REMEDY)
 
 
-def _arrays(made: Import, table: ImportedTable) -> tuple[TableArrays, Bool[np.ndarray, "n m"]]:
-    path = npz_path(made.name, table.name)
+def _read_values(name: str, table: ImportedTable) -> ImportedArrays:
+    """Returns the arrays of a table without its learning curves."""
+    path = npz_path(name, table.name)
     try:
         content = path.read_bytes()
         if hashlib.sha256(content).hexdigest() != table.sha256:
@@ -315,13 +340,19 @@ def _arrays(made: Import, table: ImportedTable) -> tuple[TableArrays, Bool[np.nd
         codes, values, failed = stored["codes"], stored["values"], stored["failed"]
     except (OSError, ValueError, KeyError) as error:
         raise _damaged(path, error) from error
-    return TableArrays(table.name, table.space, codes, values, table.metrics, made.sources), failed
+    return ImportedArrays(table.name, table.space, codes, values, failed, table.metrics, {})
+
+
+def _read_curves(name: str, table: ImportedTable, column: str) -> Float[np.ndarray, "n e"]:
+    path = curve_path(name, table.name, column)
+    try:
+        values: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise _damaged(path, error) from error
+    if values.ndim != 2 or len(values) != table.rows or values.dtype != np.float64:
+        raise _damaged(path, f"an array {values.shape} of {values.dtype}")
+    return values
 
 
 def _damaged(path: Path, why: object) -> checks.DataError:
     return checks.DataError(expected=f"the imported table at {path}", got=str(why), remedy=REMEDY)
-
-
-def families_of(tables: Sequence[ImportedTable]) -> tuple[str, ...]:
-    """Returns the names before the "/" of tables, each once."""
-    return tuple(dict.fromkeys(table.name.partition("/")[0] for table in tables))

@@ -18,7 +18,7 @@ import pytest
 
 from ncp_jax import checks, get_space, import_tables, list_tables, load_curves, load_table
 from ncp_jax.benchmarks.arrays import TableArrays
-from ncp_jax.benchmarks.imported import Import, imported_names, list_imports, read_failed
+from ncp_jax.benchmarks.imported import Import, imported_names, list_imports, read_arrays
 from ncp_jax.benchmarks.registry import load_arrays
 
 from .. import upstream
@@ -123,7 +123,7 @@ def test_failed_trainings_are_kept_and_counted(tmp_path: Path) -> None:
     loaded = load_table("some-micro/jigsaw")
     assert np.isnan(loaded.measured("valid_top1")).tolist() == [False, True, True]
     assert column("some-micro/jigsaw", "valid_top1_best")[names[1]] == 0.5
-    assert read_failed("some-micro/jigsaw")[:, place].tolist() == [False, True, True]
+    assert read_arrays("some", table).failed[:, place].tolist() == [False, True, True]
     assert len(loaded.known(["valid_top1"])) == 1
     joint = load_arrays("some")  # the one space that the file has
     assert len(joint.codes) == 4

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,36 +10,14 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.benchmarks.imported import ImportedArrays
 from ncp_jax.benchmarks.stand_ins import brief
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import get_space
-from ncp_jax.types import Bool, Float, Int
+from ncp_jax.types import Float
 
 # In the order of columns: the first is a table's main metric.
 _QUANTITIES = ("top1", "mIoU", "ssim", "neg_loss", "acc", "top5", "l1_loss", "loss")
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class ImportedArrays:
-    """One imported table as arrays.
-
-    Attributes:
-      name: name of the table.
-      space: name of the space of the codes.
-      codes: int32 [n, d], in ascending order.
-      values: float64 [n, m]; NaN where the files have no number.
-      failed: bool [n, m], True where the files say that a training failed: they have NaN or infinity.
-      metrics: specifications of the m columns.
-      curves: for some columns, float64 [n, e]: the metric after each epoch, NaN where there is none.
-    """
-
-    name: str
-    space: str
-    codes: Int[np.ndarray, "n d"]
-    values: Float[np.ndarray, "n m"]
-    failed: Bool[np.ndarray, "n m"]
-    metrics: tuple[MetricSpec, ...]
-    curves: Mapping[str, np.ndarray]
 
 
 class Collected:

@@ -16,7 +16,7 @@ from ncp_jax.benchmarks import imported
 from ncp_jax.benchmarks.catalogue import built_in_names
 from ncp_jax.benchmarks.imported import Import, ImportedTable
 from ncp_jax.benchmarks.official import evoxbench, naslib, nats, transnas
-from ncp_jax.benchmarks.official.collected import Collected, ImportedArrays
+from ncp_jax.benchmarks.official.collected import Collected
 from ncp_jax.benchmarks.official.reading import SEEDS, Reading
 from ncp_jax.console import say
 
@@ -158,8 +158,8 @@ def _keep(
     kept: list[ImportedTable] = []
     for table in tables:
         if table.name in known:
-            table.add(_earlier(name, known[table.name]), f"the import {name}")
-        kept.append(_write(name, table.arrays()))
+            table.add(imported.read_arrays(name, known[table.name]), f"the import {name}")
+        kept.append(imported.write_arrays(name, table.arrays()))
     replaced = {table.name for table in kept}
     others = [written for written in known.values() if written.name not in replaced]
     for written in kept:
@@ -174,29 +174,6 @@ def _keep(
     )
     imported.write_import(made)
     return made
-
-
-def _earlier(name: str, table: ImportedTable) -> ImportedArrays:
-    arrays = imported.read_imported(table.name)
-    curves = {column: imported.load_curves(table.name, column).values for column in table.curves}
-    failed = imported.read_failed(table.name)
-    return ImportedArrays(table.name, table.space, arrays.codes, arrays.values, failed, arrays.metrics, curves)
-
-
-def _write(name: str, arrays: ImportedArrays) -> ImportedTable:
-    content = {"codes": arrays.codes, "values": arrays.values, "failed": arrays.failed}
-    digest = imported.write_arrays(name, arrays.name, arrays=content, curves=arrays.curves)
-    missing = np.isnan(arrays.values) & ~arrays.failed
-    return ImportedTable(
-        name=arrays.name,
-        space=arrays.space,
-        rows=len(arrays.codes),
-        metrics=arrays.metrics,
-        absent=tuple(missing.sum(axis=0).tolist()),
-        failed=tuple(arrays.failed.sum(axis=0).tolist()),
-        curves=tuple(metric.name for metric in arrays.metrics if metric.name in arrays.curves),
-        sha256=digest,
-    )
 
 
 def _tell_failed(table: ImportedTable, reading: Reading) -> None:
