@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import math
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
@@ -88,6 +90,12 @@ class Collected:
     def put_curve(self, row: int, metric: MetricSpec, values: Float[np.ndarray, " e"]) -> None:
         """Notes the values of an architecture after each epoch."""
         self._curves.setdefault(metric.name, {})[row] = values
+
+    def put_epochs(self, row: int, metric: MetricSpec, values: Float[np.ndarray, " e"], where: str) -> None:
+        """Notes the values of an architecture after each epoch, and the last and the best in columns; see ``put``."""
+        self.put(row, metric, float(values[-1]), where)
+        self.put(row, best_epoch(metric), best_of(values, metric.direction), where)
+        self.put_curve(row, metric, values)
 
     def add(self, other: ImportedArrays, where: str) -> None:
         """Adds what is known from earlier imports.
@@ -176,6 +184,12 @@ def as_curve(values: Any, what: str, where: str) -> Float[np.ndarray, " e"]:
     if set(map(type, values)) == {float}:
         return np.array(values)
     return np.array([as_number(value, what, where) for value in values])
+
+
+@functools.cache
+def best_epoch(metric: MetricSpec) -> MetricSpec:
+    """Returns the column of a metric after its best epoch, given that after the last one."""
+    return dataclasses.replace(metric, name=f"{metric.name}_best", epoch="best")
 
 
 def best_of(curve: Float[np.ndarray, " e"], direction: str) -> float:

@@ -12,15 +12,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ncp_jax import checks
-from ncp_jax.benchmarks.official.collected import Collected, as_curve, best_of, need
+from ncp_jax.benchmarks.official.collected import Collected, as_curve, need
 from ncp_jax.benchmarks.official.files import read_pickled
 from ncp_jax.benchmarks.official.reading import Reading
 from ncp_jax.benchmarks.official.results import HALF, QUANTITIES
 from ncp_jax.metrics import MetricSpec
-from ncp_jax.types import Direction, Float
 
 SPACE, SIZE = "nas-bench-201", 15625
 COSTS = {
@@ -63,11 +60,11 @@ def _read_result(
     table: Collected, row: int, data: str, result: Mapping[str, Any], where: str, unsure: dict[str, None]
 ) -> None:
     task = "cifar10" if data == HALF else data.lower()
-    for field, (quantity, direction, unit) in QUANTITIES.items():
+    for field in QUANTITIES:
         if not result.get(f"train_{field}"):
             continue
         trained = as_curve(result[f"train_{field}"], f"train_{field}", where)
-        _put(table, row, task, ("train", "train"), quantity, direction, unit, trained, where)
+        table.put_epochs(row, _metric("train", task, "train", field), trained, where)
         if not result.get(f"eval_{field}"):
             continue
         values = as_curve(result[f"eval_{field}"], f"eval_{field}", where)
@@ -81,39 +78,20 @@ def _read_result(
             )
         if data != "cifar10" and not len(further):
             unsure[data] = None
-        split = ("valid", "validation") if len(further) else ("test", "test")
-        _put(table, row, task, split, quantity, direction, unit, values[:epochs], where)
+        by_epoch = ("valid", task, "validation") if len(further) else ("test", task, "test")
+        table.put_epochs(row, _metric(*by_epoch, field), values[:epochs], where)
         names = ("test",) if len(further) == 1 else ("ori_test", "test")
         for name, value in zip(names, further, strict=False):
-            table.put(row, _metric(name, task, "test", quantity, direction, unit, "final"), float(value), where)
+            table.put(row, _metric(name, task, "test", field), float(value), where)
     for field, value in need(result.get("cost_info", {}), (), "cost_info", where).items():
         if field in COSTS and value is not None:
             table.put(row, _cost(field, task), value, where)
 
 
-def _put(
-    table: Collected,
-    row: int,
-    task: str,
-    split: tuple[str, str],
-    quantity: str,
-    direction: Direction,
-    unit: str,
-    curve: Float[np.ndarray, " e"],
-    where: str,
-) -> None:
-    final = _metric(*(split[0], task, split[1]), quantity, direction, unit, "final")
-    table.put(row, final, float(curve[-1]), where)
-    table.put(
-        row, _metric(split[0], task, split[1], quantity, direction, unit, "best"), best_of(curve, direction), where
-    )
-    table.put_curve(row, final, curve)
-
-
 @functools.cache
-def _metric(name: str, task: str, split: str, quantity: str, direction: Direction, unit: str, epoch: str) -> MetricSpec:
-    shown = f"{name}_{quantity}" + ("_best" if epoch == "best" else "")
-    return MetricSpec(shown, task=task, split=split, epoch=epoch, unit=unit, direction=direction)
+def _metric(name: str, task: str, split: str, field: str) -> MetricSpec:
+    quantity, direction, unit = QUANTITIES[field]
+    return MetricSpec(f"{name}_{quantity}", task=task, split=split, epoch="final", unit=unit, direction=direction)
 
 
 @functools.cache

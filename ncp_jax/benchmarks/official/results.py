@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.official.collected import Collected, as_number, best_of, need
+from ncp_jax.benchmarks.official.collected import Collected, as_number, best_epoch, best_of, need
 from ncp_jax.benchmarks.official.reading import Reading
 from ncp_jax.benchmarks.stand_ins import brief
 from ncp_jax.metrics import MetricSpec
@@ -103,13 +103,12 @@ def _read_set(results: Mapping[str, Any], hyper: str, space: str, where: str, re
         for origin, seed, training in trainings:
             task = "cifar10" if data == HALF else data.lower()
             for curve in _curves(training, origin, data, where):
-                final = _metric(task, curve, "final", seed)
-                gathered.setdefault(curve.name, []).append((final, float(curve.values[-1])))
+                final = _made(curve.name, task, curve.split, "final", curve.unit, curve.direction, seed)
+                gathered.setdefault(final.name, []).append((final, float(curve.values[-1])))
                 if curve.whole:
-                    best = _metric(task, curve, "best", seed)
-                    value = best_of(curve.values, curve.direction)
-                    gathered.setdefault(f"{curve.name}_best", []).append((best, value))
-                    curves.setdefault(curve.name, []).append((final, curve.values))
+                    best, value = best_epoch(final), best_of(curve.values, curve.direction)
+                    gathered.setdefault(best.name, []).append((best, value))
+                    curves.setdefault(final.name, []).append((final, curve.values))
             for cost, value in _costs(training, task, seed, origin == data, where):
                 gathered.setdefault(cost.name, []).append((cost, value))
         _put(table, row, gathered, curves, where, mean=reading.seeds == "mean")
@@ -125,18 +124,18 @@ def _put(
     mean: bool,
 ) -> None:
     """Notes the values of all seeds of an architecture: each in a column of its own, or their mean."""
-    for name, values in gathered.items():
+    for values in gathered.values():
         if mean and values[0][0].seed:
             # A training that failed makes the mean NaN: the others alone would look better than the architecture is.
-            table.put(row, _mean_of(name, values[0][0]), float(np.mean([value for _, value in values])), where)
+            table.put(row, _mean_of(values[0][0]), float(np.mean([value for _, value in values])), where)
             continue
         for metric, value in values:
             table.put(row, _of_seed(metric), value, where)
-    for name, found in curves.items():
+    for found in curves.values():
         if mean:
             longest = max(len(curve) for _, curve in found)
             alike = [curve for _, curve in found if len(curve) == longest]
-            table.put_curve(row, _mean_of(name, found[0][0]), np.mean(alike, axis=0))
+            table.put_curve(row, _mean_of(found[0][0]), np.mean(alike, axis=0))
             continue
         for metric, curve in found:
             table.put_curve(row, _of_seed(metric), curve)
@@ -148,20 +147,15 @@ def _of_seed(metric: MetricSpec) -> MetricSpec:
 
 
 @functools.cache
-def _mean_of(name: str, metric: MetricSpec) -> MetricSpec:
-    return dataclasses.replace(metric, name=name, seed="mean")
-
-
-def _metric(task: str, curve: Curve, epoch: str, seed: str) -> MetricSpec:
-    return _made(curve.name, task, curve.split, epoch, curve.unit, curve.direction, seed)
+def _mean_of(metric: MetricSpec) -> MetricSpec:
+    return dataclasses.replace(metric, seed="mean")
 
 
 @functools.cache
 def _made(
     name: str, task: str, split: str, epoch: str, unit: str, direction: Direction, seed: str, kind: str = "quality"
 ) -> MetricSpec:
-    shown = f"{name}_best" if epoch == "best" else name
-    return MetricSpec(shown, task=task, split=split, epoch=epoch, unit=unit, direction=direction, kind=kind, seed=seed)
+    return MetricSpec(name, task=task, split=split, epoch=epoch, unit=unit, direction=direction, kind=kind, seed=seed)
 
 
 def _curves(training: Mapping[str, Any], origin: str, data: str, where: str) -> Iterator[Curve]:

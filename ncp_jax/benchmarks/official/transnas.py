@@ -11,7 +11,7 @@ import functools
 from pathlib import Path
 from typing import Any
 
-from ncp_jax.benchmarks.official.collected import Collected, as_curve, best_of, need
+from ncp_jax.benchmarks.official.collected import Collected, as_curve, need
 from ncp_jax.benchmarks.official.reading import Reading
 from ncp_jax.benchmarks.torch_files import read_torch
 from ncp_jax.metrics import MetricSpec
@@ -67,10 +67,7 @@ def _read_result(
             unknown[str(name)] = None
             continue
         curve = as_curve(values, f"{name} of {what}", where)
-        final, best = _metrics(task, split, quantity)
-        table.put(row, final, curve[-1], where)
-        table.put(row, best, best_of(curve, final.direction), where)
-        table.put_curve(row, final, curve)
+        table.put_epochs(row, _metric(task, split, quantity), curve, where)
     for name, value in need(result.get("model_info", {}), (), f"model_info of {what}", where).items():
         unit = next((unit for end, unit in INFO_UNITS.items() if str(name).endswith(end)), None)
         if unit is None:
@@ -80,13 +77,10 @@ def _read_result(
 
 
 @functools.cache
-def _metrics(task: str, split: str, quantity: str) -> tuple[MetricSpec, MetricSpec]:
+def _metric(task: str, split: str, quantity: str) -> MetricSpec:
     direction, unit = QUANTITIES[quantity]
     name = f"{split}_{quantity}"
-    final = MetricSpec(name, task=task, split=SPLITS[split], epoch="final", unit=unit, direction=direction)
-    return final, MetricSpec(
-        f"{name}_best", task=task, split=SPLITS[split], epoch="best", unit=unit, direction=direction
-    )
+    return MetricSpec(name, task=task, split=SPLITS[split], epoch="final", unit=unit, direction=direction)
 
 
 @functools.cache
