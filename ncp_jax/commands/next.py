@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
 from ncp_jax.commands.command import JsonCommand, as_config, notify_written
-from ncp_jax.commands.user_table import is_name, read_named_table
+from ncp_jax.commands.user_table import is_name, known_part
 from ncp_jax.console import format_table, prepare_jax, say
 from ncp_jax.jax_settings import check_devices, package_settings
 
@@ -202,10 +202,10 @@ def suggest_next(
 
 
 def _source(name: str, config: NextConfig, notify: Callable[[str], None]) -> Table:
-    from ncp_jax.benchmarks import Table
+    from ncp_jax.benchmarks import Table, load_table
 
     if is_name(name):
-        return read_named_table(name, (), notify=notify)
+        return known_part(load_table(name), (), notify=notify)
     return Table.from_csv(
         name,
         space=config.space,

@@ -16,7 +16,7 @@ from ncp_jax.benchmarks.catalogue import choose_table, is_apart
 from ncp_jax.benchmarks.imported import imported_names
 from ncp_jax.benchmarks.table import with_flops
 from ncp_jax.commands.search_config import SearchConfig
-from ncp_jax.commands.user_table import read_named_table, read_user_table
+from ncp_jax.commands.user_table import known_part, read_user_table
 from ncp_jax.console import ProgressBar
 from ncp_jax.files import user_path
 from ncp_jax.metrics import MetricSpec
@@ -100,7 +100,8 @@ def choose_predictor(config: SearchConfig, notify: Callable[[str], None]) -> Pre
     if config.table is not None or named:
         notices: list[str] = []
         if named:
-            table = read_named_table(named, _named_columns(named, config), notify=notices.append)
+            whole = load_table(named)
+            table = known_part(whole, _named_columns(whole, config), notify=notices.append)
         else:
             assert config.table is not None
             up, down = _columns(config)
@@ -155,9 +156,8 @@ def _table_name(config: SearchConfig) -> str:
     return config.task if config.table is None and config.task in imported_names() else ""
 
 
-def _named_columns(name: str, config: SearchConfig) -> tuple[str, ...]:
+def _named_columns(table: Table, config: SearchConfig) -> tuple[str, ...]:
     """Returns the columns of a named table that are sought or limited, but for costs that are known for its space."""
-    table = load_table(name)
     model = cost_model(table.space)
     own = {metric.name.lower() for metric in table.metrics}
     computed = {*UNIT_NAMES, *(() if model is None else model.units)} - own

@@ -11,7 +11,7 @@ from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
 from ncp_jax.commands.rank_config import RankConfig
 from ncp_jax.commands.rank_result import RankResult
-from ncp_jax.commands.user_table import is_name, read_named_table, read_user_table
+from ncp_jax.commands.user_table import is_name, known_part, read_user_table
 from ncp_jax.console import ProgressBar, prepare_jax, say
 from ncp_jax.jax_settings import check_devices, package_settings
 
@@ -212,10 +212,11 @@ def _named(name: str, config: RankConfig, notify: Callable[[str], None]) -> Tabl
     from ncp_jax.benchmarks import load_table
 
     metric, direction = config.maximize or config.minimize, "maximize" if config.maximize else "minimize"
-    known = {spec.name.lower(): spec for spec in load_table(name).metrics}
+    whole = load_table(name)
+    known = {spec.name.lower() for spec in whole.metrics}
     if metric is None or (name != config.table and metric.lower() not in known):
-        return read_named_table(name, (), notify=notify)
-    table = read_named_table(name, (metric,), notify=notify)
+        return known_part(whole, (), notify=notify)
+    table = known_part(whole, (metric,), notify=notify)
     if table.main.direction != direction:
         raise checks.UsageError(
             expected=f"--{table.main.direction} {table.main.name}, as {table.name} has it",

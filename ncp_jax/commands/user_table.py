@@ -35,21 +35,18 @@ def is_name(table: str | Path, space: str | None = None) -> bool:
     return space is None and not Path(table).suffix
 
 
-def read_named_table(name: str, columns: Sequence[str], *, notify: Callable[[str], None]) -> Table:
-    """Loads a published or imported table with some columns, and the architectures that have values in all of them.
+def known_part(whole: Table, columns: Sequence[str], *, notify: Callable[[str], None]) -> Table:
+    """Returns some columns of a published or imported table, and the architectures that have values in all of them.
 
     Args:
-      name: name of the table.
+      whole: the table.
       columns: the columns; the main one if none.
       notify: is told how many architectures are left out.
 
     Raises:
-      UsageError: an unknown table or column, or no column where the table has one for each seed.
-      DataError, FileNotFoundError: as ``load_table``; no architecture has values.
+      UsageError: an unknown column, or no column where the table has one for each seed.
+      DataError: no architecture has values.
     """
-    from ncp_jax.benchmarks import load_table
-
-    whole = load_table(name)
     names = [whole.metric(column).name for column in columns] or [whole.only_main().name]
     table = whole.with_columns(names).known(names)
     if len(table) < len(whole):
