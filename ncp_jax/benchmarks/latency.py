@@ -16,6 +16,7 @@ from ncp_jax.benchmarks import store
 from ncp_jax.benchmarks.arrays import TableArrays, check_arrays
 from ncp_jax.benchmarks.catalogue import RECIPES, Recipe, choose_table
 from ncp_jax.benchmarks.sources import all_sources, hashes_of
+from ncp_jax.benchmarks.stand_ins import not_as_published
 from ncp_jax.benchmarks.torch_files import read_torch_bytes
 from ncp_jax.console import short_repr
 from ncp_jax.spaces import get_space
@@ -78,14 +79,16 @@ def read_readings(recipe: Recipe, content: bytes, order: bytes) -> Readings:
     """
     values = read_torch_bytes(content, recipe.file, memory=_LARGEST)
     if not isinstance(values, list) or not all(isinstance(v, _NUMBERS) and not isinstance(v, bool) for v in values):
-        raise _wrong(recipe.file, "a list of numbers", type(values).__name__)
+        raise not_as_published("a list of numbers", recipe.file, type(values).__name__)
     codes = _codes(recipe.space, recipe.order, order)
     if not len(values) == len(codes) == recipe.rows:
-        raise _wrong(recipe.file, f"latencies of {recipe.rows} architectures", f"{len(values)} of {len(codes)}")
+        raise not_as_published(
+            f"latencies of {recipe.rows} architectures", recipe.file, f"{len(values)} of {len(codes)}"
+        )
     sorting = np.lexsort(codes.T[::-1])
     codes, milliseconds = codes[sorting], np.array(values, np.float64)[sorting]
     if (codes[1:] == codes[:-1]).all(axis=1).any():
-        raise _wrong(recipe.order, "different architectures", "one of them twice")
+        raise not_as_published("different architectures", recipe.order, "one of them twice")
     return Readings(recipe.name, recipe.space, codes, milliseconds, broken_readings(recipe.space, codes, milliseconds))
 
 
@@ -133,14 +136,8 @@ def _codes(name: str, key: str, content: bytes) -> np.ndarray:
     try:
         if isinstance(order, dict) and all(isinstance(text, str) for text in order):
             if sorted(order.values()) != list(range(len(order))):
-                raise _wrong(key, "places 0, 1, 2, ... of the architectures", "others")
+                raise not_as_published("places 0, 1, 2, ... of the architectures", key, "others")
             return np.stack([space.from_string(text) for text in sorted(order, key=order.__getitem__)])
         return np.asarray(space.check(np.array(order, np.int64)))
     except (checks.UsageError, ValueError, TypeError, OverflowError) as error:
-        raise _wrong(key, f"architectures of {space.name}", checks.shorten(str(error))) from error
-
-
-def _wrong(where: str, expected: str, got: str) -> checks.DataError:
-    return checks.DataError(
-        expected=f"{expected} in {where}", got=got, remedy="use the file as its source publishes it"
-    )
+        raise not_as_published(f"architectures of {space.name}", key, checks.shorten(str(error))) from error

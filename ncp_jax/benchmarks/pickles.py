@@ -21,7 +21,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.stand_ins import ALLOWED, OFFICIAL, Ordered, RefusedError, StandIn, check_keys
+from ncp_jax.benchmarks.stand_ins import ALLOWED, OFFICIAL, Ordered, RefusedError, StandIn, check_keys, not_as_published
 
 LARGEST = 64 * 2**20  # maximum bytes of a pickle in memory, and of one text or number of bytes in any pickle
 LONGEST = 2**20  # maximum number of entries of one list, tuple, set or dictionary
@@ -68,7 +68,7 @@ def load_pickle(content: bytes, where: str) -> Any:
         or more deeply nested than any real file.
     """
     if len(content) > LARGEST:
-        raise checks.DataError(_text(where, f"at most {LARGEST} bytes", f"{len(content)}"))
+        raise not_as_published(f"at most {LARGEST} bytes", where, f"{len(content)}")
     return _loaded(_PlainUnpickler(io.BytesIO(content), len(content), ALLOWED), where)
 
 
@@ -115,19 +115,15 @@ def _loaded(unpickler: _PlainUnpickler, where: str) -> Any:
         )
         raise checks.DataError(text) from error
     except RefusedError as error:
-        raise checks.DataError(_text(where, "a pickle of plain data and numeric arrays", str(error))) from error
+        raise not_as_published("a pickle of plain data and numeric arrays", where, str(error)) from error
     except checks.DataError:
         raise
     except DAMAGED as error:
-        raise checks.DataError(_text(where, "a whole pickle", f"{type(error).__name__}: {error}")) from error
+        raise not_as_published("a whole pickle", where, f"{type(error).__name__}: {error}") from error
     finally:
         if collects:
             gc.enable()
     return value
-
-
-def _text(where: str, expected: str, got: str) -> str:
-    return checks.message(f"{expected} in {where}", got, "use the file as its source publishes it")
 
 
 class _MemoryError(Exception):
@@ -354,4 +350,4 @@ def _check_plain(value: Any, where: str, further: tuple[type, ...]) -> None:
         if not level:
             return
         seen |= below.keys()
-    raise checks.DataError(_text(where, f"data at most {_DEEPEST} levels deep", "deeper"))
+    raise not_as_published(f"data at most {_DEEPEST} levels deep", where, "deeper")

@@ -178,3 +178,16 @@ def brief(value: Any) -> str:
         return checks.shorten(_SHORT.repr(value))
     except ValueError:  # an integer of thousands of digits
         return f"a {type(value).__name__}"
+
+
+def not_as_published(expected: str, where: str, got: str) -> checks.DataError:
+    """Returns the error for a file whose content is not that of the published one.
+
+    Args:
+      expected: what the file has to hold.
+      where: name of the file.
+      got: what it holds.
+    """
+    return checks.DataError(
+        expected=f"{expected} in {where}", got=got, remedy="use the file as its source publishes it"
+    )

@@ -13,7 +13,7 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks.imported import ImportedArrays
-from ncp_jax.benchmarks.stand_ins import brief
+from ncp_jax.benchmarks.stand_ins import brief, not_as_published
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Float
@@ -53,11 +53,7 @@ class Collected:
         """
         if architecture not in self._rows:
             if not isinstance(architecture, str):
-                raise checks.DataError(
-                    expected=f"architectures of {self.space} in {where}",
-                    got=brief(architecture),
-                    remedy="use the file as its source publishes it",
-                )
+                raise not_as_published(f"architectures of {self.space}", where, brief(architecture))
             try:
                 self._codes.append(get_space(self.space).from_string(architecture))
             except checks.UsageError as error:
@@ -163,11 +159,7 @@ def as_number(value: Any, what: str, where: str) -> float:
     if isinstance(value, np.ndarray) and value.size == 1:
         value = value.reshape(-1)[0]
     if isinstance(value, bool | np.bool_) or not isinstance(value, numbers.Real | np.number):
-        raise checks.DataError(
-            expected=f"a number as {what} in {where}",
-            got=brief(value),
-            remedy="use the file as its source publishes it",
-        )
+        raise not_as_published(f"a number as {what}", where, brief(value))
     return float(value)
 
 
@@ -176,11 +168,7 @@ def as_curve(values: Any, what: str, where: str) -> Float[np.ndarray, " e"]:
     if isinstance(values, np.ndarray) and values.ndim == 1 and values.dtype.kind in "fiu":
         return values.astype(np.float64)
     if not isinstance(values, Sequence) or isinstance(values, str | bytes) or not values:
-        raise checks.DataError(
-            expected=f"a list of numbers, one for each epoch, as {what} in {where}",
-            got=brief(values),
-            remedy="use the file as its source publishes it",
-        )
+        raise not_as_published(f"a list of numbers, one for each epoch, as {what}", where, brief(values))
     if set(map(type, values)) == {float}:
         return np.array(values)
     return np.array([as_number(value, what, where) for value in values])

@@ -17,6 +17,7 @@ from ncp_jax.benchmarks.official.collected import Collected, as_curve, need
 from ncp_jax.benchmarks.official.files import read_pickled
 from ncp_jax.benchmarks.official.reading import Reading
 from ncp_jax.benchmarks.official.results import HALF, QUANTITIES
+from ncp_jax.benchmarks.stand_ins import not_as_published
 from ncp_jax.metrics import MetricSpec
 
 SPACE, SIZE = "nas-bench-201", 15625
@@ -71,11 +72,7 @@ def _read_result(
         epochs = len(trained)
         further = values[epochs:]
         if len(values) < epochs or len(further) > 2:
-            raise checks.DataError(
-                expected=f"{epochs} to {epochs + 2} values as eval_{field} in {where}",
-                got=str(len(values)),
-                remedy="use the file as its source publishes it",
-            )
+            raise not_as_published(f"{epochs} to {epochs + 2} values as eval_{field}", where, str(len(values)))
         if data != "cifar10" and not len(further):
             unsure[data] = None
         by_epoch = ("valid", task, "validation") if len(further) else ("test", task, "test")

@@ -16,7 +16,7 @@ from ncp_jax.benchmarks.official.collected import need
 from ncp_jax.benchmarks.official.files import read_pickled
 from ncp_jax.benchmarks.official.reading import Reading
 from ncp_jax.benchmarks.official.results import read_results
-from ncp_jax.benchmarks.stand_ins import brief
+from ncp_jax.benchmarks.stand_ins import brief, not_as_published
 from ncp_jax.benchmarks.torch_files import read_torch
 
 META = "meta.pickle.pbz2"
@@ -93,9 +93,5 @@ def _space(results: Any, where: str) -> str:
             return "nas-bench-201"
         if isinstance(text, str) and re.fullmatch(r"\d+(:\d+)*", text):
             return "nats-size"
-        raise checks.DataError(
-            expected=f"an architecture of NATS-Bench as arch_str in {where}",
-            got=brief(text),
-            remedy="use the file as its source publishes it",
-        )
+        raise not_as_published("an architecture of NATS-Bench as arch_str", where, brief(text))
     raise checks.DataError(expected=f"results in {where}", got="none", remedy="leave that file out")

@@ -17,10 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax import checks
 from ncp_jax.benchmarks.official.collected import Collected, as_number, best_epoch, best_of, need
 from ncp_jax.benchmarks.official.reading import Reading
-from ncp_jax.benchmarks.stand_ins import brief
+from ncp_jax.benchmarks.stand_ins import brief, not_as_published
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.types import Direction, Float
 
@@ -71,10 +70,8 @@ def read_results(sets: Any, names: Mapping[str, str], space: str, where: str, re
     """
     for key, results in need(sets, (), "the results of an architecture", where).items():
         if not isinstance(key, str) or not isinstance(results, Mapping):
-            raise checks.DataError(
-                expected=f"results by set of hyper-parameters ({', '.join(names)}) in {where}",
-                got=brief({key: results}),
-                remedy="use the file as its source publishes it",
+            raise not_as_published(
+                f"results by set of hyper-parameters ({', '.join(names)})", where, brief({key: results})
             )
         results = need(results, ("arch_str", "all_results"), f"the results {key!r}", where)
         _read_set(results, names.get(key, key), space, where, reading)
@@ -85,11 +82,7 @@ def _read_set(results: Mapping[str, Any], hyper: str, space: str, where: str, re
     by_table: dict[str, list[tuple[str, str, Mapping[str, Any]]]] = {}
     for key, training in need(results["all_results"], (), "all_results", where).items():
         if not isinstance(key, tuple) or len(key) != 2 or not isinstance(key[0], str):
-            raise checks.DataError(
-                expected=f"trainings by (data set, seed) in {where}",
-                got=brief(key),
-                remedy="use the file as its source publishes it",
-            )
+            raise not_as_published("trainings by (data set, seed)", where, brief(key))
         data, seed = key[0], str(key[1])
         training = need(training, ("epochs",), f"the training {data}, {seed}", where)
         by_table.setdefault(data, []).append((data, seed, training))
@@ -162,11 +155,7 @@ def _curves(training: Mapping[str, Any], origin: str, data: str, where: str) -> 
     """Returns the metrics of a training that belong to the table of a data set."""
     epochs = training["epochs"]
     if type(epochs) is not int or not 0 < epochs < _EPOCHS:
-        raise checks.DataError(
-            expected=f"a number of epochs in {where}",
-            got=brief(epochs),
-            remedy="use the file as its source publishes it",
-        )
+        raise not_as_published("a number of epochs", where, brief(epochs))
     for field, (quantity, direction, unit) in QUANTITIES.items():
         trained = training.get(f"train_{field}")
         if trained and origin == data:
