@@ -55,7 +55,7 @@ class HalvingConfig:
         checks.integer("least", self.least, least=1, most=self.epochs, remedy="give more epochs")
         checks.integer("runs", self.runs, least=1)
         checks.integer("seed", self.seed, least=0, most=2**32 - 1)
-        checks.choose("method", self.method, METHODS)
+        object.__setattr__(self, "method", checks.choose("method", self.method, METHODS))
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -234,15 +234,12 @@ def _scored(steps: Steps, values: Float[np.ndarray, "n e"], sign: float) -> Halv
     finite = np.isfinite(seen) if np.isfinite(seen).any() else np.ones(len(seen), bool)
     longest = np.flatnonzero(finite & (epochs == epochs[finite].max()))
     chosen = int(rows[longest[np.argmax(seen[longest])]])
-    trained: dict[int, int] = {}
-    for row, count in steps:
-        trained[row] = count
     final = values[:, -1]
     return HalvingRun(
         rows=rows,
         epochs=epochs,
         values=np.where(np.isfinite(seen), seen * sign, np.nan),
-        spent=sum(trained.values()),
+        spent=sum(dict(steps).values()),  # a later step of an architecture includes its earlier ones
         chosen=chosen,
         rank=1 + int((final > final[chosen]).sum()),
         regret=float(final.max() - final[chosen]) if np.isfinite(final[chosen]) else math.nan,

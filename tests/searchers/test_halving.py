@@ -30,6 +30,7 @@ def test_halving_by_hand() -> None:
     assert _scored(steps, values, 1.0).spent == 21
     fewer = _halving(values, np.arange(9), rungs, HalvingConfig(epochs=20, method="halving"))
     assert fewer == [*((row, 1) for row in range(8)), (7, 3), (6, 3)]
+    assert HalvingConfig(epochs=21, method="ASHA") == HalvingConfig(epochs=21, method="asha")
 
 
 def test_asha_by_hand() -> None:

@@ -51,7 +51,8 @@ NATS_DATA = {
 
 def read_evoxbench(path: Path, reading: Reading) -> None:
     """Reads the database into one table for each data set and set of hyper-parameters."""
-    head = path.open("rb").read(512)
+    with path.open("rb") as file:
+        head = file.read(512)
     if not head.startswith(b"SQLite format 3\0"):
         raise checks.DataError(
             expected=f"an SQLite database at {path}",
