@@ -153,7 +153,10 @@ def _table_name(config: SearchConfig) -> str:
     """Returns the name of the table that --table or --task names and a predictor is trained on; "" for none."""
     if config.is_named:
         return choose_table(str(config.table))
-    return config.task if config.table is None and config.task in imported_names() else ""
+    if config.table is not None or not config.task:
+        return ""
+    chosen = choose_table(config.task)
+    return chosen if chosen in imported_names() else ""
 
 
 def _named_columns(table: Table, config: SearchConfig) -> tuple[str, ...]:

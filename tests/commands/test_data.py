@@ -81,6 +81,7 @@ def test_data_import(command: Run, empty_cache: Path, tmp_path: Path) -> None:
         (("search", "--table", name, "--maximize", "valid"), "expected a known metric, got 'valid'"),
         (("search", "--table", name, "--space", "transnas-micro"), "expected --maximize or --minimize COLUMN"),
         (("search", "--table", name, "--maximize", "test_top1"), "got test_top1 of the test split"),
+        (("search", "--task", name.upper(), "--maximize", "test_top1"), "got test_top1 of the test split"),
         (("search", "--table", f"{name}x"), "expected a known table"),
         (("rank", "--table", name, "--minimize", "valid_top1"), "expected --maximize valid_top1"),
         (("rank", "--table", name, "--budget", "9"), "architectures"),
