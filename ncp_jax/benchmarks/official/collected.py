@@ -103,12 +103,11 @@ class Collected:
         rows = [self.row(string, where) for string in strings]
         for column, metric in enumerate(other.metrics):
             known = np.flatnonzero(~np.isnan(other.values[:, column]) | other.failed[:, column])
+            curve = other.curves.get(metric.name)
             for place in known:
                 self.put(rows[place], metric, float(other.values[place, column]), where)
-            curve = other.curves.get(metric.name)
-            for place in known if curve is not None else ():
-                assert curve is not None
-                self._curves.setdefault(metric.name, {}).setdefault(rows[place], curve[place])
+                if curve is not None:
+                    self._curves.setdefault(metric.name, {}).setdefault(rows[place], curve[place])
 
     def arrays(self) -> ImportedArrays:
         """Returns the values as arrays, architectures in ascending order of their codes."""

@@ -18,10 +18,10 @@ from ncp_jax.benchmarks.imported import Import, ImportedTable
 from ncp_jax.benchmarks.official import evoxbench, naslib, nats, transnas
 from ncp_jax.benchmarks.official.collected import Collected
 from ncp_jax.benchmarks.official.reading import SEEDS, Reading
+from ncp_jax.benchmarks.pickles import MEMORY
 from ncp_jax.console import say
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,59}")
-MEMORY_GB = 2.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +55,7 @@ def import_tables(
     name: str | None = None,
     seeds: str = "each",
     replace: bool = False,
-    memory_gb: float = MEMORY_GB,
+    memory_gb: float = MEMORY / 1e9,
     notify: Callable[[str], None] = say,
     progress: Callable[[int, int], None] | None = None,
 ) -> Import:
