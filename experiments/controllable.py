@@ -9,11 +9,21 @@ distillation of outputs, and static models of the same cost trained as long.
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.script import ExperimentConfig, compiled_fast, run_main, write_summary
 
 from ncp_jax.console import ProgressBar
+
+if TYPE_CHECKING:
+    from width_control.methods import Asked
+
+    from ncp_jax.controllable.config import ModelConfig
+    from ncp_jax.controllable.program import TrainConfig
+    from ncp_jax.controllable.search import SearchConfig
+    from ncp_jax.controllable.tasks import Examples
+    from ncp_jax.records.journal import Records
+    from ncp_jax.types import Params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +51,36 @@ class Config(ExperimentConfig):
     together: int = 3
 
 
-def run(config: Config) -> dict[str, Any]:
-    """Trains all runs, measures each, writes records, a figure and summary.json; returns the summary."""
-    from width_control import methods, summary
+@dataclasses.dataclass(frozen=True)
+class _Plan:
+    """What is trained, and what is asked of it.
+
+    Attributes:
+      model: sizes of all models.
+      examples: examples of the tasks.
+      train: settings of the training.
+      search: settings of the search for answers.
+      asked: budgets and preferences.
+      static: numbers of the ratios at which static models are trained.
+      few: configurations that are timed one at a time.
+    """
+
+    model: ModelConfig
+    examples: Examples
+    train: TrainConfig
+    search: SearchConfig
+    asked: Asked
+    static: tuple[int, ...]
+    few: int
+
+
+def _plan(config: Config) -> _Plan:
+    from width_control.methods import Asked
 
     from ncp_jax.controllable.config import ModelConfig
     from ncp_jax.controllable.program import TrainConfig
     from ncp_jax.controllable.search import RECIPE, SearchConfig
     from ncp_jax.controllable.tasks import digits_examples
-    from ncp_jax.controllable.training import train_models
-    from ncp_jax.records.journal import Records
 
     examples = digits_examples(copies=1 if config.smoke else 4)
     sizes: dict[str, Any] = {"channels": config.channels, "strides": config.strides, "decoder": config.decoder}
@@ -60,72 +90,88 @@ def run(config: Config) -> dict[str, Any]:
         sizes = {"channels": (4,), "strides": (1,), "decoder": 4, "ratios": (0.5, 1.0)}
         train = TrainConfig(steps=4, batch=8, segment=4)
         recipe = dataclasses.replace(RECIPE, widths=(8,), epochs=1, min_steps=0)
-        search = SearchConfig(24, 8, budgets=1, preferences=4, codes=16, steps=2, members=2, recipe=recipe)
+        search = SearchConfig(sample=24, audit=8, budgets=1, preferences=4, codes=16, steps=2, members=2, recipe=recipe)
         rays, few = 6, 1
     model = ModelConfig(8, 1, examples.kinds, **sizes)
-    asked = methods.Asked.make(model, config.budgets, rays)
     static = sorted({0, len(model.ratios) // 2 - 1, len(model.ratios) - 1})
+    return _Plan(model, examples, train, search, Asked.make(model, config.budgets, rays), tuple(static), few)
+
+
+def run(config: Config) -> dict[str, Any]:
+    """Trains all runs, measures each, writes records, a figure and summary.json; returns the summary."""
+    from width_control import methods, summary
+
+    from ncp_jax.records.journal import Records
+
+    plan = _plan(config)
     settings = config.settings() | {
-        "data": examples.digest,
-        "model": model.to_json(),
-        "train": dataclasses.asdict(train),
+        "data": plan.examples.digest,
+        "model": plan.model.to_json(),
+        "train": dataclasses.asdict(plan.train),
     }
     records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
-
-    def missing(names: tuple[str, ...]) -> list[tuple[int, str]]:
-        pairs = [(seed, name) for seed in range(config.seeds) for name in names]
-        return [pair for pair in pairs if records.get({"seed": pair[0], "method": pair[1]}) is None]
-
     with compiled_fast(config.smoke):
-        for names, steps in ((methods.METHODS, train), (tuple(f"static-{n}" for n in static), None)):
-            left = missing(names)
-            if not left:
-                continue
-            own = train if steps else dataclasses.replace(train, sampled=1)
-            runs = [
-                methods.method_settings(name, model, own, seed)
-                if steps
-                else methods.static_settings(int(name.removeprefix("static-")), model, own, seed)
-                for seed, name in left
-            ]
-            with ProgressBar("training steps") as bar:
-                folder = config.out / "checkpoints" / f"{names[0]}-{len(left)}-runs-{left[0][0]}"
-                trained = train_models(
-                    model, examples, runs, train=own, folder=folder, together=config.together, progress=bar
-                )
-            for number, (seed, name) in enumerate(left):
-                params = trained.run(number)
-                found: dict[str, Any]
-                if steps:
-                    found, *measured = methods.measure_run(name, model, params, examples, asked)
-                else:
-                    place = int(name.removeprefix("static-"))
-                    code = methods.width_table(model).T[place][None]
-                    found = {"test": methods.measure(model, params, examples, code, split="test").of(code)[0].tolist()}
-                if name == "controllable":
-                    pair = (measured[0], measured[1])
-                    found["searches"] = methods.compare_searches(model, params, examples, pair, search, seed)
-                    if seed == 0:
-                        found["speed"] = methods.measurement_speed(model, params, examples, few)
-                found["skipped"] = int(trained.skipped[number])
-                records.add({"seed": seed, "method": name}, found)
+        _run_missing(methods.METHODS, plan.train, plan, config, records)
+        names = tuple(methods.STATIC + str(number) for number in plan.static)
+        _run_missing(names, dataclasses.replace(plan.train, sampled=1), plan, config, records)
 
     results = {(r["cell"]["seed"], r["cell"]["method"]): r["results"] for r in records}
-    tasks = [target.name for target in model.targets]
-    content = summary.controllability(results, asked, config.seeds)
-    content["static_gap"] = summary.static_gaps(results, model.ratios, static, tasks, config.seeds)
+    tasks = [target.name for target in plan.model.targets]
+    content = summary.controllability(results, plan.asked, config.seeds)
+    content["static_gap"] = summary.static_gaps(results, plan.model.ratios, plan.static, tasks, config.seeds)
     content["searches"] = summary.searches(results, config.seeds)
     content["speed"] = results[0, "controllable"]["speed"]
     content["skipped"] = sum(result["skipped"] for result in results.values())
-    summary.volume_figure(content, asked, config.out / "controllability.png")
+    summary.volume_figure(content, plan.asked, config.out / "controllability.png")
     written = write_summary(config.out, "controllable", content, settings)
+    _print(content)
+    return written
+
+
+def _run_missing(names: tuple[str, ...], train: TrainConfig, plan: _Plan, config: Config, records: Records) -> None:
+    """Trains the runs that are not on record, all in one program, and measures them."""
+    from width_control import methods
+
+    from ncp_jax.controllable.training import train_models
+
+    pairs = [(seed, name) for seed in range(config.seeds) for name in names]
+    left = [(seed, name) for seed, name in pairs if records.get({"seed": seed, "method": name}) is None]
+    if not left:
+        return
+    runs = [methods.run_settings(name, plan.model, train, seed) for seed, name in left]
+    folder = config.out / "checkpoints" / f"{names[0]}-{len(left)}-runs-{left[0][0]}"
+    with ProgressBar("training steps") as bar:
+        trained = train_models(
+            plan.model, plan.examples, runs, train=train, folder=folder, together=config.together, progress=bar
+        )
+    for number, (seed, name) in enumerate(left):
+        found = _measured(name, trained.run(number), plan, seed)
+        records.add({"seed": seed, "method": name}, found | {"skipped": int(trained.skipped[number])})
+
+
+def _measured(name: str, params: Params, plan: _Plan, seed: int) -> dict[str, Any]:
+    """Returns what one run reaches, JSON-ready; of the controllable model also how its searches do."""
+    from width_control import methods
+
+    if name.startswith(methods.STATIC):
+        return methods.measure_static(name, plan.model, params, plan.examples)
+    found, validation, test = methods.measure_run(name, plan.model, params, plan.examples, plan.asked)
+    if name == "controllable":
+        found["searches"] = methods.compare_searches(
+            plan.model, params, plan.examples, (validation, test), plan.search, seed
+        )
+        if seed == 0:
+            found["speed"] = methods.measurement_speed(plan.model, params, plan.examples, plan.few)
+    return found
+
+
+def _print(content: dict[str, Any]) -> None:
     for method, row in content["controllability"].items():
         print(f"{method}: controllability {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
     for method, row in content["gain_percent"].items():
         print(f"gain over {method}: {row['mean']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]")
     within = content["searches"]["audited"]["within"]["mean"]
     print(f"within 1 % of the oracle: {within:.1%} of the questions")
-    return written
 
 
 if __name__ == "__main__":

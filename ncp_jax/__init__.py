@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from ncp_jax.commands.rank import RankConfig, RankResult, rank
     from ncp_jax.commands.search import SearchResult, search
     from ncp_jax.commands.search_config import SearchConfig
-    from ncp_jax.controllable import Controllable, WidthChoice
+    from ncp_jax.controllable.answers import WidthChoice
+    from ncp_jax.controllable.controllable import Controllable
     from ncp_jax.metrics import MetricSpec
     from ncp_jax.networks import Network, build, count_operations, count_parameters
     from ncp_jax.networks.export import export_onnx, export_source, export_weights, import_weights
@@ -82,7 +83,8 @@ _WHERE = {
     "commands.rank": ("RankConfig", "RankResult", "rank"),
     "commands.search": ("SearchResult", "search"),
     "commands.search_config": ("SearchConfig",),
-    "controllable": ("Controllable", "WidthChoice"),
+    "controllable.answers": ("WidthChoice",),
+    "controllable.controllable": ("Controllable",),
     "metrics": ("MetricSpec",),
     "networks": ("Network", "build", "count_operations", "count_parameters"),
     "networks.export": ("export_onnx", "export_source", "export_weights", "import_weights"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from typing import Any
 
@@ -14,8 +13,8 @@ import numpy as np
 from ncp_jax.controllable.answers import Answers
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.measurement import Measurement, measure
-from ncp_jax.controllable.model import ControllableModel
-from ncp_jax.controllable.program import Settings, TrainConfig, width_table
+from ncp_jax.controllable.model import graph
+from ncp_jax.controllable.program import Settings, TrainConfig
 from ncp_jax.controllable.search import (
     SearchConfig,
     budget_grid,
@@ -25,28 +24,26 @@ from ncp_jax.controllable.search import (
     questions,
 )
 from ncp_jax.controllable.tasks import Examples
-from ncp_jax.controllable.widths import exact_costs, width_space
+from ncp_jax.controllable.widths import exact_costs, width_space, width_table
 from ncp_jax.types import Params
 
 METHODS = ("controllable", "shared_width", "fixed_decoders", "no_ci_kd", "no_in_place")
+STATIC = "static-"  # before the number of a static model's ratio
 NEAR = 0.01  # share of the oracle's objective by which a choice may be worse
 
 
-def method_settings(method: str, model: ModelConfig, train: TrainConfig, seed: int) -> Settings:
-    """Returns the settings of one run of a method."""
-    if method == "fixed_decoders":
+def run_settings(name: str, model: ModelConfig, train: TrainConfig, seed: int) -> Settings:
+    """Returns the settings of one run: of a method, or of a static model, trained at one of the ratios alone."""
+    if name.startswith(STATIC):
+        digits = [int(name.removeprefix(STATIC))] * len(model.names)
+        return Settings.make(model, train, seed=seed, low=digits, high=digits)
+    if name == "fixed_decoders":
         low = [0] * model.stages + [len(model.ratios) - 1] * len(model.targets)
         return Settings.make(model, train, seed=seed, low=low)
-    found = Settings.make(model, train, seed=seed, tied=method == "shared_width")
-    if method == "no_ci_kd":
+    found = Settings.make(model, train, seed=seed, tied=name == "shared_width")
+    if name == "no_ci_kd":
         return found._replace(ci_kd=np.float32(0))
-    return found._replace(in_place=np.float32(0)) if method == "no_in_place" else found
-
-
-def static_settings(ratio: int, model: ModelConfig, train: TrainConfig, seed: int) -> Settings:
-    """Returns the settings of a model that is trained at one of its ratios alone, by number."""
-    digits = [ratio] * len(model.names)
-    return Settings.make(model, train, seed=seed, low=digits, high=digits)
+    return found._replace(in_place=np.float32(0)) if name == "no_in_place" else found
 
 
 def reachable(method: str, model: ModelConfig) -> np.ndarray:
@@ -101,6 +98,12 @@ def measure_run(
     )
     ratios = test.of(own if fixed else diagonal)
     return {"points": points, "ratios": ratios.tolist()}, validation, test
+
+
+def measure_static(name: str, model: ModelConfig, params: Params, examples: Examples) -> dict[str, Any]:
+    """Returns the test metrics of a static model, JSON-ready."""
+    code = width_table(model).T[int(name.removeprefix(STATIC))][None]
+    return {"test": measure(model, params, examples, code, split="test").of(code)[0].tolist()}
 
 
 def compare_searches(
@@ -169,22 +172,21 @@ def measurement_speed(model: ModelConfig, params: Params, examples: Examples, fe
 
     codes = np.asarray(width_space(model).sample(jax.random.key(7), 1000))
     images = jnp.asarray(examples.part("validation")[0])
-    graph = nnx.split(ControllableModel(model, None))[0]
 
-    @functools.partial(jax.jit, static_argnames=("graph",))
-    def outputs(params: Params, widths: Any, images: Any, graph: Any) -> Any:
-        return nnx.merge(graph, params)(images, widths)
+    @jax.jit
+    def outputs(params: Params, widths: Any, images: Any) -> Any:
+        return nnx.merge(graph(model), params)(images, widths)
 
     measure(model, params, examples, codes[:1])
-    jax.block_until_ready(outputs(params, codes[0], images, graph))
+    jax.block_until_ready(outputs(params, codes[0], images))
     begin = time.perf_counter()
     measure(model, params, examples, codes)
     together = time.perf_counter() - begin
     begin = time.perf_counter()
     for code in codes[:few]:
-        jax.block_until_ready(outputs(params, code, images, graph))
+        jax.block_until_ready(outputs(params, code, images))
     masked = (time.perf_counter() - begin) / few * 1000
-    whole = nnx.merge(graph, params)
+    whole = nnx.merge(graph(model), params)
     begin = time.perf_counter()
     for code in codes[: max(1, few // 5)]:
         part = whole.sliced(code)

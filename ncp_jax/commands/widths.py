@@ -16,7 +16,8 @@ from ncp_jax.commands.widths_config import WidthsConfig
 from ncp_jax.console import format_table
 
 if TYPE_CHECKING:
-    from ncp_jax.controllable import Controllable, WidthChoice
+    from ncp_jax.controllable.answers import WidthChoice
+    from ncp_jax.controllable.controllable import Controllable
 
 _NUMBER = re.compile(r"\s*(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*(?P<unit>[kmg]?)\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -129,7 +130,7 @@ class _Question(JsonCommand):
 
     def ask(self) -> tuple[Controllable, WidthChoice]:
         """Returns the model and the widths that answer the question."""
-        from ncp_jax.controllable import Controllable
+        from ncp_jax.controllable.controllable import Controllable
 
         budget = read_budget(self.budget)
         model = Controllable.load(self.folder)

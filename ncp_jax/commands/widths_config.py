@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
+from ncp_jax.controllable.settings import SearchOptions, SizeOptions, TrainOptions
 
 if TYPE_CHECKING:
     from ncp_jax.controllable.config import ModelConfig
@@ -16,9 +17,9 @@ if TYPE_CHECKING:
 DIGITS = "digits"
 
 
-@dataclasses.dataclass(frozen=True)
-class WidthsConfig:
-    """What is trained, and how.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DataOptions:
+    """The data, and the sizes that are given once for each stage or ratio.
 
     Attributes:
       data: Either digits (scikit-learn's images with four tasks), or an npz file with images and an array for each task
@@ -26,42 +27,25 @@ class WidthsConfig:
       smoke: Train a tiny model for a few steps, in seconds; its metrics mean nothing.
       channels: Channels of an encoder stage at full width, once for each stage; by default 8, 16 and 24.
       strides: 1 or 2 for each stage, by which it reduces height and width, once for each stage; by default 1, then 2.
-      decoder: Channels of each decoder at full width.
       ratios: Width that each stage and decoder can take, as a share of its channels. Repeated, rising to 1; by default
         0.25, 0.5, 0.75 and 1.
-      multiple: Number that all widths are multiples of.
-      norm: Normalisation: group, layer, or batch (statistics measured for each width configuration).
-      steps: Gradient steps.
-      batch: Images for each step.
-      sampled: Width configurations for each step: the full one, the smallest, random ones.
-      rate: Peak of the learning rate.
-      in_place: Share of the full width's outputs in the targets of the smaller ones, 0 to 1.
-      ci_kd: Weight of the configuration-invariant distillation of the encoder's features; 0 for none.
-      balance: Weights of the tasks' losses: fixed, uncertainty, or rates (GradNorm-like).
-      precision: Precision of the network: auto, float32 or bfloat16.
-      sample: Width configurations that predictors of the tasks' metrics learn from.
-      audit: Width configurations that are measured of those that the predictors propose.
-      seed: Random seed.
     """
 
     data: str = DIGITS
     smoke: bool = False
     channels: tuple[int, ...] = ()
     strides: tuple[int, ...] = ()
-    decoder: int = 16
     ratios: tuple[float, ...] = ()
-    multiple: int = 2
-    norm: str = "group"
-    steps: int = 1500
-    batch: int = 64
-    sampled: int = 4
-    rate: float = 5e-3
-    in_place: float = 0.5
-    ci_kd: float = 0.5
-    balance: str = "uncertainty"
-    precision: str = "auto"
-    sample: int = 256
-    audit: int = 512
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WidthsConfig(SearchOptions, TrainOptions, SizeOptions, DataOptions):
+    """What is trained, and how. The help shows the options of the last base first.
+
+    Attributes:
+      seed: Random seed.
+    """
+
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -72,28 +56,30 @@ class WidthsConfig:
             for name, value in small.items():
                 object.__setattr__(self, name, value)
 
+    def _options(self, kind: type) -> dict[str, Any]:
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(kind)}
+
     def model(self, examples: Examples) -> ModelConfig:
         """Returns the sizes of the model; UsageError for illegal ones."""
         from ncp_jax.controllable.config import ModelConfig
 
         side, colours = examples.images.shape[1], examples.images.shape[3]
-        shared = ("channels", "strides", "decoder", "ratios", "multiple", "norm")
-        given = {name: getattr(self, name) for name in shared if getattr(self, name) != ()}
-        return ModelConfig(side, colours, examples.kinds, **given)
+        names = ("channels", "strides", "ratios")
+        encoder = {name: getattr(self, name) for name in names if getattr(self, name) != ()}
+        return ModelConfig(side, colours, examples.kinds, **encoder, **self._options(SizeOptions))
 
     def train(self) -> TrainConfig:
         """Returns the settings of the training; UsageError for illegal ones."""
         from ncp_jax.controllable.program import TrainConfig
 
-        shared = ("steps", "batch", "sampled", "rate", "in_place", "ci_kd", "balance", "precision")
-        return TrainConfig(**{name: getattr(self, name) for name in shared}, segment=10 if self.smoke else 100)
+        return TrainConfig(**self._options(TrainOptions), segment=10 if self.smoke else 100)
 
     def search(self) -> SearchConfig:
         """Returns the settings of the search for answers; UsageError for illegal ones."""
         from ncp_jax.controllable.search import SearchConfig
 
         if not self.smoke:
-            return SearchConfig(sample=self.sample, audit=self.audit)
-        search = SearchConfig(sample=self.sample, audit=self.audit, budgets=2, preferences=8, codes=32, steps=4)
+            return SearchConfig(**self._options(SearchOptions))
+        search = SearchConfig(**self._options(SearchOptions), budgets=2, preferences=8, codes=32, steps=4)
         recipe = dataclasses.replace(search.recipe, widths=(8,), epochs=2, min_steps=0)
         return dataclasses.replace(search, members=2, recipe=recipe)

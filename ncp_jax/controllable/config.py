@@ -12,15 +12,16 @@ from typing import Any
 
 from ncp_jax import checks
 from ncp_jax.controllable.layers import NORMS
+from ncp_jax.controllable.settings import SizeOptions
 from ncp_jax.controllable.tasks import Target
-from ncp_jax.spaces.costs.layers import Counts
+from ncp_jax.spaces.costs.layers import Counts, halved
 
 COSTS = {"flops": "GMAC", "params": "M"}
 
 
 @dataclasses.dataclass(frozen=True)
-class ModelConfig:
-    """Sizes of a controllable model, a shared encoder and one decoder for each task.
+class ModelConfig(SizeOptions):
+    """Sizes of a controllable model, a shared encoder and one decoder for each task; also those of ``SizeOptions``.
 
     Attributes:
       side: height and width of the images in pixels.
@@ -28,11 +29,7 @@ class ModelConfig:
       targets: what each task predicts, one decoder each.
       channels: channels of each encoder stage at full width.
       strides: 1 or 2 for each stage, by which it reduces height and width; by default 1, then 2 for all others.
-      decoder: channels of each decoder at full width.
       ratios: the widths that a stage or decoder can take, as shares of its channels, the last of them 1.
-      multiple: number that all widths are multiples of; shares are rounded up to it.
-      norm: normalisation: group (groups of ``multiple`` channels), layer (all active channels of a pixel) or batch
-        (statistics measured for each width configuration).
     """
 
     side: int
@@ -40,10 +37,7 @@ class ModelConfig:
     targets: tuple[Target, ...]
     channels: tuple[int, ...] = (8, 16, 24)
     strides: tuple[int, ...] = ()
-    decoder: int = 16
     ratios: tuple[float, ...] = (0.25, 0.5, 0.75, 1.0)
-    multiple: int = 2
-    norm: str = "group"
 
     def __post_init__(self) -> None:
         for name in ("channels", "strides", "ratios", "targets"):
@@ -105,7 +99,7 @@ class ModelConfig:
         """Height and width in pixels behind each stage."""
         sides, side = [], self.side
         for stride in self.strides:
-            side = -(-side // stride)
+            side = halved(side, stride)
             sides.append(side)
         return tuple(sides)
 

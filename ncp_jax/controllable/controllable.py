@@ -122,11 +122,9 @@ class Controllable:
         """
         from flax import nnx
 
-        from ncp_jax.controllable.model import ControllableModel
+        from ncp_jax.controllable.model import graph
 
-        model = ControllableModel(self.config, None)
-        graph = nnx.split(model)[0]
-        whole = nnx.merge(graph, self.params())
+        whole = nnx.merge(graph(self.config), self.params())
         return whole if widths is None else whole.sliced(self._ordered(widths))
 
     def _ordered(self, widths: Any) -> Any:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from flax import nnx
 
 from ncp_jax.networks.layers import EPSILON, Convolution, Linear, Parameters
 from ncp_jax.types import Array, Float, Int
+
+Layer = TypeVar("Layer")
 
 NORMS = ("group", "layer", "batch")
 
@@ -76,7 +78,7 @@ class SlimConvolution(Convolution):
 
     def sliced(self, inputs: int, outputs: int) -> Self:
         """Returns the layer of the first ``inputs`` and ``outputs`` channels alone."""
-        layer = _copy(self)
+        layer = copied(self)
         layer.kernel = nnx.Param(
             _first(self.kernel[...], (self.kernel.shape[0], self.kernel.shape[1], inputs, outputs))
         )
@@ -94,7 +96,7 @@ class SlimLinear(Linear):
 
     def sliced(self, inputs: int, outputs: int) -> Self:
         """Returns the layer of the first ``inputs`` and ``outputs`` alone."""
-        layer = _copy(self)
+        layer = copied(self)
         layer.kernel = nnx.Param(_first(self.kernel[...], (inputs, outputs)))
         layer.bias = nnx.Param(_first(self.bias[...], (outputs,)))
         return layer
@@ -166,13 +168,14 @@ class SlimNorm(nnx.Module):
 
     def sliced(self, channels: int) -> Self:
         """Returns the layer of the first channels alone."""
-        layer = _copy(self)
+        layer = copied(self)
         layer.scale = nnx.Param(_first(self.scale[...], (channels,)))
         layer.bias = nnx.Param(_first(self.bias[...], (channels,)))
         return layer
 
 
-def _copy(layer: Any) -> Any:
+def copied(layer: Layer) -> Layer:
+    """Returns a copy of a layer, whose parts can be replaced."""
     return nnx.merge(*nnx.split(layer))
 
 

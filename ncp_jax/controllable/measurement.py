@@ -19,9 +19,9 @@ from flax import nnx
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.layers import Statistics
 from ncp_jax.controllable.losses import task_score
-from ncp_jax.controllable.model import ControllableModel
-from ncp_jax.controllable.program import width_table
+from ncp_jax.controllable.model import graph
 from ncp_jax.controllable.tasks import Examples
+from ncp_jax.controllable.widths import width_table
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
@@ -80,11 +80,10 @@ def _scores(
 ) -> Float[Array, "e t k"]:
     images, truths = data
     decoders = jnp.asarray(width_table(model)[model.stages :])
-    graph = nnx.split(ControllableModel(model, None))[0]
     counted = model.norm == "batch"
 
     def one(encoder: Array) -> Array:
-        network = nnx.merge(graph, params)
+        network = nnx.merge(graph(model), params)
         own = Statistics()
         seen = network.encode(calibration, encoder, own) if counted else []
         features = network.encode(images, encoder, Statistics(tuple(own.found)))

@@ -8,6 +8,7 @@ width is the method of Aich et al., "Efficient controllable multi-task architect
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import jax
@@ -17,7 +18,7 @@ from flax import nnx
 
 from ncp_jax import checks
 from ncp_jax.controllable.config import ModelConfig
-from ncp_jax.controllable.layers import SlimConvolution, SlimLinear, SlimNorm, Statistics, active
+from ncp_jax.controllable.layers import SlimConvolution, SlimLinear, SlimNorm, Statistics, active, copied
 from ncp_jax.controllable.tasks import Target
 from ncp_jax.networks.layers import Parameters, global_average, relu, resize
 from ncp_jax.types import Array, Float, Int, Key
@@ -45,7 +46,7 @@ class ConvNorm(nnx.Module):
 
     def sliced(self, inputs: int, outputs: int) -> ConvNorm:
         """Returns the layers of the first channels alone."""
-        found = nnx.merge(*nnx.split(self))
+        found = copied(self)
         found.convolution = self.convolution.sliced(inputs, outputs)
         found.norm = self.norm.sliced(outputs)
         return found
@@ -67,7 +68,7 @@ class Stage(nnx.Module):
 
     def sliced(self, inputs: int, outputs: int) -> Stage:
         """Returns the stage of the first channels alone."""
-        found = nnx.merge(*nnx.split(self))
+        found = copied(self)
         found.first = self.first.sliced(inputs, outputs)
         found.second, found.third = self.second.sliced(outputs, outputs), self.third.sliced(outputs, outputs)
         return found
@@ -86,7 +87,7 @@ class ClassDecoder(nnx.Module):
 
     def sliced(self, encoder: list[int], width: int) -> ClassDecoder:
         """Returns the decoder of the first channels alone, for an encoder of some widths."""
-        found = nnx.merge(*nnx.split(self))
+        found = copied(self)
         found.layer = self.layer.sliced(encoder[-1], width)
         found.last = self.last.sliced(width, self.last.kernel.shape[1])
         return found
@@ -123,7 +124,7 @@ class PixelDecoder(nnx.Module):
 
     def sliced(self, encoder: list[int], width: int) -> PixelDecoder:
         """Returns the decoder of the first channels alone, for an encoder of some widths."""
-        found = nnx.merge(*nnx.split(self))
+        found = copied(self)
         found.first = self.first.sliced(encoder[-1], width)
         found.enlarging = nnx.List(layer.sliced(width, width) for layer in self.enlarging)
         found.lateral = nnx.List(
@@ -196,7 +197,7 @@ class ControllableModel(nnx.Module):
         """
         chosen = check_widths(self.config, widths)
         encoder, decoders = chosen[: self.config.stages], chosen[self.config.stages :]
-        found = nnx.merge(*nnx.split(self))
+        found = copied(self)
         inputs = [self.config.colours, *encoder[:-1]]
         found.encoder = nnx.List(
             stage.sliced(before, after) for stage, before, after in zip(self.encoder, inputs, encoder, strict=True)
@@ -206,6 +207,12 @@ class ControllableModel(nnx.Module):
         )
         found.widths = tuple(chosen)
         return found
+
+
+@functools.cache
+def graph(config: ModelConfig) -> Any:
+    """Returns the structure of the model of some sizes: ``nnx.merge(graph(config), params)`` is the model."""
+    return nnx.split(ControllableModel(config, None))[0]
 
 
 def check_widths(config: ModelConfig, widths: Any) -> list[int]:

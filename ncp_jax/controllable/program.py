@@ -21,7 +21,9 @@ from ncp_jax import checks
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.layers import Statistics
 from ncp_jax.controllable.losses import feature_loss, imitation_loss, task_loss
-from ncp_jax.controllable.model import ControllableModel
+from ncp_jax.controllable.model import ControllableModel, graph
+from ncp_jax.controllable.settings import TrainOptions
+from ncp_jax.controllable.widths import width_table
 from ncp_jax.types import Array, Bool, Float, Int, Params
 
 BALANCES = ("fixed", "uncertainty", "rates")
@@ -29,34 +31,17 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 _MEMORY = 0.99  # of the running averages of losses, for the balance by rates
 
 
-@dataclasses.dataclass(frozen=True)
-class TrainConfig:
-    """Settings of the training.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TrainConfig(TrainOptions):
+    """Settings of the training: those of ``TrainOptions``, and more.
 
     Attributes:
-      steps: gradient steps.
-      batch: images for each step, drawn with replacement.
-      sampled: width configurations for each step: the full one, the smallest, and random ones in between.
-      rate: peak of the learning rate of AdamW, which rises over a tenth of the steps and falls as a cosine.
       decay: strength of the decoupled weight decay.
-      in_place: share, 0 to 1, of the full width's outputs in the targets of the smaller ones.
-      ci_kd: weight of the configuration-invariant distillation of the encoder's features; 0 for none.
-      balance: weights of the tasks' losses: fixed (equal), uncertainty (learned; Kendall et al., CVPR 2018) or rates
-        (by how far each loss has fallen, as GradNorm, Chen et al., ICML 2018, without its norms of gradients).
-      precision: precision of the network: float32, bfloat16, or auto (bfloat16 on accelerators).
       segment: steps between two checkpoints.
       patience: steps in a row with a loss or gradient that is not finite after which the training stops.
     """
 
-    steps: int = 1500
-    batch: int = 64
-    sampled: int = 4
-    rate: float = 5e-3
     decay: float = 1e-2
-    in_place: float = 0.5
-    ci_kd: float = 0.5
-    balance: str = "uncertainty"
-    precision: str = "auto"
     segment: int = 100
     patience: int = 50
 
@@ -166,11 +151,6 @@ def draw_widths(key: Array, settings: Settings, table: Int[np.ndarray, "d k"], s
     return jnp.asarray(table)[np.arange(len(table)), digits]
 
 
-def width_table(model: ModelConfig) -> Int[np.ndarray, "d k"]:
-    """Returns the widths of each position, one for each ratio."""
-    return np.array(model.widths, np.int32)
-
-
 def _total(
     trained: tuple[Params, list[Array], Array],
     state: State,
@@ -185,8 +165,7 @@ def _total(
     params, projections, log_vars = trained
     images, truths = batch
     dtype = _dtype(train.precision)
-    graph = _graph(model)
-    network = nnx.merge(graph, jax.tree.map(lambda a: a.astype(dtype), params))
+    network = nnx.merge(graph(model), jax.tree.map(lambda a: a.astype(dtype), params))
     images, stages = images.astype(dtype), model.stages
 
     def forward(widths: Array) -> tuple[list[Array], tuple[Array, ...]]:
@@ -222,11 +201,6 @@ def _total(
 def _dtype(precision: str) -> Any:
     accelerated = jax.default_backend() != "cpu"
     return jnp.bfloat16 if precision == "bfloat16" or (precision == "auto" and accelerated) else jnp.float32
-
-
-@functools.cache
-def _graph(model: ModelConfig) -> Any:
-    return nnx.split(ControllableModel(model, None))[0]
 
 
 def _step(

@@ -25,9 +25,9 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.controllable.answers import Answers
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.measurement import Measurement, measure
-from ncp_jax.controllable.program import width_table
+from ncp_jax.controllable.settings import SearchOptions
 from ncp_jax.controllable.tasks import Examples
-from ncp_jax.controllable.widths import exact_costs, extreme, width_costs, width_space
+from ncp_jax.controllable.widths import exact_costs, extreme, width_costs, width_space, width_table
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
@@ -39,13 +39,11 @@ CLOSED = 2**17  # configurations that are listed at most, of those whose encoder
 RECIPE = Recipe("widths", widths=(64, 64), epochs=60, min_steps=400, max_steps=600, decay_rows=0, precision="float32")
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchConfig:
-    """Settings of the search for answers.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SearchConfig(SearchOptions):
+    """Settings of the search for answers: those of ``SearchOptions``, and more.
 
     Attributes:
-      sample: configurations that predictors learn from.
-      audit: configurations that are measured after the inversion.
       budgets: budgets of the inversion, evenly spaced from the smallest to the largest model on a logarithmic scale.
       preferences: preferences of the inversion, for each budget.
       codes: codes that are inverted for each budget.
@@ -54,8 +52,6 @@ class SearchConfig:
       recipe: training of the predictors.
     """
 
-    sample: int = 256
-    audit: int = 512
     budgets: int = 8
     preferences: int = 64
     codes: int = 512
@@ -96,8 +92,8 @@ def find_answers(
     space = width_space(model)
     key = jax.random.key(seed)
     drawn = np.asarray(space.sample(jax.random.fold_in(key, 0), config.sample))
-    ends = [extreme(model, largest=largest) for largest in (False, True)]
-    codes = np.unique(np.concatenate([drawn, ends, _diagonal(model)]), axis=0)
+    # The configurations of one ratio for all positions have the smallest and the largest among them.
+    codes = np.unique(np.concatenate([drawn, width_table(model).T]), axis=0)
     progress(f"measuring {len(codes)} configurations for the predictors")
     measured = measure(model, params, examples, codes)
     _check_finite(measured)
@@ -158,11 +154,6 @@ def _check_finite(measured: Measurement) -> None:
             got=f"{int(np.isnan(measured.scores).sum())} that are not",
             remedy="train it anew with a lower learning rate",
         )
-
-
-def _diagonal(model: ModelConfig) -> Int[np.ndarray, "k d"]:
-    """Returns the configurations of one ratio for all positions."""
-    return width_table(model).T
 
 
 Predict = Callable[[Int[np.ndarray, "n d"]], Float[np.ndarray, "n t"]]
@@ -236,17 +227,22 @@ def invert(model: ModelConfig, predict: Predictors, config: SearchConfig, *, key
 
 def budget_grid(model: ModelConfig, count: int) -> Float[np.ndarray, " b"]:
     """Returns budgets from just above the smallest model to the largest, evenly spaced on a logarithmic scale."""
-    ends = exact_costs(model, np.stack([extreme(model, largest=False), extreme(model, largest=True)]))["flops"]
-    return np.floor(np.geomspace(ends[0], ends[1], count + 1)[1:] + 0.5)
+    least, most = _cost_range(model)
+    return np.floor(np.geomspace(least, most, count + 1)[1:] + 0.5)
 
 
 def questions(model: ModelConfig, count: int, seed: int) -> tuple[Float[np.ndarray, " q"], Float[np.ndarray, "q t"]]:
     """Returns random budgets (log-uniform between the smallest and the largest model) and preferences (Dirichlet)."""
     rng = np.random.default_rng(seed)
-    ends = exact_costs(model, np.stack([extreme(model, largest=False), extreme(model, largest=True)]))["flops"]
-    low, high = np.log(ends)
-    budgets = np.exp(rng.uniform(low, high, count)).clip(ends[0], None)
+    least, most = _cost_range(model)
+    budgets = np.exp(rng.uniform(np.log(least), np.log(most), count)).clip(least, None)
     return budgets, rng.dirichlet(np.ones(len(model.targets)), count)
+
+
+def _cost_range(model: ModelConfig) -> Int[np.ndarray, " 2"]:
+    """Returns multiply-adds of the smallest and of the largest sub-network."""
+    ends = [extreme(model, largest=largest) for largest in (False, True)]
+    return exact_costs(model, np.stack(ends))["flops"]
 
 
 def _most_asked(

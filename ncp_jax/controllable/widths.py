@@ -72,6 +72,11 @@ def width_costs(config: ModelConfig) -> CostModel:
     return CostModel(space.name, MappingProxyType(COSTS), exact, relaxed, counted=words, increasing=True)
 
 
+def width_table(config: ModelConfig) -> Int[np.ndarray, "d k"]:
+    """Returns the widths of each position, one for each ratio."""
+    return np.array(config.widths, np.int32)
+
+
 def extreme(config: ModelConfig, *, largest: bool) -> Int[np.ndarray, " d"]:
     """Returns the configuration of all widths at their largest, or at their smallest."""
-    return np.array([values[-1 if largest else 0] for values in config.widths], np.int32)
+    return width_table(config)[:, -1 if largest else 0]

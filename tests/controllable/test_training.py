@@ -16,9 +16,10 @@ from ncp_jax.commands.widths_training import read_data
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.controllable import pack_params
 from ncp_jax.controllable.losses import feature_loss, imitation_loss, task_loss, task_score
-from ncp_jax.controllable.program import Settings, TrainConfig, draw_widths, width_table
+from ncp_jax.controllable.program import Settings, TrainConfig, draw_widths
 from ncp_jax.controllable.tasks import Examples, Target
 from ncp_jax.controllable.training import train_models
+from ncp_jax.controllable.widths import width_table
 
 
 @pytest.fixture(scope="module")
