@@ -153,15 +153,14 @@ def _measured(name: str, params: Params, plan: _Plan, seed: int) -> dict[str, An
     """Returns what one run reaches, JSON-ready; of the controllable model also how its searches do."""
     from width_control import methods
 
+    trained = (plan.model, params, plan.examples)
     if name.startswith(methods.STATIC):
-        return methods.measure_static(name, plan.model, params, plan.examples)
-    found, validation, test = methods.measure_run(name, plan.model, params, plan.examples, plan.asked)
+        return methods.measure_static(name, *trained)
+    found, validation, test = methods.measure_run(name, *trained, plan.asked)
     if name == "controllable":
-        found["searches"] = methods.compare_searches(
-            plan.model, params, plan.examples, (validation, test), plan.search, seed
-        )
+        found["searches"] = methods.compare_searches(*trained, (validation, test), plan.search, seed)
         if seed == 0:
-            found["speed"] = methods.measurement_speed(plan.model, params, plan.examples, plan.few)
+            found["speed"] = methods.measurement_speed(*trained, plan.few)
     return found
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import json
 import lzma
 import math
 import struct
 import tokenize
 import zipfile
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -83,6 +85,28 @@ def read_npz(content: bytes) -> dict[str, np.ndarray]:
             return {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
     except _DAMAGED as error:
         raise ValueError(f"no whole archive ({type(error).__name__}: {error})") from error
+
+
+def read_headed_npz(content: bytes, form: Any) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Returns the header of an npz file of a format, and its arrays; ``header_array`` made the header.
+
+    Raises:
+      ValueError: the content is damaged or no such file, has no header, or is of another format.
+    """
+    arrays = read_npz(content)
+    try:
+        header = json.loads(arrays.pop("header").tobytes())
+        found = header["format"]
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError(str(error)) from error
+    if found != form:
+        raise ValueError(f"format {found}")
+    return header, arrays
+
+
+def header_array(form: Any, content: Mapping[str, Any]) -> np.ndarray:
+    """Returns the array called header of a file of a format: its name and JSON-ready facts."""
+    return np.frombuffer(json.dumps({"format": form, **content}).encode(), np.uint8)
 
 
 def _some(shape: tuple[Any, ...]) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ncp_jax import array_files
-from ncp_jax.array_files import read_npy, read_npz
+from ncp_jax.array_files import header_array, read_headed_npz, read_npy, read_npz
 
 
 def saved(array: Any, save: Any = np.save, **more: Any) -> bytes:
@@ -81,3 +81,28 @@ def test_damaged_archives(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(array_files, "LARGEST", 1000)
     with pytest.raises(ValueError, match="arrays of 8128 bytes, more than 1000"):
         read_npz(whole)
+
+
+def test_headers() -> None:
+    array = np.arange(3)
+
+    def named(header: np.ndarray) -> bytes:
+        buffer = io.BytesIO()
+        np.savez(buffer, a=array, header=header)
+        return buffer.getvalue()
+
+    header, arrays = read_headed_npz(named(header_array("mine 1", {"tasks": ["x"]})), "mine 1")
+    assert header == {"format": "mine 1", "tasks": ["x"]}
+    assert list(arrays) == ["a"]
+    deep = np.frombuffer(b"[" * 10**5, np.uint8)
+    for wrong, words in (
+        (header_array("mine 2", {}), "format mine 2"),
+        (np.frombuffer(b"{}", np.uint8), "format"),
+        (np.frombuffer(b"[1]", np.uint8), "indices"),
+        (np.frombuffer(b"\xff", np.uint8), "decode"),
+        (deep, "recursion|nesting|Expecting"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            read_headed_npz(named(wrong), "mine 1")
+    with pytest.raises(ValueError, match="header"):
+        read_headed_npz(saved(array, np.savez), "mine 1")

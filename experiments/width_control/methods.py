@@ -91,13 +91,10 @@ def measure_run(
             continue
         chosen = answers.query(budget, asked.rays)
         points.append(test.of(chosen.codes).tolist())
-    diagonal = width_table(model).T
-    fixed = method == "fixed_decoders"
-    own = np.concatenate(
-        [diagonal[:, : model.stages], np.full_like(diagonal[:, model.stages :], model.decoder)], axis=1
-    )
-    ratios = test.of(own if fixed else diagonal)
-    return {"points": points, "ratios": ratios.tolist()}, validation, test
+    diagonal = width_table(model).T.copy()
+    if method == "fixed_decoders":
+        diagonal[:, model.stages :] = model.decoder
+    return {"points": points, "ratios": test.of(diagonal).tolist()}, validation, test
 
 
 def measure_static(name: str, model: ModelConfig, params: Params, examples: Examples) -> dict[str, Any]:

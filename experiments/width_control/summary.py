@@ -11,7 +11,7 @@ import numpy as np
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
 from width_control.measures import PARTS, hypervolume_share, rank_correlation, uniformity
-from width_control.methods import METHODS, Asked
+from width_control.methods import METHODS, STATIC, Asked
 
 Results = Mapping[tuple[int, str], Mapping[str, Any]]
 # Colour and line of each method; what lacks a part of the training is dotted.
@@ -85,7 +85,7 @@ def static_gaps(
             gaps = []
             for seed in range(seeds):
                 slim = results[seed, "controllable"]["ratios"][number][place]
-                static = results[seed, f"static-{number}"]["test"][place]
+                static = results[seed, f"{STATIC}{number}"]["test"][place]
                 gaps.append(100 * (slim - static) / max(abs(static), 1e-9))
             found[task][f"{ratios[number]:g}"] = mean_interval(gaps)
     return found

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import header_array, read_headed_npz
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
 from ncp_jax.console import short_repr
@@ -74,7 +73,7 @@ def write_digits(path: str | Path, digits: Digits) -> Path:
         "epoch": digits.epoch.astype(np.int8),
         "curve": digits.curve.astype(np.float16),
         "seconds": digits.seconds.astype(np.float32),
-        "header": np.frombuffer(json.dumps({"format": FORMAT, "card": digits.card}).encode(), np.uint8),
+        "header": header_array(FORMAT, {"card": digits.card}),
     }
     return files.atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
@@ -88,11 +87,8 @@ def read_digits(path: str | Path | None = None) -> Digits:
     """
     place = digits_path() if path is None else Path(path)
     try:
-        stored = read_npz(place.read_bytes())
-        header = json.loads(stored["header"].tobytes())
+        header, stored = read_headed_npz(place.read_bytes(), FORMAT)
         arrays = {name: stored[name] for name in _ARRAYS}
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}")
         _check_shapes(arrays)
         card = dict(header["card"])
     except FileNotFoundError as error:

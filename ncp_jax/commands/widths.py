@@ -110,7 +110,7 @@ def _summary(model: Controllable) -> str:
         cells = [f"{value:.2f}" for value in answers.values[row]]
         rows.append((str(answers.flops[row]), str(answers.params[row]), *cells))
     text = format_table([header, *rows], ">" * len(header))
-    skipped = model.card.get("skipped", 0)
+    skipped = model.card.skipped
     return f"{len(answers.flops)} width configurations to choose from; {skipped} training steps skipped\n{text}"
 
 

@@ -6,17 +6,16 @@ import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from ncp_jax import files
 from ncp_jax.commands.widths_config import DIGITS, WidthsConfig
 from ncp_jax.console import ProgressBar, say, warn
-from ncp_jax.controllable.controllable import ANSWERS, MODEL, Controllable, write_model
+from ncp_jax.controllable.controllable import ANSWERS, MODEL, Controllable, ModelCard, write_weights
 from ncp_jax.controllable.program import Settings
 from ncp_jax.controllable.search import find_answers
 from ncp_jax.controllable.tasks import Examples, digits_examples, read_examples
 from ncp_jax.controllable.training import train_models
-from ncp_jax.records.journal import read_json, refuse_other
+from ncp_jax.records.journal import refuse_other, write_json
 from ncp_jax.records.run_card import run_card
 
 
@@ -42,9 +41,8 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     examples = read_data(config.data)
     model, train = config.model(examples), config.train()
     folder = files.make_folder(files.user_path(folder))
-    settings = dataclasses.asdict(config)
     if (folder / MODEL).exists():
-        _refuse_other(folder, settings, examples)
+        _refuse_other(folder, config, examples)
     with ProgressBar("training steps") as bar:
         trained = train_models(
             *(model, examples, [Settings.make(model, train, seed=config.seed)]),
@@ -56,19 +54,26 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     if skipped:
         warn(f"{skipped} of {train.steps} steps were skipped, whose loss or gradient was not finite")
     params = trained.run(0)
-    data = {"name": config.data, "digest": examples.digest, "tasks": [t.name for t in examples.kinds]}
-    facts: dict[str, Any] = {"settings": settings, "skipped": skipped, **run_card()}
-    origin = write_model(folder, model, params, data=data, facts=facts)
+    card = ModelCard(
+        model=model,
+        weights=write_weights(folder, params),
+        examples=examples.digest,
+        data=config.data,
+        settings=dataclasses.asdict(config),
+        skipped=skipped,
+        made=run_card(),
+    )
+    write_json(folder / MODEL, card.to_json())
     answers = find_answers(
-        *(model, params, examples, config.search()), seed=config.seed, origin=origin, progress=notify
+        *(model, params, examples, config.search()), seed=config.seed, origin=card.origin, progress=notify
     )
     answers.save(folder / ANSWERS)
     return Controllable.load(folder)
 
 
-def _refuse_other(folder: Path, settings: dict[str, Any], examples: Examples) -> None:
+def _refuse_other(folder: Path, config: WidthsConfig, examples: Examples) -> None:
     """Refuses a folder that holds a model of other settings or data."""
-    card = read_json(folder / MODEL)
-    old = {"settings": card.get("settings"), "data": card.get("data", {}).get("digest")}
-    new = {"settings": json.loads(json.dumps(settings)), "data": examples.digest}
+    card = ModelCard.read(folder)
+    old = {"settings": card.settings, "data": card.examples}
+    new = {"settings": json.loads(json.dumps(dataclasses.asdict(config))), "data": examples.digest}
     refuse_other(folder, old, new, what="model", got="another model", remedy="choose another --out")

@@ -9,7 +9,7 @@ measured metric.
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import header_array, read_headed_npz
 from ncp_jax.console import short_repr
 from ncp_jax.types import Float, Int
 
@@ -44,25 +44,25 @@ class WidthChoice:
     positions: tuple[str, ...]
     tasks: tuple[str, ...]
     codes: Int[np.ndarray, "*q d"]
-    flops: Any
-    params: Any
+    flops: Int[np.ndarray, "*q"] | int
+    params: Int[np.ndarray, "*q"] | int
     predictions: Float[np.ndarray, "*q t"]
     measurements: Float[np.ndarray, "*q t"]
 
     __repr__ = short_repr
 
     @property
-    def widths(self) -> dict[str, Any]:
+    def widths(self) -> dict[str, Int[np.ndarray, "*q"]]:
         """Number of channels of each encoder stage and decoder, by name."""
         return {name: self.codes[..., place] for place, name in enumerate(self.positions)}
 
     @property
-    def predicted(self) -> dict[str, Any]:
+    def predicted(self) -> dict[str, Float[np.ndarray, "*q"]]:
         """The predicted metric of each task, by name."""
         return {task: self.predictions[..., place] for place, task in enumerate(self.tasks)}
 
     @property
-    def measured(self) -> dict[str, Any]:
+    def measured(self) -> dict[str, Float[np.ndarray, "*q"]]:
         """The measured metric of each task, by name; empty where the audit lacks the configuration."""
         if np.isnan(self.measurements).all():
             return {}
@@ -115,29 +115,24 @@ class Answers:
 
     __repr__ = short_repr
 
-    def __post_init__(self) -> None:
-        # Computed once: a single question takes less time than this.
-        values = np.where(np.isnan(self.measured), self.predicted, self.measured)
-        object.__setattr__(self, "_values", np.ascontiguousarray(values))
-
-    @property
+    # Computed once: a single question takes less time than this.
+    @functools.cached_property
     def values(self) -> Float[np.ndarray, "n t"]:
         """Metrics by which configurations are chosen: measured where they are, else predicted."""
-        return self._values  # type: ignore[attr-defined]
-
-    def sorted(self) -> Answers:
-        """Returns the same configurations by rising multiply-adds."""
-        order = np.argsort(self.flops, kind="stable")
-        return dataclasses.replace(self, **{name: getattr(self, name)[order] for name in _ARRAYS})
+        return np.ascontiguousarray(np.where(np.isnan(self.measured), self.predicted, self.measured))
 
     def pruned(self) -> Answers:
-        """Returns the configurations that no other one equals or beats in cost and all metrics: the only answers."""
+        """Returns the configurations that no other one equals or beats in cost and all metrics: the only answers.
+
+        They are sorted; those given need not be.
+        """
         from ncp_jax.analysis.hypervolume import non_dominated
 
         kept = non_dominated(np.column_stack([-self.flops, self.values]))
         _, first = np.unique(np.column_stack([self.flops, self.values])[kept], axis=0, return_index=True)
         rows = np.sort(np.flatnonzero(kept)[first])
-        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS}).sorted()
+        rows = rows[np.argsort(self.flops[rows], kind="stable")]
+        return dataclasses.replace(self, **{name: getattr(self, name)[rows] for name in _ARRAYS})
 
     def query(self, budget: Any, preferences: Any) -> WidthChoice:
         """Returns the best configuration within a budget, for one question or for several at once.
@@ -152,19 +147,19 @@ class Answers:
             all zero, not finite, or of an unknown task.
         """
         weights = self._weights(preferences)
-        budgets = np.asarray(budget, np.float64)
+        budgets = _floats(budget)
         if budgets.ndim > 1 or np.isnan(budgets).any():
             raise checks.UsageError(
                 expected="a budget, or a list of them", got=repr(budget)[:60], remedy="give multiply-adds, such as 2e6"
             )
         one = budgets.ndim == 0 and weights.ndim == 1
-        count = max(budgets.size, 1 if weights.ndim == 1 else len(weights))
         if budgets.ndim and weights.ndim == 2 and len(budgets) != len(weights):
             raise checks.UsageError(
                 expected="as many budgets as preferences",
                 got=f"{len(budgets)} and {len(weights)}",
                 remedy="give one of each for every question, or one for all",
             )
+        count = len(budgets) if budgets.ndim else weights.size // len(self.tasks)
         budgets, weights = np.broadcast_to(budgets, count), np.broadcast_to(weights, (count, len(self.tasks)))
         within = np.asarray(np.searchsorted(self.flops, budgets, side="right"))
         if count and not within.all():
@@ -206,20 +201,25 @@ class Answers:
 
     def _weights(self, preferences: Any) -> np.ndarray:
         if isinstance(preferences, Mapping):
-            for task in preferences:
-                checks.choose("task of the model", task, self.tasks)
             by_name = {checks.choose("task of the model", t, self.tasks): v for t, v in preferences.items()}
-            columns = np.broadcast_arrays(*(np.asarray(by_name.get(task, 0.0), np.float64) for task in self.tasks))
-            weights = np.stack(columns, axis=-1)
+            columns = [_floats(by_name.get(task, 0.0)) for task in self.tasks]
+            if len(by_name) < len(preferences) or len({column.shape for column in columns if column.ndim}) > 1:
+                raise checks.UsageError(
+                    expected="each task once, all with a number, or with as many as the others",
+                    got=repr(preferences)[:120],
+                    remedy=f"for example {self.tasks[0]}=1",
+                )
+            weights = np.stack(np.broadcast_arrays(*columns), axis=-1)
         else:
-            weights = np.asarray(preferences, np.float64)
+            weights = _floats(preferences)
         if weights.ndim not in (1, 2) or weights.shape[-1] != len(self.tasks):
             raise checks.UsageError(
                 expected=f"a preference for each of {', '.join(self.tasks)}",
                 got=f"shape {list(weights.shape)}",
                 remedy="give numbers by task, or an array [q, tasks]",
             )
-        if not np.isfinite(weights).all() or (weights < 0).any() or not (weights.sum(axis=-1) > 0).all():
+        # Sums of larger ones are infinite. NaN fails too.
+        if not ((weights >= 0) & (weights <= 1e300)).all() or not (weights.sum(axis=-1) > 0).all():
             raise checks.UsageError(
                 expected="preferences >= 0, one of them above 0",
                 got=repr(preferences)[:120],
@@ -229,10 +229,10 @@ class Answers:
 
     def save(self, path: Path) -> Path:
         """Writes the file, an npz without pickles, atomically."""
-        header = {"format": FORMAT, "positions": self.positions, "tasks": self.tasks, "origin": dict(self.origin)}
+        header = {"positions": self.positions, "tasks": self.tasks, "origin": dict(self.origin)}
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {name: arrays[name].astype(np.float32) for name in ("predicted", "measured")}
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
+        arrays["header"] = header_array(FORMAT, header)
         return files.atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
 
     @classmethod
@@ -244,10 +244,7 @@ class Answers:
           DataError: the file is damaged, or of another format.
         """
         try:
-            stored = read_npz(path.read_bytes())
-            header = json.loads(stored["header"].tobytes())
-            if header["format"] != FORMAT:
-                raise ValueError(f"format {header['format']}")
+            header, stored = read_headed_npz(path.read_bytes(), FORMAT)
             arrays = {name: stored[name] for name in _ARRAYS}
             found = cls(tuple(header["positions"]), tuple(header["tasks"]), **arrays, origin=dict(header["origin"]))
             found._check()
@@ -257,7 +254,7 @@ class Answers:
                 got="no such file",
                 remedy="make them with ncp-jax widths train",
             ) from error
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise checks.DataError(
                 expected=f"a file of format {FORMAT} at {path}",
                 got=f"something else ({error})",
@@ -266,6 +263,9 @@ class Answers:
         return found
 
     def _check(self) -> None:
+        for name in ("codes", "flops", "params"):
+            if getattr(self, name).dtype.kind != "i":
+                raise ValueError(f"{name} that are no integers")
         n, d, t = len(self.codes), len(self.positions), len(self.tasks)
         shapes = {"codes": (n, d), "flops": (n,), "params": (n,), "predicted": (n, t), "measured": (n, t)}
         for name, shape in shapes.items():
@@ -273,3 +273,11 @@ class Answers:
                 raise ValueError(f"{name} {getattr(self, name).shape} instead of {shape}")
         if (np.diff(self.flops) < 0).any() or not np.isfinite(self.values).all():
             raise ValueError("configurations that are not sorted, or without metrics")
+
+
+def _floats(values: Any) -> np.ndarray:
+    """Returns values as float64; NaN for what are no numbers, which is refused as such."""
+    try:
+        return np.asarray(values, np.float64)
+    except (ValueError, TypeError, OverflowError):
+        return np.array(np.nan)

@@ -46,6 +46,8 @@ class ModelConfig(SizeOptions):
             object.__setattr__(self, "strides", (1, *[2] * (len(self.channels) - 1)))
         for name in ("side", "colours", "decoder", "multiple"):
             checks.integer(name, getattr(self, name), least=1, remedy="see ModelConfig")
+        for channels in self.channels:
+            checks.integer("channels", channels, least=1, remedy="see ModelConfig")
         checks.choose("normalisation", self.norm, NORMS)
         names = [target.name for target in self.targets]
         if not names or len(set(map(str.lower, names))) < len(names):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from ncp_jax.array_files import read_npz
 from ncp_jax.console import short_repr
 from ncp_jax.controllable.answers import Answers, WidthChoice
 from ncp_jax.controllable.config import ModelConfig
-from ncp_jax.records.journal import read_json, write_json
+from ncp_jax.records.journal import read_json
 
 if TYPE_CHECKING:
     from ncp_jax.controllable.model import ControllableModel
@@ -24,6 +23,91 @@ if TYPE_CHECKING:
 
 MODEL, WEIGHTS, ANSWERS = "model.json", "weights.npz", "answers.npz"
 SCHEMA = "widths-model/1"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ModelCard:
+    """What model.json says of a trained model.
+
+    Attributes:
+      model: its sizes.
+      weights: SHA-256 of the file of its weights, hexadecimal.
+      examples: SHA-256 of the examples that it was trained on.
+      data: where they come from.
+      settings: settings of the training, JSON-ready.
+      skipped: training steps that were skipped, since their loss or gradient was not finite.
+      made: versions, device and date, see ``records.run_card``.
+    """
+
+    model: ModelConfig
+    weights: str
+    examples: str
+    data: str
+    settings: Mapping[str, Any]
+    skipped: int
+    made: Mapping[str, Any]
+
+    __repr__ = short_repr
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """The hashes that the model's answers carry."""
+        return {"model": self.weights, "data set": self.examples}
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the content of model.json; ``from_json`` takes it back."""
+        tasks = [target.name for target in self.model.targets]
+        return {
+            "schema": SCHEMA,
+            "model": self.model.to_json(),
+            "origin": self.origin,
+            "data": {"name": self.data, "digest": self.examples, "tasks": tasks},
+            "settings": dict(self.settings),
+            "skipped": self.skipped,
+            **self.made,
+        }
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> ModelCard:
+        """Returns the card of ``to_json``; ValueError, KeyError, TypeError or AttributeError for another content."""
+        if content["schema"] != SCHEMA:
+            raise ValueError(f"schema {content['schema']}")
+        origin = content["origin"]
+        card = cls(
+            model=ModelConfig.from_json(content["model"]),
+            weights=origin["model"],
+            examples=origin["data set"],
+            data=content["data"]["name"],
+            settings=content["settings"],
+            skipped=content["skipped"],
+            made={},
+        )
+        return dataclasses.replace(card, made={k: v for k, v in content.items() if k not in card.to_json()})
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Reads the card of a folder.
+
+        Raises:
+          FileNotFoundError: there is none.
+          DataError: it is damaged, or of another version.
+        """
+        path = folder / MODEL
+        if not path.exists():
+            raise checks.MissingError(
+                expected=f"a controllable model in {folder}",
+                got=f"no {MODEL}",
+                remedy=f"make one with ncp-jax widths train --out {folder}",
+            )
+        content = read_json(path)
+        try:
+            return cls.from_json(content)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise checks.DataError(
+                expected=f"a model of {SCHEMA} at {path}",
+                got=f"something else ({error})",
+                remedy="train it anew with this version",
+            ) from error
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -39,13 +123,13 @@ class Controllable:
       folder: folder that ``ncp-jax widths train`` wrote.
       config: sizes of the model.
       answers: the configurations that questions are answered with.
-      card: facts on the training: settings, data, versions.
+      card: facts on the training.
     """
 
     folder: Path
     config: ModelConfig
     answers: Answers
-    card: Mapping[str, Any]
+    card: ModelCard
 
     __repr__ = short_repr
 
@@ -58,39 +142,22 @@ class Controllable:
           DataError: a file is damaged, or of another model, data set or version than the others.
         """
         folder = files.user_path(folder)
-        path = folder / MODEL
-        if not path.exists():
-            raise checks.MissingError(
-                expected=f"a controllable model in {folder}",
-                got=f"no {MODEL}",
-                remedy=f"make one with ncp-jax widths train --out {folder}",
-            )
-        card = read_json(path)
-        try:
-            if card["schema"] != SCHEMA:
-                raise ValueError(f"schema {card['schema']}")
-            config, origin = ModelConfig.from_json(card["model"]), dict(card["origin"])
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise checks.DataError(
-                expected=f"a model of {SCHEMA} at {path}",
-                got=f"something else ({error})",
-                remedy="train it anew with this version",
-            ) from error
+        card = ModelCard.read(folder)
         answers = Answers.load(folder / ANSWERS)
-        for what, digest in origin.items():
+        for what, digest in card.origin.items():
             if answers.origin.get(what) != digest:
                 raise checks.DataError(
-                    expected=f"answers of the {what} of {path}",
+                    expected=f"answers of the {what} of {folder / MODEL}",
                     got=f"those of another {what}",
                     remedy="train the model anew into a folder of its own",
                 )
-        if answers.positions != config.names:
+        if answers.positions != card.model.names:
             raise checks.DataError(
-                expected=f"answers for {', '.join(config.names)}",
+                expected=f"answers for {', '.join(card.model.names)}",
                 got=", ".join(answers.positions),
                 remedy="train the model anew",
             )
-        return cls(folder, config, answers, card)
+        return cls(folder, card.model, answers, card)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -148,7 +215,7 @@ class Controllable:
             raise checks.MissingError(
                 expected=f"the weights at {path}", got="no such file", remedy="train the model anew"
             ) from error
-        if hashlib.sha256(content).hexdigest() != self.card["origin"]["model"]:
+        if hashlib.sha256(content).hexdigest() != self.card.weights:
             raise checks.DataError(
                 expected=f"the weights of {self.folder / MODEL} at {path}",
                 got="those of another model, or a damaged file",
@@ -183,18 +250,8 @@ def unpack_params(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Para
     return jax.tree.unflatten(structure, [jnp.asarray(arrays[_name(path)]) for path, _ in leaves])
 
 
-def write_model(
-    folder: Path, config: ModelConfig, params: Params, *, data: Mapping[str, Any], facts: Mapping[str, Any]
-) -> dict[str, str]:
-    """Writes the weights and the description of a trained model; returns the hashes that its answers carry.
-
-    Args:
-      folder: the folder.
-      config: sizes of the model.
-      params: its weights.
-      data: where the examples come from: their "name" and "digest".
-      facts: JSON-ready facts on the training.
-    """
+def write_weights(folder: Path, params: Params) -> str:
+    """Writes the weights of a model into its folder; returns the SHA-256 of the file, hexadecimal."""
     arrays: dict[str, Any] = pack_params(params)
     written: list[bytes] = []
 
@@ -204,7 +261,4 @@ def write_model(
         written.append(file.read())
 
     files.atomic_write(folder / WEIGHTS, write)
-    origin = {"model": hashlib.sha256(written[0]).hexdigest(), "data set": str(data["digest"])}
-    content = {"schema": SCHEMA, "model": config.to_json(), "origin": origin, "data": dict(data), **facts}
-    write_json(folder / MODEL, json.loads(json.dumps(content)))
-    return origin
+    return hashlib.sha256(written[0]).hexdigest()

@@ -156,9 +156,6 @@ def _check_finite(measured: Measurement) -> None:
         )
 
 
-Predict = Callable[[Int[np.ndarray, "n d"]], Float[np.ndarray, "n t"]]
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Predictors:
     """Predictors of every task's metric from a width configuration.

@@ -108,7 +108,8 @@ def make_examples(
     pictures = np.asarray(images)
     if pictures.ndim == 3:
         pictures = pictures[..., None]
-    if pictures.ndim != 4 or pictures.shape[1] != pictures.shape[2] or pictures.dtype.kind not in "buif":
+    square = pictures.ndim == 4 and pictures.shape[1] == pictures.shape[2] and 0 not in pictures.shape[1:]
+    if not square or pictures.dtype.kind not in "buif":
         raise _wrong(name, "images [n, side, side] or [n, side, side, colours] of numbers", f"{_shape(images)}")
     pictures = pictures.astype(np.float32)
     if not np.isfinite(pictures).all():

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import read_headed_npz
 from ncp_jax.files import atomic_write
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors.folded import FoldedMLP
@@ -73,8 +73,7 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
             expected=f"a predictor at {path}", got="no such file", remedy="train one with --retrain, or check the path"
         ) from error
     try:
-        arrays = read_npz(content)
-        header = json.loads(arrays.pop("header").tobytes())
+        header, arrays = read_headed_npz(content, FORMAT)
         check_digest(header["space"], header.get("space_digest", ""), os.fspath(path))
         return _assemble(header, arrays), dict(header["card"])
     except checks.DataError:
@@ -88,8 +87,6 @@ def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:
 
 
 def _assemble(header: dict[str, Any], arrays: dict[str, np.ndarray]) -> Predictor:
-    if header["format"] != FORMAT:
-        raise ValueError(f"format {header['format']}")
     apply = dict(header["apply"])
     if apply.pop("kind") != "FoldedMLP":
         raise ValueError(f"kind {header['apply']['kind']}")

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import runpy
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,8 +28,10 @@ from ncp_jax.controllable.answers import Answers
 from ncp_jax.controllable.export import load_subnetwork
 from ncp_jax.controllable.losses import task_score
 from ncp_jax.controllable.measurement import measure
+from ncp_jax.controllable.program import Settings
 from ncp_jax.controllable.search import budget_grid, enumerate_answers, published_rule, questions
 from ncp_jax.controllable.tasks import Examples
+from ncp_jax.controllable.training import train_models
 from ncp_jax.controllable.widths import exact_costs, width_space
 from ncp_jax.networks.counting import count_operations, count_parameters
 
@@ -121,6 +127,11 @@ def test_thousands_of_questions_take_less_than_a_second(model: ncp.Controllable)
         (1e9, {"bar": float("inf")}, "preferences >= 0"),
         (1e9, [1.0, 2.0], "a preference for each of bar, parts, twice"),
         ([1e9, 1e9, 1e9], np.ones((2, 3)), "as many budgets as preferences, got 3 and 2"),
+        ("2M", {"bar": 1}, "expected a budget.*got '2M'"),
+        (1e9, {"bar": "much"}, "preferences >= 0"),
+        (1e9, [1e308, 1e308, 1e308], "preferences >= 0"),
+        (1e9, {"bar": 1, "BAR": 2}, "each task once"),
+        ([1e9, 1e9, 1e9], {"bar": [1, 2, 3], "twice": [1, 2]}, "with as many as the others"),
     ],
 )
 def test_bad_questions(model: ncp.Controllable, budget: Any, preferences: Any, message: str) -> None:
@@ -227,6 +238,58 @@ def test_a_finished_folder_is_made_again_from_its_checkpoint(folder: Path, confi
     before = (folder / "weights.npz").read_bytes()
     train_widths(config, folder)
     assert (folder / "weights.npz").read_bytes() == before
+
+
+def test_a_killed_training_goes_on(folder: Path, config: WidthsConfig, tmp_path: Path) -> None:
+    """kill -9 of ``ncp-jax widths train`` behind a checkpoint: the next call ends in the same bits."""
+    command = [sys.executable, "-m", "ncp_jax.cli", "widths", "train", "--smoke"]
+    command += ["--data", config.data, "--out", str(tmp_path)]
+    checkpoints = tmp_path / "checkpoints"
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
+        # A checkpoint has the number of its step as name; until it is whole, its name is longer.
+        while process.poll() is None and not any(path.name.isdigit() for path in checkpoints.glob("chunk-*/*")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        assert process.wait() == -signal.SIGKILL
+    assert not (tmp_path / "answers.npz").exists()
+    examples = read_data(config.data)
+    model, train = config.model(examples), config.train()
+    steps: list[int] = []
+    train_models(
+        *(model, examples, [Settings.make(model, train, seed=config.seed)]),
+        train=train,
+        folder=checkpoints,
+        progress=lambda done, _: steps.append(done),
+    )
+    assert steps[0] >= train.segment, "it should go on from the checkpoint"
+    train_widths(config, tmp_path)
+    assert (tmp_path / "weights.npz").read_bytes() == (folder / "weights.npz").read_bytes()
+    one, other = (ncp.Controllable.load(where).answers for where in (tmp_path, folder))
+    for name in ("codes", "flops", "params", "predicted", "measured"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
+
+
+def test_a_model_with_batch_normalisation_is_not_exported(
+    folder: Path, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("checkpoints"))
+    card = json.loads((other / "model.json").read_text())
+    (other / "model.json").write_text(json.dumps(card | {"model": card["model"] | {"norm": "batch"}}))
+    for to, name in (("flax", "sub.npz"), ("torch", "sub.py"), ("onnx", "sub.onnx")):
+        asked = ("--budget", "2M", "--prefer", "bar=1", "--to", to, "--out", tmp_path / name)
+        status, out, err = command("widths", "export", other, *asked)
+        assert (status, out) == (2, "")
+        assert "whose normalisation is group or layer, got batch" in err
+        assert not (tmp_path / name).exists()
+
+
+def test_no_questions_and_bad_files_of_answers(model: ncp.Controllable, tmp_path: Path) -> None:
+    assert model.query([], {"bar": 1}).codes.shape == (0, len(model.config.names))
+    broken = dataclasses.replace(model.answers, flops=model.answers.flops * 1.5)
+    with pytest.raises(DataError, match="flops that are no integers"):
+        Answers.load(broken.save(tmp_path / "answers.npz"))
 
 
 def test_budgets() -> None:

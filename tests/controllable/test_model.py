@@ -108,6 +108,8 @@ def test_bad_sizes_and_widths() -> None:
         dataclasses.replace(CONFIG, decoder=5)
     with pytest.raises(UsageError, match=r"differ at each ratio, got 4 channels, \(2, 2, 4\)"):
         dataclasses.replace(CONFIG, ratios=(0.25, 0.5, 1.0))
+    with pytest.raises(UsageError, match=r"channels.*got -8"):
+        dataclasses.replace(CONFIG, channels=(-8, 8))
     with pytest.raises(UsageError, match="rising ratios"):
         dataclasses.replace(CONFIG, ratios=(0.5,))
     with pytest.raises(UsageError, match="as many strides"):

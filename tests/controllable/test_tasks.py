@@ -47,6 +47,7 @@ def test_the_digits() -> None:
     [
         ({"images": None}, "an array called images"),
         ({"images": np.zeros((90, 6, 5))}, r"images \[n, side, side\].*got shape \[90, 6, 5\]"),
+        ({"images": np.zeros((90, 0, 0)), "parts.labels": np.zeros((90, 0, 0), int)}, "images .n, side, side."),
         ({"images": np.full((90, 6, 6), np.nan)}, "finite pixels"),
         ({"bar.classes": np.zeros(80, int)}, r"bar.classes \[90\] of integers.*got shape \[80\]"),
         ({"bar.classes": np.zeros(90)}, r"bar.classes \[90\] of integers.*float64"),
