@@ -9,12 +9,15 @@ Needs the latencies: ncp-jax data fetch help. No setting of a method was chosen 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.script import ExperimentConfig, run_main, write_summary
 
 from ncp_jax import checks
 from ncp_jax.console import ProgressBar, format_table, say
+
+if TYPE_CHECKING:
+    from devices.measured import Measured
 
 SOURCES = ("1080ti_1", "pixel3", "raspi4", "eyeriss", "fpga", "gold_6226")
 
@@ -59,11 +62,8 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Predicts every (target, seed, draw), writes records, a figure and summary.json, returns the summary."""
-    import numpy as np
     from cross_validation.figure import bar_figure
-    from devices.limits import choose_within
     from devices.measured import load_measured
-    from devices.methods import draw_rows, predictions, spearman
 
     from ncp_jax.records.journal import Records
 
@@ -80,21 +80,7 @@ def run(config: Config) -> dict[str, Any]:
     with ProgressBar("predictions") as bar:
         for done, cell in enumerate(cells, 1):
             if records.get(cell) is None:
-                target = cell["target"]
-                sources = [source for source in dict.fromkeys(config.sources) if source != target]
-                truth, whole = measured.milliseconds[target], measured.whole([target])
-                rng = np.random.default_rng([cell["seed"], cell["draw"]])
-                found: dict[str, Any] = {}
-                for suffix, rows in draw_rows(measured, target, sources, config.samples, rng).items():
-                    for method, predicted in predictions(measured, target, sources, rows).items():
-                        found[method + suffix] = {
-                            "spearman": spearman(predicted, truth),
-                            "spearman_whole": spearman(predicted[whole], truth[whole]),
-                            "choices": []
-                            if accuracy is None
-                            else [c.to_json() for c in choose_within(predicted, truth, accuracy, whole)],
-                        }
-                records.add(cell, found)
+                records.add(cell, _predict(config, measured, accuracy, cell))
             bar(done, len(cells))
     results = _summarise([(record["cell"]["target"], record["results"]) for record in records.of(cells)])
     results["broken"] = {device: int(flags.sum()) for device, flags in measured.broken.items()}
@@ -107,6 +93,28 @@ def run(config: Config) -> dict[str, Any]:
     table = [(m, *(f"{scores[d][m]['mean']:.3f}" for d in scores), f"{results['mean'][m]:.3f}") for m in methods]
     print(format_table([header, *table], "<" + ">" * (len(header) - 1)))
     return write_summary(config.out, "device_latency", results, settings)
+
+
+def _predict(config: Config, measured: Measured, accuracy: Any, cell: dict[str, Any]) -> dict[str, Any]:
+    """Returns the record of one (target, seed, draw): rank correlations and choices by method."""
+    import numpy as np
+    from devices.limits import choose_within
+    from devices.methods import draw_rows, predictions, spearman
+
+    target = cell["target"]
+    sources = [source for source in dict.fromkeys(config.sources) if source != target]
+    truth, whole = measured.milliseconds[target], measured.whole([target])
+    rng = np.random.default_rng([cell["seed"], cell["draw"]])
+    found = {}
+    for suffix, rows in draw_rows(measured, target, sources, config.samples, rng).items():
+        for method, predicted in predictions(measured, target, sources, rows).items():
+            choices = [] if accuracy is None else choose_within(predicted, truth, accuracy, whole)
+            found[method + suffix] = {
+                "spearman": spearman(predicted, truth),
+                "spearman_whole": spearman(predicted[whole], truth[whole]),
+                "choices": [choice.to_json() for choice in choices],
+            }
+    return found
 
 
 def _accuracy(family: str) -> Any:
@@ -136,7 +144,7 @@ def _hashes(family: str, devices: tuple[str, ...]) -> dict[str, str]:
 def _summarise(found: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """Returns rank correlations and choices by device and method, and means over devices."""
     import numpy as np
-    from devices.limits import summarise_choices
+    from devices.limits import Choice, summarise_choices
 
     from ncp_jax.analysis.intervals import mean_interval
 
@@ -151,9 +159,12 @@ def _summarise(found: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
         for key in ("spearman", "spearman_whole")
     }
     results["mean"] = {m: float(np.mean([results["spearman"][d][m]["mean"] for d in devices])) for m in methods}
-    choices = {d: {m: [c for some in values(d, m, "choices") for c in some] for m in methods} for d in devices}
+
+    def choices(device: str, method: str) -> list[Choice]:
+        return [Choice(**choice) for some in values(device, method, "choices") for choice in some]
+
     results["limits"] = {
-        d: {m: summarise_choices(some) for m, some in by_method.items() if some} for d, by_method in choices.items()
+        d: {m: summarise_choices(made).to_json() for m in methods if (made := choices(d, m))} for d in devices
     }
     return results
 

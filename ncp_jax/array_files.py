@@ -1,4 +1,4 @@
-"""Reads NumPy's files, npy and npz, without pickles, and within the memory that a file of its size may take."""
+"""Reads and writes NumPy's files, npy and npz, without pickles; reads within the memory that a file's size may take."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ import io
 import json
 import lzma
 import math
+import os
 import struct
 import tokenize
 import zipfile
 import zlib
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from ncp_jax import files
 
 LARGEST = 128 * 2**20
 """Maximum bytes of the arrays in an npz file. A small file can hold any number of zeros."""
@@ -107,6 +111,17 @@ def read_headed_npz(content: bytes, form: Any) -> tuple[dict[str, Any], dict[str
 def header_array(form: Any, content: Mapping[str, Any]) -> np.ndarray:
     """Returns the array called header of a file of a format: its name and JSON-ready facts."""
     return np.frombuffer(json.dumps({"format": form, **content}).encode(), np.uint8)
+
+
+def write_npz(path: str | os.PathLike[str], arrays: Mapping[str, Any], *, compressed: bool = False) -> Path:
+    """Writes arrays by name to an npz file, atomically and without pickles.
+
+    Raises:
+      OSError: see ``files.atomic_write``.
+      ValueError: an array of objects.
+    """
+    save = np.savez_compressed if compressed else np.savez
+    return files.atomic_write(path, lambda file: save(file, allow_pickle=False, **arrays))
 
 
 def _some(shape: tuple[Any, ...]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import importlib
 import numbers
 import sys
 from collections.abc import Iterable
@@ -70,6 +71,27 @@ def choose(kind: str, name: str, options: Iterable[str]) -> str:
     hint = ", ".join(by_lower[n] for n in near) if near else ", ".join(listed)
     lead = "did you mean" if near else "choose from"
     raise UsageError(expected=f"a known {kind}", got=shorten(repr(name)), remedy=f"{lead}: {hint}")
+
+
+def optional_module(name: str, *, what: str, extra: str, instead: str = "") -> Any:
+    """Imports a module of a package that ncp-jax does without, and that one of its extras installs.
+
+    Args:
+      name: the module ("onnx").
+      what: the package and what it serves, for the error text ("onnx, to write its files").
+      extra: the extra that installs it.
+      instead: what the user can do without the package, for the error text.
+
+    Raises:
+      UsageError: the package is not installed, or another one that it needs.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        install = f'pip install "ncp-jax[{extra}]"'
+        raise UsageError(
+            expected=what, got="none installed", remedy=f"{install}, or {instead}" if instead else install
+        ) from error
 
 
 def positive(name: str, value: float, *, zero: bool = False) -> None:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import io
 import struct
 import zipfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from ncp_jax import array_files
-from ncp_jax.array_files import header_array, read_headed_npz, read_npy, read_npz
+from ncp_jax.array_files import header_array, read_headed_npz, read_npy, read_npz, write_npz
 
 
 def saved(array: Any, save: Any = np.save, **more: Any) -> bytes:
@@ -106,3 +107,18 @@ def test_headers() -> None:
             read_headed_npz(named(wrong), "mine 1")
     with pytest.raises(ValueError, match="header"):
         read_headed_npz(saved(array, np.savez), "mine 1")
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_archive_is_written_and_read(compressed: bool, tmp_path: Path) -> None:
+    arrays = {"a": np.arange(6.0).reshape(2, 3), "b.c": np.zeros(1000, np.int8)}
+    path = write_npz(tmp_path / "new" / "a.npz", arrays, compressed=compressed)
+    found = read_npz(path.read_bytes())
+    assert list(found) == list(arrays)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    assert (path.stat().st_size < 1000) == compressed
+    with pytest.raises(ValueError, match="allow_pickle"):
+        write_npz(path, {"a": np.array([None])})
+    assert list(read_npz(path.read_bytes())) == list(arrays)
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
 import numpy as np
@@ -58,3 +59,13 @@ def test_choices_among_any_number_of_names_of_any_length() -> None:
         with pytest.raises(checks.UsageError) as caught:
             checks.choose("column", wanted, names)
         assert len(str(caught.value)) < 20_000
+
+
+def test_a_module_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert checks.optional_module("json.decoder", what="json", extra="json").__name__ == "json.decoder"
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    install = 'expected onnx, to write its files, got none installed; pip install "ncp-jax[onnx]"'
+    for instead, more in (("", ""), ("use .npz", ", or use .npz")):
+        with pytest.raises(checks.UsageError) as caught:
+            checks.optional_module("onnx", what="onnx, to write its files", extra="onnx", instead=instead)
+        assert str(caught.value) == install + more

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,29 @@ class Choice:
     limit: float
     latency: float | None
     loss: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the fields."""
+        return dataclasses.asdict(self)
+
+
+@dataclasses.dataclass(frozen=True)
+class ChoiceSummary:
+    """What came of several choices; the means are None where none was made.
+
+    Attributes:
+      choices: number of limits.
+      none: number of limits that nothing was predicted to be within.
+      kept: share of the choices that are within their limit.
+      excess_percent: mean of how far choices are over their limit, 0 for those within, percent of the limit.
+      loss: mean of ``Choice.loss``, percent points.
+    """
+
+    choices: int
+    none: int
+    kept: float | None = None
+    excess_percent: float | None = None
+    loss: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields."""
@@ -61,16 +85,17 @@ def choose_within(
     return found
 
 
-def summarise_choices(choices: list[dict[str, Any]]) -> dict[str, float | int | None]:
+def summarise_choices(choices: Sequence[Choice]) -> ChoiceSummary:
     """Returns how often choices kept their limit, how far they were from it, and what accuracy they lost."""
-    made = [choice for choice in choices if choice["latency"] is not None]
+    made = [(c.latency / c.limit, c.loss) for c in choices if c.latency is not None and c.loss is not None]
+    none = len(choices) - len(made)
     if not made:
-        return {"choices": len(choices), "none": len(choices), "kept": None, "excess_percent": None, "loss": None}
-    excess = [100 * (choice["latency"] / choice["limit"] - 1) for choice in made]
-    return {
-        "choices": len(choices),
-        "none": len(choices) - len(made),
-        "kept": float(np.mean([value <= 0 for value in excess])),
-        "excess_percent": float(np.mean(np.maximum(excess, 0.0))),
-        "loss": float(np.mean([choice["loss"] for choice in made])),
-    }
+        return ChoiceSummary(len(choices), none)
+    excess = [100 * (ratio - 1) for ratio, _ in made]
+    return ChoiceSummary(
+        len(choices),
+        none,
+        kept=float(np.mean([value <= 0 for value in excess])),
+        excess_percent=float(np.mean(np.maximum(excess, 0.0))),
+        loss=float(np.mean([loss for _, loss in made])),
+    )

@@ -3,6 +3,9 @@
 The covariance is a sum over blocks of features of a linear and a smooth part, each with its own variance. Ten
 measurements do not tell these variances. Many settings are drawn from their priors, and the predictions of all are
 averaged, weighted by how probable each makes the measurements (Rasmussen and Williams, 2006, section 5.2).
+
+The processes of ``ncp_jax.searchers`` are others: their hyper-parameters are the most probable ones, their covariances
+have one smooth part over all features, and they compute in float32, for which the hyper-parameters are bounded.
 """
 
 from __future__ import annotations

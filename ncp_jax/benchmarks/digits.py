@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import header_array, read_headed_npz
+from ncp_jax.array_files import header_array, read_headed_npz, write_npz
 from ncp_jax.benchmarks.arrays import TableArrays, join_arrays
 from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS
 from ncp_jax.console import short_repr
@@ -75,7 +75,7 @@ def write_digits(path: str | Path, digits: Digits) -> Path:
         "seconds": digits.seconds.astype(np.float32),
         "header": header_array(FORMAT, {"card": digits.card}),
     }
-    return files.atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    return write_npz(path, arrays, compressed=True)
 
 
 def read_digits(path: str | Path | None = None) -> Digits:

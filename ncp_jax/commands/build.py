@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
@@ -93,7 +93,7 @@ class Build(JsonCommand):
                 expected="a file as --out", got=f"the folder {self.out}", remedy="name a file in it"
             )
 
-    def _export(self, network: Network) -> dict[str, Any]:
+    def _export(self, network: Network) -> dict[str, str]:
         """Writes the file, or returns its text as "source"."""
         from ncp_jax import files
         from ncp_jax.networks.export import export_onnx, export_source, import_weights

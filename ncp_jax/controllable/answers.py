@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax import checks, files
-from ncp_jax.array_files import header_array, read_headed_npz
+from ncp_jax import checks
+from ncp_jax.array_files import header_array, read_headed_npz, write_npz
 from ncp_jax.console import short_repr
 from ncp_jax.types import Float, Int
 
@@ -233,7 +233,7 @@ class Answers:
         arrays: dict[str, Any] = {name: getattr(self, name) for name in _ARRAYS}
         arrays |= {name: arrays[name].astype(np.float32) for name in ("predicted", "measured")}
         arrays["header"] = header_array(FORMAT, header)
-        return files.atomic_write(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+        return write_npz(path, arrays, compressed=True)
 
     @classmethod
     def load(cls, path: Path) -> Answers:

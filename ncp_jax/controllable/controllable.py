@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import read_npz, write_npz
 from ncp_jax.console import short_repr
 from ncp_jax.controllable.answers import Answers, WidthChoice
 from ncp_jax.controllable.config import ModelConfig
@@ -252,13 +252,5 @@ def unpack_params(config: ModelConfig, arrays: Mapping[str, np.ndarray]) -> Para
 
 def write_weights(folder: Path, params: Params) -> str:
     """Writes the weights of a model into its folder; returns the SHA-256 of the file, hexadecimal."""
-    arrays: dict[str, Any] = pack_params(params)
-    written: list[bytes] = []
-
-    def write(file: Any) -> None:
-        np.savez(file, allow_pickle=False, **arrays)
-        file.seek(0)
-        written.append(file.read())
-
-    files.atomic_write(folder / WEIGHTS, write)
-    return hashlib.sha256(written[0]).hexdigest()
+    path = write_npz(folder / WEIGHTS, pack_params(params))
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,12 +11,14 @@ import numpy as np
 from flax import nnx
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import header_array, read_headed_npz, write_npz
 from ncp_jax.controllable.answers import WidthChoice
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.controllable import Controllable, pack_params
 from ncp_jax.controllable.model import ControllableModel
 from ncp_jax.controllable.onnx_file import onnx_model
+from ncp_jax.networks.export.weights import to_torch, torch_name
+from ncp_jax.networks.layers import Convolution
 
 FORMS = ("flax", "torch", "onnx")
 FORMAT = "ncp-jax sub-network 1"
@@ -52,11 +53,11 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
     network = model.network(choice.codes)
     sizes = {**model.config.to_json(), "widths": list(network.widths or ())}
     if form == "flax":
-        header = {"format": FORMAT, "model": model.config.to_json(), "widths": sizes["widths"]}
+        header = {"model": model.config.to_json(), "widths": sizes["widths"]}
         header |= {"flops": choice.flops, "params": choice.params}
-        arrays: dict[str, Any] = pack_params(nnx.state(network, nnx.Param))
-        arrays["header"] = np.frombuffer(json.dumps(header).encode(), np.uint8)
-        return [files.atomic_write(place, lambda file: np.savez(file, allow_pickle=False, **arrays))]
+        arrays = pack_params(nnx.state(network, nnx.Param))
+        arrays["header"] = header_array(FORMAT, header)
+        return [write_npz(place, arrays)]
     weights = torch_weights(network)
     if form == "onnx":
         return [files.atomic_write(place, onnx_model(model.config, sizes["widths"], weights))]
@@ -66,23 +67,23 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
         )
     template = (Path(__file__).parent / "templates" / "sub_network.txt").read_text(encoding="utf-8")
     source = template.replace('"""{}"""', f'"""{json.dumps(sizes)}"""')
-    beside = place.with_suffix(".npz")
-    files.atomic_write(beside, lambda file: np.savez(file, allow_pickle=False, **weights))
+    beside = write_npz(place.with_suffix(".npz"), weights)
     return [files.atomic_write(place, source.encode()), beside]
 
 
-def torch_weights(network: ControllableModel) -> dict[str, Any]:
+def torch_weights(network: ControllableModel) -> dict[str, np.ndarray]:
     """Returns the weights of a sub-network by their names and in the layouts of PyTorch."""
+    transposed = {
+        ".".join(map(str, path))
+        for path, module in nnx.iter_modules(network)
+        if isinstance(module, Convolution) and module.transposed
+    }
     found = {}
     for name, array in pack_params(nnx.state(network, nnx.Param)).items():
         layer, _, last = name.rpartition(".")
-        if last == "kernel" and array.ndim == 4:
-            enlarges = ".enlarging." in name and network.config.strides[-1 - int(name.split(".enlarging.")[1][0])] == 2
-            # PyTorch's transposed convolution reads the kernel backwards, inputs first.
-            array = array[::-1, ::-1].transpose(2, 3, 0, 1) if enlarges else array.transpose(3, 2, 0, 1)
-        elif last == "kernel":
-            array = array.T
-        found[f"{layer}.weight" if last == "kernel" else name] = np.ascontiguousarray(array)
+        if last == "kernel":
+            array = np.ascontiguousarray(to_torch(array, transposed=layer in transposed))
+        found[f"{layer}.{torch_name(last)}"] = array
     return found
 
 
@@ -95,10 +96,7 @@ def load_subnetwork(path: str | Path) -> ControllableModel:
     """
     place = files.user_path(path)
     try:
-        stored = read_npz(place.read_bytes())
-        header = json.loads(stored["header"].tobytes())
-        if header["format"] != FORMAT:
-            raise ValueError(f"format {header['format']}")
+        header, stored = read_headed_npz(place.read_bytes(), FORMAT)
         network = ControllableModel(ModelConfig.from_json(header["model"]), jax.random.key(0)).sliced(header["widths"])
         graph, state = nnx.split(network)
         names = pack_params(state)

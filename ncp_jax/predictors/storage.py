@@ -6,14 +6,13 @@ import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import jax
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.array_files import read_headed_npz
-from ncp_jax.files import atomic_write
+from ncp_jax.array_files import read_headed_npz, write_npz
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors.folded import FoldedMLP
 from ncp_jax.predictors.predictor import Predictor, Standardisation
@@ -52,11 +51,7 @@ def save_predictor(
     arrays |= {f"b{i}": np.asarray(b, number) for i, b in enumerate(predictor.params["b"])}
     arrays |= {name: np.asarray(getattr(predictor.scale, name), np.float32) for name in _SCALES}
     arrays["header"] = np.frombuffer(json.dumps(header, sort_keys=True).encode(), np.uint8)
-
-    def write(file: BinaryIO) -> None:
-        np.savez_compressed(file, allow_pickle=False, **arrays)
-
-    return atomic_write(path, write)
+    return write_npz(path, arrays, compressed=True)
 
 
 def load_predictor(path: str | Path) -> tuple[Predictor, dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Writes the modules of a network as classes of its exported file, and the expressions that make them.
+"""Writes stems, blocks, cells and stages as classes of an exported file, and the expressions that make them.
 
 Each function returns the expression that makes one of our modules, and adds the class that it needs to the file. A
 class is written once, for what the network uses of it.
@@ -6,72 +6,24 @@ class is written once, for what the network uses of it.
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections.abc import Callable, Sequence
-from typing import Any
-
 from ncp_jax.networks.blocks import BasicBlock, Chain, PooledShortcut
 from ncp_jax.networks.cells import Cell, FactorizedReduction, Skip
-from ncp_jax.networks.digits import DigitsHead, DigitsReduction
-from ncp_jax.networks.export.dialects import Dialect, Fields
-from ncp_jax.networks.export.layers import edge_attribute, is_empty, unknown
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier, Decoder, DecoderLayer
+from ncp_jax.networks.digits import DigitsReduction
+from ncp_jax.networks.export.layers import edge_attribute, is_empty
+from ncp_jax.networks.export.source_file import SourceFile, Writers
 from ncp_jax.networks.layers import ConvBatchNorm, Convolution
 from ncp_jax.networks.multi_resolution import Stage, Stem
-from ncp_jax.networks.network import Form
 from ncp_jax.spaces.cells import EDGES
 
 
-@dataclasses.dataclass
-class SourceFile:
-    """The classes of a file in the making.
-
-    Attributes:
-      dialect: the framework.
-      form: what the network is for.
-      classes: text of each class by name, in the order in which the file has them.
-      strided: kinds of ``ConvBatchNorm`` (where their ReLU is) that come with a stride.
-      helpers: names of the functions that classes use.
-      branches: channels of the branches that the last stage returns.
-    """
-
-    dialect: Dialect
-    form: Form
-    strided: frozenset[str]
-    classes: dict[str, str] = dataclasses.field(default_factory=dict)
-    helpers: set[str] = dataclasses.field(default_factory=set)
-    branches: list[int] = dataclasses.field(default_factory=list)
-
-    def define(self, name: str, doc: str, arguments: str, fields: Fields, inputs: str, body: Sequence[str]) -> str:
-        """Adds a class, unless the file has it; returns its name, with a number where another one has it."""
-        for number in itertools.count(1):
-            full = name if number == 1 else f"{name}{number}"
-            text = self.dialect.define(full, doc, arguments, fields, inputs, body)
-            if self.classes.setdefault(full, text) == text:
-                return full
-        raise AssertionError
-
-    def call(self, function: str, *arguments: str) -> str:
-        """Returns a call of a function, which the file defines where the framework lacks it."""
-        if function in self.dialect.helpers:
-            self.helpers.add(function)
-        return self.dialect.call(function, *arguments)
-
-    def new(self, module: Any) -> str:
-        """Returns the expression that makes a module of ours."""
-        if type(module) not in _WRITERS:
-            raise unknown(module)
-        return _WRITERS[type(module)](module, self)
-
-
-def _channels(convolution: Convolution) -> tuple[str, str]:
+def channels_of(convolution: Convolution) -> tuple[str, str]:
+    """Returns the numbers of inputs and outputs."""
     shape = convolution.kernel.shape
     return str(shape[2]), str(shape[3])
 
 
 def _convolution(layer: Convolution, file: SourceFile) -> str:
-    return file.dialect.convolution(*_channels(layer), *_sizes(layer), bias=layer.bias is not None)
+    return file.dialect.convolution(*channels_of(layer), *_sizes(layer), bias=layer.bias is not None)
 
 
 def _sizes(convolution: Convolution) -> list[str]:
@@ -81,11 +33,12 @@ def _sizes(convolution: Convolution) -> list[str]:
 
 
 def _conv_norm(layer: ConvBatchNorm, file: SourceFile) -> str:
-    name = _conv_norm_class(file, layer.relu, affine=layer.norm.scale is not None)
-    return file.dialect.new(name, *_channels(layer.convolution), *_sizes(layer.convolution))
+    name = conv_norm_class(file, layer.relu, affine=layer.norm.scale is not None)
+    return file.dialect.new(name, *channels_of(layer.convolution), *_sizes(layer.convolution))
 
 
-def _conv_norm_class(file: SourceFile, relu: str, *, affine: bool = True) -> str:
+def conv_norm_class(file: SourceFile, relu: str, *, affine: bool = True) -> str:
+    """Adds the class of ``ConvBatchNorm`` with its ReLU at a place; returns its name."""
     name = {"before": "ReluConvNorm", "after": "ConvNormRelu", "none": "ConvNorm"}[relu]
     doc = {"before": "ReLU, convolution, BatchNorm.", "after": "Convolution, BatchNorm, ReLU."}
     x = file.call("relu", "x") if relu == "before" else "x"
@@ -113,9 +66,9 @@ def _chain(chain: Chain, file: SourceFile) -> str:
 
 def _basic_block(block: BasicBlock, file: SourceFile) -> str:
     dialect, shortcut = file.dialect, block.shortcut
-    inputs, outputs = _channels(block.first.convolution)
+    inputs, outputs = channels_of(block.first.convolution)
     stride = block.first.convolution.stride
-    layer = _conv_norm_class(file, "before")
+    layer = conv_norm_class(file, "before")
     second = ("second", dialect.new(layer, "outputs", "outputs", "3"))
     if shortcut is None:
         fields = [(name, dialect.new(layer, "channels", "channels", "3")) for name in ("first", "second")]
@@ -132,7 +85,7 @@ def _basic_block(block: BasicBlock, file: SourceFile) -> str:
         name = file.define("ReductionBlock", doc, "inputs, outputs", fields, "x", body)
         return dialect.new(name, inputs, outputs)
     first = ("first", dialect.new(layer, "inputs", "outputs", "3", "stride"))
-    one = dialect.new(_conv_norm_class(file, "none"), "inputs", "outputs", "1", "stride")
+    one = dialect.new(conv_norm_class(file, "none"), "inputs", "outputs", "1", "stride")
     body = ["return self.second(self.first(x)) + self.shortcut(x)"]
     doc = "Two 3x3 convolutions that change channels or halve the sides; the shortcut is a 1x1 convolution."
     name = file.define("ChangingBlock", doc, "inputs, outputs, stride", [first, second, ("shortcut", one)], "x", body)
@@ -146,7 +99,7 @@ def _factorized_class(file: SourceFile, stride: int) -> str:
     body = [
         f"x = {file.call('relu', 'x')}",
         f"shifted = {file.call('shift', 'x')}",
-        f"return self.norm({dialect.join('[self.conv1(x), self.conv2(shifted)]')})",
+        f"return self.norm({file.call('join', '[self.conv1(x), self.conv2(shifted)]')})",
     ]
     doc = f"A skip that changes shape: two 1x1 convolutions of stride {stride}, one pixel apart."
     return file.define("FactorizedReduction", doc, "inputs, outputs", fields, "x", body)
@@ -165,11 +118,11 @@ def _cell(cell: Cell, file: SourceFile) -> str:
         if isinstance(edge, FactorizedReduction):
             made = dialect.new(_factorized_class(file, edge.halves[0].stride), inputs, other)
         else:
-            name = _conv_norm_class(file, edge.relu, affine=edge.norm.scale is not None)
+            name = conv_norm_class(file, edge.relu, affine=edge.norm.scale is not None)
             made = dialect.new(name, inputs, other, *_sizes(edge.convolution))
         unused = "" if target in needed else "  # no way from here to x3; the costs count it"
         fields.append((edge_attribute(place), made + unused))
-    zeros = dialect.empty("x0", "self.outputs") if changes else file.call("zeros", "x0")
+    zeros = file.call("empty", "x0", "self.outputs") if changes else file.call("zeros", "x0")
     body = _cell_body(cell, file, needed, zeros)
     if changes and any(zeros in line for line in body):
         fields.append(("outputs", "outputs"))
@@ -216,29 +169,29 @@ def _cell_body(cell: Cell, file: SourceFile, needed: set[int], zeros: str) -> li
 
 def _residual_class(file: SourceFile) -> str:
     dialect = file.dialect
-    first = dialect.new(_conv_norm_class(file, "after"), "channels", "channels", "3")
-    second = dialect.new(_conv_norm_class(file, "none"), "channels", "channels", "3")
+    first = dialect.new(conv_norm_class(file, "after"), "channels", "channels", "3")
+    second = dialect.new(conv_norm_class(file, "none"), "channels", "channels", "3")
     body = [f"return {file.call('relu', 'x + self.second(self.first(x))')}"]
     doc = "Two 3x3 convolutions around a shortcut, ReLU after the sum."
     return file.define("ResidualBlock", doc, "channels", [("first", first), ("second", second)], "x", body)
 
 
 def _fusion_class(file: SourceFile) -> str:
-    dialect, layer = file.dialect, _conv_norm_class(file, "after")
+    dialect, layer = file.dialect, conv_norm_class(file, "after")
     sizes = ("1 if source > target else 3", "2 if source < target else 1")
     near = f"""
                 {dialect.new(layer, "inputs[source]", "outputs[target]", *sizes)}
                 for source in range(max(target - 1, 0), min(target + 2, len(inputs)))
             """
     rows = f"""
-            {dialect.module_list(near)}
+            {file.call("modules", near)}
             for target in range(len(inputs))
         """
     new = f"""
             {dialect.new(layer, "outputs[target - 1]", "outputs[target]", "3", "2")}
             for target in range(len(inputs), len(outputs))
         """
-    fields = [("layers", dialect.module_list(rows)), ("new", dialect.module_list(new))]
+    fields = [("layers", file.call("modules", rows)), ("new", file.call("modules", new))]
     larger = file.call("enlarge", "parts[-1]")
     body = [
         "fused = []",
@@ -246,7 +199,7 @@ def _fusion_class(file: SourceFile) -> str:
         "    parts = [layer(x) for layer, x in zip(layers, branches[max(target - 1, 0) :])]",
         "    if target + 1 < len(branches):",
         "        # Sides that are not multiples of 32 make the enlarged branch a pixel too large.",
-        f"        parts[-1] = {file.call('resize', larger, dialect.sides('parts[0]'))}",
+        f"        parts[-1] = {file.call('resize', larger, file.call('sides', 'parts[0]'))}",
         f"    fused.append({file.call('relu', 'sum(parts)')})",
         "for layer in self.new:",
         "    fused.append(layer(fused[-1]))",
@@ -264,11 +217,11 @@ def _stage(stage: Stage, file: SourceFile) -> str:
                 {blocks}
                 for count, width in zip(convs, channels)
             """
-    parallel = dialect.module_list(row)
+    parallel = file.call("modules", row)
     fusions = dialect.new(fusion, "channels if block else inputs", "channels")
     fields = [
-        ("fusions", dialect.module_list(f"{fusions} for block in range(blocks)")),
-        ("branches", dialect.module_list(f"\n            {parallel}\n            for _ in range(blocks)\n        ")),
+        ("fusions", file.call("modules", f"{fusions} for block in range(blocks)")),
+        ("branches", file.call("modules", f"\n            {parallel}\n            for _ in range(blocks)\n        ")),
     ]
     body = [
         "for fusion, parallel in zip(self.fusions, self.branches):",
@@ -286,105 +239,15 @@ def _stage(stage: Stage, file: SourceFile) -> str:
     return dialect.new(name, str(inputs), str(len(stage.fusions)), str(convs), str(channels))
 
 
-def _branch_head(head: BranchClassifier | BranchSegmenter, file: SourceFile) -> str:
-    dialect = file.dialect
-    layer = _conv_norm_class(file, "after")
-    fields = [
-        ("join", dialect.new(layer, "sum(inputs)", "channels", "1")),
-        ("classifier", dialect.convolution("channels", "classes", "1", bias=True)),
-    ]
-    finest = isinstance(head, BranchSegmenter)
-    resized = f"[{file.call('resize', 'x', 'sides')} for x in branches]"
-    body = [
-        f"sides = {dialect.sides(f'branches[{0 if finest else -1}]')}",
-        f"x = self.join({dialect.join(resized)})",
-    ]
-    inputs = "branches"
-    if finest:
-        name, doc = "Segmenter", "Logits from all branches at the finest resolution, enlarged to the image's size."
-        inputs, last = "branches, image_sides", file.call("resize", "self.classifier(x)", "image_sides")
-        body.append(f"return {last}")
-    elif file.form.pieces:
-        name, doc = "VideoClassifier", "Logits from all branches at the coarsest resolution, averaged over frames."
-        inputs = "branches, frames"
-        body += [f"x = {file.call('mean', 'x')}", "x = x.reshape(-1, frames, x.shape[1]).mean(1)"]
-        body.append(f"return {dialect.on_pixel('self.classifier', 'x')}")
-    else:
-        body.append(f"x = {file.call('mean', 'x')}")
-        name, doc = "Classifier", "Logits from all branches at the coarsest resolution."
-        body.append(f"return {dialect.on_pixel('self.classifier', 'x')}")
-    name = file.define(name, doc, "inputs, channels, classes", fields, inputs, body)
-    return dialect.new(name, str(file.branches), *_channels(head.classifier))
-
-
-def _classifier(head: Classifier, file: SourceFile) -> str:
-    dialect, pieces = file.dialect, file.form.count or 1
-    inputs, outputs = head.linear.kernel.shape
-    x, fields = "x", []
-    if head.norm is not None:
-        fields.append(("norm", dialect.norm("inputs")))
-        x = file.call("relu", "self.norm(x)")
-    fields.append(("linear", dialect.linear("inputs" if pieces == 1 else f"{pieces} * inputs", "outputs")))
-    features = "x" if pieces == 1 else f"x.reshape(-1, {pieces} * x.shape[1])"
-    body = [f"x = {file.call('mean', x)}", f"return self.linear({features})"]
-    doc = "The mean over pixels, and a linear layer."
-    if pieces > 1:
-        doc = (
-            f"The mean over pixels, side by side for the {pieces} {file.form.pieces} of an example, and a linear layer."
-        )
-    name = file.define("Head", doc, "inputs, outputs", fields, "x", body)
-    return dialect.new(name, str(inputs // pieces), str(outputs))
-
-
-def _decoder_layer(layer: DecoderLayer, file: SourceFile) -> str:
-    dialect = file.dialect
-    double = layer.convolution.transposed
-    name = "DoublingLayer" if double else "DecoderLayer"
-    convolution = (
-        dialect.transposed("inputs", "outputs") if double else dialect.convolution("inputs", "outputs", "3", bias=True)
-    )
-    kind = "transposed 3x3 convolution that doubles the sides" if double else "3x3 convolution"
-    doc = f"A {kind}, BatchNorm, leaky ReLU."
-    fields = [("conv", convolution), ("norm", dialect.norm("outputs"))]
-    body = [f"return {file.call('leaky_relu', 'self.norm(self.conv(x))')}"]
-    name = file.define(name, doc, "inputs, outputs", fields, "x", body)
-    return dialect.new(name, *_channels(layer.convolution))
-
-
-def _decoder(head: Decoder, file: SourceFile) -> str:
-    layers = [file.new(layer) for layer in head.layers]
-    last = file.new(head.last)
-    text = file.dialect.sequence(["".join(f"\n            {layer}," for layer in layers) + "\n        "])
-    result = "self.last(self.layers(x))"
-    doc = "Layers that double the sides until they are those of the image."
-    body = [f"return {file.call('tanh', result) if head.generates else result}"]
-    name = file.define("Decoder", doc, "", [("layers", text), ("last", last)], "x", body)
-    return file.dialect.new(name)
-
-
 def _digits_reduction(module: DigitsReduction, file: SourceFile) -> str:
-    layer = file.dialect.new(_conv_norm_class(file, "none", affine=False), "inputs", "outputs", "1")
+    layer = file.dialect.new(conv_norm_class(file, "none", affine=False), "inputs", "outputs", "1")
     body = [f"return self.layer({file.call('average2', file.call('relu', 'x'))})"]
     doc = "ReLU, the average over 2x2 pixels, a 1x1 convolution and BatchNorm."
     name = file.define("Reduction", doc, "inputs, outputs", [("layer", layer)], "x", body)
-    return file.dialect.new(name, *_channels(module.layer.convolution))
+    return file.dialect.new(name, *channels_of(module.layer.convolution))
 
 
-def _digits_head(head: DigitsHead, file: SourceFile) -> str:
-    names = ("bottleneck", "linear")[-len(head.layers) :]
-    made = [file.dialect.linear(*map(str, layer.kernel.shape)) for layer in head.layers]
-    fields = list(zip(names, made, strict=True))
-    x = file.call("mean" if head.pooled else "flatten", "x")
-    body = [f"x = {file.call('relu', 'x')}"]
-    for name in names:
-        x = f"self.{name}({x})"
-    pixels = "the mean over pixels" if head.pooled else "all pixels"
-    doc = f"ReLU, then {'a bottleneck and ' if len(names) > 1 else ''}a linear layer on {pixels}."
-    name = file.define("Head", doc, "", fields, "x", [*body, f"return {x}"])
-    return file.dialect.new(name)
-
-
-_WRITERS: dict[type, Callable[[Any, SourceFile], str]] = {
+BLOCKS: Writers = {
     Convolution: _convolution,
     ConvBatchNorm: _conv_norm,
     Chain: _chain,
@@ -392,11 +255,5 @@ _WRITERS: dict[type, Callable[[Any, SourceFile], str]] = {
     Cell: _cell,
     Stem: lambda stem, file: file.dialect.sequence([file.new(stem.first), file.new(stem.second)]),
     Stage: _stage,
-    BranchClassifier: _branch_head,
-    BranchSegmenter: _branch_head,
-    Classifier: _classifier,
-    DecoderLayer: _decoder_layer,
-    Decoder: _decoder,
     DigitsReduction: _digits_reduction,
-    DigitsHead: _digits_head,
 }

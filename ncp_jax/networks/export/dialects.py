@@ -14,22 +14,35 @@ Fields = Sequence[tuple[str, str]]  # attributes of a module, and the expression
 
 
 class Dialect(Protocol):
-    """How one framework writes modules. Arguments and results are source text."""
+    """How one framework writes modules. Arguments and results are source text.
+
+    Attributes:
+      name: the framework, as users name it.
+      words: the framework in the header of a file.
+      imports: the lines of imports.
+      image: the shape of images, a format of batch, channels and side.
+      helpers: text of the functions that the framework lacks, by name.
+      calls: a format for each operation. Most take features; "resize" also takes height and width, "empty" (zeros with
+        half the sides) a number of channels, "join" (by channels) and "modules" the text of a sequence, "on_pixel" a
+        convolution and features of no pixels [n, c]. "sides" is height and width, "merge" makes pieces examples.
+    """
 
     name: str
     words: str
     imports: str
     image: str
     helpers: dict[str, str]
+    calls: dict[str, str]
+
+    def call(self, function: str, *arguments: str) -> str:
+        """Returns an operation on its arguments, one of ``calls``."""
+        return self.calls[function].format(*arguments)
 
     def new(self, kind: str, *arguments: str) -> str:
         """A module of a class of the file."""
 
     def sequence(self, modules: Sequence[str]) -> str:
         """Modules that are applied one after the other."""
-
-    def module_list(self, modules: str) -> str:
-        """A list of modules, from a generator expression."""
 
     def convolution(
         self, inputs: str, outputs: str, kernel: str, *more: str, bias: bool = False, halved: str = "kernel // 2"
@@ -48,26 +61,8 @@ class Dialect(Protocol):
     def define(self, name: str, doc: str, arguments: str, fields: Fields, inputs: str, body: Sequence[str]) -> str:
         """A class: its arguments, attributes, the inputs of a call, and the lines of the call."""
 
-    def call(self, function: str, *arguments: str) -> str:
-        """A call of relu, leaky_relu, tanh, average3, average2, mean, flatten, zeros, shift, resize or enlarge."""
-
-    def sides(self, x: str) -> str:
-        """Height and width of features."""
-
-    def join(self, parts: str) -> str:
-        """Features of a list, concatenated by channels."""
-
-    def empty(self, x: str, channels: str) -> str:
-        """Zeros with so many channels and half the sides of features."""
-
-    def on_pixel(self, layer: str, x: str) -> str:
-        """A convolution applied to features of no pixels [n, c]."""
-
     def shape(self, batch: Sequence[int], side: int, channels: int) -> tuple[int, ...]:
         """Shape of images."""
-
-    def merge(self, images: str) -> str:
-        """Pieces or frames as examples."""
 
     def main(self, shape: tuple[int, ...]) -> str:
         """What the file does when it is run."""
@@ -91,7 +86,7 @@ def _assignment(field: str, value: str) -> str:
     return f"{head}(\n{inner}\n        )"
 
 
-class _Torch:
+class _Torch(Dialect):
     name, words = "torch", "plain PyTorch"
     imports = "import torch\nfrom torch import nn\nfrom torch.nn import functional as F"
     image = "[{batch}, {channels}, {side}, {side}]"
@@ -107,7 +102,7 @@ def resize(x, sides):
     return F.interpolate(x, size=sides, mode="bilinear", align_corners=False)
 ''',
     }
-    _calls = {  # noqa: RUF012
+    calls = {  # noqa: RUF012
         "relu": "F.relu({})",
         "leaky_relu": "F.leaky_relu({}, 0.2)",
         "tanh": "torch.tanh({})",
@@ -119,6 +114,12 @@ def resize(x, sides):
         "resize": "resize({}, {})",
         "enlarge": "F.interpolate({}, scale_factor=2)",
         "shift": "F.pad({}[:, :, 1:, 1:], (0, 1, 0, 1))",
+        "sides": "{}.shape[-2:]",
+        "join": "torch.cat({}, dim=1)",
+        "modules": "nn.ModuleList({})",
+        "empty": "{0}.new_zeros(len({0}), {1}, ({0}.shape[2] + 1) // 2, ({0}.shape[3] + 1) // 2)",
+        "on_pixel": "{}({}[:, :, None, None])[:, :, 0, 0]",
+        "merge": "{}.flatten(0, 1)",
     }
 
     def new(self, kind: str, *arguments: str) -> str:
@@ -126,9 +127,6 @@ def resize(x, sides):
 
     def sequence(self, modules: Sequence[str]) -> str:
         return self.new("nn.Sequential", *modules)
-
-    def module_list(self, modules: str) -> str:
-        return f"nn.ModuleList({modules})"
 
     def convolution(
         self, inputs: str, outputs: str, kernel: str, *more: str, bias: bool = False, halved: str = "kernel // 2"
@@ -149,26 +147,8 @@ def resize(x, sides):
         init = [f"    def __init__(self{arguments and f', {arguments}'}):", "        super().__init__()"]
         return _class(f"{name}(nn.Module)", doc, init, fields, f"    def forward(self, {inputs}):", body)
 
-    def call(self, function: str, *arguments: str) -> str:
-        return self._calls[function].format(*arguments)
-
-    def sides(self, x: str) -> str:
-        return f"{x}.shape[-2:]"
-
-    def join(self, parts: str) -> str:
-        return f"torch.cat({parts}, dim=1)"
-
-    def on_pixel(self, layer: str, x: str) -> str:
-        return f"{layer}({x}[:, :, None, None])[:, :, 0, 0]"
-
-    def empty(self, x: str, channels: str) -> str:
-        return f"{x}.new_zeros(len({x}), {channels}, ({x}.shape[2] + 1) // 2, ({x}.shape[3] + 1) // 2)"
-
     def shape(self, batch: Sequence[int], side: int, channels: int) -> tuple[int, ...]:
         return (*batch, channels, side, side)
-
-    def merge(self, images: str) -> str:
-        return f"{images}.flatten(0, 1)"
 
     def main(self, shape: tuple[int, ...]) -> str:
         return f"""if __name__ == "__main__":
@@ -179,7 +159,7 @@ def resize(x, sides):
         print("images:", list(images.shape), "outputs:", list(network(images).shape))"""
 
 
-class _Flax:
+class _Flax(Dialect):
     name, words = "flax", "plain Flax NNX"
     imports = "import jax\nimport jax.numpy as jnp\nfrom flax import nnx"
     image = "[{batch}, {side}, {side}, {channels}]"
@@ -195,7 +175,7 @@ def resize(x, sides):
     return jax.image.resize(x, (len(x), *sides, x.shape[-1]), "bilinear", antialias=False)
 ''',
     }
-    _calls = {  # noqa: RUF012
+    calls = {  # noqa: RUF012
         "relu": "nnx.relu({})",
         "leaky_relu": "nnx.leaky_relu({}, 0.2)",
         "tanh": "jnp.tanh({})",
@@ -207,6 +187,12 @@ def resize(x, sides):
         "resize": "resize({}, {})",
         "enlarge": "{}.repeat(2, axis=1).repeat(2, axis=2)",
         "shift": "jnp.pad({}[:, 1:, 1:], ((0, 0), (0, 1), (0, 1), (0, 0)))",
+        "sides": "{}.shape[-3:-1]",
+        "join": "jnp.concatenate({}, axis=-1)",
+        "modules": "nnx.List({})",
+        "empty": "jnp.zeros((len({0}), ({0}.shape[1] + 1) // 2, ({0}.shape[2] + 1) // 2, {1}), {0}.dtype)",
+        "on_pixel": "{}({}[:, None, None, :])[:, 0, 0, :]",
+        "merge": "{0}.reshape(-1, *{0}.shape[2:])",
     }
 
     def new(self, kind: str, *arguments: str) -> str:
@@ -214,9 +200,6 @@ def resize(x, sides):
 
     def sequence(self, modules: Sequence[str]) -> str:
         return f"nnx.Sequential({', '.join(modules)})"
-
-    def module_list(self, modules: str) -> str:
-        return f"nnx.List({modules})"
 
     def convolution(
         self, inputs: str, outputs: str, kernel: str, *more: str, bias: bool = False, halved: str = "kernel // 2"
@@ -240,26 +223,8 @@ def resize(x, sides):
         init = [f"    def __init__(self, {arguments and f'{arguments}, '}*, rngs):"]
         return _class(f"{name}(nnx.Module)", doc, init, fields, f"    def __call__(self, {inputs}):", body)
 
-    def call(self, function: str, *arguments: str) -> str:
-        return self._calls[function].format(*arguments)
-
-    def sides(self, x: str) -> str:
-        return f"{x}.shape[-3:-1]"
-
-    def join(self, parts: str) -> str:
-        return f"jnp.concatenate({parts}, axis=-1)"
-
-    def on_pixel(self, layer: str, x: str) -> str:
-        return f"{layer}({x}[:, None, None, :])[:, 0, 0, :]"
-
-    def empty(self, x: str, channels: str) -> str:
-        return f"jnp.zeros((len({x}), ({x}.shape[1] + 1) // 2, ({x}.shape[2] + 1) // 2, {channels}), {x}.dtype)"
-
     def shape(self, batch: Sequence[int], side: int, channels: int) -> tuple[int, ...]:
         return (*batch, side, side, channels)
-
-    def merge(self, images: str) -> str:
-        return f"{images}.reshape(-1, *{images}.shape[2:])"
 
     def main(self, shape: tuple[int, ...]) -> str:
         return f'''def load_weights(network, weights):

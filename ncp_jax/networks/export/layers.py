@@ -58,6 +58,11 @@ def edge_attribute(place: int) -> str:
     return "edge{}{}".format(*EDGES[place])
 
 
+def head_attributes(head: DigitsHead) -> tuple[str, ...]:
+    """Returns the attributes of a digits head's layers: the bottleneck, where there is one, and the last layer."""
+    return ("bottleneck", "linear")[-len(head.layers) :]
+
+
 def is_empty(module: Any) -> bool:
     """Returns whether an operation on an edge is absent, or has no weights."""
     return module is None or isinstance(module, Skip | AveragePool)
@@ -95,7 +100,7 @@ def _decoder(decoder: Decoder) -> Children:
 
 
 def _digits_head(head: DigitsHead) -> Children:
-    return list(zip(("bottleneck", "linear")[-len(head.layers) :], head.layers, strict=True))
+    return list(zip(head_attributes(head), head.layers, strict=True))
 
 
 _CHILDREN: dict[type, Callable[[Any], Children]] = {

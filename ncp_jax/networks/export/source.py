@@ -8,9 +8,11 @@ import textwrap
 from flax import nnx
 
 from ncp_jax import checks
-from ncp_jax.networks.export.blocks import SourceFile
+from ncp_jax.networks.export.blocks import BLOCKS
 from ncp_jax.networks.export.dialects import DIALECTS, WIDTH, Dialect
+from ncp_jax.networks.export.heads import HEADS
 from ncp_jax.networks.export.layers import stage_attribute
+from ncp_jax.networks.export.source_file import SourceFile
 from ncp_jax.networks.families import FAMILIES, family_of
 from ncp_jax.networks.heads import BranchSegmenter
 from ncp_jax.networks.layers import ConvBatchNorm
@@ -59,7 +61,7 @@ def export_source(network: Network, framework: str = "torch", *, side: int | Non
         for _, module in nnx.iter_modules(network)
         if isinstance(module, ConvBatchNorm) and module.convolution.stride > 1
     )
-    file = SourceFile(dialect, form, strided)
+    file = SourceFile(dialect, form, {**BLOCKS, **HEADS}, strided)
     fields = [(stage_attribute(name), file.new(network.stages[name])) for name in network.names]
     fields.append(("head", file.new(network.head)))
     doc = f"{summary.string}, for {form.task}."
@@ -78,7 +80,7 @@ def export_source(network: Network, framework: str = "torch", *, side: int | Non
 
 def _forward(network: Network, dialect: Dialect) -> list[str]:
     """Returns the lines of the network's call."""
-    images = dialect.merge("images") if network.form.pieces else "images"
+    images = dialect.call("merge", "images") if network.form.pieces else "images"
     stem, *others = map(stage_attribute, network.names)
     branched = isinstance(network.stages[network.names[0]], Stem)
     x = "branches" if branched else "x"
@@ -86,7 +88,7 @@ def _forward(network: Network, dialect: Dialect) -> list[str]:
     lines += [f"{x} = self.{name}({x})" for name in others]
     more = ""
     if isinstance(network.head, BranchSegmenter):
-        more = f", {dialect.sides('images')}"
+        more = f", {dialect.call('sides', 'images')}"
     elif branched and network.form.pieces:
         more = ", images.shape[1]"
     return [*lines, f"return self.head({x}{more})"]

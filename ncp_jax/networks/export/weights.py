@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks, files
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import read_npz, write_npz
 from ncp_jax.networks.export.layers import Layer, layers, variables
 from ncp_jax.networks.layers import BatchNorm, Convolution
 from ncp_jax.networks.network import Network
@@ -56,8 +56,8 @@ def export_weights(
                 raise checks.UsageError(
                     expected="a network with values", got="an abstract one", remedy="build it without abstract=True"
                 )
-            full = _name(layer, name, framework)
-            found[full] = np.array(_to(framework, layer, name, np.asarray(value[...], np.float32)), order="C")
+            array = _converted(to_torch, framework, layer, name, np.asarray(value[...], np.float32))
+            found[_name(layer, name, framework)] = np.array(array, order="C")
     if out is not None:
         _write(Path(files.user_path(out)), found)
     return found
@@ -79,7 +79,7 @@ def import_weights(
       FileNotFoundError, DataError: the file is missing or not of its kind.
     """
     checks.choose("framework", framework, FRAMEWORKS)
-    given = read_weights(weights) if isinstance(weights, str | os.PathLike) else dict(weights)
+    given = _read(weights) if isinstance(weights, str | os.PathLike) else dict(weights)
     given = {name: value for name, value in given.items() if not _IGNORED.search(name)}
     places = {
         _name(layer, name, framework): (layer, name, value)
@@ -99,20 +99,20 @@ def import_weights(
     arrays = {}
     for full, (layer, name, variable) in places.items():
         array = _host(given[full])
-        wanted = _to(framework, layer, name, np.empty(variable.shape, np.bool_)).shape
+        wanted = _converted(to_torch, framework, layer, name, np.empty(variable.shape, np.bool_)).shape
         if array.shape != wanted:
             raise checks.UsageError(
                 expected=f"{full} of shape {list(wanted)}",
                 got=f"{list(array.shape)}",
                 remedy="take the weights of the same code, task and classes",
             )
-        arrays[full] = jnp.asarray(_from(framework, layer, name, array.astype(np.float32)))
+        arrays[full] = jnp.asarray(_converted(from_torch, framework, layer, name, array.astype(np.float32)))
     for full, (_, _, variable) in places.items():  # nothing has changed before all is checked
         variable.set_value(arrays[full])
 
 
-def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
-    """Reads arrays by name from an ".npz" or ".safetensors" file; see ``import_weights`` for errors."""
+def _read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a file of weights."""
     file = Path(files.user_path(path))
     _check_ending(file)
     if not file.is_file():
@@ -133,7 +133,7 @@ def read_weights(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
 def _write(file: Path, arrays: dict[str, np.ndarray]) -> None:
     _check_ending(file)
     if file.suffix == ".npz":
-        files.atomic_write(file, lambda stream: np.savez(stream, allow_pickle=False, **arrays))
+        write_npz(file, arrays)
     else:
         files.atomic_write(file, _safetensors().save(arrays))
 
@@ -146,15 +146,9 @@ def _check_ending(file: Path) -> None:
 
 
 def _safetensors() -> Any:
-    try:
-        from safetensors import numpy
-    except ImportError as error:
-        raise checks.UsageError(
-            expected="safetensors, for this kind of file",
-            got="none installed",
-            remedy='pip install "ncp-jax[safetensors]", or use .npz',
-        ) from error
-    return numpy
+    return checks.optional_module(
+        "safetensors.numpy", what="safetensors, for this kind of file", extra="safetensors", instead="use .npz"
+    )
 
 
 def _host(value: Any) -> np.ndarray:
@@ -164,30 +158,42 @@ def _host(value: Any) -> np.ndarray:
 def _name(layer: Layer, name: str, framework: str) -> str:
     if framework == "flax":
         return f"{layer.flax}.{name}"
-    return f"{layer.torch}.{_TORCH_NORM[name] if isinstance(layer.module, BatchNorm) else _torch_weight(name)}"
+    return f"{layer.torch}.{_TORCH_NORM[name] if isinstance(layer.module, BatchNorm) else torch_name(name)}"
 
 
-def _torch_weight(name: str) -> str:
+def torch_name(name: str) -> str:
+    """Returns PyTorch's name of a variable of a convolution or linear layer."""
     return "weight" if name == "kernel" else name
 
 
-def _to(framework: str, layer: Layer, name: str, array: np.ndarray) -> np.ndarray:
-    """Converts an array from our layout: kernels [k, k, inputs, outputs], not mirrored where transposed."""
-    if framework == "flax" or name != "kernel":
-        return array
-    if not isinstance(layer.module, Convolution):
-        return array.T
-    if layer.module.transposed:
-        return array[::-1, ::-1].transpose(2, 3, 0, 1)
-    return array.transpose(3, 2, 0, 1)
+def to_torch(kernel: np.ndarray, *, transposed: bool = False) -> np.ndarray:
+    """Converts a kernel [k, k, inputs, outputs] or [inputs, outputs] to PyTorch's layout.
+
+    Args:
+      kernel: the kernel; that of a transposed convolution is not mirrored here, and mirrored there.
+      transposed: whether the convolution is transposed.
+    """
+    return _mirrored(kernel, transposed).transpose(_axes(kernel.ndim, transposed))
 
 
-def _from(framework: str, layer: Layer, name: str, array: np.ndarray) -> np.ndarray:
-    """Converts an array to our layout, the inverse of ``_to``."""
+def from_torch(kernel: np.ndarray, *, transposed: bool = False) -> np.ndarray:
+    """Converts a kernel from PyTorch's layout, the inverse of ``to_torch``."""
+    return _mirrored(kernel.transpose(np.argsort(_axes(kernel.ndim, transposed))), transposed)
+
+
+def _mirrored(kernel: np.ndarray, transposed: bool) -> np.ndarray:
+    return kernel[::-1, ::-1] if transposed else kernel
+
+
+def _axes(axes: int, transposed: bool) -> tuple[int, ...]:
+    """Returns our axes in PyTorch's order: outputs first, or inputs first if transposed."""
+    if axes == 2:
+        return (1, 0)
+    return (2, 3, 0, 1) if transposed else (3, 2, 0, 1)
+
+
+def _converted(convert: Callable[..., np.ndarray], framework: str, layer: Layer, name: str, array: Any) -> np.ndarray:
+    """Converts an array by ``to_torch`` or ``from_torch``, where it is a kernel and the framework PyTorch."""
     if framework == "flax" or name != "kernel":
         return array
-    if not isinstance(layer.module, Convolution):
-        return array.T
-    if layer.module.transposed:
-        return array.transpose(2, 3, 0, 1)[::-1, ::-1]
-    return array.transpose(2, 3, 1, 0)
+    return convert(array, transposed=isinstance(layer.module, Convolution) and layer.module.transposed)

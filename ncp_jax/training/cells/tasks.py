@@ -69,15 +69,8 @@ class Task:
 @functools.cache
 def digits_images() -> tuple[np.ndarray, np.ndarray]:
     """Returns the images ``[1797, 8, 8]``, with values from 0 to 1, and their classes."""
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise checks.UsageError(
-            expected="scikit-learn, which has the digits",
-            got="none installed",
-            remedy='pip install "ncp-jax[benchmark]"',
-        ) from error
-    found = load_digits()
+    datasets = checks.optional_module("sklearn.datasets", what="scikit-learn, which has the digits", extra="benchmark")
+    found = datasets.load_digits()
     return np.asarray(found.images / 16, np.float32), np.asarray(found.target, np.int32)
 
 

@@ -80,11 +80,14 @@ def test_choices_within_a_limit() -> None:
     # All predicted a quarter too fast: the choice is over the limit.
     fast = choose_within(np.log(0.7 * milliseconds), milliseconds, accuracy, whole)
     assert [choice.latency for choice in fast] == [2.0, 3.0, 4.0]
-    found = summarise_choices([choice.to_json() for choice in (*exact, *fast)])
-    assert (found["choices"], found["none"], found["kept"]) == (6, 0, 0.5)
-    assert found["loss"] == pytest.approx(-5.0)
+    found = summarise_choices([*exact, *fast])
+    assert (found.choices, found.none, found.kept) == (6, 0, 0.5)
+    assert found.loss == pytest.approx(-5.0)
     slow = choose_within(np.log(100 * milliseconds), milliseconds, accuracy, whole)
-    assert summarise_choices([choice.to_json() for choice in slow])["kept"] is None
+    assert summarise_choices(slow).to_json() == {
+        **{"choices": 3, "none": 3},
+        **{"kept": None, "excess_percent": None, "loss": None},
+    }
 
 
 @pytest.mark.usefixtures("spaces_stay")
