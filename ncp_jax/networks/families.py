@@ -22,7 +22,7 @@ class Task:
     """A task that a network can have a head for.
 
     Attributes:
-      head: "classification", "segmentation", "video", "regression", "jigsaw" or "image".
+      head: "classification", "segmentation", "video", "regression", "jigsaw", "image" or "detection".
       outputs: number of the benchmark's classes, or of numbers or channels of the output.
       side: side of the benchmark's images, tiles or frames, pixels.
       channels: channels of the images.
@@ -38,7 +38,7 @@ class Task:
     @property
     def has_classes(self) -> bool:
         """Whether ``outputs`` counts classes, and may be chosen."""
-        return self.head in ("classification", "segmentation", "video", "jigsaw")
+        return self.head in ("classification", "segmentation", "video", "jigsaw", "detection")
 
 
 class Parts(NamedTuple):

@@ -27,6 +27,7 @@ from ncp_jax.networks.layers import (
     tanh,
 )
 from ncp_jax.spaces.costs.heads import decoder_layers
+from ncp_jax.spaces.costs.multi_resolution import detection_outputs
 from ncp_jax.types import Array, Float
 
 
@@ -69,6 +70,22 @@ class BranchSegmenter(nnx.Module):
     def __call__(self, branches: list[Array], shape: tuple[int, ...]) -> Float[Array, "n h w classes"]:
         """Returns logits [n, height, width, classes]."""
         return resize(self.classifier(self.join(branches)), shape[-3], shape[-2])
+
+
+class BranchDetector(nnx.Module):
+    """NAS-Bench-MR, boxes in a pseudo-image: scores and boxes of anchors from all branches at the finest resolution.
+
+    This project's own, after the anchors of PointPillars (Lang et al., CVPR 2019, arXiv 1812.05784): the benchmark's
+    authors have published no detection head. See ``detection_outputs`` for the numbers of an anchor.
+    """
+
+    def __init__(self, inputs: Sequence[int], channels: int, classes: int, *, parameters: Parameters) -> None:
+        self.join = _Concatenation(inputs, channels, to=0, parameters=parameters)
+        self.classifier = Convolution(channels, detection_outputs(classes), 1, bias=True, parameters=parameters)
+
+    def __call__(self, branches: list[Array], shape: tuple[int, ...]) -> Float[Array, "n i j outputs"]:
+        """Returns a quarter of each side: [n, height / 4, width / 4, 2 * classes * (classes + 9)], rounded up."""
+        return self.classifier(self.join(branches))
 
 
 class Classifier(nnx.Module):

@@ -11,8 +11,9 @@ from flax import nnx
 
 from ncp_jax.networks.counting import Operations
 from ncp_jax.networks.families import NetworkFamily, Parts, Task, register
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter
+from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter
 from ncp_jax.networks.layers import ConvBatchNorm, Parameters, enlarge, relu, resize
+from ncp_jax.networks.network import CHANNELS
 from ncp_jax.spaces.costs.multi_resolution import NETWORKS, TABLE
 from ncp_jax.spaces.multi_resolution import NAS_BENCH_MR, STAGES
 from ncp_jax.types import Array, Float
@@ -23,16 +24,16 @@ CITATION = (
     "Propagating Network Codes. ICLR 2022. arXiv:2103.13253"
 )
 TASKS = {
-    name: Task(network.head, network.classes, network.side)
+    name: Task(network.head, network.classes, network.side, network.channels)
     for name, network in (("classification", TABLE), ("segmentation", NETWORKS["seg"]), *NETWORKS.items())
 }
 
 
 class Stem(nnx.Module):
-    """Two 3x3 convolutions of stride 2: images [n, h, w, 3] to one branch [n, h / 4, w / 4, c]."""
+    """Two 3x3 convolutions of stride 2: images [n, h, w, 3] (3ddet: 64 channels) to one branch [n, h / 4, w / 4, c]."""
 
-    def __init__(self, channels: Sequence[int], *, parameters: Parameters) -> None:
-        self.first = ConvBatchNorm(3, channels[0], 3, stride=2, relu="after", parameters=parameters)
+    def __init__(self, channels: Sequence[int], *, inputs: int = CHANNELS, parameters: Parameters) -> None:
+        self.first = ConvBatchNorm(inputs, channels[0], 3, stride=2, relu="after", parameters=parameters)
         self.second = ConvBatchNorm(channels[0], channels[1], 3, stride=2, relu="after", parameters=parameters)
 
     def __call__(self, x: Float[Array, "n h w c"]) -> list[Array]:
@@ -125,13 +126,13 @@ class Stage(nnx.Module):
 
 def parts(code: Sequence[int], task: Task, outputs: int, parameters: Parameters) -> Parts:
     """Returns the parts of a code's network; its encoder ends with four branches."""
-    stages: dict[str, nnx.Module] = {"stem": Stem(code[:2], parameters=parameters)}
+    stages: dict[str, nnx.Module] = {"stem": Stem(code[:2], inputs=task.channels, parameters=parameters)}
     channels, start = [code[1]], 2
     for stage in STAGES:
         convs, widths = code[start + 1 : start + 1 + stage], code[start + 1 + stage : start + 1 + 2 * stage]
         stages[f"stage {stage}"] = Stage(channels, code[start], convs, widths, parameters=parameters)
         channels, start = list(widths), start + 1 + 2 * stage
-    make = BranchSegmenter if task.head == "segmentation" else BranchClassifier
+    make = {"segmentation": BranchSegmenter, "detection": BranchDetector}.get(task.head, BranchClassifier)
     return Parts(stages, make(channels, code[start], outputs, parameters=parameters), STRIDE, whole=False)
 
 

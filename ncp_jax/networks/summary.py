@@ -95,8 +95,10 @@ def summarise(network: Network, side: int | None = None) -> NetworkSummary:
     stages = count_stages(network, shape)
     string = get_space(form.space).to_string(np.array(form.code))
     cost = published_cost(network, stages)
-    classes = form.outputs if FAMILIES[form.space].tasks[form.task].has_classes else 0
-    counted = network_words(form.task, side=shape[-2], classes=classes, pieces=form.pieces)
+    task = FAMILIES[form.space].tasks[form.task]
+    classes = form.outputs if task.has_classes else 0
+    pieces = "pseudo-images" if task.head == "detection" else form.pieces
+    counted = network_words(form.task, side=shape[-2], classes=classes, pieces=pieces)
     return NetworkSummary(form.space, form.task, form.code, string, shape, tuple(stages), counted, cost)
 
 

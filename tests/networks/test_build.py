@@ -22,7 +22,7 @@ SMALL = {
     "transnas-micro": [2, 0, 1, 1, 2, 0],
     "transnas-macro": [4, 1, 1, 1, 0, 0],
 }
-OUTPUTS = {"classification": 2, "video": 2, "jigsaw": 2, "regression": 2, "segmentation": 4, "image": 4}
+OUTPUTS = {"classification": 2, "video": 2, "jigsaw": 2, "regression": 2, "segmentation": 4, "image": 4, "detection": 4}
 EVERY = [(space, task) for space, family in FAMILIES.items() for task in family.tasks]
 
 
@@ -37,6 +37,9 @@ def test_every_task_of_every_space_has_a_head(space: str, task: str) -> None:
     chosen = FAMILIES[space].tasks[task]
     shape = network.form.shape(batch=3)
     expected = (3, chosen.outputs) if OUTPUTS[chosen.head] == 2 else (3, *shape[1:3], chosen.outputs)
+    if chosen.head == "detection":  # 2 anchors for each of 3 classes: 3 scores, 7 numbers of a box, 2 directions
+        assert shape == (3, 512, 512, 64)
+        expected = (3, 128, 128, 2 * 3 * (3 + 7 + 2))
     assert shape_of_output(network, shape) == expected
     assert network.form.task == task
     assert network.form.code == tuple(SMALL[space])
@@ -46,8 +49,7 @@ def test_every_table_has_a_network() -> None:
     names = {f"{space}/{task}" for space, task in EVERY}
     names |= {task for _, task in EVERY}  # those of digits belong to the space of TransNAS micro
     tables = {name for name in list_tables() if "/" in name and name.partition("/")[0] not in LATENCY}
-    # imagenet16-120 in another publisher's file; and the setting that has no head
-    assert tables - names == {"nas-bench-201/imagenet16-120-ncp", "nas-bench-mr/3ddet"}
+    assert tables - names == {"nas-bench-201/imagenet16-120-ncp"}  # imagenet16-120 in another publisher's file
     whole = build("nas-bench-mr", SMALL["nas-bench-mr"], "nas-bench-mr/seg", abstract=True)
     assert whole.form.task == "seg"
 
@@ -115,7 +117,7 @@ def assert_refused(pattern: str, call) -> None:
         ("transnas-micro", [[0] * 6, [1] * 6], {}, "expected one code, got 2 of them"),
         ("transnas-macro", "64-1111-basic", {}, "expected an architecture string of transnas-macro"),
         ("nas-bench-mr", [8] * 26, {}, "27 integers, or rows of 27, got shape"),
-        ("nas-bench-mr", SMALL["nas-bench-mr"], {"task": "3ddet"}, "have a head for, got '3ddet'; choose from: class"),
+        ("nas-bench-mr", SMALL["nas-bench-mr"], {"task": "2ddet"}, "have a head for, got '2ddet'; choose from: class"),
         ("nas-bench-201", SMALL["nas-bench-201"], {"task": "jigsaw"}, "nas-bench-201 have a head for, got 'jigsaw'"),
         (
             "nas-bench-201",

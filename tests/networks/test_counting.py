@@ -87,7 +87,7 @@ def test_nas_bench_mr_costs_what_the_closed_form_says() -> None:
     np.testing.assert_array_equal([c["params"] for c in counted], exact["params"])
     np.testing.assert_array_equal([c["flops"] for c in counted], exact["flops"])
     # The tasks' own networks: other images and heads.
-    for task in ("seg", "seg-4x", "cls-10c", "video"):
+    for task in ("seg", "seg-4x", "cls-10c", "video", "3ddet"):
         own = cost_model(space, task, of="task").exact(codes[12])
         assert published_cost(build(space, codes[12], task, abstract=True)) == {c: int(n) for c, n in own.items()}
 

@@ -29,7 +29,7 @@ from ncp_jax.checks import DataError
 from ncp_jax.networks import FAMILIES, Form, Network, heads
 from ncp_jax.networks.blocks import BasicBlock, Chain
 from ncp_jax.networks.cells import Cell
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier, Decoder
+from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter, Classifier, Decoder
 from ncp_jax.networks.layers import ConvBatchNorm, Parameters
 from ncp_jax.networks.multi_resolution import Stage, Stem
 
@@ -91,15 +91,15 @@ def cells(task: str, head: Any, *, pieces: tuple[str, int] = ("", 0), outputs: i
     return Network(form, stages, head(4, made["parameters"]))
 
 
-def branches(task: str, head: type, *, pieces: tuple[str, int] = ("", 0)) -> Network:
+def branches(task: str, head: type, *, pieces: tuple[str, int] = ("", 0), inputs: int = 3) -> Network:
     """Two branches of NAS-Bench-MR."""
     made: dict[str, Any] = {"parameters": Parameters(jax.random.key(2))}
     stages = {
-        "stem": Stem([4, 6], **made),
+        "stem": Stem([4, 6], inputs=inputs, **made),
         "stage 1": Stage([6], 1, [1], [4], **made),
         "stage 2": Stage([4], 2, [1, 2], [4, 6], **made),
     }
-    form = Form("nas-bench-mr", tuple(CODES["nas-bench-mr"]), task, 8, False, *pieces, 5, 20)
+    form = Form("nas-bench-mr", tuple(CODES["nas-bench-mr"]), task, 8, False, *pieces, 5, 20, channels=inputs)
     return Network(form, stages, head([4, 6], 4, 5, **made))
 
 
@@ -118,6 +118,7 @@ LITTLE = {
     "image": (lambda: cells("normal", decoder(generates=True)), (2, 16, 16, 3)),
     "branches": (lambda: branches("classification", BranchClassifier), (2, 20, 20, 3)),
     "branches to pixels": (lambda: branches("seg", BranchSegmenter), (2, 20, 20, 3)),
+    "branches to boxes": (lambda: branches("3ddet", BranchDetector, inputs=5), (2, 20, 20, 5)),
     "frames": (lambda: branches("video", BranchClassifier, pieces=("frames", 0)), (2, 3, 20, 20, 3)),
     "digits": (lambda: build(*DIGITS), (2, 8, 8, 1)),
     "digits, all pixels": (lambda: build("transnas-micro", [0, 1, 3, 0, 2, 2], "digits/autoencoder"), (2, 8, 8, 1)),
@@ -170,7 +171,7 @@ def test_exports_compute_what_the_network_does(name: str, tmp_path: Path, monkey
     ("space", "tasks"),
     [
         ("nas-bench-201", ["cifar100"]),
-        ("nas-bench-mr", ["cls-10c", "seg", "video"]),
+        ("nas-bench-mr", ["cls-10c", "seg", "video", "3ddet"]),
         ("transnas-micro", ["class_scene", "jigsaw", "digits/rotation"]),
         ("transnas-macro", ["room_layout", "segmentsemantic", "autoencoder"]),
     ],

@@ -6,24 +6,27 @@ from ncp_jax.networks.digits import DigitsHead
 from ncp_jax.networks.export.blocks import channels_of, conv_norm_class
 from ncp_jax.networks.export.layers import head_attributes
 from ncp_jax.networks.export.source_file import SourceFile, Writers
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier, Decoder, DecoderLayer
+from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter, Classifier, Decoder, DecoderLayer
 
 
-def _branch_head(head: BranchClassifier | BranchSegmenter, file: SourceFile) -> str:
+def _branch_head(head: BranchClassifier | BranchDetector | BranchSegmenter, file: SourceFile) -> str:
     dialect = file.dialect
     layer = conv_norm_class(file, "after")
     fields = [
         ("join", dialect.new(layer, "sum(inputs)", "channels", "1")),
         ("classifier", dialect.convolution("channels", "classes", "1", bias=True)),
     ]
-    finest = isinstance(head, BranchSegmenter)
+    finest = isinstance(head, BranchDetector | BranchSegmenter)
     resized = f"[{file.call('resize', 'x', 'sides')} for x in branches]"
     body = [
         f"sides = {file.call('sides', f'branches[{0 if finest else -1}]')}",
         f"x = self.join({file.call('join', resized)})",
     ]
     inputs, result = "branches", file.call("on_pixel", "self.classifier", "x")
-    if finest:
+    if isinstance(head, BranchDetector):
+        name, doc = "Detector", "Scores and boxes of anchors from all branches at the finest resolution."
+        result = "self.classifier(x)"
+    elif finest:
         name, doc = "Segmenter", "Logits from all branches at the finest resolution, enlarged to the image's size."
         inputs, result = "branches, image_sides", file.call("resize", "self.classifier(x)", "image_sides")
     elif file.form.pieces:
@@ -99,6 +102,7 @@ def _digits_head(head: DigitsHead, file: SourceFile) -> str:
 HEADS: Writers = {
     BranchClassifier: _branch_head,
     BranchSegmenter: _branch_head,
+    BranchDetector: _branch_head,
     Classifier: _classifier,
     DecoderLayer: _decoder_layer,
     Decoder: _decoder,

@@ -15,7 +15,7 @@ from ncp_jax import checks
 from ncp_jax.networks.blocks import BasicBlock, Chain, PooledShortcut
 from ncp_jax.networks.cells import AveragePool, Cell, FactorizedReduction, Skip
 from ncp_jax.networks.digits import DigitsHead, DigitsReduction
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier, Decoder, DecoderLayer
+from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter, Classifier, Decoder, DecoderLayer
 from ncp_jax.networks.layers import BatchNorm, ConvBatchNorm, Convolution, Linear
 from ncp_jax.networks.multi_resolution import Fusion, ResidualBlock, Stage, Stem
 from ncp_jax.networks.network import Network
@@ -115,6 +115,7 @@ _CHILDREN: dict[type, Callable[[Any], Children]] = {
     Stage: _stage,
     BranchClassifier: lambda m: [("join", m.join.layer), ("classifier", m.classifier)],
     BranchSegmenter: lambda m: [("join", m.join.layer), ("classifier", m.classifier)],
+    BranchDetector: lambda m: [("join", m.join.layer), ("classifier", m.classifier)],
     Classifier: lambda m: [*([] if m.norm is None else [("norm", m.norm.norm)]), ("linear", m.linear)],
     DecoderLayer: lambda m: [("conv", m.convolution), ("norm", m.norm)],
     Decoder: _decoder,

@@ -17,7 +17,7 @@ from ncp_jax.networks.export.layers import layers, unknown
 from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue, reduced
 from ncp_jax.networks.export.weights import export_weights
 from ncp_jax.networks.families import family_of
-from ncp_jax.networks.heads import BranchClassifier, BranchSegmenter, Classifier, Decoder, DecoderLayer
+from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter, Classifier, Decoder, DecoderLayer
 from ncp_jax.networks.layers import EPSILON, BatchNorm, ConvBatchNorm, Convolution
 from ncp_jax.networks.multi_resolution import Fusion, ResidualBlock, Stage, Stem
 from ncp_jax.networks.network import Network
@@ -44,7 +44,7 @@ def export_onnx(network: Network, out: str | os.PathLike[str], *, side: int | No
     form, summary = network.form, summarise(network, side)
     side = summary.input[-2]
     graph = _Graph(network, side)
-    outputs = graph.run()
+    outputs, channels = graph.run(), summary.stages[-1].outputs[0][-1]
     facts = {
         "space": form.space,
         "task": form.task,
@@ -58,7 +58,7 @@ def export_onnx(network: Network, out: str | os.PathLike[str], *, side: int | No
     pieces = [form.count or form.pieces] if form.pieces else []
     content = graph.content(
         OnnxValue("images", ["n", *pieces, form.channels, side, side]),
-        [OnnxValue("outputs", ["n", form.outputs, *([] if outputs.sides == (1, 1) else outputs.sides)])],
+        [OnnxValue("outputs", ["n", channels, *([] if outputs.sides == (1, 1) else outputs.sides)])],
         facts,
         doc=f"{summary.string}, a network of {form.space} for {form.task}",
     )
@@ -221,6 +221,10 @@ def _branch_segmenter(graph: _Graph, head: BranchSegmenter, branches: list[Featu
     return graph.resize(logits, (graph.side, graph.side))
 
 
+def _branch_detector(graph: _Graph, head: BranchDetector, branches: list[Features]) -> Features:
+    return _convolution(graph, head.classifier, _joined(graph, head, branches, 0))
+
+
 def _classifier(graph: _Graph, head: Classifier, x: Features) -> Features:
     if head.norm is not None:
         x = graph.relu(_norm(graph, head.norm.norm, x))
@@ -270,6 +274,7 @@ _APPLY: dict[type, Callable[[_Graph, Any, Any], Any]] = {
     Stage: _stage,
     BranchClassifier: _branch_classifier,
     BranchSegmenter: _branch_segmenter,
+    BranchDetector: _branch_detector,
     Classifier: _classifier,
     DecoderLayer: _decoder_layer,
     Decoder: _decoder,

@@ -96,13 +96,13 @@ def _forward(network: Network, dialect: Dialect) -> list[str]:
 
 def _header(summary: NetworkSummary, form: Form, dialect: Dialect) -> str:
     """Returns the docstring of the file: what the network is, what it costs, whom to cite, how weights come in."""
-    kind = FAMILIES[form.space].tasks[form.task].head
     batch = f"n, {form.count or form.pieces}" if form.pieces else "n"
     sides = {"batch": batch, "side": summary.input[-2]}
     images = dialect.image.format(channels=form.channels, **sides)
+    shape = summary.stages[-1].outputs[0]
     output = f"[n, {form.outputs}]"
-    if kind in ("segmentation", "image"):
-        output = dialect.image.format(channels=form.outputs, batch="n", side=summary.input[-2])
+    if len(shape) == 4:
+        output = dialect.image.format(channels=shape[-1], batch="n", side=shape[-2])
     cost = summary.published
     rows = [
         ("string", summary.string),

@@ -61,10 +61,10 @@ def network_words(task: str, *, side: int, classes: int = 0, pieces: str = "") -
       task: task of the network; "" for the one that a table counts for all of its tasks.
       side: side of the image in pixels.
       classes: number of classes; 0 where the head has none.
-      pieces: what the image is a piece of: "tiles", "frames" or "".
+      pieces: what the images are: "tiles", "frames", "pseudo-images" (the view of a point cloud from above) or "".
     """
     of = f"the network of {task}" if task else "the table's classifier, whatever the task"
-    image = {"tiles": "one tile", "frames": "one frame"}.get(pieces, "image")
+    image = {"tiles": "one tile", "frames": "one frame", "pseudo-images": "pseudo-image"}.get(pieces, "image")
     return f"{of}: {f'{classes} classes, ' if classes else ''}{image} {side}×{side}"
 
 

@@ -35,20 +35,44 @@ class Network:
     """The image and the head of a task.
 
     Attributes:
-      head: "classification", "segmentation" or "video". The costs of a video are those of one frame.
+      head: "classification", "segmentation", "video" or "detection". The costs of a video are those of one frame.
       classes: number of the benchmark's classes.
       side: side of the images or frames, pixels.
+      channels: channels of the images.
     """
 
     head: str
     classes: int
     side: int
+    channels: int = 3
+
+    @property
+    def dense(self) -> bool:
+        """Whether the head has outputs for each pixel of the finest branch."""
+        return self.head in ("segmentation", "detection")
+
+    @property
+    def outputs(self) -> int:
+        """Number of the head's outputs, for each pixel where it is dense."""
+        return detection_outputs(self.classes) if self.head == "detection" else self.classes
 
     def words(self, task: str) -> str:
         """Returns the network in words."""
-        return network_words(task, side=self.side, classes=self.classes, pieces="frames" * (self.head == "video"))
+        pieces = {"video": "frames", "detection": "pseudo-images"}.get(self.head, "")
+        return network_words(task, side=self.side, classes=self.classes, pieces=pieces)
 
 
+def detection_outputs(classes: int) -> int:
+    """Returns the outputs of the detection head for each pixel.
+
+    Each class has ``ORIENTATIONS`` anchors at a pixel. An anchor has a score for each class, ``BOX`` numbers of its box
+    and a score for each of two directions.
+    """
+    return ORIENTATIONS * classes * (classes + BOX + 2)
+
+
+ORIENTATIONS = 2  # anchors of each class at a pixel: along the road and across it
+BOX = 7  # numbers of a box: x, y, z, width, length, height, angle
 TABLE = Network("classification", 50, 128)  # the network whose costs the table has, in the rows of every task
 NETWORKS = {
     "seg": Network("segmentation", 19, 512),
@@ -59,9 +83,11 @@ NETWORKS = {
     "cls-10c": Network("classification", 10, 128),
     "video": Network("video", 51, 128),
     "video-p": Network("video", 51, 128),
+    # This project's own: no network is published for KITTI. Cars, pedestrians and cyclists, with as many channels as
+    # the pseudo-images of PointPillars (Lang et al., CVPR 2019, arXiv 1812.05784) have.
+    "3ddet": Network("detection", 3, 512, channels=64),
 }
-# Every setting of the benchmark; the published costs are the same for all. No network is published for 3ddet.
-TASKS = (*NETWORKS, "3ddet")
+TASKS = tuple(NETWORKS)  # every setting of the benchmark; the published costs are the same for all
 
 
 def _convolution(kernel: int, inputs: Any, outputs: Any) -> Any:
@@ -100,10 +126,13 @@ def _params_by_side(code: Sequence[Any], network: Network = TABLE) -> list[tuple
 
     Args:
       code: the 27 numbers, each an integer, an array of any kind, or a tracer; only sums and products are taken.
-      network: its image and head. A segmentation head works on the finest branch, at every pixel of it.
+      network: its image and head. A dense head works on the finest branch, at every pixel of it.
     """
     branch_sides = [network.side >> (2 + branch) for branch in range(BRANCHES)]
-    sides = [(network.side // 2, _convolution(3, 3, code[0])), (branch_sides[0], _convolution(3, code[0], code[1]))]
+    sides = [
+        (network.side // 2, _convolution(3, network.channels, code[0])),
+        (branch_sides[0], _convolution(3, code[0], code[1])),
+    ]
     channels, start = [code[1]], 2
     for stage in STAGES:
         blocks = code[start]
@@ -115,9 +144,8 @@ def _params_by_side(code: Sequence[Any], network: Network = TABLE) -> list[tuple
             residual = 2 * _convolution(3, width, width)
             modules = first[branch] + (blocks - 1) * later[branch] + blocks * convs[branch] * residual
             sides.append((branch_sides[branch], modules))
-    dense = network.head == "segmentation"
-    sides.append((branch_sides[0 if dense else -1], _convolution(1, sum(channels), code[start])))
-    sides.append((branch_sides[0] if dense else 1, network.classes * code[start] + network.classes))
+    sides.append((branch_sides[0 if network.dense else -1], _convolution(1, sum(channels), code[start])))
+    sides.append((branch_sides[0] if network.dense else 1, network.outputs * code[start] + network.outputs))
     return sides
 
 
@@ -176,7 +204,7 @@ def nas_bench_mr_model(task: str) -> CostModel:
 
 
 def own_network_model(task: str) -> CostModel | None:
-    """Returns the cost model of a task's own network, counted by the table's rules; None where it is not published."""
+    """Returns the cost model of a task's own network, counted by the table's rules; None where there is none."""
     network = NETWORKS.get(task)
     if network is None:
         return None
