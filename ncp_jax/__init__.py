@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
-    from ncp_jax.benchmarks.imported import Curves, load_curves
+    from ncp_jax.benchmarks.curves import load_curves
+    from ncp_jax.benchmarks.imported import Curves
     from ncp_jax.benchmarks.official.importing import import_tables
     from ncp_jax.benchmarks.torch_files import read_torch
     from ncp_jax.checks import DataError, UsageError
@@ -73,7 +74,8 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
-    "benchmarks.imported": ("Curves", "load_curves"),
+    "benchmarks.curves": ("load_curves",),
+    "benchmarks.imported": ("Curves",),
     "benchmarks.official.importing": ("import_tables",),
     "benchmarks.torch_files": ("read_torch",),
     "checks": ("DataError", "UsageError"),

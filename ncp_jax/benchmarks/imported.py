@@ -163,8 +163,8 @@ class Curves:
       space: name of the space of the codes.
       metric: specification of the column; its values are those after the last epoch.
       codes: int32 [n, d], the architectures of the table in its order.
-      values: float64 [n, e], the metric after epochs 1..e; NaN where there is none or a training failed. Read from
-        the disk when used.
+      values: float64 [n, e], the metric after epochs 1..e; NaN where there is none or a training failed. Those of
+        imported tables are read from the disk when used.
     """
 
     table: str
@@ -255,19 +255,9 @@ def read_arrays(name: str, table: ImportedTable) -> ImportedArrays:
     return dataclasses.replace(_read_values(name, table), curves=curves)
 
 
-def load_curves(table: str, column: str) -> Curves:
-    """Returns the learning curves of a column of an imported table.
-
-    Args:
-      table: name of the table ("transnas-bench-101-micro/jigsaw").
-      column: name of the column ("valid_top1").
-
-    Raises:
-      UsageError: no such table or column, or one without curves; the text lists those that have some.
-      DataError: a file of the cache is damaged.
-    """
-    names = {name: found for name, found in imported_names().items() if len(found[1]) == 1}
-    made, (found,) = names[checks.choose("imported table", table, names)]
+def imported_curves(table: str, column: str) -> Curves:
+    """Returns the learning curves of a column of an imported table; see ``benchmarks.curves.load_curves``."""
+    made, (found,) = imported_names()[table]
     if column not in found.curves:
         known = [metric.name for metric in found.metrics]
         chosen = checks.choose(f"column of {found.name}", column, known)

@@ -1,7 +1,8 @@
 """Searches learning curves in a budget of epochs: successive halving, and its asynchronous form (ASHA).
 
 Both train many architectures for few epochs and the better ones longer. They see the value of an architecture after an
-epoch only when that epoch is paid for; a training that goes on pays for the further epochs alone.
+epoch only when that epoch is paid for; a training that goes on pays for the further epochs alone. With ``predict``,
+ASHA begins the architectures that a Gaussian process expects most of, which reads finished and partial curves.
 
 Sources: Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943 (successive halving); Li et al., MLSys 2020,
 arXiv 1810.05934, algorithm 2 (ASHA, here with one worker).
@@ -15,11 +16,13 @@ import heapq
 import math
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.benchmarks.imported import load_curves
+from ncp_jax.benchmarks.curves import load_curves
 from ncp_jax.metrics import MetricSpec, check_split
+from ncp_jax.searchers.partial_curves import Starts
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Float, Int
 
@@ -36,6 +39,8 @@ class HalvingConfig:
         as the budget allows.
       factor: the share 1 / factor of each rung is trained further, factor times as long.
       least: epochs of the first rung.
+      predict: whether to begin the architectures with the largest expected improvement (``partial_curves.Starts``)
+        instead of random ones, once five trainings of the run have ended; only with "asha".
       runs: number of independent runs.
       seed: seed of the order in which architectures are begun.
       on_test: whether the metric may be of the test split.
@@ -45,6 +50,7 @@ class HalvingConfig:
     method: str = "asha"
     factor: int = 3
     least: int = 1
+    predict: bool = False
     runs: int = 1
     seed: int = 0
     on_test: bool = False
@@ -56,6 +62,12 @@ class HalvingConfig:
         checks.integer("runs", self.runs, least=1)
         checks.integer("seed", self.seed, least=0, most=2**32 - 1)
         object.__setattr__(self, "method", checks.choose("method", self.method, METHODS))
+        if self.predict and self.method != "asha":
+            raise checks.UsageError(
+                expected="predict with the method asha",
+                got=self.method,
+                remedy="the bracket of halving is over when its first trainings end: nothing is there to learn from",
+            )
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -67,7 +79,10 @@ class HalvingRun:
       epochs: int32 [s], the epochs that it was trained for after the step.
       values: float64 [s], the metric then; NaN where the training failed.
       spent: epochs paid for.
-      chosen: the row that the run returns: of those trained longest, the best.
+      at: int32 [i], epochs spent when the architecture that the run would return changed.
+      found: int32 [i], the row of that architecture: of those trained longest, the best.
+      ranks: int32 [i], rank of its final value among all architectures of the table.
+      chosen: the row that the run returns, the last of ``found``.
       rank: rank of its final value among all architectures of the table, 1 for the best.
       regret: distance of its final value from the best one, in the metric's unit; NaN where its training fails later.
     """
@@ -76,6 +91,9 @@ class HalvingRun:
     epochs: Int[np.ndarray, " s"]
     values: Float[np.ndarray, " s"]
     spent: int
+    at: Int[np.ndarray, " i"]
+    found: Int[np.ndarray, " i"]
+    ranks: Int[np.ndarray, " i"]
     chosen: int
     rank: int
     regret: float
@@ -102,7 +120,7 @@ class HalvingResult:
     strings: tuple[str, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Returns JSON-ready values."""
+        """Returns JSON-ready values; "at" are epochs spent, "ranks" what the run would have returned then."""
         return {
             "schema": "halving/1",
             "table": self.table,
@@ -117,6 +135,8 @@ class HalvingResult:
                     "regret": None if math.isnan(run.regret) else run.regret,
                     "spent": run.spent,
                     "started": len(np.unique(run.rows)),
+                    "at": run.at.tolist(),
+                    "ranks": run.ranks.tolist(),
                 }
                 for run, string in zip(self.runs, self.strings, strict=True)
             ],
@@ -124,11 +144,11 @@ class HalvingResult:
 
 
 def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResult:
-    """Searches a column of an imported table that has learning curves, in a budget of epochs. Runs on the host.
+    """Searches a column of a table that has learning curves, in a budget of epochs. Runs on the host.
 
     Args:
-      table: name of the table ("nats-tss/cifar100-200").
-      column: name of the column ("valid_top1").
+      table: name of the table ("nats-tss/cifar100-200", "digits/class"); see ``load_curves``.
+      column: name of the column ("valid_top1", "accuracy").
       config: how to spend epochs.
 
     Raises:
@@ -145,13 +165,19 @@ def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResu
         got, remedy = "failed trainings alone", "choose another column"
         raise checks.DataError(expected=f"final values in {column} of {table}", got=got, remedy=remedy)
     rungs = _rungs(config, oriented.shape[1])
-    spend = _asha if config.method == "asha" else _halving
+    space = get_space(curves.space)
+    # Isomorphic architectures have one canonical code.
+    codes = np.asarray(space.canonical(jnp.asarray(curves.codes))) if config.predict else curves.codes
     runs = []
     for run in range(config.runs):
         order = np.random.default_rng([config.seed, run]).permutation(len(oriented))
-        steps = spend(oriented, order, rungs, config)
+        if config.method == "halving":
+            steps = _halving(oriented, order, rungs, config)
+        else:
+            starts = Starts(curves.space, codes, oriented.shape[1]) if config.predict else None
+            steps = _asha(oriented, order, rungs, config, starts)
         runs.append(_scored(steps, oriented, curves.metric.sign))
-    strings = get_space(curves.space).to_strings(curves.codes[[run.chosen for run in runs]])
+    strings = space.to_strings(curves.codes[[run.chosen for run in runs]])
     return HalvingResult(curves.table, curves.metric, config, rungs, tuple(runs), tuple(strings))
 
 
@@ -191,55 +217,92 @@ def _halving(
     return steps
 
 
+class _Rungs:
+    """The rungs of ASHA: which architectures reached them, and which were trained further."""
+
+    def __init__(self, values: Float[np.ndarray, "n e"], rungs: tuple[int, ...], factor: int) -> None:
+        self.values, self.rungs, self.factor = values, rungs, factor
+        self._known: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # best first: (-value, number, row)
+        self._waiting: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # those that were not taken yet
+
+    def add(self, rung: int, row: int) -> None:
+        """Enters an architecture that was trained until a rung. After a failure it is never taken."""
+        value = float(self.values[row, self.rungs[rung] - 1])
+        entry = (-value, len(self._known[rung]), row)
+        bisect.insort(self._known[rung], entry)
+        if np.isfinite(value):
+            heapq.heappush(self._waiting[rung], entry)
+
+    def take(self, rung: int) -> int | None:
+        """Returns the best architecture of a rung that was not taken yet, if it is among the rung's top share."""
+        if not self._waiting[rung]:
+            return None
+        best, known = self._waiting[rung][0], self._known[rung]
+        if bisect.bisect_left(known, best) >= len(known) // self.factor:
+            return None
+        return heapq.heappop(self._waiting[rung])[2]
+
+
 def _asha(
-    values: Float[np.ndarray, "n e"], order: Int[np.ndarray, " n"], rungs: tuple[int, ...], config: HalvingConfig
+    values: Float[np.ndarray, "n e"],
+    order: Int[np.ndarray, " n"],
+    rungs: tuple[int, ...],
+    config: HalvingConfig,
+    starts: Starts | None = None,
 ) -> Steps:
     """Trains the best of a rung further as soon as it is among its top share, and else begins a new architecture."""
+    known = _Rungs(values, rungs, config.factor)
     steps: Steps = []
-    spent, begun = 0, 0
-    known: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # of each rung, best first: (-value, step, row)
-    waiting: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # those that were not trained further yet
+    spent, left = 0, [int(row) for row in order[::-1]]  # the next one last
     while True:
-        place, row = -1, -1
+        place, row = -1, None
         for rung in reversed(range(len(rungs) - 1)):
-            best = waiting[rung][0] if waiting[rung] else None
-            if best is not None and bisect.bisect_left(known[rung], best) < len(known[rung]) // config.factor:
-                place, row = rung, best[2]
+            row = known.take(rung)
+            if row is not None:
+                place = rung
                 break
-        if row < 0:
-            if begun == len(order):
+        if row is None:
+            if not left:
                 return steps
-            row = int(order[begun])
+            row = left.pop() if starts is None else left.pop(starts.choose(left))
         price = rungs[place + 1] - (rungs[place] if place >= 0 else 0)
         if spent + price > config.epochs:
             return steps
-        if place >= 0:
-            heapq.heappop(waiting[place])
-        else:
-            begun += 1
         spent += price
         steps.append((row, rungs[place + 1]))
-        value = float(values[row, rungs[place + 1] - 1])
-        entry = (-value, len(steps), row)
-        bisect.insort(known[place + 1], entry)
-        if np.isfinite(value):
-            heapq.heappush(waiting[place + 1], entry)
+        known.add(place + 1, row)
+        if starts is not None:
+            starts.add(row, values[row, : rungs[place + 1]])
 
 
 def _scored(steps: Steps, values: Float[np.ndarray, "n e"], sign: float) -> HalvingRun:
-    """Returns a run, with the final value of what it chose against those of all architectures."""
+    """Returns a run, with the final values of what it would have chosen against those of all architectures."""
     rows, epochs = (np.array(part, np.int32) for part in zip(*steps, strict=True))
     seen = values[rows, epochs - 1]
+    at: list[int] = []
+    found: list[int] = []
+    spent = 0
+    reached: dict[int, int] = {}
     # Of those trained longest, the best: values after different numbers of epochs are not compared.
-    finite = np.isfinite(seen) if np.isfinite(seen).any() else np.ones(len(seen), bool)
-    longest = np.flatnonzero(finite & (epochs == epochs[finite].max()))
-    chosen = int(rows[longest[np.argmax(seen[longest])]])
-    final = values[:, -1]
+    leader: tuple[bool, int, float] = (False, 0, -math.inf)
+    for (row, count), value in zip(steps, seen.tolist(), strict=True):
+        spent += count - reached.get(row, 0)  # a later step of an architecture includes its earlier ones
+        reached[row] = count
+        standing = (math.isfinite(value), count, value)
+        if not found or standing > leader:
+            leader = standing
+            if not found or row != found[-1]:
+                at.append(spent)
+                found.append(row)
+    chosen, final = found[-1], values[:, -1]
     return HalvingRun(
         rows=rows,
         epochs=epochs,
         values=np.where(np.isfinite(seen), seen * sign, np.nan),
-        spent=sum(dict(steps).values()),  # a later step of an architecture includes its earlier ones
+        spent=spent,
+        at=np.array(at, np.int32),
+        found=np.array(found, np.int32),
+        ranks=np.array([1 + int((final > final[row]).sum()) for row in found], np.int32),
         chosen=chosen,
         rank=1 + int((final > final[chosen]).sum()),
         regret=float(final.max() - final[chosen]) if np.isfinite(final[chosen]) else math.nan,

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ncp_jax import checks, import_tables
+from ncp_jax import checks, get_space, import_tables, load_table
 from ncp_jax.searchers.halving import HalvingConfig, _asha, _halving, _rungs, _scored, search_curves
+from ncp_jax.searchers.partial_curves import Starts
 
 from ..benchmarks.official_files import transnas
 from ..benchmarks.torch_containers import archive
@@ -43,6 +44,20 @@ def test_asha_by_hand() -> None:
     assert cut == steps[:5]
 
 
+def leader(steps: list[tuple[int, int]], values: np.ndarray, budget: int) -> int:
+    """The architecture to return after some epochs: of those trained longest, the best; failed ones come last."""
+    reached: dict[int, int] = {}
+    known: list[tuple[bool, int, float, int]] = []
+    for place, (row, count) in enumerate(steps):
+        budget -= count - reached.get(row, 0)
+        if budget < 0:
+            break
+        reached[row] = count
+        value = float(values[row, count - 1])
+        known.append((bool(np.isfinite(value)), count, value, -place))
+    return steps[-max(known)[3]][0]
+
+
 @settings(max_examples=30)
 @given(
     seed=st.integers(0, 2**20),
@@ -70,6 +85,9 @@ def test_the_budget_holds_and_a_rung_passes_on_its_best(seed: int, epochs: int, 
             better = sum(values[other, before - 1] > values[row, before - 1] for other in rung)
             assert better < len(rung) // factor
         reached[row] = count
+    for spent, row in zip(run.at, run.found, strict=True):
+        assert row == leader(steps, values, int(spent))
+    assert run.chosen == run.found[-1]
     # What was not paid for does not matter.
     hidden = values.copy()
     for row in range(20):
@@ -104,3 +122,47 @@ def test_search_on_an_imported_table(tmp_path: Path, monkeypatch: pytest.MonkeyP
         search_curves("curves-micro/jigsaw", "valid_loss", HalvingConfig(epochs=90, least=10))
     with pytest.raises(checks.UsageError, match="expected epochs to be an integer 1 or more, got 0"):
         HalvingConfig(epochs=0)
+
+
+def test_predictions_choose_what_is_begun() -> None:
+    """The final value is nearly the sum of the letters: better ones are found in the same epochs."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (200, 6))
+    final = codes.sum(axis=1) + 0.1 * rng.random(200)
+    values = final[:, None] - np.arange(8, -1, -1) * rng.random(200)[:, None]
+    rungs = _rungs(HalvingConfig(epochs=600), 9)
+    ranks = {False: [], True: []}
+    for seed in range(5):
+        order = np.random.default_rng(seed).permutation(200)
+        for predict in ranks:
+            starts = Starts("transnas-micro", codes, 9) if predict else None
+            steps = _asha(values, order, rungs, HalvingConfig(epochs=300, predict=predict), starts)
+            run = _scored(steps, values, 1.0)
+            assert run.spent <= 300
+            ranks[predict].append(run.rank)
+    assert np.mean(ranks[True]) < np.mean(ranks[False]) / 2
+    # What was not paid for does not matter here either.
+    hidden, reached = values.copy(), dict(steps)
+    for row in range(200):
+        hidden[row, reached.get(row, 0) :] = np.nan
+    config = HalvingConfig(epochs=300, predict=True)
+    assert _asha(hidden, order, rungs, config, Starts("transnas-micro", codes, 9)) == steps
+
+
+def test_search_on_the_shipped_benchmark() -> None:
+    found = search_curves("digits/class", "accuracy", HalvingConfig(epochs=320, predict=True, runs=4))
+    table = load_table("digits/class")
+    assert found.rungs == (1, 3, 9, 16)
+    values = table.measured("accuracy")
+    for run, string in zip(found.runs, found.strings, strict=True):
+        final = values[int(table.rows(get_space("transnas-micro").from_string(string)))]
+        assert run.rank == 1 + int((values > final).sum())
+        assert run.regret == pytest.approx(values.max() - final)
+        assert run.spent <= 320
+        assert (run.at[-1] <= run.spent, run.ranks[-1], run.found[-1]) == (True, run.rank, run.chosen)
+    with pytest.raises(checks.UsageError, match="got test_accuracy; choose accuracy"):
+        search_curves("digits/class", "test_accuracy", HalvingConfig(epochs=320))
+    with pytest.raises(checks.UsageError, match="did you mean: digits/class"):
+        search_curves("digits/clas", "accuracy", HalvingConfig(epochs=320))
+    with pytest.raises(checks.UsageError, match="predict with the method asha, got halving"):
+        HalvingConfig(epochs=320, method="halving", predict=True)
