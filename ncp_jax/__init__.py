@@ -5,6 +5,7 @@ One function for each job; each takes a config or its fields as keywords, or wha
 - ``search``: architectures for a task, from a predictor that ships or is trained from a table;
 - ``rank``: a table's architectures, ranked from few measurements and other tasks (Arch-Graph);
 - ``order``: elements ordered by pairwise weights, with a bound on every order;
+- ``audit``: what independent models predict for proposals, with calibrated intervals;
 - ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective;
 - ``run_study``: a grid of searches, run and recorded; ``write_report``: its page, tables and figures;
 - ``build``: the network of a code; ``cost``: its parameters and FLOPs; ``export_source``, ``export_onnx``: its file
@@ -23,6 +24,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ncp_jax.auditing import Audit, AuditConfig, Calibration, MetricAudit, audit
     from ncp_jax.benchmarks import Table, join, list_tables, load_table
     from ncp_jax.benchmarks.curves import load_curves
     from ncp_jax.benchmarks.imported import Curves
@@ -73,6 +75,7 @@ if TYPE_CHECKING:
     from ncp_jax.training import Recipe, fit, fit_many, held_out_errors
 
 _WHERE = {
+    "auditing": ("Audit", "AuditConfig", "Calibration", "MetricAudit", "audit"),
     "benchmarks": ("Table", "join", "list_tables", "load_table"),
     "benchmarks.curves": ("load_curves",),
     "benchmarks.imported": ("Curves",),
@@ -145,7 +148,10 @@ _check_versions()
 __version__ = "0.1.0"
 __all__ = [
     "SPACES",
+    "Audit",
+    "AuditConfig",
     "Bounds",
+    "Calibration",
     "Candidates",
     "Controllable",
     "CostConfig",
@@ -162,6 +168,7 @@ __all__ = [
     "HalvingResult",
     "HeldOutError",
     "Limit",
+    "MetricAudit",
     "MetricSpec",
     "Network",
     "NextConfig",
@@ -191,6 +198,7 @@ __all__ = [
     "TrustRegion",
     "UsageError",
     "WidthChoice",
+    "audit",
     "build",
     "cost",
     "cost_model",

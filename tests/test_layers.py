@@ -23,7 +23,7 @@ LEVELS = {
     **dict.fromkeys(("benchmarks", "embeddings", "networks", "predictors", "propagation", "ordering"), 2),
     "training": 3,
     **dict.fromkeys(("searchers", "controllable"), 4),
-    **dict.fromkeys(("studies", "reports", "integrations"), 5),
+    **dict.fromkeys(("studies", "reports", "integrations", "auditing"), 5),
     "commands": 6,
     "cli": 7,
     "__main__": 8,

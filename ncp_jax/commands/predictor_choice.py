@@ -257,11 +257,15 @@ def _train(
     from ncp_jax.training import Columns, fit, get_recipe, held_out_errors, with_chosen_decay
     from ncp_jax.training.held_out import FEWEST, FOLDS
 
-    # Illegal bounds and rules, and a table of test values, are refused before the training.
+    # Illegal bounds and rules, a table of test values and too few rows are refused before the training.
     space = get_space(table.space)
     space.check_same_network(config.same_network)
     Bounds.of(space, parse_bounds(config.bound))
     Columns.whole(table.metrics, 1, on_test=config.on_test)
+    if config.audit:
+        from ncp_jax.auditing import check_rows
+
+        check_rows(table)
     notify(f"training {config.members} networks on {table.codes.shape[0]} architectures")
     key = jax.random.fold_in(jax.random.key(config.seed), 0)
     recipe = with_chosen_decay(

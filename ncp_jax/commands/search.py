@@ -16,6 +16,7 @@ from ncp_jax.console import ProgressBar, prepare_jax, say, short_repr
 from ncp_jax.jax_settings import check_devices, package_settings
 
 if TYPE_CHECKING:
+    from ncp_jax.auditing import Audit
     from ncp_jax.benchmarks import Table
     from ncp_jax.commands.measured import Measured
     from ncp_jax.commands.predictor_choice import PredictorOrigin
@@ -48,6 +49,7 @@ class SearchResult:
       run_card: versions, device and date.
       notices: what was recognised in the user's own file, and which of its metrics are predictions.
       import_s: seconds that imports took, where the command line measured them.
+      audit: what models of other families say about the architectures that are shown, where it was asked for.
     """
 
     config: SearchConfig
@@ -64,6 +66,7 @@ class SearchResult:
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     import_s: float | None = None
+    audit: Audit | None = None
 
     __repr__ = short_repr
 
@@ -104,6 +107,7 @@ class SearchResult:
             "held_out": {name: {"rmse": e.rmse, "rows": e.rows} for name, e in self._shown_errors.items()},
             "best_measured": None if self.measured is None else self.measured.best_json(),
             **({} if self.front is None else {"pareto": self._front_json()}),
+            **({} if self.audit is None else {"audit": self.audit.summary_json()}),
             "distinct": len(self.found),
             "scored": self.found.scored,
             "best": top[0],
@@ -117,8 +121,11 @@ class SearchResult:
         return {name: self.errors[name] for name in predicted if name in self.errors}
 
     def _rows(self, found: Found) -> list[dict[str, Any]]:
-        """Returns the rows of what was found, with measured values and ranks where the table has them."""
+        """Returns the rows of what was found, with measured values, ranks and the audit where there are any."""
         rows = found.rows()
+        if self.audit is not None:
+            for row, place in zip(rows, self.audit.places(found.codes).tolist(), strict=True):
+                row["audit"] = self.audit.row(place)
         if self.measured is not None:
             for row, place in zip(rows, self.measured.rows_of(found).tolist(), strict=True):
                 if place >= 0:
@@ -148,11 +155,13 @@ class SearchResult:
             lines.append(self.measured.best_line())
         if self.front is not None:
             lines.append(self.front.summary())
+        if self.audit is not None:
+            lines += self.audit.notes()
         return lines
 
     def _text(self, found: Found) -> str:
         more = {} if self.measured is None else self.measured.columns(found, found.costs)
-        return found.text(more)
+        return found.text(more if self.audit is None else more | self.audit.columns(found.codes))
 
     def __str__(self) -> str:
         from ncp_jax.metrics import ON_TEST
@@ -279,6 +288,11 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
     find_devices(config.execution())  # missing devices are refused before anything is trained or compiled
     choice = choose_predictor(config, notify)
     objective = choose_objective(config, choice)
+    audited = None
+    if config.audit:
+        from ncp_jax.commands.audited import audit_found, audited_metrics
+
+        audited = audited_metrics(choice, objective)  # what cannot be audited is refused before the search
     space = get_space(choice.predictor.space)
     propagation = dataclasses.replace(config.propagation(trust_region(config, choice)), costs=choice.costs)
     limits = config.limits(choice.errors)
@@ -303,6 +317,8 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
     measured = Measured.of(
         choice.table, found, choice.predictor, objective, costs, bounds, own_costs=choice.costs is not None
     )
+    front = _front(found, measured) if config.pareto else None
+    shown = [found.top(SHOWN), *([] if front is None else [front.found])]
     return SearchResult(
         config,
         choice.task,
@@ -313,10 +329,11 @@ def search(config: SearchConfig | None = None, *, notify: Callable[[str], None] 
         measured,
         choice.errors,
         costs,
-        _front(found, measured) if config.pareto else None,
+        front,
         choice.origin,
         run_card(),
         choice.notices,
+        audit=None if audited is None else audit_found(config, choice, audited, shown, notify),
     )
 
 

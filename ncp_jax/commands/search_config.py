@@ -71,6 +71,8 @@ class SearchConfig:
       members: Number of networks in the ensemble, where one is trained.
       retrain: Train from the table, even where a predictor ships with the package.
       on_test: Allow a table of test values (NAS-Bench-201) to be learned; the result says so.
+      audit: Check the architectures that are shown: predictions by models of other families, intervals that are
+        calibrated on rows held out, and the distance to the nearest measured architecture. Needs the measured table.
     """
 
     task: str = ""
@@ -105,6 +107,7 @@ class SearchConfig:
     members: int = 8
     retrain: bool = False
     on_test: bool = False
+    audit: bool = False
 
     def __post_init__(self) -> None:
         checks.positive("--confidence", self.confidence, zero=True)

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 from ncp_jax import FoldedMLP, HeldOutError, Predictor, Table, cost_model, get_space, load_table, search
-from ncp_jax.checks import UsageError
+from ncp_jax.auditing import families, proposals
+from ncp_jax.checks import MissingError, UsageError
+from ncp_jax.commands import predictor_choice
 from ncp_jax.commands import search_figure as figures
 from ncp_jax.predictors import Standardisation
 
@@ -186,3 +188,45 @@ def test_what_is_measured_stands_beside_what_is_predicted(mine: Path, tmp_path: 
     assert axes.get_xlabel() == "GFLOPs (lower is better)\nof the network of class_scene: 63 classes, image 256×256"
     measured = next(c for c in axes.collections if c.get_label() == "table (measured)")
     np.testing.assert_allclose(measured.get_offsets(), np.stack([exact, accuracy], axis=1))
+
+
+@pytest.mark.usefixtures("untrained")
+def test_what_is_shown_is_audited(
+    mine: Path, tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A second Gaussian process takes the place of the networks, which tests/auditing covers.
+    monkeypatch.setattr(proposals, "network_predictions", lambda data, **_: families.process_predictions(data, 1))
+    settings = {"space": "transnas-micro", "maximize": ("accuracy",), "minimize": ("flops",), "pareto": True}
+    result = search(table=mine, audit=True, **SMALL, **settings)
+    result.write(tmp_path)
+    written = json.loads((tmp_path / "result.json").read_text())
+    assert written["audit"]["families"] == ["trees", "gaussian process", "networks"]
+    assert set(written["audit"]["calibration"]) == {"accuracy"}  # FLOPs are known
+    known = {code.tobytes(): row for row, code in enumerate(np.asarray(load_table("digits/class").codes)[:300])}
+    for row in [*written["top"], *written["pareto"]["architectures"]]:
+        found = row["audit"]["metrics"]["accuracy"]
+        assert found["low"] < found["high"]
+        place = known.get(np.array(row["code"], np.int32).tobytes())
+        assert (row["audit"]["nearest"]["distance"] == 0) == (place is not None)
+        assert place in (None, row["audit"]["nearest"]["row"])
+    text = str(result)
+    assert "accuracy audited, 90 %  differs in (of 6)  architecture" in text
+    assert "accuracy: intervals of 90 % contain " in text
+    assert (result.write(tmp_path)[0]).read_text().splitlines()[0].endswith("score")  # codes.csv is as it was
+
+
+@pytest.mark.usefixtures("untrained")
+def test_what_cannot_be_audited_is_refused_before_the_search(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncp_jax.propagation.propagate", None)
+    settings = {"table": mine, "space": "transnas-micro", "audit": True}
+    with pytest.raises(UsageError, match="a predicted metric of mine.csv among those sought, for --audit, got flops"):
+        search(**settings, minimize=("flops",), limit=("accuracy>=1",))
+    mine.write_text("".join(mine.read_text().splitlines(keepends=True)[:31]))
+    monkeypatch.setattr("ncp_jax.training.with_chosen_decay", None)
+    with pytest.raises(UsageError, match="at least 38 measured architectures .* got 30 in mine.csv; measure more"):
+        search(**settings, maximize=("accuracy",))
+    monkeypatch.setattr(predictor_choice, "_fetched_table", lambda name: None)
+    with pytest.raises(
+        MissingError, match="table for --audit, got none here; run: ncp-jax data fetch nas-bench-mr/seg"
+    ):
+        search(task="seg", audit=True)
