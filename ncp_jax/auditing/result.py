@@ -75,6 +75,13 @@ class MetricAudit:
 
     __repr__ = short_repr
 
+    def take(self, rows: Int[np.ndarray, " j"]) -> MetricAudit:
+        """Returns what belongs to some of the architectures, in the given order."""
+        families = {name: values[rows] for name, values in self.families.items()}
+        arrays = ("predicted", "low", "high", "disagreement", "disagreement_percentile", "rank_percentile")
+        picked: dict[str, Any] = {name: getattr(self, name)[rows] for name in (*arrays, "extrapolated")}
+        return dataclasses.replace(self, families=families, **picked)
+
     def row(self, place: int) -> dict[str, Any]:
         """Returns what belongs to one architecture, JSON-ready; ends of an unbounded interval are None."""
         ends = [float(end[place]) if np.isfinite(end[place]) else None for end in (self.low, self.high)]
@@ -158,6 +165,12 @@ class Audit:
         """True where an architecture is far, or the interval of any of its metrics is extrapolated."""
         return np.any([self.far, *(metric.extrapolated for metric in self.metrics)], axis=0)
 
+    def take(self, rows: Int[np.ndarray, " j"]) -> Audit:
+        """Returns the audit of some of the architectures, in the given order."""
+        arrays = ("codes", "measured_row", "nearest_row", "nearest_code", "distance", "distance_percentile")
+        picked: dict[str, Any] = {name: getattr(self, name)[rows] for name in arrays}
+        return dataclasses.replace(self, metrics=tuple(m.take(rows) for m in self.metrics), **picked)
+
     def places(self, codes: Int[np.ndarray, "j d"]) -> Int[np.ndarray, " j"]:
         """Returns the place of each code among those audited, -1 for none."""
         known = {np.ascontiguousarray(code, np.int32).tobytes(): place for place, code in enumerate(self.codes)}
@@ -192,7 +205,7 @@ class Audit:
         """Returns the audit as JSON-ready values; ``architectures`` have a code, its string and ``row``."""
         strings = get_space(self.space).to_strings(self.codes)
         return {
-            "schema": "audit/1",
+            "schema": "proposal-audit/1",
             "space": self.space,
             **self.summary_json(),
             "architectures": [

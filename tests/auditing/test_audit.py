@@ -53,7 +53,7 @@ def test_what_an_audit_says(audited: Audit, table: Table, codes: np.ndarray) -> 
 
 def test_the_json_form_is_strict_and_has_every_architecture(audited: Audit) -> None:
     written = json.loads(json.dumps(audited.to_json(), allow_nan=False))
-    assert next(iter(written.items())) == ("schema", "audit/1")
+    assert next(iter(written.items())) == ("schema", "proposal-audit/1")
     assert {"level", "folds", "families", "rows", "held_out_distances", "calibration"} <= set(written)
     first = written["architectures"][0]
     assert first["string"] == get_space(audited.space).to_string(audited.codes[0])
@@ -175,5 +175,5 @@ def test_what_a_search_found_is_audited_as_it_is(audited: Audit, table: Table, c
     numbers = np.zeros((5, 1))
     found = Found(codes, numbers, numbers, numbers[:, 0], {}, codes, (table.main,), table.space, {}, 5)
     assert audit(table, found, config=CONFIG).to_json()["architectures"] == audited.to_json()["architectures"]
-    with pytest.raises(UsageError, match="architectures of transnas-micro, .* got those of nas-bench-mr"):
+    with pytest.raises(UsageError, match=r"architectures of transnas-micro, .* got those of nas-bench-mr"):
         audit(table, dataclasses.replace(found, space="nas-bench-mr"))

@@ -190,10 +190,8 @@ def test_what_is_measured_stands_beside_what_is_predicted(mine: Path, tmp_path: 
     np.testing.assert_allclose(measured.get_offsets(), np.stack([exact, accuracy], axis=1))
 
 
-@pytest.mark.usefixtures("untrained")
-def test_what_is_shown_is_audited(
-    mine: Path, tmp_path: Path, drawn: list[Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.usefixtures("untrained", "drawn")
+def test_what_is_shown_is_audited(mine: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A second Gaussian process takes the place of the networks, which tests/auditing covers.
     monkeypatch.setattr(proposals, "network_predictions", lambda data, **_: families.process_predictions(data, 1))
     settings = {"space": "transnas-micro", "maximize": ("accuracy",), "minimize": ("flops",), "pareto": True}
@@ -219,11 +217,11 @@ def test_what_is_shown_is_audited(
 def test_what_cannot_be_audited_is_refused_before_the_search(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("ncp_jax.propagation.propagate", None)
     settings = {"table": mine, "space": "transnas-micro", "audit": True}
-    with pytest.raises(UsageError, match="a predicted metric of mine.csv among those sought, for --audit, got flops"):
+    with pytest.raises(UsageError, match=r"a predicted metric of mine among those sought, for --audit, got flops"):
         search(**settings, minimize=("flops",), limit=("accuracy>=1",))
     mine.write_text("".join(mine.read_text().splitlines(keepends=True)[:31]))
     monkeypatch.setattr("ncp_jax.training.with_chosen_decay", None)
-    with pytest.raises(UsageError, match="at least 38 measured architectures .* got 30 in mine.csv; measure more"):
+    with pytest.raises(UsageError, match=r"at least 38 measured architectures .* got 30 in mine; measure more"):
         search(**settings, maximize=("accuracy",))
     monkeypatch.setattr(predictor_choice, "_fetched_table", lambda name: None)
     with pytest.raises(

@@ -1,0 +1,1 @@
+"""How often the intervals of audits contain true values: at random, beyond the training rows, and for proposals."""
