@@ -42,7 +42,7 @@ class Config(ExperimentConfig):
     tasks: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     complete: tuple[str, ...] = ()
-    repeats: int = 5
+    repeats: int = 3
     labels: int = 500
 
 
@@ -65,7 +65,7 @@ def _run(config: Config) -> dict[str, Any]:
     every = (*KINDS, SEARCHED, PROPOSALS)
     kinds = tuple(dict.fromkeys(checks.choose("kind", kind, every) for kind in config.kinds))
     kinds = kinds or ((RANDOM, SEARCHED, PROPOSALS) if config.smoke else every)
-    checks.integer("--repeats", config.repeats, least=1, remedy="try 5")
+    checks.integer("--repeats", config.repeats, least=1, remedy="try 3")
     checks.integer("--labels", config.labels, least=40, remedy="try 500")
     tasks = config.tasks or (DIGITS_TASKS[:1] if config.smoke else ())
     table = chosen_tasks(joint_table(tasks), tasks)
@@ -138,13 +138,15 @@ def _cells(config: Config, kinds: tuple[str, ...], complete: tuple[str, ...]) ->
 
     repeats, seeds = (1, 1) if config.smoke else (config.repeats, config.seeds)
     cells: list[dict[str, Any]] = []
-    for kind in kinds:
-        if kind == SEARCHED:
-            cells += [{"kind": kind, "table": name, "seed": seed} for name in complete for seed in range(repeats)]
-        elif kind == PROPOSALS:
-            cells.append({"kind": kind, "seed": 0})
-        else:
-            cells += [{"kind": kind, "seed": seed} for seed in range(seeds if kind == RANDOM else repeats)]
+    # All kinds with one seed, then with the next: a run that is cut short has some of each.
+    for seed in range(max(repeats, seeds)):
+        for kind in kinds:
+            if seed >= {RANDOM: seeds, PROPOSALS: 1}.get(kind, repeats):
+                continue
+            if kind == SEARCHED:
+                cells += [{"kind": kind, "table": name, "seed": seed} for name in complete]
+            else:
+                cells.append({"kind": kind, "seed": seed})
     return cells
 
 
