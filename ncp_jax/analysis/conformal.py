@@ -101,11 +101,12 @@ class CrossConformal:
         own = np.searchsorted(self.edges, self.mean, side="right")
         scores, inside = self.scores, np.zeros(len(self.mean), bool)
         for fold in np.unique(self.fold):
-            rows, others = np.flatnonzero(self.fold == fold), np.flatnonzero(self.fold != fold)
-            alike = own[rows, None] == own[others]
-            alike[alike.sum(axis=1) < needed_scores(self.level)] = True
-            low, high = quantile_ends(np.where(alike, scores[others], np.inf), alike.sum(axis=1), self.level)
-            inside[rows] = (scores[rows] >= low) & (scores[rows] <= high)
+            for place in range(self.bins):
+                rows, others = (self.fold == fold) & (own == place), (self.fold != fold) & (own == place)
+                if others.sum() < needed_scores(self.level):
+                    others = self.fold != fold
+                low, high = quantile_ends(scores[others][None], np.array([others.sum()]), self.level)
+                inside[rows] = (scores[rows] >= low) & (scores[rows] <= high)
         return inside
 
 

@@ -87,6 +87,15 @@ def test_new_values_are_covered_also_where_predictions_are_highest() -> None:
     assert np.mean(one_bin) < 0.85  # what the bins are for
 
 
+def test_held_out_rows_are_covered_by_the_scores_of_other_folds_in_their_bin() -> None:
+    scores = calibrated(np.random.default_rng(4), 150)[0]
+    bins, each = np.searchsorted(scores.edges, scores.mean, side="right"), scores.scores
+    for row, inside in enumerate(scores.covered()):
+        alike = np.sort(each[(scores.fold != scores.fold[row]) & (bins == bins[row])])
+        rank = int(0.05 * (len(alike) + 1) + 1e-9)
+        assert inside == (alike[rank - 1] <= each[row] <= alike[-rank])
+
+
 def test_few_rows_have_fewer_bins_and_too_few_none_that_are_bounded() -> None:
     rng = np.random.default_rng(2)
     assert [calibrated(rng, n)[0].bins for n in (38, 80, 2507)] == [1, 2, 10]
