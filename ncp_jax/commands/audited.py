@@ -75,3 +75,21 @@ def audit_found(
             notify=notify,
             progress=bar,
         )
+
+
+def compare_with_search(found: Found, audited: Audit) -> list[str]:
+    """Returns one line for each audited metric: whether the intervals hold what the search itself predicts."""
+    lines, places = [], audited.places(found.codes)
+    for metric in audited.metrics:
+        own, part = found.values_of(metric.metric.name), metric.take(places)
+        worse = metric.metric.sign * (own - np.where(metric.metric.sign > 0, part.low, part.high)) < 0
+        better = metric.metric.sign * (own - np.where(metric.metric.sign > 0, part.high, part.low)) > 0
+        outside = [f"{count} {side}" for side, count in (("better", better.sum()), ("worse", worse.sum())) if count]
+        within = len(found) - int(better.sum()) - int(worse.sum())
+        gap = float((metric.metric.sign * (own - part.predicted)).mean())
+        lines.append(
+            f"The search predicts {metric.metric.name} within the interval for {within} of the {len(found)} first"
+            + (f" ({', '.join(outside)})" if outside else "")
+            + f"; on average {abs(gap):.3g} {'better' if gap > 0 else 'worse'} than the audit"
+        )
+    return lines

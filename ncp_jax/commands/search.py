@@ -156,7 +156,9 @@ class SearchResult:
         if self.front is not None:
             lines.append(self.front.summary())
         if self.audit is not None:
-            lines += self.audit.notes()
+            from ncp_jax.commands.audited import compare_with_search
+
+            lines += [*self.audit.notes(), *compare_with_search(self.found.top(SHOWN), self.audit)]
         return lines
 
     def _text(self, found: Found) -> str:

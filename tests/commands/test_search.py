@@ -210,6 +210,10 @@ def test_what_is_shown_is_audited(mine: Path, tmp_path: Path, monkeypatch: pytes
     text = str(result)
     assert "accuracy audited, 90 %  differs in (of 6)  architecture" in text
     assert "accuracy: intervals of 90 % contain " in text
+    shown = result.audit.metrics[0].take(result.audit.places(result.found.top(10).codes))
+    own = result.found.top(10).mean[:, 0]
+    within = int(((shown.low <= own) & (own <= shown.high)).sum())
+    assert f"The search predicts accuracy within the interval for {within} of the 10 first" in text
     assert (result.write(tmp_path)[0]).read_text().splitlines()[0].endswith("score")  # codes.csv is as it was
 
 
