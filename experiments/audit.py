@@ -19,7 +19,7 @@ from harness.script import ExperimentConfig, compiled_fast, run_main, write_summ
 from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
-    from coverage.proposals import SearchSettings
+    from audits.proposals import SearchSettings
 
     from ncp_jax import AuditConfig, Table
 
@@ -53,9 +53,9 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> dict[str, Any]:
-    from coverage.proposals import PROPOSALS, SEARCHED
-    from coverage.splits import KINDS, RANDOM, chosen_tasks, counts_of
-    from coverage.summary import coverage_figure, coverage_json, coverage_lines, proposals_json
+    from audits.proposals import PROPOSALS, SEARCHED
+    from audits.splits import KINDS, RANDOM, chosen_tasks, counts_of
+    from audits.summary import coverage_figure, coverage_json, coverage_lines, proposals_json
     from harness.tables import joint_table
 
     from ncp_jax import checks
@@ -104,7 +104,7 @@ def _run(config: Config) -> dict[str, Any]:
 
 
 def _settings(config: Config) -> tuple[AuditConfig, SearchSettings]:
-    from coverage.proposals import SearchSettings
+    from audits.proposals import SearchSettings
 
     from ncp_jax import AuditConfig
     from ncp_jax.training import get_recipe
@@ -125,7 +125,7 @@ def _complete_names(config: Config) -> tuple[str, ...]:
 
 
 def _complete(name: str, smoke: bool) -> Table:
-    from coverage.splits import chosen_tasks
+    from audits.splits import chosen_tasks
     from harness.tables import all_tasks
 
     table = chosen_tasks(all_tasks(name), ())
@@ -133,8 +133,8 @@ def _complete(name: str, smoke: bool) -> Table:
 
 
 def _cells(config: Config, kinds: tuple[str, ...], complete: tuple[str, ...]) -> list[dict[str, Any]]:
-    from coverage.proposals import PROPOSALS, SEARCHED
-    from coverage.splits import RANDOM
+    from audits.proposals import PROPOSALS, SEARCHED
+    from audits.splits import RANDOM
 
     repeats, seeds = (1, 1) if config.smoke else (config.repeats, config.seeds)
     cells: list[dict[str, Any]] = []
@@ -158,8 +158,8 @@ def _measure(
     search: SearchSettings,
     config: Config,
 ) -> dict[str, Any]:
-    from coverage.proposals import PROPOSALS, SEARCHED, audit_proposals, searched
-    from coverage.splits import measure, to_record
+    from audits.proposals import PROPOSALS, SEARCHED, audit_proposals, searched
+    from audits.splits import measure, to_record
 
     began, seed = time.perf_counter(), cell["seed"]
     if cell["kind"] == PROPOSALS:

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from coverage.splits import TaskCoverage
+from audits.splits import TaskCoverage
 from ncp_jax import (
     AuditConfig,
     Found,

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from coverage.splits import TaskCoverage
+from audits.splits import TaskCoverage
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.drawing import BLUE, GREY, ORANGE, new_panels, save_figure
 

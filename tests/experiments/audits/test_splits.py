@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coverage import splits
-from coverage.summary import coverage_json
+from audits import splits
+from audits.summary import coverage_json
 
 from ncp_jax import AuditConfig, MetricSpec, Table, load_table
 from ncp_jax.benchmarks.table import main_metrics, tasks_of
