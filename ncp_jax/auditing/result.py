@@ -241,8 +241,8 @@ class Audit:
             held = metric.calibration
             best = ", ".join(f"{name} {values[0]:.4g}" for name, values in metric.families.items())
             lines.append(
-                f"{metric.metric.name}: intervals of {level} contain {held.coverage:.1%} of the held-out rows, "
-                f"{held.top_coverage:.1%} of the tenth predicted best; error {held.rmse:.3g}. "
+                f"{metric.metric.name}: intervals of {level} contain {100 * held.coverage:.1f} % of the held-out rows, "
+                f"{100 * held.top_coverage:.1f} % of the tenth predicted best; error {held.rmse:.3g}. "
                 f"Predicted for the first: {metric.predicted[0]:.4g} ({best})"
             )
         near, far = self.held_out_distances
