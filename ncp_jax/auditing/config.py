@@ -50,7 +50,7 @@ def check_rows(table: Table, config: AuditConfig | None = None) -> None:
     rows = len(np.unique(np.asarray(table.codes), axis=0))
     if rows < config.fewest:
         raise checks.UsageError(
-            expected=f"at least {config.fewest} measured architectures to split, for intervals of level {config.level:g}",
+            expected=f"at least {config.fewest} measured architectures to split at a level of {config.level:g}",
             got=f"{rows} in {table.name}",
             remedy="measure more, or audit in Python with a lower level",
         )
