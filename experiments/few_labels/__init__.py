@@ -1,0 +1,1 @@
+"""Predictors that learn from few labels, inverted and compared with the table, for all seeds at once."""
