@@ -62,6 +62,8 @@ def _run(config: Config) -> dict[str, Any]:
     from few_labels.inversions import CONTINUOUS, VARIANTS
     from few_labels.ranking import Ranking
     from few_labels.summary import compare_searches, read_searches, summarise
+    from few_labels.tables import complete_tables
+    from harness.tables import or_digits
 
     from ncp_jax.records.journal import Records
     from ncp_jax.searchers import Candidates
@@ -74,7 +76,13 @@ def _run(config: Config) -> dict[str, Any]:
         seeds = min(config.seeds, 2)
         config = dataclasses.replace(config, seeds=seeds, sizes=(), samples=20, queries=4, codes=64, members=3)
     variants = {name: VARIANTS[name] for name in (SMOKE if config.smoke else VARIANTS)}
-    tables = load_tables(config)
+    paid = max(config.samples, *config.sizes, 0) + config.queries
+    found = complete_tables(
+        config.tables or or_digits("nas-bench-201"), paid, on_test=config.on_test, smoke=config.smoke
+    )
+    # Data sets are called by their task alone, where that tells them apart.
+    short = {name.partition("/")[2]: table for name, table in found.items()}
+    tables = short if len(short) == len(found) else found
     counts = sorted({config.samples, *config.sizes})
     searchers = _searchers(config)
     settings = config.settings() | {"hashes": {table.name: table.content_hash() for table in tables.values()}}
@@ -96,46 +104,12 @@ def _run(config: Config) -> dict[str, Any]:
     if searchers:
         _search(config, tables, searchers)
         totals = [n + config.queries for n in counts if n <= config.samples]
-        found = read_searches(config.out / "searchers", {name: s["codes"] for name, s in sizes.items()}, totals)
-        results["searchers"] = compare_searches(found, runs, config.queries)
+        done = read_searches(config.out / "searchers", tables, totals)
+        results["searchers"] = compare_searches(done, runs, config.queries)
     labels_figure(results["labels"], config.out / "labels.png")
     ablation_figure(results["ablation"], config.out / "ablation.png")
     print(_text(results, config))
     return write_summary(config.out, "ncp_nas_bench_201", results, settings)
-
-
-def load_tables(config: Config) -> dict[str, Table]:
-    """Returns the tables by data set, after checking that they are complete and may be searched."""
-    from harness.tables import or_digits
-
-    from ncp_jax.benchmarks import load_table
-    from ncp_jax.benchmarks.catalogue import choose_table, tables_of_family
-    from ncp_jax.metrics import check_split
-    from ncp_jax.searchers import Candidates
-    from ncp_jax.spaces import get_space
-
-    asked = tuple(part for name in config.tables for part in name.split(",")) or or_digits("nas-bench-201")
-    names = [table for name in asked for table in (tables_of_family(name) or (choose_table(name),))]
-    if config.smoke:
-        names = names[:1]
-    found = {}
-    for name in dict.fromkeys(names):
-        table = load_table(name)
-        check_split(table.only_main(), on_test=config.on_test)
-        size = get_space(table.space).size
-        if len(table) != size:
-            raise checks.UsageError(
-                expected="a table that holds every architecture of its space",
-                got=f"{name} with {len(table)} of {size}",
-                remedy="take nas-bench-201, transnas-micro or digits",
-            )
-        most = int(Candidates.of(table).classes.max()) + 1 - config.queries
-        for count in (config.samples, *config.sizes):
-            checks.integer(
-                "a number of labels", count, least=4, most=most, remedy=f"{name} has {most + config.queries} networks"
-            )
-        found[name.partition("/")[2]] = table
-    return found
 
 
 def _searchers(config: Config) -> list[str]:

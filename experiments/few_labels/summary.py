@@ -13,6 +13,7 @@ from few_labels.ranking import MEASURES
 from ncp_jax.analysis.comparison import holm, signed_rank
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.analysis.ranks import percentiles
+from ncp_jax.benchmarks import Table
 from ncp_jax.records.journal import read_records
 
 Runs = Sequence[Mapping[str, Any]]  # records of one table and one number of labels, by seed
@@ -112,24 +113,27 @@ def _ablation(runs: Runs) -> dict[str, Any]:
     }
 
 
-def read_searches(folder: Path, sizes: Mapping[str, int], totals: Sequence[int]) -> dict[str, Any]:
+def read_searches(folder: Path, tables: Mapping[str, Table], totals: Sequence[int]) -> dict[str, Any]:
     """Reads a finished study: percentile of the best of the first queries of each run.
 
     Args:
       folder: the study's folder.
-      sizes: data set → number of architectures.
+      tables: data set → table.
       totals: numbers of queries.
 
     Returns:
       Data set → total → searcher → percentile by seed.
     """
-    found: dict[str, Any] = {name: {total: {} for total in totals} for name in sizes}
+    found: dict[str, Any] = {name: {total: {} for total in totals} for name in tables}
+    names = {table.name: name for name, table in tables.items()}
     for line in read_records(folder / "records.jsonl"):
         record, results = line.record, line.record["results"]
-        name = record["benchmark"].partition("/")[2]
-        for total in totals if name in sizes else ():
+        if record["benchmark"] not in names:
+            continue
+        name = names[record["benchmark"]]
+        for total in totals:
             at = int(np.searchsorted(results["at"], total, side="right")) - 1
-            rank = float(percentiles(results["ranks"][at], sizes[name]))
+            rank = float(percentiles(results["ranks"][at], len(tables[name])))
             found[name][total].setdefault(record["method"], {})[record["seed"]] = rank
     return found
 
