@@ -3,9 +3,9 @@
     python experiments/ncp_budget.py --on-test --seeds 10 --out out/budget
     python experiments/ncp_budget.py --tables transnas-micro/jigsaw --limits "gflops<=0.05" "params_m<=0.2"
 
-A predictor learns from labels all over a complete table and is inverted under each limit. Random search and evolution
-make as many queries, all of them within the limit. Costs are exact; the table says which architecture within a limit
-is the best.
+A predictor learns from labels within the limit and is inverted under it; another, which serves all limits, learns from
+labels all over the table. Random search and evolution make as many queries within the limit. Costs are exact; the table
+says which architecture within a limit is the best.
 """
 
 from __future__ import annotations
@@ -19,9 +19,14 @@ from ncp_jax import checks
 from ncp_jax.console import ProgressBar, format_table
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from limited.budgets import Budget
 
     from ncp_jax.benchmarks import Table
+    from ncp_jax.records.journal import Records
+
+Cell = dict[str, Any]
 
 FAMILIES = ("nas-bench-201", "transnas-micro", "transnas-macro")
 
@@ -77,14 +82,16 @@ def _run(config: Config) -> dict[str, Any]:
     published = or_digits(*searchable(FAMILIES, on_test=config.on_test)) if not config.tables else config.tables
     least = config.samples + config.queries
     tables = complete_tables(published, least, on_test=config.on_test, smoke=config.smoke)
-    settings = config.settings() | {"hashes": {table.name: table.content_hash() for table in tables.values()}}
-    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "tables", "hashes"))
-    cells: list[dict[str, Any]] = []
+    settings = config.settings()
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "tables"))
+    cells: list[Cell] = []
     with ProgressBar("searches") as bar:
         for place, table in enumerate(tables.values()):
-            cells += _search(
-                config, table, records, lambda done, all_, at=place: bar(at * all_ + done, len(tables) * all_)
-            )
+
+            def report(done: int, budgets: int, at: int = place) -> None:
+                bar(at * budgets + done, len(tables) * budgets)
+
+            cells += _search(config, table, records, report)
     results = summarise(records.of(cells))
     budget_figure(results["budgets"], config.out / "budget.png")
     rows = [("method", "percentile within the limit", "wins", "losses", "p")]
@@ -114,16 +121,14 @@ def _check(config: Config) -> None:
         checks.choose("device", config.device, (*DEVICES["nas-bench-201-latency"], "none"))
 
 
-def _search(config: Config, table: Table, records: Any, progress: Any) -> list[dict[str, Any]]:
+def _search(config: Config, table: Table, records: Records, progress: Callable[[int, int], None]) -> list[Cell]:
     """Searches one table under all budgets; returns its cells."""
-    from few_labels.ensembles import EnsembleConfig, draw_labels, train_ensembles
     from harness.tables import is_here
     from limited.budgets import LATENCY, exact_costs, given_budget, quantile_budgets
-    from limited.searches import BASELINES, invert_within, judge, search_within
 
     from ncp_jax.searchers import Candidates
 
-    seeds, total = list(range(config.seeds)), config.samples + config.queries
+    total = config.samples + config.queries
     has_latency = table.space == "nas-bench-201" and config.device != "none" and is_here(f"{LATENCY}/{config.device}")
     model, costs = exact_costs(table, config.device if has_latency else "")
     if config.limits:
@@ -132,41 +137,56 @@ def _search(config: Config, table: Table, records: Any, progress: Any) -> list[d
         budgets = [b for b in quantile_budgets(costs, config.quantiles) if b.within.sum() >= total]
         budgets = budgets[: 1 if config.smoke else None]  # each cost compiles a program
     candidates = Candidates.of(table)
+    cells: list[Cell] = []
+    for number, budget in enumerate(budgets):
+        where = {"table": table.name, "hash": table.content_hash(), "budget": _label(budget)}
+        some = [where | {"seed": seed} for seed in range(config.seeds)]
+        if any(records.get(cell) is None for cell in some):
+            _search_budget(config, table, (candidates, model, costs, budget), records, some)
+        cells += some
+        progress(number + 1, len(budgets))
+    return cells
+
+
+def _search_budget(
+    config: Config, table: Table, inputs: tuple[Any, Any, Any, Budget], records: Records, cells: list[Cell]
+) -> None:
+    """Adds the missing records of one budget; what runs side by side is run for all seeds."""
+    import numpy as np
+    from few_labels.ensembles import EnsembleConfig, draw_labels, train_ensembles
+    from limited.searches import BASELINES, invert_within, judge, search_within
+
+    candidates, model, costs, budget = inputs
     values = table.main.sign * table.measured(table.main.name)
-    labelled = draw_labels(len(table), config.samples, seeds)
-    trained = None
-    cells = [
-        (budget, [{"table": table.name, "budget": _label(budget), "seed": seed} for seed in seeds])
-        for budget in budgets
-    ]
-    for number, (budget, some) in enumerate(cells):
-        missing = [seed for seed, cell in zip(seeds, some, strict=True) if records.get(cell) is None]
-        if missing:
-            if trained is None:
-                ensemble = EnsembleConfig(members=config.members)
-                trained = train_ensembles(candidates, labelled, values[labelled], seeds, ensemble)
-            searched = {
-                name: search_within(table, name, budget.within, seeds, total, on_test=config.on_test)
-                for name in BASELINES
-            }
-        for seed in missing:
-            assert trained is not None
-            rows = invert_within(
-                *(table, candidates, trained, seed, budget, model),
-                known=labelled[seed],
+    seeds, inside = list(range(config.seeds)), np.flatnonzero(budget.within)
+    own = inside[draw_labels(len(inside), config.samples, seeds)]
+    everywhere = draw_labels(len(table), config.samples, seeds)
+    trained = {
+        name: train_ensembles(candidates, rows, values[rows], seeds, EnsembleConfig(members=config.members))
+        for name, rows in (("inversion", own), ("shared-labels", everywhere))
+    }
+    total = config.samples + config.queries
+    searched = {
+        name: search_within(table, name, budget.within, seeds, total, on_test=config.on_test) for name in BASELINES
+    }
+    limits = [{"metric": x.metric, "relation": x.relation, "value": x.value} for x in budget.limits]
+    for seed, cell in zip(seeds, cells, strict=True):
+        if records.get(cell) is not None:
+            continue
+        found = {name: judge(values, costs, budget, searched[name][seed]) for name in BASELINES}
+        for name, labelled in (("inversion", own[seed]), ("shared-labels", everywhere[seed])):
+            inverted, scored = invert_within(
+                *(table, candidates, trained[name], seed, budget, model),
+                known=labelled,
                 seed=seed,
                 codes=config.codes,
                 queries=config.queries,
             )
-            found = {
-                name: judge(values, costs, budget, one, labelled[seed]).to_json()
-                for name, one in zip(("inversion", "exhaustive"), rows, strict=True)
-            }
-            found |= {name: judge(values, costs, budget, searched[name][seed]).to_json() for name in BASELINES}
-            limits = [{"metric": x.metric, "relation": x.relation, "value": x.value} for x in budget.limits]
-            records.add(some[seed], {"limits": limits, "within": int(budget.within.sum()), "methods": found})
-        progress(number + 1, len(cells))
-    return [cell for _, some in cells for cell in some]
+            found[name] = judge(values, costs, budget, inverted, labelled)
+            if name == "inversion":
+                found["exhaustive"] = judge(values, costs, budget, scored, labelled)
+        methods = {name: one.to_json() for name, one in found.items()}
+        records.add(cell, {"limits": limits, "within": len(inside), "methods": methods})
 
 
 def _label(budget: Budget) -> str:

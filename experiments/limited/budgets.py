@@ -96,12 +96,18 @@ def with_latency(model: CostModel, device: str) -> CostModel:
 
 
 def quantile_budgets(costs: Mapping[str, Float[np.ndarray, " n"]], quantiles: Sequence[float]) -> list[Budget]:
-    """Returns a limit on each cost at each quantile of the architectures' costs."""
-    found = []
+    """Returns a limit on each cost at each quantile of the architectures' costs.
+
+    A limit that allows the same architectures as an earlier one is left out: in NAS-Bench-201 cells have the same order
+    by FLOPs and by parameters.
+    """
+    found: list[Budget] = []
     for cost, values in costs.items():
         for quantile in quantiles:
             limit = float(np.quantile(values, quantile, method="lower"))
-            found.append(Budget(cost, quantile, (Limit(LIMITED[cost], "<=", limit),), values <= limit))
+            within = values <= limit
+            if not any((within == other.within).all() for other in found):
+                found.append(Budget(cost, quantile, (Limit(LIMITED[cost], "<=", limit),), within))
     return found
 
 

@@ -1,4 +1,8 @@
-"""Searches within a budget: inversion, the same predictor scoring everything, evolution and random search."""
+"""Searches within a budget: inversion, the same predictor scoring everything, evolution and random search.
+
+"inversion" learns from labels within the budget, "exhaustive" is the same predictor scoring every architecture within
+it, and "shared-labels" is the inversion of a predictor that learned from all over the space and serves every budget.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ from ncp_jax.spaces import CostModel
 from ncp_jax.types import Bool, Float, Int
 
 BASELINES = ("evolution", "random")
-METHODS = ("inversion", "exhaustive", *BASELINES)
+METHODS = ("inversion", "exhaustive", "shared-labels", *BASELINES)
 
 
 @dataclasses.dataclass(frozen=True)

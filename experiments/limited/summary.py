@@ -79,14 +79,14 @@ def budget_figure(budgets: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
     across = min(len(budgets), 4)
     rows = -(-len(budgets) // across)
     figure, panels = new_panels(len(budgets), width=3.0 * across + 1.4, height=2.8 * rows, rows=rows)
-    colours = dict(zip(METHODS, (BLUE, ORANGE, GREEN, GREY), strict=True))
+    colours = dict(zip(METHODS, (BLUE, ORANGE, "#66ccee", GREEN, GREY), strict=True))
     for axes, (table, by_label) in zip(panels, budgets.items(), strict=False):
         places = np.arange(len(by_label))
         for number, method in enumerate(METHODS):
             drawn = [row[method]["percentile"] for row in by_label.values()]
             mean, low, high = (np.array([interval[end] for interval in drawn]) for end in ("mean", "low", "high"))
             style: dict[str, Any] = {"color": colours[method], "label": method, "markersize": 3, "linewidth": 1.0}
-            axes.errorbar(mean, places + 0.15 * (number - 1.5), xerr=[mean - low, high - mean], fmt="o", **style)
+            axes.errorbar(mean, places + 0.14 * (number - 2), xerr=[mean - low, high - mean], fmt="o", **style)
         axes.set_xscale("log")
         axes.set_yticks(places, list(by_label), fontsize=7)
         axes.invert_yaxis()

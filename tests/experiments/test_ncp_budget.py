@@ -29,7 +29,7 @@ def test_a_smoke_run_and_its_continuation(
     summary = json.loads((folder / "summary.json").read_text())
     assert next(iter(summary.items())) == ("schema", "ncp_budget/1")
     assert summary["over"] == 0
-    assert summary["proposals"] == 2 * (4 + 4 + 24 + 24)
+    assert summary["proposals"] == 2 * (3 * 4 + 2 * 24)
     (row,) = summary["budgets"]["digits/class"].values()
     table = load_table("digits/class")
     model = cost_model_for(get_space(table.space), table.metrics)

@@ -22,6 +22,7 @@ def test_the_limit_of_a_quantile_is_a_cost_that_occurs() -> None:
     half, all_ = quantile_budgets({"flops": COSTS["flops"]}, (0.5, 1.0))
     assert (half.limits[0].value, half.within.tolist()) == (2.0, [True, True, False, False])
     assert all_.within.all()
+    assert len(quantile_budgets({"flops": COSTS["flops"], "params": 2 * COSTS["flops"]}, (0.5,))) == 1
 
 
 def test_limits_hold_together() -> None:
