@@ -21,7 +21,7 @@ from ncp_jax.console import ProgressBar, format_table
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from limited.budgets import Budget
+    from few_labels.budgets import Budget
 
     from ncp_jax.benchmarks import Table
     from ncp_jax.records.journal import Records
@@ -67,10 +67,10 @@ def run(config: Config) -> dict[str, Any]:
 
 
 def _run(config: Config) -> dict[str, Any]:
+    from few_labels.budget_summary import budget_figure, summarise
     from few_labels.tables import complete_tables
+    from few_labels.within import METHODS
     from harness.tables import or_digits, searchable
-    from limited.searches import METHODS
-    from limited.summary import budget_figure, summarise
 
     from ncp_jax.records.journal import Records
 
@@ -123,8 +123,8 @@ def _check(config: Config) -> None:
 
 def _search(config: Config, table: Table, records: Records, progress: Callable[[int, int], None]) -> list[Cell]:
     """Searches one table under all budgets; returns its cells."""
+    from few_labels.budgets import LATENCY, exact_costs, given_budget, quantile_budgets
     from harness.tables import is_here
-    from limited.budgets import LATENCY, exact_costs, given_budget, quantile_budgets
 
     from ncp_jax.searchers import Candidates
 
@@ -154,7 +154,7 @@ def _search_budget(
     """Adds the missing records of one budget; what runs side by side is run for all seeds."""
     import numpy as np
     from few_labels.ensembles import EnsembleConfig, draw_labels, train_ensembles
-    from limited.searches import BASELINES, invert_within, judge, search_within
+    from few_labels.within import BASELINES, invert_within, judge, search_within
 
     candidates, model, costs, budget = inputs
     values = table.main.sign * table.measured(table.main.name)

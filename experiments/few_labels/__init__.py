@@ -1,1 +1,1 @@
-"""Predictors that learn from few labels, inverted and compared with the table, for all seeds at once."""
+"""Predictors that learn from few labels of a complete table, inverted for all seeds at once or under hard limits."""

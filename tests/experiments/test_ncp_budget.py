@@ -42,7 +42,7 @@ def test_a_smoke_run_and_its_continuation(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("searched again")
 
-    monkeypatch.setattr("limited.searches.search_within", refuse)
+    monkeypatch.setattr("few_labels.within.search_within", refuse)
     (folder / "budget.png").unlink()
     assert complete(SCRIPT, *OPTIONS, "--resume", "--out", folder)[0] == out
     assert (folder / "budget.png").exists()

@@ -1,4 +1,4 @@
-"""limited: budgets of known costs, latencies as costs, outcomes of searches."""
+"""few_labels: budgets of known costs, latencies as costs, outcomes of searches."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from pathlib import Path
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from limited.budgets import Budget, given_budget, quantile_budgets, with_latency
-from limited.searches import judge
+from few_labels.budgets import Budget, given_budget, quantile_budgets, with_latency
+from few_labels.within import judge
 
 from ncp_jax.benchmarks.latency import load_readings
 from ncp_jax.checks import UsageError

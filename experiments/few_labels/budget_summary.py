@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from few_labels.summary import paired_test, share, with_holm
 
-from limited.searches import METHODS
+from few_labels.summary import paired_test, share, with_holm
+from few_labels.within import METHODS
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
 

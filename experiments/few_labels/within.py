@@ -13,10 +13,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from few_labels.budgets import LIMITED, Budget
 from few_labels.ensembles import QUALITY, Ensembles
 from few_labels.inversions import RATE, STEPS
-
-from limited.budgets import LIMITED, Budget
 from ncp_jax.analysis.ranks import percentiles
 from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.view import QueryView
