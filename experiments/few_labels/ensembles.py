@@ -26,6 +26,8 @@ from ncp_jax.searchers.ensemble import (
 )
 from ncp_jax.searchers.inputs import Units, input_units, network_inputs, raw_inputs
 from ncp_jax.spaces import get_space
+from ncp_jax.spaces.base import CategoricalSpace
+from ncp_jax.spaces.costs.model import shares_of
 from ncp_jax.types import Array, Float, Int, Key, Params
 
 QUALITY = MetricSpec("quality", unit="std")  # what all ensembles predict: normal scores, higher is better
@@ -54,7 +56,8 @@ class EnsembleConfig:
 class CodeNetwork:
     """An ``apply`` for inversion: one member's prediction of a relaxed code in raw units.
 
-    Between legal codes, shares that do not sum to 1 are read as if they did.
+    Between legal codes, shares that do not sum to 1 are read as if they did, and those of letters that no code has at a
+    position as 0: without a block, a code of TransNAS macro would have an infinite logarithm.
 
     Attributes:
       space: name of the space.
@@ -64,7 +67,12 @@ class CodeNetwork:
 
     def __call__(self, params: Params, relaxed: Float[Array, " f"]) -> Float[Array, " 1"]:
         """Returns the predicted quality."""
-        return predict(params, raw_inputs(self.space, get_space(self.space).clip(relaxed)[None]))
+        space = get_space(self.space)
+        if isinstance(space, CategoricalSpace) and not space.is_product:
+            inside = shares_of(space, relaxed).reshape(relaxed.shape)
+        else:
+            inside = space.clip(relaxed)
+        return predict(params, raw_inputs(self.space, inside[None]))
 
 
 @dataclasses.dataclass(frozen=True)

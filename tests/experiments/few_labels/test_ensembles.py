@@ -28,6 +28,14 @@ def test_a_network_on_raw_codes_predicts_the_same() -> None:
         np.testing.assert_allclose(found, wanted, atol=1e-5)
 
 
+def test_gradients_are_finite_where_a_code_has_no_block() -> None:
+    space = get_space("transnas-macro")
+    nothing = jnp.zeros(space.features).at[:: space.letters].set(1.0)
+    network = tuple(leaf[0] for leaf in draw_networks(jax.random.key(0), 1, 47, 4, 1))
+    slope = jax.jit(jax.grad(lambda code: CodeNetwork(space.name)(network, code)[0]))(nothing)
+    assert np.isfinite(slope).all()
+
+
 def test_smaller_sets_of_labels_are_parts_of_larger_ones() -> None:
     small, large = draw_labels(50, 5, (3, 4)), draw_labels(50, 20, (4, 5))
     assert (small[1] == large[0, :5]).all()
