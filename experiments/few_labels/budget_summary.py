@@ -88,6 +88,10 @@ def budget_figure(budgets: Mapping[str, Mapping[str, Any]], path: Path) -> Path:
             style: dict[str, Any] = {"color": colours[method], "label": method, "markersize": 3, "linewidth": 1.0}
             axes.errorbar(mean, places + 0.14 * (number - 2), xerr=[mean - low, high - mean], fmt="o", **style)
         axes.set_xscale("log")
+        low, high = axes.get_xlim()
+        shown = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100) if low <= tick <= high]
+        axes.set_xticks(shown, [f"{tick:g}" for tick in shown])
+        axes.minorticks_off()
         axes.set_yticks(places, list(by_label), fontsize=7)
         axes.invert_yaxis()
         axes.set_title(table, fontsize=8)
