@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from harness.tables import all_tasks
-from proposals.scoring import fit_pair
 
 from inter_task.methods import Programs, Settings
 from inter_task.problem import COST, Problem, Questions, Units, budgets_of, costs_of, measured, predicted
@@ -23,6 +22,7 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.training import Recipe, fit
 
+FitPair = Callable[[Table, int, Recipe, int], tuple[Predictor, Predictor]]
 # Quantiles of the table's GFLOPs that the budgets are.
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 REFERENCE = 0.25  # quantile of the table's values that is the reference of hypervolumes
@@ -51,6 +51,7 @@ class Design:
       settings: settings of the methods.
       small: the same in spaces that can be listed, where thousands of codes at once are the whole space.
       marks: seconds of the comparisons, ascending; empty for those of ``MARKS``.
+      clock: "wall" or "cpu", see ``race.CLOCKS``.
     """
 
     methods: tuple[str, ...]
@@ -62,6 +63,7 @@ class Design:
     settings: Settings
     small: Settings
     marks: tuple[float, ...] = ()
+    clock: str = "wall"
 
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON-ready values."""
@@ -95,15 +97,22 @@ def main_table(benchmark: str) -> Table:
     return dataclasses.replace(table, values=jax.device_put(values), metrics=(*main, flops))
 
 
-def run_cell(benchmark: str, seed: int, design: Design) -> dict[str, Any]:
-    """Trains, lets the methods answer, and judges the answers; returns the results as a record holds them."""
+def run_cell(benchmark: str, seed: int, design: Design, fit_pair: FitPair) -> dict[str, Any]:
+    """Trains, lets the methods answer, and judges the answers; returns the results as a record holds them.
+
+    Args:
+      benchmark: a key of ``MARKS``.
+      seed: random seed.
+      design: what is done in every cell.
+      fit_pair: function that trains the searched ensemble and its judge on disjoint halves of a table.
+    """
     table = main_table(benchmark)
     tasks = tasks_of(table)
     units, codes = Units.of(table, tasks), np.asarray(table.codes)
     questions = Questions.make(len(tasks), design.weights, budgets_of(table, QUANTILES))
     if benchmark == SAMPLED:
-        proposer, evaluator = fit_pair(table, seed=seed, recipe=design.recipe, members=design.members)
-        judged = functools.partial(predicted, evaluator.predictor, units)
+        proposer, evaluator = fit_pair(table, seed, design.recipe, design.members)
+        judged = functools.partial(predicted, evaluator, units)
     else:
         proposer = fit_on_rows(table, design, seed)
         judged = functools.partial(measured, table, units)
@@ -116,7 +125,7 @@ def run_cell(benchmark: str, seed: int, design: Design) -> dict[str, Any]:
     programs = Programs(problem, design.settings if benchmark == SAMPLED else design.small)
     marks = design.marks_of(benchmark)
     compiled = compile_methods(programs, design.methods)
-    shots, answers = race(programs, design.methods, seed, marks)
+    shots, answers = race(programs, design.methods, seed, marks, design.clock)
     over = max(
         float((problem.gflops(answers.codes[b][answers.answered[b]]) / budget).max(initial=0.0))
         for b, budget in enumerate(questions.budgets)

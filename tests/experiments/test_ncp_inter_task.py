@@ -67,6 +67,7 @@ def test_a_finished_run_is_summarised_anew_without_a_search(
         (("--benchmarks", "digits", "--rows", "3"), "--rows"),
         (("--seconds", "2", "1"), "ascending"),
         (("--members", "0"), "--members"),
+        (("--clock", "cpus"), "did you mean: cpu"),
     ],
 )
 def test_bad_input(run: Callable[..., tuple[int, str, str]], tmp_path: Path, options, expected: str) -> None:

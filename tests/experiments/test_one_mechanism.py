@@ -84,7 +84,8 @@ def told(err: str) -> str:
 
 
 def test_every_experiment_is_here() -> None:
-    assert {path.stem for path in FOLDER.glob("*.py")} == set(SCRIPTS)
+    # paper_tables reads the records of the others and has none.
+    assert {path.stem for path in FOLDER.glob("*.py")} - {"paper_tables"} == set(SCRIPTS)
 
 
 @pytest.mark.parametrize("name", SCRIPTS)

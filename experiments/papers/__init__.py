@@ -1,0 +1,1 @@
+"""Published figures, and the tables that set this project's records beside them."""
