@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from inter_task.methods import METHODS
 from ncp_jax.analysis.comparison import holm, signed_rank
 from ncp_jax.analysis.intervals import mean_interval
 
@@ -28,7 +29,8 @@ def summarise(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any
 
 
 def _summarise_one(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    marks, methods = [f"{mark:g}" for mark in cells[0]["marks"]], list(cells[0]["methods"])
+    marks = [f"{mark:g}" for mark in cells[0]["marks"]]
+    methods = [name for name in METHODS if name in cells[0]["methods"]]  # records have them by name
     measures = ("judged", "predicted", "distinct", "scored", "answered", "seconds")
 
     def values(method: str, place: int, measure: str) -> list[float]:
