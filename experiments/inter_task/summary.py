@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,6 +13,10 @@ from ncp_jax.analysis.comparison import holm, signed_rank
 from ncp_jax.analysis.intervals import mean_interval
 
 FIRST = "inversion"
+# Measures of a method at a time, and the largest value that each can have.
+MEASURES = {"judged": 1.0, "predicted": 1.0, "answered": 1.0} | dict.fromkeys(
+    ("distinct", "scored", "seconds"), math.inf
+)
 
 
 def summarise(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any]:
@@ -31,20 +36,25 @@ def summarise(cells: Mapping[str, Sequence[Mapping[str, Any]]]) -> dict[str, Any
 def _summarise_one(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     marks = [f"{mark:g}" for mark in cells[0]["marks"]]
     methods = [name for name in METHODS if name in cells[0]["methods"]]  # records have them by name
-    measures = ("judged", "predicted", "distinct", "scored", "answered", "seconds")
 
     def values(method: str, place: int, measure: str) -> list[float]:
         return [float(cell["methods"][method][place][measure]) for cell in cells]
 
     by_method = {
         method: {
-            mark: {measure: mean_interval(values(method, place, measure)) for measure in measures}
+            mark: {
+                measure: mean_interval(values(method, place, measure), least=0.0, most=most)
+                for measure, most in MEASURES.items()
+            }
             for place, mark in enumerate(marks)
         }
         for method in methods
     }
     sets = {
-        name: {key: mean_interval([cell["sets"][name][key] for cell in cells]) for key in ("judged", "predicted")}
+        name: {
+            key: mean_interval([cell["sets"][name][key] for cell in cells], least=0.0, most=1.0)
+            for key in ("judged", "predicted")
+        }
         for name in cells[0]["sets"]
     }
     against: dict[str, dict[str, Any]] = {method: {} for method in methods if method != FIRST}
@@ -55,7 +65,7 @@ def _summarise_one(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         for method in against:
             difference = own - np.array(values(method, place, "judged"))
             against[method][mark] = {
-                "difference": mean_interval(difference),
+                "difference": mean_interval(difference, least=-1.0, most=1.0),
                 "wins": int((difference > 0).sum()),
                 "ties": int((difference == 0).sum()),
                 "p": float(tests[method]),
@@ -69,8 +79,8 @@ def _summarise_one(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "methods": by_method,
         "sets": sets,
         "against": against,
-        "over_single_task": mean_interval(joint - alone),
-        "compile_s": mean_interval([cell["compile_s"] for cell in cells]),
+        "over_single_task": mean_interval(joint - alone, least=-1.0, most=1.0),
+        "compile_s": mean_interval([cell["compile_s"] for cell in cells], least=0.0),
         "most_of_budget": max(cell["most_of_budget"] for cell in cells),
     }
 
