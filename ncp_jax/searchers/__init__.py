@@ -6,6 +6,7 @@ from __future__ import annotations
 from ncp_jax.searchers.random_search import RandomSearch  # isort: skip
 from ncp_jax.searchers.evolution import Evolution  # isort: skip
 from ncp_jax.searchers.local_search import LocalSearch  # isort: skip
+from ncp_jax.searchers.reinforce import Reinforce  # isort: skip
 from ncp_jax.searchers.bayesian import Bayesian  # isort: skip
 from ncp_jax.searchers.neural import NeuralEnsemble  # isort: skip
 from ncp_jax.searchers.ncp import NCPSearch  # isort: skip
@@ -42,6 +43,7 @@ __all__ = [
     "NeuralEnsemble",
     "Predictions",
     "RandomSearch",
+    "Reinforce",
     "Runs",
     "SearchSession",
     "Searcher",

@@ -85,12 +85,24 @@ class EnsembleSearch(ArraySearcher):
         units = input_units(candidates)
         inputs = network_inputs(candidates.space, candidates.relaxed, units)
         data = training_set(history, inputs)
-        anchors = draw_networks(draws, self.members, inputs.shape[1], self.width, self.depth)
-        networks = train(noise, anchors, data, self.noise, self.sweeps)
+        networks = train(noise, self.anchors(draws, data), data, self.noise, self.sweeps)
         scores = self.scores(candidates, Learned(inputs, units, data, networks), history, own)
         random = jax.random.uniform(chance, (len(candidates),))
-        scores = jnp.where(history.count < self.first, random, scores)
+        scores = jnp.where(history.count < self.first, self.opening(random), scores)
         return pick(scores, state, proposal_size(history.count, self.least, self.most), random)
+
+    def anchors(self, key: Key, data: TrainingSet) -> Network:
+        """Returns what each member is trained from and towards, leaves [members, ...]: a draw from the prior.
+
+        Args:
+          key: key of this call.
+          data: training set, whose targets a method that knows other tasks may compare with these.
+        """
+        return draw_networks(key, self.members, data.x.shape[1], self.width, self.depth)
+
+    def opening(self, random: Float[Array, " n"]) -> Float[Array, " n"]:
+        """Returns the scores of all candidates for the first proposals, from uniform numbers: these themselves."""
+        return random
 
     def memory(self, candidates: Candidates, budget: int) -> int:
         """Bytes of training, of computing the scores, and of the scores."""

@@ -60,7 +60,7 @@ class Evolution(ArraySearcher):
     def together(cls, group: list[Evolution]) -> list[Evolution]:
         """Returns the searchers with the slots of the largest population and tournament."""
         most, competitors = max(int(e.population) for e in group), max(int(e.tournament) for e in group)
-        return [Evolution(e.population, e.tournament, capacity=most, competitors=competitors) for e in group]
+        return [dataclasses.replace(e, capacity=most, competitors=competitors) for e in group]
 
     def start(self, candidates: Candidates, budget: int, key: Key) -> Population:
         """Returns an empty population.

@@ -55,11 +55,14 @@ class NCPSearch(EnsembleSearch):
 
     def scores(self, candidates: Candidates, learned: Learned, history: History, key: Key) -> Float[Array, "k n"]:
         """Returns one network's scores for each slot, from climbs that start at the best and at random codes."""
-        paid = jnp.maximum(history.rows[jnp.argsort(-history.values)[: self.best]], 0)
-        starts = jnp.concatenate([paid, draw_rows(key, self.strangers, len(candidates))])
+        starts = jnp.concatenate([self.known(history), draw_rows(key, self.strangers, len(candidates))])
         ties = jax.random.uniform(jax.random.fold_in(key, 1), (len(candidates),))
         each = jax.lax.map(lambda network: self._reached(candidates, learned, network, starts, ties), learned.networks)
         return each[jnp.arange(self.most) % self.members]
+
+    def known(self, history: History) -> Int[Array, " s"]:
+        """Returns the rows of the best architectures paid for, from which climbs start."""
+        return jnp.maximum(history.rows[jnp.argsort(-history.values)[: self.best]], 0)
 
     def scoring_bytes(self, candidates: Candidates, features: int) -> int:
         """Bytes of the climbs of one network and of the scores of all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from ncp_jax.benchmarks import QueryGuard, Table
 from ncp_jax.benchmarks.view import Account, QueryView, check_rows
-from ncp_jax.searchers.base import ArraySearcher, HostSearcher, Predictions
+from ncp_jax.searchers.base import ArraySearcher, HostSearcher, Predictions, State
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.draws import run_keys, step_key
 from ncp_jax.types import Array, Float, Int
@@ -35,6 +36,7 @@ class Runs(NamedTuple):
       seconds: float32 [r], simulated training seconds spent.
       predictions: what the runs predict in the end; None where it was not asked for.
       wrong: int32 [r], a row asked for that is not there, -1 if there is none (see ``check_rows``); None from the host.
+      state: the searcher's state after the last answers, leaves [r, ...]; None where it was not asked for.
     """
 
     rows: Int[Array, "r b"]
@@ -44,9 +46,17 @@ class Runs(NamedTuple):
     seconds: Float[Array, " r"]
     predictions: Predictions | None = None
     wrong: Int[Array, " r"] | None = None
+    state: State | None = None
 
 
-def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+def search(
+    searchers: ArraySearcher,
+    seeds: Int[Array, " r"],
+    candidates: Candidates,
+    view: QueryView,
+    *,
+    keep_state: bool = False,
+) -> Runs:
     """Runs searches until their budgets are spent, all in one program.
 
     Args:
@@ -54,6 +64,7 @@ def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candid
       seeds: seed of each run, at least 0. A run depends on its seed and settings alone.
       candidates: the architectures that can be asked for.
       view: answers the queries. The searcher's functions never see it.
+      keep_state: whether the runs hold what the searcher has learned, such as a policy for another task.
 
     Returns:
       The runs.
@@ -62,30 +73,38 @@ def search(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candid
       UsageError: a searcher asks for a row that is not there. Inside another jit there is no error: check
         ``Runs.wrong`` afterwards.
     """
-    found = search_compiled(searchers, seeds, candidates, view)
+    found = search_compiled(searchers, seeds, candidates, view, keep_state=keep_state)
     if not isinstance(found.wrong, jax.core.Tracer):
         check_rows(np.asarray(found.wrong), len(view.values))
     return found
 
 
-@jax.jit
-def search_compiled(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+@functools.partial(jax.jit, static_argnames="keep_state")
+def search_compiled(
+    searchers: ArraySearcher,
+    seeds: Int[Array, " r"],
+    candidates: Candidates,
+    view: QueryView,
+    *,
+    keep_state: bool = False,
+) -> Runs:
     """``search`` without the check of ``Runs.wrong``."""
-    runs = len(seeds)
+    runs, together = len(seeds), functools.partial(_portion, candidates=candidates, view=view, keep_state=keep_state)
     if jax.default_backend() != "cpu" or runs <= TOGETHER:
-        return _portion(searchers, seeds, candidates, view)
+        return together(searchers, seeds)
     portions = -(-runs // TOGETHER)
     size = -(-runs // portions)
     # The last portion is filled up by repeating the last run.
     places = jnp.minimum(jnp.arange(portions * size), runs - 1).reshape(portions, size)
     found = jax.lax.map(
-        lambda at: _portion(jax.tree.map(lambda leaf: jnp.asarray(leaf)[at], searchers), seeds[at], candidates, view),
-        places,
+        lambda at: together(jax.tree.map(lambda leaf: jnp.asarray(leaf)[at], searchers), seeds[at]), places
     )
     return jax.tree.map(lambda leaf: leaf.reshape(portions * size, *leaf.shape[2:])[:runs], found)
 
 
-def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView) -> Runs:
+def _portion(
+    searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Candidates, view: QueryView, keep_state: bool
+) -> Runs:
     """Advances runs together, step by step; runs that are over wait for the others."""
     first, stream = jax.vmap(run_keys)(seeds)
 
@@ -111,9 +130,10 @@ def _portion(searchers: ArraySearcher, seeds: Int[Array, " r"], candidates: Cand
         return step + 1, state, account
 
     state, account = jax.vmap(begin)(searchers, first)
-    _, _, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
+    _, state, account = jax.lax.while_loop(unfinished, advance, (jnp.ones((), jnp.int32), state, account))
     history = account.history
-    return Runs(history.rows, history.values, history.count, history.asks, history.seconds, wrong=account.wrong)
+    found = Runs(history.rows, history.values, history.count, history.asks, history.seconds, wrong=account.wrong)
+    return found._replace(state=state) if keep_state else found
 
 
 def search_on_host(

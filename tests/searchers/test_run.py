@@ -33,13 +33,18 @@ BUDGET = 12
 # As many runs in nearly all tests: they share one compiled program for each searcher and way to count repeats.
 SEEDS = (3, 4, 5, 6, 7)
 # Settings that do something within a dozen queries, and others to sweep over; an empty dictionary is the defaults.
-SMALL = {"evolution": {"population": 4, "tournament": 2}, "bayesian": {"initial": 4}}
+SMALL: dict[str, dict[str, Any]] = {
+    "evolution": {"population": 4, "tournament": 2},
+    "reinforce": {"draws": 4, "width": 8, "rate": 0.3, "entropy": 1.0},
+    "bayesian": {"initial": 4},
+}
 OTHERS = {
     "evolution": [{"population": 3, "tournament": 1}, {"population": 9, "tournament": 30}, {"population": 1}],
+    "reinforce": [{"rate": 0.0}, {"rate": 0.1}, {"entropy": 50}],
     "bayesian": [{"freedom": 0.1}, {"freedom": 0.5}, {"freedom": 1.0}, {"freedom": 6.0}],
 }
 # Searchers that train. The others compute with whole numbers: optimising cannot change what they return.
-ROUNDED = ("bayesian", "neural-ensemble", "ncp")
+ROUNDED = ("reinforce", "bayesian", "neural-ensemble", "ncp")
 every = pytest.mark.parametrize("name", [name for name, cls in SEARCHERS.items() if issubclass(cls, ArraySearcher)])
 Run = Callable[..., Runs]
 
@@ -63,6 +68,7 @@ def test_budget_and_records(name: str, repeats: str, run: Run, small: Table, can
     runs = run(small_searcher(name), SEEDS, QueryView.of(small, budget=BUDGET, repeats=repeats))
     assert (runs.count == BUDGET).all()
     assert (runs.asks >= BUDGET).all()
+    assert runs.state is None
     assert ((runs.rows >= 0) & (runs.rows < len(small))).all()
     np.testing.assert_array_equal(runs.values, np.asarray(small.column("acc"))[runs.rows])
     # Seconds are whole numbers here: their sums are exact.

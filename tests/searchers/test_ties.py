@@ -32,6 +32,7 @@ ENOUGH = 80  # seeds that show a fault: what these show, more of them show too
 LEAST = 1e-4  # smallest p-value that passes: of some twenty fair comparisons, one in five hundred fails
 # Small sizes: what is tested is who wins a tie, not who searches well.
 SMALL: dict[str, list[dict[str, Any]]] = {
+    "reinforce": [{"draws": 4, "width": 4, "steps": 1}],
     "bayesian": [{"initial": 4}, {"initial": 4, "acquisition": "thompson"}, {"initial": 4, "batch": 4}],
     "neural-ensemble": [{"first": 4, "members": 2, "width": 8, "sweeps": 1, "most": 5}],
     "ncp": [{"first": 4, "members": 2, "width": 8, "sweeps": 1, "most": 5, "steps": 2, "best": 3, "polish": 2}],
