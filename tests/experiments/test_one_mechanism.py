@@ -35,6 +35,7 @@ SCRIPTS: dict[str, tuple[tuple[str, ...], str]] = {
     "search_latency": (("--predictor", "shipped"), EXPERIMENT),
     "solve_orderings": ((), EXPERIMENT),
     "train_predictors": (("--tasks", "class"), EXPERIMENT),
+    "transfer_schemes": (("--methods", "evolution"), EXPERIMENT),
 }
 # Experiment → the key of its config that identifies its data.
 DATA = {
@@ -49,6 +50,7 @@ DATA = {
     "search_latency": "shipped",
     "solve_orderings": "best_known",
     "train_predictors": "table",
+    "transfer_schemes": "tables",
 }
 
 
