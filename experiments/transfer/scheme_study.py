@@ -17,7 +17,6 @@ from transfer.schemes import SCHEMES, SCRATCH
 
 MARKS = (10, 20, 50, 100)  # queries after which the best is compared
 MIDDLE = 50  # queries at which similarities are compared with gains
-ELSEWHERE = ("starts",)  # schemes that ncp_cross_task.py looks into
 SMOKE_TASKS, SMOKE_METHODS = 3, ("architectures", "population", "tuned-policy")
 SMALL: dict[str, dict[str, Any]] = {  # searchers that compile and train fast
     "evolution": {"population": 6, "tournament": 3},
@@ -30,7 +29,7 @@ SMALL: dict[str, dict[str, Any]] = {  # searchers that compile and train fast
 
 def methods_of(given: Sequence[str], *, smoke: bool) -> tuple[str, ...]:
     """Returns the methods to run, in their order: those given and those that these are compared with; all if none."""
-    every = (*SCRATCH, *(name for name in SCHEMES if name not in ELSEWHERE))
+    every = (*SCRATCH, *SCHEMES)
     chosen = {checks.choose("method", name, every) for name in given} or {*(SMOKE_METHODS if smoke else every)}
     chosen |= {SCHEMES[name].method for name in chosen if name in SCHEMES}
     return tuple(name for name in every if name in chosen)

@@ -22,7 +22,7 @@ from ncp_jax.searchers import (
 )
 from ncp_jax.searchers.arch_graph import SourceTasks, source_values
 from transfer.pairs import NONE, Found, Tasks
-from transfer.searchers import TransferredPolicy, TransferredPopulation, TransferredPredictor, TransferredStarts
+from transfer.searchers import TransferredPolicy, TransferredPopulation, TransferredPredictor
 from transfer.source_runs import SourceRuns, run_batch
 
 
@@ -59,17 +59,12 @@ def _predictor(runs: SourceRuns, method: NCPSearch, target: str, source: str) ->
     return {"source": networks, "favourites": favourites}
 
 
-def _starts(runs: SourceRuns, method: NCPSearch, target: str, source: str) -> dict[str, Any]:
-    return {"given": runs.best_rows(method, target, source)[:, : int(method.first)].astype(np.int32)}
-
-
 SCRATCH = ("random", "evolution", "reinforce", "bayesian", "ncp", "arch-graph")
 SCHEMES: dict[str, Scheme] = {
     "architectures": Scheme("ncp"),
     "population": Scheme("evolution", _population, TransferredPopulation),
     "policy": Scheme("reinforce", _policy, TransferredPolicy, {"rate": 0.0}),
     "tuned-policy": Scheme("reinforce", _policy, TransferredPolicy),
-    "starts": Scheme("ncp", _starts, TransferredStarts),
     "predictor": Scheme("ncp", _predictor, TransferredPredictor, {"first": 0}),
     "relations": Scheme("arch-graph"),
 }

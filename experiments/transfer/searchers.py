@@ -14,8 +14,6 @@ from ncp_jax.searchers.ensemble import Network, TrainingSet, draw_networks, pred
 from ncp_jax.searchers.evolution import Population
 from ncp_jax.types import Array, Float, Int, Key, Params
 
-PLACES = 1e6  # scores of the first proposals, which leave the order given to uniform numbers below 1
-
 
 @searcher_class
 class TransferredPopulation(Evolution):
@@ -100,19 +98,20 @@ class TransferredPredictor(NCPSearch):
 
 @searcher_class
 class TransferredStarts(NCPSearch):
-    """NCP whose first proposals, and first starts of climbs, are architectures found for another task.
+    """NCP whose climbs start at architectures found for another task, not at the best ones paid for.
 
     Attributes: those of ``NCPSearch``, and
-      given: int32 [g], rows of the architectures, best first, g at least ``first``.
+      given: int32 [g], rows of the architectures.
     """
 
     name: ClassVar[str] = "transferred-starts"
 
     given: Any = None
 
-    def opening(self, random: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns scores that rank the given rows first, in their order."""
-        return random.at[self.given].add(PLACES - jnp.arange(len(self.given)))
+    def known(self, history: History) -> Int[Array, " s"]:
+        """Returns the architectures found for the other task."""
+        del history
+        return self.given
 
 
 def fit_source(searcher: NCPSearch, data: TrainingSet, key: Key) -> Network:

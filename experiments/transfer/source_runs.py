@@ -63,12 +63,14 @@ class SourceRuns:
       budget: number of architectures measured on a source; those of all sources together are measured on each.
       seeds: seeds of the runs.
       on_test: whether the metrics may be of the test split.
+      labels: number of random labels that networks learn; ``budget`` if None.
     """
 
     tasks: Tasks
     budget: int
     seeds: tuple[int, ...]
     on_test: bool = False
+    labels: int | None = None
 
     @functools.cached_property
     def candidates(self) -> Candidates:
@@ -108,7 +110,7 @@ class SourceRuns:
         """
         members = self.tasks.members(target, source)
         if members not in self._fitted:
-            drawn = sampled_values(self.tasks.values(members), self.budget, runs=self.seeds, seed=0)
+            drawn = sampled_values(self.tasks.values(members), self.labels or self.budget, runs=self.seeds, seed=0)
             seeds = jnp.asarray(np.asarray(self.seeds, np.uint32))
             self._fitted[members] = _fit(searcher, self.candidates, *map(jnp.asarray, drawn), seeds)
         return self._fitted[members]

@@ -88,7 +88,7 @@ class EnsembleSearch(ArraySearcher):
         networks = train(noise, self.anchors(draws, data), data, self.noise, self.sweeps)
         scores = self.scores(candidates, Learned(inputs, units, data, networks), history, own)
         random = jax.random.uniform(chance, (len(candidates),))
-        scores = jnp.where(history.count < self.first, self.opening(random), scores)
+        scores = jnp.where(history.count < self.first, random, scores)
         return pick(scores, state, proposal_size(history.count, self.least, self.most), random)
 
     def anchors(self, key: Key, data: TrainingSet) -> Network:
@@ -99,10 +99,6 @@ class EnsembleSearch(ArraySearcher):
           data: training set, whose targets a method that knows other tasks may compare with these.
         """
         return draw_networks(key, self.members, data.x.shape[1], self.width, self.depth)
-
-    def opening(self, random: Float[Array, " n"]) -> Float[Array, " n"]:
-        """Returns the scores of all candidates for the first proposals, from uniform numbers: these themselves."""
-        return random
 
     def memory(self, candidates: Candidates, budget: int) -> int:
         """Bytes of training, of computing the scores, and of the scores."""

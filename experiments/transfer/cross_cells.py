@@ -1,0 +1,168 @@
+"""The cells of ncp_cross_task.py: what is run, one record each, and the results of all of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from harness.tables import is_here, joint_table, or_digits
+
+from ncp_jax import checks
+from ncp_jax.benchmarks import Table
+from ncp_jax.benchmarks.table import tasks_of
+from ncp_jax.records.journal import Record, Records
+from ncp_jax.searchers import NCPSearch, make_searcher
+from ncp_jax.training import get_recipe
+from transfer.cross_matrix import judged_matrix, measured_matrix
+from transfer.cross_study import matrix_json, summarise
+from transfer.gains import similarities
+from transfer.labels import SCHEMES, Inversions
+from transfer.pairs import NONE, Found, Tasks
+from transfer.scheme_study import SMALL, load_spaces
+from transfer.source_runs import SourceRuns
+
+BLOCK = 20  # seeds that are computed together
+JUDGED = "nas-bench-mr"
+MEASURED = ("micro", "macro", "nas-bench-201", "digits")
+LABELS = (10, 500)  # fewest and most labels of a target
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Cells:
+    """What one call of the experiment runs.
+
+    Attributes:
+      config: the options, as the small version has them with ``smoke``.
+      spaces: the tasks of each space with complete tables.
+      joint: all tasks of NAS-Bench-MR; None where it is not asked for.
+    """
+
+    config: Any
+    spaces: dict[str, Tasks]
+    joint: Table | None
+
+    @classmethod
+    def of(cls, config: Any) -> Cells:
+        """Checks the options and loads the tables.
+
+        Raises:
+          UsageError: an unknown space or task, a source that is a target, or numbers that are out of range.
+          FileNotFoundError: tables that are not on this machine.
+        """
+        labels = tuple(checks.integer("--labels", n, least=LABELS[0], most=LABELS[1]) for n in config.labels)
+        if not labels:
+            raise checks.UsageError(expected="numbers of labels", got="none", remedy="try --labels 10 50 200")
+        for name, least in (
+            ("source_budget", 10),
+            ("source_labels", 10),
+            ("ensembles", 1),
+            ("members", 1),
+            ("codes", 1),
+        ):
+            checks.integer(f"--{name.replace('_', '-')}", getattr(config, name), least=least, remedy="take more")
+        names = _space_names(config)
+        measured = [name for name in names if name != JUDGED]
+        spaces = {}
+        if measured:
+            spaces = load_spaces(measured, config.targets, config.sources, on_test=config.on_test, smoke=config.smoke)
+        joint = joint_table() if JUDGED in names else None
+        small: dict[str, Any] = {"labels": tuple(sorted(set(labels)))}
+        if config.smoke:
+            small = {"labels": (10, 20), "source_budget": 12, "source_labels": 12, "seeds": 2, "ensembles": 1}
+            small |= {"members": 1, "codes": 16}
+        return cls(dataclasses.replace(config, **small), spaces, joint)
+
+    def hashes(self) -> dict[str, Any]:
+        """Returns the hashes of the tables."""
+        found: dict[str, Any] = {
+            space: {name: table.content_hash() for name, table in tasks.tables.items()}
+            for space, tasks in self.spaces.items()
+        }
+        return found if self.joint is None else found | {JUDGED: self.joint.content_hash()}
+
+    def every(self) -> list[Record]:
+        """Returns every cell, in the order of running."""
+        cells: list[Record] = [
+            {"part": part, "space": space, **more, "seeds": [first, min(first + BLOCK, self.config.seeds)]}
+            for first in range(0, self.config.seeds, BLOCK)
+            for space, tasks in self.spaces.items()
+            for part, mores in _parts(tasks).items()
+            for more in mores
+        ]
+        judged = range(self.config.ensembles if self.joint is not None else 0)
+        return cells + [{"part": "judged", "space": JUDGED, "seed": seed} for seed in judged]
+
+    def run(self, cell: Record) -> Record:
+        """Returns the results of one cell, JSON-ready."""
+        config = self.config
+        if cell["part"] == "judged":
+            assert self.joint is not None
+            recipe = dataclasses.replace(get_recipe("ensemble"), decay_rows=0)
+            if config.smoke:
+                recipe = dataclasses.replace(recipe, widths=(8, 8), epochs=2, min_steps=0)
+            sizes = {"members": config.members, "codes": config.codes, "steps": 2 if config.smoke else 70}
+            return judged_matrix(self.joint, cell["seed"], recipe=recipe, **sizes)
+        inversions = self._inversions(cell["space"], *cell["seeds"])
+        if cell["part"] == "matrix":
+            return measured_matrix(inversions.sources, inversions.method)
+        found = inversions.run(cell["scheme"], cell["target"])
+        return {source: runs.to_json() for source, runs in found.items()}
+
+    @functools.cache  # noqa: B019, lives as long as the experiment
+    def _inversions(self, space: str, first: int, last: int) -> Inversions:
+        config = self.config
+        sources = SourceRuns(
+            self.spaces[space], config.source_budget, tuple(range(first, last)), config.on_test, config.source_labels
+        )
+        method = make_searcher("ncp", **(SMALL["ncp"] if config.smoke else {}))
+        assert isinstance(method, NCPSearch)
+        return Inversions(sources, method, config.labels)
+
+    def summary(self, records: Records) -> dict[str, Any]:
+        """Returns "matrix" and "transfer" by space, JSON-ready."""
+        done = records.of(self.every())
+        matrices, transfer = {}, {}
+        for space, tasks in self.spaces.items():
+            parts = _results(done, space, part="matrix")
+            matrices[space] = matrix_json(
+                {a: {b: [v for p in parts for v in p[a][b]] for b in tasks.tables} for a in tasks.tables}
+            )
+            runs: dict[str, dict[str, dict[str, Found]]] = {scheme: {} for scheme in SCHEMES}
+            for scheme in SCHEMES:
+                for target in tasks.targets:
+                    parts = _results(done, space, part="inversions", scheme=scheme, target=target)
+                    cases = [source for source in (NONE, *tasks.cases(target)) if source in parts[0]]
+                    runs[scheme][target] = {s: Found.joined([part[s] for part in parts]) for s in cases}
+            transfer[space] = summarise(runs, tasks, similarities(tasks), self.config.labels)
+        if self.joint is not None:
+            parts = _results(done, JUDGED, part="judged")
+            names = tasks_of(self.joint)
+            matrices[JUDGED] = matrix_json({a: {b: [p[a][b] for p in parts] for b in names} for a in names})
+        return {"matrix": matrices, "transfer": transfer}
+
+
+def _parts(tasks: Tasks) -> dict[str, list[Record]]:
+    """The cells of a space: one matrix, and inversions of each target by each scheme."""
+    inversions: list[Record] = [{"scheme": scheme, "target": t} for scheme in SCHEMES for t in tasks.targets]
+    return {"matrix": [{}], "inversions": inversions}
+
+
+def _results(done: Sequence[Record], space: str, **wanted: str) -> list[Record]:
+    """The results of the cells of a space with these keys."""
+    found = [record for record in done if record["cell"]["space"] == space]
+    return [r["results"] for r in found if all(r["cell"].get(key) == value for key, value in wanted.items())]
+
+
+def _space_names(config: Any) -> tuple[str, ...]:
+    if config.spaces:
+        every = (JUDGED, *MEASURED)
+        return tuple(dict.fromkeys(checks.choose("space", name, every) for name in config.spaces))
+    here = [name for name in ("micro", "macro") if is_here(f"transnas-{name}")]
+    if config.on_test and is_here("nas-bench-201"):
+        here.append("nas-bench-201")
+    here += [JUDGED] if is_here(JUDGED) and not config.smoke else []
+    if not here:
+        or_digits("transnas-micro", "transnas-macro", JUDGED)
+    return ("digits",) if config.smoke else (*here, "digits")

@@ -1,0 +1,120 @@
+"""Inversion with some random labels of a target: from scratch, from another task's architectures, or its networks."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from ncp_jax.analysis.ranks import table_ranks
+from ncp_jax.benchmarks.view import History
+from ncp_jax.jax_settings import package_settings
+from ncp_jax.searchers import ArraySearcher, Candidates, NCPSearch
+from ncp_jax.types import Array, Int, Key
+from transfer.pairs import NONE, Found
+from transfer.searchers import TransferredPredictor, TransferredStarts
+from transfer.source_runs import SourceRuns
+
+LABELS = (10, 20, 50, 100, 200, 500)  # random labels of the target
+SLOTS = (50, 200, 500)  # labels are filled up to one of these, for which a program is compiled
+PROPOSALS = 10  # architectures that are proposed, and measured
+SCHEMES = ("scratch", "starts", "predictor")
+TOGETHER = 20  # runs that are computed at once
+APART = 7_001  # sets the labels of the targets apart from those of the sources
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Inversions:
+    """Inversions for the targets of one space.
+
+    Attributes:
+      sources: what is known about the sources; its seeds are those of the runs.
+      method: settings of NCP; ``PROPOSALS`` are asked for at once.
+      labels: numbers of labels of the target.
+    """
+
+    sources: SourceRuns
+    method: NCPSearch
+    labels: tuple[int, ...]
+
+    def run(self, scheme: str, target: str) -> dict[str, Found]:
+        """Returns source → the rank in the target's table of the best proposal of each run, by the number of labels."""
+        sources, seeds = self.sources, self.sources.seeds
+        cases = (NONE,) if scheme == "scratch" else sources.tasks.cases(target)
+        own = [self._own(scheme, target, source) for source in cases]
+        together = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *own)
+        ranks = [self._ranks(scheme, target, together, count, len(cases)) for count in self.labels]
+        table = np.stack(ranks, axis=1).reshape(len(cases), len(seeds), len(ranks))
+        at = [list(self.labels) for _ in seeds]
+        return {source: Found(at, part.tolist()) for source, part in zip(cases, table, strict=True)}
+
+    def _own(self, scheme: str, target: str, source: str) -> dict[str, Any]:
+        """The fields of the runs with one source."""
+        if scheme == "starts":
+            rows = self.sources.best_rows(self.method, target, source)
+            return {"given": rows[:, : self.method.best].astype(np.int32)}
+        if scheme == "predictor":
+            networks, favourites = self.sources.networks(self.method, target, source)
+            return {"source": networks, "favourites": favourites}
+        return {}
+
+    def _ranks(self, scheme: str, target: str, own: Mapping[str, Any], count: int, cases: int) -> Int[np.ndarray, " r"]:
+        """The rank of the best of each run's proposals after ``count`` labels."""
+        kinds = {"scratch": NCPSearch, "starts": TransferredStarts, "predictor": TransferredPredictor}
+        settings = {f.name: getattr(self.method, f.name) for f in dataclasses.fields(NCPSearch)}
+        settings |= {"first": 0, "least": PROPOSALS, "most": PROPOSALS}
+        seeds, values = self.sources.seeds, self.sources.tasks.values([target])[0]
+        drawn = [np.random.default_rng([APART, seed]).permutation(len(values))[:count] for seed in seeds]
+        slots = min(size for size in (*SLOTS, max(count, SLOTS[-1])) if size >= count)
+        rows = np.full((len(seeds), slots), -1, np.int32)
+        rows[:, :count] = drawn
+        paid = np.where(rows >= 0, values[rows], -np.inf).astype(np.float32)
+        keys = [jax.random.fold_in(jax.random.key(seed), APART) for seed in seeds]
+        searcher: Any = jax.tree.map(lambda leaf: np.asarray(leaf), kinds[scheme](**settings))
+        found = propose(
+            searcher,
+            dict(own),
+            self.sources.candidates,
+            np.tile(rows, (cases, 1)),
+            np.tile(paid, (cases, 1)),
+            np.int32(count),
+            jnp.stack(keys * cases),
+        )
+        return np.asarray(table_ranks(values)[np.asarray(found)]).min(axis=1)
+
+
+@package_settings
+@jax.jit
+def propose(
+    searcher: ArraySearcher,
+    own: dict[str, Any],
+    candidates: Candidates,
+    rows: Int[Array, "r b"],
+    values: Array,
+    count: Int[Array, ""],
+    keys: Key,
+) -> Int[Array, "r k"]:
+    """Asks a searcher once, in runs that have paid for ``count`` architectures: returns its next proposals.
+
+    Args:
+      searcher: the searcher; what it says is the same for all runs.
+      own: its fields of each run, leaves [r, ...].
+      candidates: the architectures.
+      rows: architectures paid for, -1 in unused slots.
+      values: float32 [r, b], their values, higher is better, -inf in unused slots.
+      count: number of used slots.
+      keys: key of each run.
+    """
+
+    def one(run: tuple[dict[str, Any], Array, Array, Key]) -> Array:
+        own, rows, values, key = run
+        zero = jnp.zeros((), jnp.float32)
+        history = History(rows, values, count, count, zero, jnp.zeros((), bool))
+        asked = jnp.zeros(len(candidates), bool).at[jnp.where(rows >= 0, rows, len(candidates))].set(True, mode="drop")
+        return dataclasses.replace(searcher, **own).ask(candidates, asked, history, key)[0]
+
+    return jax.lax.map(one, (own, rows, values, keys), batch_size=TOGETHER)
