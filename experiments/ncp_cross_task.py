@@ -59,7 +59,7 @@ def run(config: Config) -> dict[str, Any]:
 
     cells = Cells.of(config)
     settings = config.settings() | {"tables": cells.hashes()}
-    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "ensembles"))
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "ensembles", "labels"))
     wanted = cells.every()
     with ProgressBar("cells") as bar, compiled_fast(config.smoke):
         for place, cell in enumerate(wanted):

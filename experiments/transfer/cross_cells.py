@@ -84,13 +84,18 @@ class Cells:
 
     def every(self) -> list[Record]:
         """Returns every cell, in the order of running."""
-        cells: list[Record] = [
-            {"part": part, "space": space, **more, "seeds": [first, min(first + BLOCK, self.config.seeds)]}
-            for first in range(0, self.config.seeds, BLOCK)
-            for space, tasks in self.spaces.items()
-            for part, mores in _parts(tasks).items()
-            for more in mores
-        ]
+        labels = self.config.labels
+        cells: list[Record] = []
+        for first in range(0, self.config.seeds, BLOCK):
+            seeds = [first, min(first + BLOCK, self.config.seeds)]
+            cells += [{"part": "matrix", "space": space, "seeds": seeds} for space in self.spaces]
+            cells += [
+                {"part": "inversions", "space": space, "scheme": s, "target": t, "labels": n, "seeds": seeds}
+                for space, tasks in self.spaces.items()
+                for n in labels
+                for s in SCHEMES
+                for t in tasks.targets
+            ]
         judged = range(self.config.ensembles if self.joint is not None else 0)
         return cells + [{"part": "judged", "space": JUDGED, "seed": seed} for seed in judged]
 
@@ -107,8 +112,7 @@ class Cells:
         inversions = self._inversions(cell["space"], *cell["seeds"])
         if cell["part"] == "matrix":
             return measured_matrix(inversions.sources, inversions.method)
-        found = inversions.run(cell["scheme"], cell["target"])
-        return {source: runs.to_json() for source, runs in found.items()}
+        return dict(inversions.run(cell["scheme"], cell["target"], cell["labels"]))
 
     @functools.cache  # noqa: B019, lives as long as the experiment
     def _inversions(self, space: str, first: int, last: int) -> Inversions:
@@ -118,7 +122,7 @@ class Cells:
         )
         method = make_searcher("ncp", **(SMALL["ncp"] if config.smoke else {}))
         assert isinstance(method, NCPSearch)
-        return Inversions(sources, method, config.labels)
+        return Inversions(sources, method)
 
     def summary(self, records: Records) -> dict[str, Any]:
         """Returns "matrix" and "transfer" by space, JSON-ready."""
@@ -129,12 +133,7 @@ class Cells:
             matrices[space] = matrix_json(
                 {a: {b: [v for p in parts for v in p[a][b]] for b in tasks.tables} for a in tasks.tables}
             )
-            runs: dict[str, dict[str, dict[str, Found]]] = {scheme: {} for scheme in SCHEMES}
-            for scheme in SCHEMES:
-                for target in tasks.targets:
-                    parts = _results(done, space, part="inversions", scheme=scheme, target=target)
-                    cases = [source for source in (NONE, *tasks.cases(target)) if source in parts[0]]
-                    runs[scheme][target] = {s: Found.joined([part[s] for part in parts]) for s in cases}
+            runs = {scheme: {t: self._found(done, space, scheme, t) for t in tasks.targets} for scheme in SCHEMES}
             transfer[space] = summarise(runs, tasks, similarities(tasks), self.config.labels)
         if self.joint is not None:
             parts = _results(done, JUDGED, part="judged")
@@ -142,14 +141,18 @@ class Cells:
             matrices[JUDGED] = matrix_json({a: {b: [p[a][b] for p in parts] for b in names} for a in names})
         return {"matrix": matrices, "transfer": transfer}
 
+    def _found(self, done: Sequence[Record], space: str, scheme: str, target: str) -> dict[str, Found]:
+        """The inversions of one target: source → ranks of the best proposals by the number of labels."""
+        labels = list(self.config.labels)
+        parts = {n: _results(done, space, scheme=scheme, target=target, labels=n) for n in labels}
+        cases = [s for s in (NONE, *self.spaces[space].cases(target)) if s in parts[labels[0]][0]]
+        table = {s: [[rank for part in parts[n] for rank in part[s]] for n in labels] for s in cases}
+        return {
+            s: Found([labels] * len(by[0]), [list(run) for run in zip(*by, strict=True)]) for s, by in table.items()
+        }
 
-def _parts(tasks: Tasks) -> dict[str, list[Record]]:
-    """The cells of a space: one matrix, and inversions of each target by each scheme."""
-    inversions: list[Record] = [{"scheme": scheme, "target": t} for scheme in SCHEMES for t in tasks.targets]
-    return {"matrix": [{}], "inversions": inversions}
 
-
-def _results(done: Sequence[Record], space: str, **wanted: str) -> list[Record]:
+def _results(done: Sequence[Record], space: str, **wanted: str | int) -> list[Record]:
     """The results of the cells of a space with these keys."""
     found = [record for record in done if record["cell"]["space"] == space]
     return [r["results"] for r in found if all(r["cell"].get(key) == value for key, value in wanted.items())]

@@ -15,11 +15,10 @@ from ncp_jax.benchmarks.view import History
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.searchers import ArraySearcher, Candidates, NCPSearch
 from ncp_jax.types import Array, Int, Key
-from transfer.pairs import NONE, Found
+from transfer.pairs import NONE
 from transfer.searchers import TransferredPredictor, TransferredStarts
 from transfer.source_runs import SourceRuns
 
-LABELS = (10, 20, 50, 100, 200, 500)  # random labels of the target
 SLOTS = (50, 200, 500)  # labels are filled up to one of these, for which a program is compiled
 PROPOSALS = 10  # architectures that are proposed, and measured
 SCHEMES = ("scratch", "starts", "predictor")
@@ -34,23 +33,18 @@ class Inversions:
     Attributes:
       sources: what is known about the sources; its seeds are those of the runs.
       method: settings of NCP; ``PROPOSALS`` are asked for at once.
-      labels: numbers of labels of the target.
     """
 
     sources: SourceRuns
     method: NCPSearch
-    labels: tuple[int, ...]
 
-    def run(self, scheme: str, target: str) -> dict[str, Found]:
-        """Returns source → the rank in the target's table of the best proposal of each run, by the number of labels."""
-        sources, seeds = self.sources, self.sources.seeds
-        cases = (NONE,) if scheme == "scratch" else sources.tasks.cases(target)
+    def run(self, scheme: str, target: str, count: int) -> dict[str, list[int]]:
+        """Inverts with ``count`` labels: source → the rank in the target's table of each run's best proposal."""
+        cases = (NONE,) if scheme == "scratch" else self.sources.tasks.cases(target)
         own = [self._own(scheme, target, source) for source in cases]
         together = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *own)
-        ranks = [self._ranks(scheme, target, together, count, len(cases)) for count in self.labels]
-        table = np.stack(ranks, axis=1).reshape(len(cases), len(seeds), len(ranks))
-        at = [list(self.labels) for _ in seeds]
-        return {source: Found(at, part.tolist()) for source, part in zip(cases, table, strict=True)}
+        ranks = self._ranks(scheme, target, together, count, len(cases)).reshape(len(cases), -1)
+        return {source: part.tolist() for source, part in zip(cases, ranks, strict=True)}
 
     def _own(self, scheme: str, target: str, source: str) -> dict[str, Any]:
         """The fields of the runs with one source."""
