@@ -91,8 +91,8 @@ class Cells:
             cells += [{"part": "matrix", "space": space, "seeds": seeds} for space in self.spaces]
             cells += [
                 {"part": "inversions", "space": space, "scheme": s, "target": t, "labels": n, "seeds": seeds}
-                for space, tasks in self.spaces.items()
                 for n in labels
+                for space, tasks in self.spaces.items()
                 for s in SCHEMES
                 for t in tasks.targets
             ]

@@ -58,7 +58,7 @@ class Inversions:
 
     def _ranks(self, scheme: str, target: str, own: Mapping[str, Any], count: int, cases: int) -> Int[np.ndarray, " r"]:
         """The rank of the best of each run's proposals after ``count`` labels."""
-        kinds = {"scratch": NCPSearch, "starts": TransferredStarts, "predictor": TransferredPredictor}
+        kind = TransferredPredictor if scheme == "predictor" else TransferredStarts
         settings = {f.name: getattr(self.method, f.name) for f in dataclasses.fields(NCPSearch)}
         settings |= {"first": 0, "least": PROPOSALS, "most": PROPOSALS}
         seeds, values = self.sources.seeds, self.sources.tasks.values([target])[0]
@@ -67,8 +67,11 @@ class Inversions:
         rows = np.full((len(seeds), slots), -1, np.int32)
         rows[:, :count] = drawn
         paid = np.where(rows >= 0, values[rows], -np.inf).astype(np.float32)
+        if scheme == "scratch":  # climbs start at the best labels, by the program that serves other starts too
+            order = np.argsort(-paid, axis=1, kind="stable")[:, : self.method.best]
+            own = {"given": np.take_along_axis(rows, order, axis=1)}
         keys = [jax.random.fold_in(jax.random.key(seed), APART) for seed in seeds]
-        searcher: Any = jax.tree.map(lambda leaf: np.asarray(leaf), kinds[scheme](**settings))
+        searcher: Any = jax.tree.map(lambda leaf: np.asarray(leaf), kind(**settings))
         found = propose(
             searcher,
             dict(own),
