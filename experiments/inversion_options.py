@@ -40,9 +40,9 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Inverts every (benchmark, rows, seed, task), writes records, figures and summary.json, returns the summary."""
+    from harness.scoring import Evaluator, fit_evaluator
     from harness.tables import or_digits, searchable
     from proposals import options
-    from proposals.scoring import Evaluator, fit_evaluator
 
     from ncp_jax import checks
     from ncp_jax.benchmarks.table import tasks_of

@@ -50,11 +50,11 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every (benchmark, seed); writes records, figures and summary.json; returns the summary."""
+    from harness.scoring import fit_pair
     from harness.tables import or_digits
     from inter_task.cell import choose_benchmarks, main_table, run_cell
     from inter_task.figure import fronts_figure
     from inter_task.summary import lines, summarise
-    from proposals.scoring import fit_pair
 
     from ncp_jax.records.journal import Records
 

@@ -49,9 +49,9 @@ def run(config: Config) -> dict[str, Any]:
 
 def _run(config: Config) -> dict[str, Any]:
     import numpy as np
+    from harness.scoring import fit_pair
     from harness.tables import joint_table
     from proposals.comparison import gflops_limits
-    from proposals.scoring import fit_pair
     from task_settings.settings import find_for
     from task_settings.summary import gradient_figure, loss_figure, summarise
 

@@ -39,10 +39,10 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every (seed, task), writes records, a figure and summary.json, returns the summary."""
+    from harness.scoring import fit_pair
     from harness.tables import joint_table
     from proposals.comparison import Comparison, compare_with_table, gflops_limits, win_rates
     from proposals.figure import margin_figure
-    from proposals.scoring import fit_pair
 
     from ncp_jax.benchmarks.table import tasks_of
     from ncp_jax.propagation import PropagationConfig

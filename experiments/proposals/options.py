@@ -15,6 +15,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from harness.scoring import TOP, Evaluator, ProposalScorer, in_standard_units, measured_scores, predicted_scores
 from harness.tables import all_tasks
 
 from ncp_jax import checks
@@ -27,7 +28,6 @@ from ncp_jax.propagation.objective import default_objective
 from ncp_jax.spaces import get_space
 from ncp_jax.training import ENSEMBLE, Recipe, fit
 from ncp_jax.types import Int
-from proposals.scoring import TOP, Evaluator, ProposalScorer, in_standard_units, measured_scores, predicted_scores
 
 # Names of two variants: gradient ascent with default settings, and the ranking of the whole table without inversion.
 BASELINE, ENUMERATION = "plain", "enumeration"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import jax
 import numpy as np
-from proposals.scoring import fit_pair, predicted_scores
+from harness.scoring import fit_pair, predicted_scores
 
 from ncp_jax.analysis.ranks import percentiles, table_ranks
 from ncp_jax.benchmarks import Table

@@ -44,7 +44,7 @@ def test_a_smoke_run_and_its_continuation(
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    monkeypatch.setattr("proposals.scoring.fit_pair", refuse)
+    monkeypatch.setattr("harness.scoring.fit_pair", refuse)
     assert complete(SCRIPT, *OPTIONS, "--resume", "--out", folder)[0] == out
 
 

@@ -126,7 +126,7 @@ def test_resume_repeats_nothing(smoke: dict, run: Callable, name: str, monkeypat
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("trained again")
 
-    for module in ("cross_validation.cross_validation.cross_validate", "proposals.scoring.fit_pair"):
+    for module in ("cross_validation.cross_validation.cross_validate", "harness.scoring.fit_pair"):
         monkeypatch.setattr(module, refuse)
     status, again, err = run(name, "--smoke", "--resume", "--out", folder)
     assert status == 0, err

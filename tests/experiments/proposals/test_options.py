@@ -10,9 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from harness.scoring import TOP, Evaluator
 from proposals import options
 from proposals.options import BASELINE, VARIANTS, Effort, Outcome, Variant
-from proposals.scoring import TOP, Evaluator
 
 from ncp_jax import MetricSpec, Predictor, Table, checks, get_space
 from ncp_jax.analysis.intervals import mean_interval

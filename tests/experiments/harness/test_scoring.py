@@ -6,9 +6,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from proposals import scoring
+from harness import scoring
+from harness.scoring import TOP, Evaluator, ProposalScorer
 from proposals.options import benchmark_table
-from proposals.scoring import TOP, Evaluator, ProposalScorer
 
 from ncp_jax import MetricSpec, Objective, Table, checks, get_space
 from ncp_jax.propagation import Found
