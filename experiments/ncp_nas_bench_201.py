@@ -1,6 +1,6 @@
 """Learns from a few labels of a complete table, inverts, measures the best proposals, and ranks them in the table.
 
-    python experiments/ncp_nas_bench_201.py --on-test --samples 100 --queries 20 --seeds 50 --out out/nas_bench_201
+    python experiments/ncp_nas_bench_201.py --samples 100 --queries 20 --seeds 50 --out out/nas_bench_201
 
 Compared with the same predictor scoring every architecture, and with searchers that make as many queries in all. A
 method sees the labels and the answers to its queries; the other values of the table only rank what was proposed.
@@ -37,7 +37,8 @@ class Config(ExperimentConfig):
       searchers: searchers with as many queries; all by default, "none" for none.
       codes: starts of an inversion.
       members: networks in a predictor.
-      on_test: allow tables of test values (nas-bench-201) to be searched.
+      on_test: allow named tables of test values to be searched. Those that are taken by default may be: NAS-Bench-201
+        has test values alone, and the records say so.
     """
 
     seeds: int = 50
@@ -76,6 +77,8 @@ def _run(config: Config) -> dict[str, Any]:
         seeds = min(config.seeds, 2)
         config = dataclasses.replace(config, seeds=seeds, sizes=(), samples=20, queries=4, codes=64, members=3)
     variants = {name: VARIANTS[name] for name in (SMOKE if config.smoke else VARIANTS)}
+    if not config.tables:
+        config = dataclasses.replace(config, on_test=True)
     paid = max(config.samples, *config.sizes, 0) + config.queries
     found = complete_tables(
         config.tables or or_digits("nas-bench-201"), paid, on_test=config.on_test, smoke=config.smoke
