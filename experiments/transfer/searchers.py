@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ncp_jax.benchmarks.view import History
 from ncp_jax.searchers import Candidates, Evolution, NCPSearch, Reinforce
@@ -56,39 +57,45 @@ class TransferredPolicy(Reinforce):
 
 @searcher_class
 class TransferredPredictor(NCPSearch):
-    """NCP whose networks are trained from and towards networks of another task.
+    """NCP whose networks are trained from and towards networks of other tasks.
 
-    A network of the source stands in the place of a draw from the prior: what is learned from the target is the
-    difference of the two tasks. How much of the source's network is kept is estimated from the target's labels: the
-    slope of a regression of the targets on the source's predictions, drawn towards 1 as if ``trust`` labels had
-    agreed, within 0 and 1.
+    A weighted sum of the sources' networks stands in the place of a draw from the prior: what is learned from the
+    target is the difference. The weights are those of a ridge regression of the target's labels on the sources'
+    predictions, drawn towards equal ones. A source that disagrees with the labels thus loses its weight.
 
-    Attributes: those of ``NCPSearch``, and
-      trust: number of labels that the slope's prior counts for.
-      source: networks of the source, leaves [members, ...], as ``fit_source`` returns them.
-      favourites: int32 [best], the rows that the source's labels rank first: starts of climbs until the target has
+    Attributes: those of ``NCPSearch``, of which ``depth`` is 1, and
+      trust: strength of the ridge, in labels.
+      source: networks of the s sources, leaves [s, members, ...], as ``fit_source`` returns them.
+      favourites: int32 [best], the rows that the sources' labels rank first: starts of climbs until the target has
         labels.
     """
 
     name: ClassVar[str] = "transferred-predictor"
 
-    trust: float | Array = number(5.0, "labels that the slope's prior counts for", least=0, most=1e6)
+    trust: float | Array = number(5.0, "strength of the ridge, labels", least=0, most=1e6)
     source: Any = None
     favourites: Any = None
 
     def anchors(self, key: Key, data: TrainingSet) -> Network:
-        """Returns the source's networks, as far as the labels agree with them."""
+        """Returns the weighted sum of the sources' networks, as one network with all their hidden units."""
         del key
-        *below, last = self.source
-        return (*below, self.slope(data) * last)
+        hidden, last = self.source
+        count, members, inputs, units = hidden.shape
+        weighted = self.weights(data)[:, None, None, None] * last
+        # A layer divides its weights by the root of its number of inputs, which grows by the number of sources.
+        outputs = np.sqrt(count) * jnp.moveaxis(weighted[:, :, :units], 0, 1).reshape(members, count * units, 1)
+        wide = jnp.moveaxis(hidden, 0, 2).reshape(members, inputs, count * units)
+        return wide, jnp.concatenate([outputs, weighted[:, :, units:].sum(axis=0)], axis=1)
 
-    def slope(self, data: TrainingSet) -> Float[Array, ""]:
-        """Returns how much of the source's predictions holds on the target, from 0 to 1."""
-        predicted = predict_members(self.source, data.x).mean(axis=0)
+    def weights(self, data: TrainingSet) -> Float[Array, " s"]:
+        """Returns the weight of each source's predictions on the target."""
+        predicted = jax.vmap(lambda one: predict_members(one, data.x).mean(axis=0))(self.source)
         count = jnp.maximum(data.used.sum(), 1)
-        centred = jnp.where(data.used, predicted - jnp.where(data.used, predicted, 0.0).sum() / count, 0.0)
-        slope = ((centred * data.y).sum() + self.trust) / ((centred**2).sum() + self.trust)
-        return jnp.where(data.used.any(), jnp.clip(slope, 0.0, 1.0), 1.0)
+        seen = jnp.where(data.used, predicted, 0.0)
+        centred = jnp.where(data.used, seen - seen.sum(axis=1, keepdims=True) / count, 0.0)
+        equal = jnp.full(len(seen), 1 / len(seen))
+        gram = centred @ centred.T + self.trust * jnp.eye(len(seen))
+        return jnp.linalg.solve(gram, centred @ data.y + self.trust * equal)
 
     def known(self, history: History) -> Int[Array, " s"]:
         """Returns the best rows paid for; where there are fewer than ``best``, the source's favourites."""

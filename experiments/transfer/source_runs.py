@@ -102,25 +102,38 @@ class SourceRuns:
         order = np.argsort(-found.values, axis=1, kind="stable")
         return np.take_along_axis(np.maximum(found.rows, 0), order, axis=1)
 
-    def networks(self, searcher: NCPSearch, target: str, source: str) -> tuple[Network, Int[Array, "r best"]]:
-        """Trains the searcher's networks on a random sample of a source's labels.
+    def networks(self, searcher: NCPSearch, target: str, source: str) -> tuple[Network, Int[np.ndarray, "r best"]]:
+        """Trains the searcher's networks on a random sample of each source's labels.
 
         Returns:
-          The networks, leaves [r, members, ...], and the rows that rank best in the sample.
+          The networks, leaves [r, sources, members, ...], and the rows that rank best in the sample, on the mean of the
+          sources' normal scores.
         """
         members = self.tasks.members(target, source)
-        if members not in self._fitted:
-            drawn = sampled_values(self.tasks.values(members), self.labels or self.budget, runs=self.seeds, seed=0)
+        drawn = {name: self._fitted_to(searcher, name) for name in members}
+        networks = jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *(found[0] for found in drawn.values()))
+        rows = next(iter(drawn.values()))[1]  # all sources are measured on the same sample
+        scores = np.mean([found[2] for found in drawn.values()], axis=0)
+        best = np.argsort(-scores, axis=1, kind="stable")[:, : searcher.best]
+        return networks, np.take_along_axis(rows, best, axis=1).astype(np.int32)
+
+    def _fitted_to(self, searcher: NCPSearch, name: str) -> tuple[Network, np.ndarray, np.ndarray]:
+        """The networks of one source, its sample, and the sample's normal scores."""
+        if name not in self._fitted:
+            count = self.labels or self.budget
+            rows, values = sampled_values(self.tasks.values([name]), count, runs=self.seeds, seed=0)
             seeds = jnp.asarray(np.asarray(self.seeds, np.uint32))
-            self._fitted[members] = _fit(searcher, self.candidates, *map(jnp.asarray, drawn), seeds)
-        return self._fitted[members]
+            found = _fit(searcher, self.candidates, jnp.asarray(rows), jnp.asarray(values[..., 0]), seeds)
+            networks, scores = jax.device_get(found)
+            self._fitted[name] = networks, rows, scores
+        return self._fitted[name]
 
     @functools.cached_property
     def _searched(self) -> dict[tuple[type, tuple[str, ...]], Runs]:
         return {}
 
     @functools.cached_property
-    def _fitted(self) -> dict[tuple[str, ...], tuple[Network, Int[Array, "r best"]]]:
+    def _fitted(self) -> dict[str, tuple[Network, np.ndarray, np.ndarray]]:
         return {}
 
 
@@ -130,18 +143,17 @@ def _fit(
     searcher: NCPSearch,
     candidates: Candidates,
     rows: Int[Array, "r b"],
-    values: Float[Array, "r b s"],
+    values: Float[Array, "r b"],
     seeds: Int[Array, " r"],
-) -> tuple[Network, Int[Array, "r best"]]:
-    """Trains networks on labels: for several sources on the mean of their normal scores in the sample."""
+) -> tuple[Network, Float[Array, "r b"]]:
+    """Trains networks on the labels of one source; returns them and the normal scores of the labels."""
     inputs = network_inputs(candidates.space, candidates.relaxed, input_units(candidates))
 
     def one(run: tuple[Array, Array, Array]) -> tuple[Network, Array]:
         rows, values, seed = run
         used = jnp.ones(len(rows), bool)
-        scores = normal_scores(values.T, jnp.broadcast_to(used, values.T.shape)).mean(axis=0)
+        scores = normal_scores(values, used)
         key = jax.random.fold_in(jax.random.key(seed), FITTED)
-        network = fit_source(searcher, TrainingSet(inputs[rows], normal_scores(scores, used), used), key)
-        return network, rows[jax.lax.top_k(scores, searcher.best)[1]]
+        return fit_source(searcher, TrainingSet(inputs[rows], scores, used), key), scores
 
     return jax.lax.map(one, (rows, values, seeds))

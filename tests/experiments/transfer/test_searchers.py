@@ -22,25 +22,27 @@ def data() -> TrainingSet:
 
 @pytest.fixture(scope="module")
 def searcher() -> TransferredPredictor:
-    source = draw_networks(jax.random.key(1), 2, 5, 4, 1)
+    source = jax.vmap(lambda key: draw_networks(key, 2, 5, 4, 1))(jax.random.split(jax.random.key(1), 3))
     return TransferredPredictor(members=2, width=4, best=3, trust=2.0, source=source, favourites=jnp.array([7, 8, 9]))
 
 
-def test_how_much_of_the_source_is_kept(data: TrainingSet, searcher: TransferredPredictor) -> None:
-    predicted = np.asarray(predict_members(searcher.source, data.x).mean(axis=0), float)[:9]
-    centred = predicted - predicted.mean()
-    for share, expected in ((1.0, 1.0), (0.4, None), (-1.0, None), (3.0, 1.0)):
-        targets = jnp.zeros(12).at[:9].set(share * centred)
-        squares = (centred**2).sum()
-        slope = np.clip((share * squares + 2.0) / (squares + 2.0), 0, 1)
-        found = searcher.slope(data._replace(y=targets))
-        np.testing.assert_allclose(found, slope if expected is None else expected, atol=1e-5)
-        # Anchors predict so much of what the source's networks predict.
-        anchors = searcher.anchors(jax.random.key(2), data._replace(y=targets))
-        flat = [network[-1].at[:, -1].set(0.0) for network in (anchors, searcher.source)]
-        np.testing.assert_allclose(flat[0], float(found) * flat[1], atol=1e-6)
-    nothing = data._replace(used=jnp.zeros(12, bool))
-    assert searcher.slope(nothing) == 1.0
+def test_the_weights_of_the_sources_are_those_of_a_ridge_regression(
+    data: TrainingSet, searcher: TransferredPredictor
+) -> None:
+    predicted = np.stack(
+        [predict_members(jax.tree.map(lambda leaf, i=i: leaf[i], searcher.source), data.x) for i in range(3)]
+    )
+    seen = predicted.mean(axis=1, dtype=float)[:, :9]
+    centred = seen - seen.mean(axis=1, keepdims=True)
+    targets = np.append(0.9 * centred[0] - 0.5 * centred[2], [7.0, 7.0, 7.0])  # the last three are padding
+    x = np.concatenate([centred.T, np.sqrt(2) * np.eye(3)])
+    weights = np.linalg.lstsq(x, np.append(targets[:9], np.sqrt(2) * np.full(3, 1 / 3)), rcond=None)[0]
+    told = data._replace(y=jnp.asarray(targets, jnp.float32))
+    np.testing.assert_allclose(searcher.weights(told), weights, atol=1e-4)
+    np.testing.assert_allclose(searcher.weights(data._replace(used=jnp.zeros(12, bool))), 1 / 3, rtol=1e-5)
+    # The anchors predict the weighted sum of what the sources' networks predict.
+    anchors = searcher.anchors(jax.random.key(2), told)
+    np.testing.assert_allclose(predict_members(anchors, data.x), np.einsum("s,smn->mn", weights, predicted), atol=1e-4)
 
 
 def test_climbs_start_at_favourites_until_there_are_labels(searcher: TransferredPredictor) -> None:
