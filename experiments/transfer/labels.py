@@ -40,7 +40,16 @@ class Inversions:
 
     def run(self, scheme: str, target: str, count: int) -> dict[str, list[int]]:
         """Inverts with ``count`` labels: source → the rank in the target's table of each run's best proposal."""
-        cases = (NONE,) if scheme == "scratch" else self.sources.tasks.cases(target)
+        if scheme == "scratch":
+            groups: tuple[tuple[str, ...], ...] = ((NONE,),)
+        elif scheme == "predictor":
+            groups = self.sources.tasks.groups(target)
+        else:
+            groups = (self.sources.tasks.cases(target),)
+        return {source: ranks for cases in groups for source, ranks in self._of(scheme, target, cases, count).items()}
+
+    def _of(self, scheme: str, target: str, cases: tuple[str, ...], count: int) -> dict[str, list[int]]:
+        """Inverts with some sources, whose fields have one shape."""
         own = [self._own(scheme, target, source) for source in cases]
         together = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *own)
         ranks = self._ranks(scheme, target, together, count, len(cases)).reshape(len(cases), -1)

@@ -65,6 +65,11 @@ class Tasks:
         sources = self.sources(target)
         return (*sources, ALL) if len(sources) > 1 else sources
 
+    def groups(self, target: str) -> tuple[tuple[str, ...], ...]:
+        """Returns the cases of a target apart by the number of tasks behind them."""
+        sources, cases = self.sources(target), self.cases(target)
+        return (sources, (ALL,)) if ALL in cases else (sources,)
+
     def members(self, target: str, source: str) -> tuple[str, ...]:
         """Returns the tasks behind the name of a source: the task itself, or those of ``ALL``."""
         return self.sources(target) if source == ALL else (source,)

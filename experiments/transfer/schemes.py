@@ -101,17 +101,24 @@ class Searches:
         if scheme.fields is None:
             asked = {source: self.sources.best_rows(method, target, source) for source in cases}
             return {source: Found.of(rows[:, : self.budget], self._values(target)) for source, rows in asked.items()}
-        # All sources and seeds are searched in one program.
+        # The sources of a group and all seeds are searched in one program.
+        groups = self.tasks.groups(target) if scheme.kind is TransferredPredictor else (cases,)
+        parts = [self._with_fields(scheme, method, target, group) for group in groups]
+        return {source: found for part in parts for source, found in part.items()}
+
+    def _with_fields(
+        self, scheme: Scheme, method: ArraySearcher, target: str, cases: tuple[str, ...]
+    ) -> dict[str, Found]:
+        """Searches a target with some sources, whose fields have one shape."""
+        assert scheme.kind is not None
+        assert scheme.fields is not None
         own = [scheme.fields(self.sources, method, target, source) for source in cases]
         together = jax.tree.map(lambda *leaves: np.concatenate([np.asarray(leaf) for leaf in leaves]), *own)
-        assert scheme.kind is not None
         settings = {f.name: getattr(method, f.name) for f in dataclasses.fields(method)} | dict(scheme.settings)
-        seeds = self.sources.seeds * len(cases)
+        seeds, size = self.sources.seeds * len(cases), len(self.sources.seeds)
         found = run_batch(scheme.kind(**settings), seeds, self.sources.candidates, self._view(target), own=together)
-        size = len(self.sources.seeds)
-        rows = np.asarray(found.rows)
-        parts = {source: rows[i * size : (i + 1) * size] for i, source in enumerate(cases)}
-        return {source: Found.of(part, self._values(target)) for source, part in parts.items()}
+        rows, values = np.asarray(found.rows), self._values(target)
+        return {source: Found.of(rows[i * size : (i + 1) * size], values) for i, source in enumerate(cases)}
 
     def _scratch(self, name: str, target: str) -> Found:
         method = self.method(name)
