@@ -13,7 +13,6 @@ from audits.splits import TaskCoverage
 from ncp_jax import (
     AuditConfig,
     Found,
-    Objective,
     Predictor,
     PropagationConfig,
     Table,
@@ -73,9 +72,8 @@ def searched(
     found = {}
     for task in tasks_of(table):
         of_task = for_task(predictor, task)
-        ranked = propagate(
-            of_task, _alone(of_task), codes=search.codes, key=jax.random.fold_in(key, 1), config=settings
-        )
+        goal, start = default_objective(of_task.metrics, limited=True), jax.random.fold_in(key, 1)
+        ranked = propagate(of_task, goal, codes=search.codes, key=start, config=settings)
         # Only codes that the complete table has, and the known part lacks.
         here = np.asarray(table.rows(jnp.asarray(ranked.codes))) >= 0
         new = np.asarray(known.rows(jnp.asarray(ranked.codes))) < 0
@@ -104,7 +102,7 @@ def audit_proposals(table: Table, *, search: SearchSettings, config: AuditConfig
     found: dict[tuple[str, str], Found] = {}
     for metric in main_metrics(table, tasks_of(table)):
         of_task = for_task(predictor, metric.task)
-        goals = {"metric": _alone(of_task)}
+        goals = {"metric": default_objective(of_task.metrics, limited=True)}
         if "flops" in [m.name for m in of_task.metrics]:
             goals["trade-off"] = default_objective(of_task.metrics, limited=False)
         for name, goal in goals.items():
@@ -127,11 +125,6 @@ def audit_proposals(table: Table, *, search: SearchSettings, config: AuditConfig
         first += len(proposals)
         results.setdefault(task, {})[goal_name] = rows
     return results
-
-
-def _alone(predictor: Predictor) -> Objective:
-    main = predictor.main
-    return Objective(maximize={main.name: 1.0}) if main.sign > 0 else Objective(minimize={main.name: 1.0})
 
 
 def _proposer(table: Table, search: SearchSettings, key: jax.Array) -> Predictor:

@@ -8,9 +8,10 @@ from harness.scoring import fit_pair, predicted_scores
 
 from ncp_jax.analysis.ranks import percentiles, table_ranks
 from ncp_jax.benchmarks import Table
-from ncp_jax.benchmarks.table import main_metrics, tasks_of
+from ncp_jax.benchmarks.table import tasks_of
 from ncp_jax.predictors.predictor import for_task
-from ncp_jax.propagation import Objective, PropagationConfig, propagate
+from ncp_jax.propagation import PropagationConfig, propagate
+from ncp_jax.propagation.objective import default_objective
 from ncp_jax.searchers import NCPSearch
 from ncp_jax.training import Recipe
 from transfer.source_runs import SourceRuns
@@ -51,10 +52,9 @@ def judged_matrix(
     proposer, evaluator = fit_pair(table, recipe=recipe, members=members, seed=seed)
     tasks, found = tasks_of(table), {}
     for task in tasks:
-        (metric,) = main_metrics(table, [task])
-        goal = Objective(**{"maximize" if metric.sign > 0 else "minimize": {metric.name: 1.0}})
-        key = jax.random.fold_in(jax.random.key(seed), INVERTED)
-        of_task, config = for_task(proposer, task), PropagationConfig(steps=steps)
+        of_task, key = for_task(proposer, task), jax.random.fold_in(jax.random.key(seed), INVERTED)
+        goal = default_objective(of_task.metrics, limited=True)  # its main metric alone
+        config = PropagationConfig(steps=steps)
         found[task] = propagate(of_task, goal, codes=codes, key=key, config=config).top(1).codes
     every, proposals = np.asarray(table.codes), np.concatenate([found[task] for task in tasks])
     matrix: dict[str, dict[str, float]] = {task: {} for task in tasks}

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from harness.scoring import fit_evaluator
+from harness.tables import joint_table
+from transfer import cross_matrix
+from transfer.cross_matrix import judged_matrix
 from transfer.cross_study import aim, labels_saved, matrix_json
 from transfer.pairs import Found
+
+from ncp_jax.benchmarks.catalogue import DIGITS_TASKS
+from ncp_jax.training import get_recipe
 
 LABELS = (10, 100, 1000)
 
@@ -42,3 +50,19 @@ def test_a_matrix_with_intervals() -> None:
     assert found["percentile"]["a"]["a"]["mean"] == 2
     assert found["percentile"]["a"]["b"] == {"mean": 50, "low": 50, "high": 50, "n": 2}
     assert np.isclose(found["percentile"]["a"]["a"]["low"], 0)  # cut at the least percentage
+
+
+def test_codes_of_every_task_are_scored_on_every_task_by_an_ensemble() -> None:
+    """Where the evaluator itself is inverted, hardly any code of the table is better on the task that was searched."""
+    table = joint_table(DIGITS_TASKS[:2]).select(np.arange(0, 1900, 10))
+    recipe = dataclasses.replace(get_recipe("ensemble"), widths=(8, 8), epochs=2, min_steps=0, decay_rows=0)
+    matrix = judged_matrix(table, 0, recipe=recipe, members=1, codes=64, steps=20)
+    tasks = list(DIGITS_TASKS[:2])
+    assert list(matrix) == tasks
+    assert all(list(row) == tasks for row in matrix.values())
+    assert all(0 <= value <= 100 for row in matrix.values() for value in row.values())
+    with pytest.MonkeyPatch.context() as patch:
+        evaluator = fit_evaluator(table, seed=1, recipe=recipe, members=1)
+        patch.setattr(cross_matrix, "fit_pair", lambda *_, **__: (evaluator.predictor, evaluator))
+        own = judged_matrix(table, 0, recipe=recipe, members=1, codes=256, steps=40)
+    assert max(own[task][task] for task in tasks) < 5
