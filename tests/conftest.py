@@ -6,12 +6,14 @@ import atexit
 import contextlib
 import dataclasses
 import functools
+import gc
 import importlib.metadata
 import os
 import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -63,10 +65,12 @@ def _prepare_environment() -> None:
     os.environ["NCP_JAX_DATA"] = str(Path(session) / "data")
     os.environ.setdefault("JAX_PLATFORMS", "cpu")
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(session) / COMPILED))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    # Writing and reading a smaller program takes longer than to compile it.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.03")
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
     # Else the session's folder is a part of what a compiled program is found by.
     os.environ.setdefault("JAX_PERSISTENT_CACHE_ENABLE_XLA_CACHES", "none")
+    os.environ.setdefault("JAX_TRACEBACK_IN_LOCATIONS_LIMIT", "0")  # lines of programs, which nobody reads here
     # Programs of the tests compile for seconds and run for milliseconds. The fixture `optimised` is for the others.
     for name, value in UNOPTIMISED.items():
         os.environ[name] = f"{USERS_FLAGS} {value}".strip() if name == "XLA_FLAGS" else value
@@ -115,6 +119,29 @@ def pytest_configure(config: pytest.Config) -> None:
         kept.bring(folder, _session_programs())
 
 
+def pytest_sessionstart(session: pytest.Session) -> None:
+    # Compiled programs are millions of objects that stay. Looking for garbage among them took a tenth of the time.
+    gc.set_threshold(20_000, 20, 20)
+    if session.config.option.markexpr != "quick" and not session.config.option.collectonly:
+        _share_contexts()
+
+
+def _share_contexts() -> None:
+    """Lowers hundreds of programs in one MLIR context: making one takes as long as lowering a small program."""
+    from jax._src.interpreters import mlir  # no public setting
+
+    make, kept = mlir.make_ir_context, threading.local()
+
+    def shared() -> Any:
+        left = getattr(kept, "left", 0)
+        if left == 0:
+            kept.context, left = make(), 500
+        kept.left = left - 1
+        return kept.context
+
+    mlir.make_ir_context = shared
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = _kept_programs(session.config)
     if folder is not None and _session_programs().is_dir():
@@ -147,6 +174,14 @@ def mirror() -> Path:
     return upstream.require()
 
 
+@functools.cache
+def _optimised() -> Any:
+    """A part of what JAX finds compiled programs by, which does not tell how they were compiled."""
+    import jax
+
+    return jax.make_user_context(False)
+
+
 @contextlib.contextmanager
 def _optimisation() -> Iterator[None]:
     """Compiles as for users within the context, also in processes that are started there."""
@@ -166,10 +201,10 @@ def _optimisation() -> Iterator[None]:
         patch.setenv("XLA_FLAGS", USERS_FLAGS)
         patch.setattr(compiler, "get_compile_options", users_options)
         jax.config.update("jax_disable_most_optimizations", False)
-        jax.clear_caches()  # compiled programs do not know how they were compiled
+        _optimised().set_global(True)
         yield
         jax.config.update("jax_disable_most_optimizations", True)
-    jax.clear_caches()
+        _optimised().set_global(False)
 
 
 @pytest.fixture(scope="module")

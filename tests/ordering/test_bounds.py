@@ -99,10 +99,11 @@ def test_no_order_outweighs_the_bound(kind: str, by: str, monkeypatch: pytest.Mo
     for name, value in zip(("LARGEST", "EXACT", "DUAL"), limits.get(by, (2, 2, 2)), strict=True):
         monkeypatch.setattr(solver, name, value)
     rng = np.random.default_rng(len(kind))
+    time_limit = 0.1 if by in ("dual ascent", "cycle packing") else 0.5  # which prove nothing and use all of it
     for n in (3, 4, 5, 6, 7, 8):
         weights = (INTEGERS | REALS)[kind](rng, n)
         best = exact_best(weights)
-        found = order(weights, time_limit=0.5)
+        found = order(weights, time_limit=time_limit)
         mine = exact_weight(weights, found.order.tolist())
         assert Fraction(found.upper_bound) >= best >= mine
         assert found.weight == float(mine), "the weight is the exact sum, rounded once"
@@ -168,7 +169,7 @@ def test_no_long_search_finds_more_than_the_bound(kind: str) -> None:
     rng = np.random.default_rng(7)
     for n in (20, 40, 60):
         weights = INTEGERS[kind](rng, n)
-        found = order(weights, time_limit=2)
+        found = order(weights, time_limit=2 if n == 20 else 0.5)  # proofs are expected of the small ones
         whole = weights.astype(np.int64)
         starts = [found.order.astype(np.int64), np.argsort(whole.sum(axis=0) - whole.sum(axis=1))]
         for start in starts:
