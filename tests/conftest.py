@@ -129,10 +129,13 @@ def pytest_sessionstart(session: pytest.Session) -> None:
 def _share_contexts() -> None:
     """Lowers hundreds of programs in one MLIR context: making one takes as long as lowering a small program."""
     from jax._src.interpreters import mlir  # no public setting
+    from jax._src.lib.mlir import ir
 
     make, kept = mlir.make_ir_context, threading.local()
 
     def shared() -> Any:
+        if ir.Context.current is not None:  # while a program is lowered, another one that it needs
+            return make()
         left = getattr(kept, "left", 0)
         if left == 0:
             kept.context, left = make(), 500
