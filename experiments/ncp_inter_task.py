@@ -100,7 +100,7 @@ def _design(config: Config) -> Design:
     from ncp_jax import checks
     from ncp_jax.training import get_recipe
 
-    asked = tuple(choose(part) for name in config.methods for part in name.split(","))
+    asked = tuple(map(choose, config.methods))
     has_optuna = importlib.util.find_spec("optuna") is not None
     if "optuna-nsga2" in asked and not has_optuna:
         raise checks.UsageError(

@@ -125,8 +125,8 @@ def _run(config: Config) -> dict[str, Any]:
 def _searchers(config: Config) -> list[str]:
     from ncp_jax.searchers import SEARCHERS, SourceSearcher
 
-    asked = [part for name in config.searchers for part in name.split(",")]
-    if asked == ["none"]:
+    asked = config.searchers
+    if asked == ("none",):
         return []
     every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher)]
     if config.smoke and not asked:

@@ -50,12 +50,11 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
 
     checks.integer("--trials", config.trials, least=2, remedy="try 100")
-    asked = tuple(part for name in config.methods for part in name.split(","))
-    methods = tuple(checks.choose("method", name, METHODS) for name in asked) or METHODS[:-1]
-    names = expand(tuple(part for name in config.benchmark for part in name.split(",")) or or_digits("nas-bench-mr"))
+    methods = tuple(checks.choose("method", name, METHODS) for name in config.methods) or METHODS[:-1]
+    names = expand(config.benchmark or or_digits("nas-bench-mr"))
     trials, seeds = config.trials, config.seeds
     if config.smoke:
-        methods = (asked and methods) or ("ncp", "random", "optuna-tpe")
+        methods = (config.methods and methods) or ("ncp", "random", "optuna-tpe")
         names, trials, seeds = names[:2], min(trials, 14), min(seeds, 2)
     packages = versions(methods)
     settings = config.settings() | {"trials": trials}
