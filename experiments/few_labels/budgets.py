@@ -107,7 +107,7 @@ def with_latency(model: CostModel, device: str) -> CostModel:
             remedy="try eyeriss, fpga or gold_6226",
         )
     space = get_space(readings.space)
-    milliseconds = np.empty((len(space.values[0]),) * space.length)
+    milliseconds = np.full((len(space.values[0]),) * space.length, np.nan)
     milliseconds[tuple(np.asarray(readings.codes).T)] = readings.milliseconds
     inputs = np.asarray(space.encode(jnp.asarray(readings.codes)))
     slope = jnp.asarray(np.linalg.lstsq(inputs, readings.milliseconds, rcond=None)[0], jnp.float32)
