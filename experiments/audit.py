@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
     from ncp_jax import AuditConfig, Table
 
+COMPLETE = ("micro", "macro", "digits")  # tables whose proposals can be looked up
+
 
 @dataclasses.dataclass(frozen=True)
 class Config(ExperimentConfig):
@@ -67,13 +69,13 @@ def _run(config: Config) -> dict[str, Any]:
     kinds = kinds or ((RANDOM, SEARCHED, PROPOSALS) if config.smoke else every)
     checks.integer("--repeats", config.repeats, least=1, remedy="try 3")
     checks.integer("--labels", config.labels, least=40, remedy="try 500")
+    complete = {name: _complete(name, config) for name in _complete_names(config)} if SEARCHED in kinds else {}
     tasks = config.tasks or (DIGITS_TASKS[:1] if config.smoke else ())
     table = chosen_tasks(joint_table(tasks), tasks)
     settings, search = _settings(config)
     if config.smoke:
         # Four fifths of 150 rows are as many as kind searched learns from: one program serves both.
         table = table.with_columns([table.main.name]).select(np.arange(150))
-    complete = {name: _complete(name, config.smoke) for name in _complete_names(config)} if SEARCHED in kinds else {}
     described = config.settings() | {"table": table.content_hash(), "audit": settings.to_json()}
     described |= {"complete": {name: one.content_hash() for name, one in complete.items()}}
     records = Records(config.out, described, resume=config.resume, selects=("seeds", "repeats"))
@@ -119,17 +121,26 @@ def _settings(config: Config) -> tuple[AuditConfig, SearchSettings]:
 def _complete_names(config: Config) -> tuple[str, ...]:
     from harness.tables import or_digits
 
-    if config.complete or config.smoke:
-        return config.complete or ("digits",)
-    return tuple(name.removeprefix("transnas-") for name in or_digits("transnas-micro", "transnas-macro"))
+    from ncp_jax import checks
+
+    names = config.complete
+    if not names:
+        names = ("digits",) if config.smoke else or_digits("transnas-micro", "transnas-macro")
+    given = [name.removeprefix("transnas-") for name in names]
+    return tuple(dict.fromkeys(checks.choose("complete table", name, COMPLETE) for name in given))
 
 
-def _complete(name: str, smoke: bool) -> Table:
+def _complete(name: str, config: Config) -> Table:
+    """Returns the quality columns of all tasks; UsageError where labels would leave too little to propose."""
     from audits.splits import chosen_tasks
     from harness.tables import all_tasks
 
+    from ncp_jax import checks
+
     table = chosen_tasks(all_tasks(name), ())
-    return table.with_columns([table.main.name]) if smoke else table
+    half = len(table) // 2
+    checks.integer("--labels", config.labels, least=40, most=half, remedy=f"half of {name} is {half} architectures")
+    return table.with_columns([table.main.name]) if config.smoke else table
 
 
 def _cells(config: Config, kinds: tuple[str, ...], complete: tuple[str, ...]) -> list[dict[str, Any]]:

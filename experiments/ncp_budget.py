@@ -19,14 +19,10 @@ from ncp_jax import checks
 from ncp_jax.console import ProgressBar, format_table
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from few_labels.budgets import Budget
+    from few_labels.budgets import Budget, Limited
 
     from ncp_jax.benchmarks import Table
-    from ncp_jax.records.journal import Records
-
-Cell = dict[str, Any]
+    from ncp_jax.records.journal import Record, Records
 
 FAMILIES = ("nas-bench-201", "transnas-micro", "transnas-macro")
 
@@ -82,16 +78,20 @@ def _run(config: Config) -> dict[str, Any]:
     published = or_digits(*searchable(FAMILIES, on_test=config.on_test)) if not config.tables else config.tables
     least = config.samples + config.queries
     tables = complete_tables(published, least, on_test=config.on_test, smoke=config.smoke)
+    # All limits are looked at before the first search.
+    limited = [_limited(config, table) for table in tables.values()]
     settings = config.settings()
     records = Records(config.out, settings, resume=config.resume, selects=("seeds", "tables"))
-    cells: list[Cell] = []
+    cells: list[Record] = []
+    wanted = [(one, budget) for one in limited for budget in one.budgets]
     with ProgressBar("searches") as bar:
-        for place, table in enumerate(tables.values()):
-
-            def report(done: int, budgets: int, at: int = place) -> None:
-                bar(at * budgets + done, len(tables) * budgets)
-
-            cells += _search(config, table, records, report)
+        for place, (one, budget) in enumerate(wanted):
+            where = {"table": one.table.name, "hash": one.table.content_hash(), "budget": budget.name}
+            some = [where | {"seed": seed} for seed in range(config.seeds)]
+            if any(records.get(cell) is None for cell in some):
+                _search_budget(config, one, budget, records, some)
+            cells += some
+            bar(place + 1, len(wanted))
     results = summarise(records.of(cells))
     budget_figure(results["budgets"], config.out / "budget.png")
     rows = [("method", "percentile within the limit", "wins", "losses", "p")]
@@ -121,12 +121,10 @@ def _check(config: Config) -> None:
         checks.choose("device", config.device, (*DEVICES["nas-bench-201-latency"], "none"))
 
 
-def _search(config: Config, table: Table, records: Records, progress: Callable[[int, int], None]) -> list[Cell]:
-    """Searches one table under all budgets; returns its cells."""
-    from few_labels.budgets import LATENCY, exact_costs, given_budget, quantile_budgets
+def _limited(config: Config, table: Table) -> Limited:
+    """Returns the costs and budgets of one table; UsageError where too few architectures are within them."""
+    from few_labels.budgets import LATENCY, Limited, exact_costs, given_budget, quantile_budgets
     from harness.tables import is_here
-
-    from ncp_jax.searchers import Candidates
 
     total = config.samples + config.queries
     has_latency = table.space == "nas-bench-201" and config.device != "none" and is_here(f"{LATENCY}/{config.device}")
@@ -136,27 +134,22 @@ def _search(config: Config, table: Table, records: Records, progress: Callable[[
     else:
         budgets = [b for b in quantile_budgets(costs, config.quantiles) if b.within.sum() >= total]
         budgets = budgets[: 1 if config.smoke else None]  # each cost compiles a program
-    candidates = Candidates.of(table)
-    cells: list[Cell] = []
-    for number, budget in enumerate(budgets):
-        where = {"table": table.name, "hash": table.content_hash(), "budget": _label(budget)}
-        some = [where | {"seed": seed} for seed in range(config.seeds)]
-        if any(records.get(cell) is None for cell in some):
-            _search_budget(config, table, (candidates, model, costs, budget), records, some)
-        cells += some
-        progress(number + 1, len(budgets))
-    return cells
+    if not budgets:
+        raise checks.UsageError(
+            expected=f"--quantiles with at least {total} of the {len(table)} architectures of {table.name} within one",
+            got=" ".join(f"{quantile:g}" for quantile in config.quantiles),
+            remedy="take larger ones, or fewer --samples and --queries",
+        )
+    return Limited(table, model, costs, budgets)
 
 
-def _search_budget(
-    config: Config, table: Table, inputs: tuple[Any, Any, Any, Budget], records: Records, cells: list[Cell]
-) -> None:
+def _search_budget(config: Config, limited: Limited, budget: Budget, records: Records, cells: list[Record]) -> None:
     """Adds the missing records of one budget; what runs side by side is run for all seeds."""
     import numpy as np
     from few_labels.ensembles import EnsembleConfig, draw_labels, train_ensembles
     from few_labels.within import BASELINES, invert_within, judge, search_within
 
-    candidates, model, costs, budget = inputs
+    table, costs, candidates = limited.table, limited.costs, limited.candidates
     values = table.main.sign * table.measured(table.main.name)
     seeds, inside = list(range(config.seeds)), np.flatnonzero(budget.within)
     own = inside[draw_labels(len(inside), config.samples, seeds)]
@@ -176,7 +169,7 @@ def _search_budget(
         found = {name: judge(values, costs, budget, searched[name][seed]) for name in BASELINES}
         for name, labelled in (("inversion", own[seed]), ("shared-labels", everywhere[seed])):
             inverted, scored = invert_within(
-                *(table, candidates, trained[name], seed, budget, model),
+                *(table, candidates, trained[name], seed, budget, limited.model),
                 known=labelled,
                 seed=seed,
                 codes=config.codes,
@@ -187,10 +180,6 @@ def _search_budget(
                 found["exhaustive"] = judge(values, costs, budget, scored, labelled)
         methods = {name: one.to_json() for name, one in found.items()}
         records.add(cell, {"limits": limits, "within": len(inside), "methods": methods})
-
-
-def _label(budget: Budget) -> str:
-    return budget.label if budget.quantile is None else f"{budget.label} {budget.quantile:g}"
 
 
 if __name__ == "__main__":

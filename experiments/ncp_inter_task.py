@@ -17,9 +17,9 @@ from harness.script import ExperimentConfig, compiled_fast, run_main, write_summ
 from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
-    from ncp_jax.benchmarks import Table
-    from ncp_jax.predictors import Predictor
-    from ncp_jax.training import Recipe
+    from inter_task.cell import Design
+
+    from ncp_jax.records.journal import Record
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,34 +50,36 @@ class Config(ExperimentConfig):
 
 def run(config: Config) -> dict[str, Any]:
     """Runs every (benchmark, seed); writes records, figures and summary.json; returns the summary."""
-    from harness.scoring import fit_pair
     from harness.tables import or_digits
-    from inter_task.cell import choose_benchmarks, main_table, run_cell
+    from inter_task.cell import SAMPLED, choose_benchmarks, main_table, run_cell
     from inter_task.figure import fronts_figure
     from inter_task.summary import lines, summarise
 
+    from ncp_jax import checks
+    from ncp_jax.benchmarks.table import tasks_of
     from ncp_jax.records.journal import Records
-
-    def halves(table: Table, seed: int, recipe: Recipe, members: int) -> tuple[Predictor, Predictor]:
-        proposer, evaluator = fit_pair(table, seed=seed, recipe=recipe, members=members)
-        return proposer, evaluator.predictor
 
     published = ("nas-bench-mr", "transnas-micro", "transnas-macro")
     names = choose_benchmarks(config.benchmarks) or choose_benchmarks(or_digits(*published))
     if config.smoke and not config.benchmarks:
         names = choose_benchmarks(("digits",))
     design = _design(config)
-    tables = {name: main_table(name).content_hash() for name in names}
-    settings = config.settings() | {"design": design.to_json(), "tables": tables}
+    for name in names:
+        table = main_table(name)
+        checks.integer("--weights", design.weights, least=len(tasks_of(table)), remedy="try --weights 4096")
+        if name != SAMPLED:
+            checks.integer("--rows", design.rows, least=10, most=len(table), remedy="try --rows 300")
+    hashes = {name: main_table(name).content_hash() for name in names}
+    settings = config.settings() | {"design": design.to_json(), "tables": hashes}
     records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
-    cells: list[dict[str, Any]] = [{"benchmark": name, "seed": seed} for seed in range(config.seeds) for name in names]
+    cells: list[Record] = [{"benchmark": name, "seed": seed} for seed in range(config.seeds) for name in names]
     with ProgressBar("searches") as bar, compiled_fast(config.smoke):
         for cell in cells:
             if records.get(cell) is None:
-                records.add(cell, run_cell(cell["benchmark"], cell["seed"], design, halves))
+                records.add(cell, run_cell(cell["benchmark"], cell["seed"], design))
             bar(len(records.of(cells)), len(cells))
 
-    done: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    done: dict[str, list[Record]] = {name: [] for name in names}
     for cell, record in zip(cells, records.of(cells), strict=True):
         done[cell["benchmark"]].append(record["results"])
     results = summarise(done)
@@ -87,7 +89,7 @@ def run(config: Config) -> dict[str, Any]:
     return write_summary(config.out, "ncp_inter_task", {"benchmarks": results}, settings)
 
 
-def _design(config: Config) -> Any:
+def _design(config: Config) -> Design:
     """Returns what is done in every cell; UsageError for unknown methods or times that do not ascend."""
     import importlib.util
 
@@ -98,7 +100,7 @@ def _design(config: Config) -> Any:
     from ncp_jax import checks
     from ncp_jax.training import get_recipe
 
-    asked = tuple(choose(part) for name in config.methods for part in name.split(","))
+    asked = tuple(map(choose, config.methods))
     has_optuna = importlib.util.find_spec("optuna") is not None
     if "optuna-nsga2" in asked and not has_optuna:
         raise checks.UsageError(

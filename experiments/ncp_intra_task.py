@@ -126,7 +126,7 @@ def _groups(config: Config) -> dict[str, tuple[str, ...]]:
 
     from ncp_jax.benchmarks.catalogue import DIGITS, DIGITS_TASKS, JOINT
 
-    asked = [checks.choose("task", part, GROUPS) for name in config.tasks for part in name.split(",")] or list(GROUPS)
+    asked = [checks.choose("task", name, GROUPS) for name in config.tasks] or list(GROUPS)
     if config.smoke or not is_here(JOINT):
         or_digits(JOINT)  # says so where the published table is not here
         return {DIGITS: DIGITS_TASKS[:3] if config.smoke else DIGITS_TASKS}

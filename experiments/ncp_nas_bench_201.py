@@ -17,8 +17,14 @@ from ncp_jax import checks
 from ncp_jax.console import ProgressBar, format_table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from few_labels.inversions import Variant
+    from few_labels.ranking import Ranking
+
     from ncp_jax.benchmarks import Table
-    from ncp_jax.records.journal import Records
+    from ncp_jax.records.journal import Record, Records
+    from ncp_jax.searchers import Candidates
 
 SIZES = (25, 50, 100, 200, 400)
 BLOCK = 10  # seeds that are trained and inverted side by side
@@ -69,7 +75,8 @@ def _run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
     from ncp_jax.searchers import Candidates
 
-    checks.integer("--samples", config.samples, least=4, remedy="try --samples 100")
+    for name, count in (("samples", config.samples), *(("sizes", size) for size in config.sizes)):
+        checks.integer(f"--{name}", count, least=4, remedy=f"try --{name} 100")
     checks.integer("--queries", config.queries, least=1, remedy="try --queries 20")
     checks.integer("--codes", config.codes, least=16, remedy="try --codes 1024")
     checks.integer("--members", config.members, least=2, remedy="try --members 16")
@@ -118,8 +125,8 @@ def _run(config: Config) -> dict[str, Any]:
 def _searchers(config: Config) -> list[str]:
     from ncp_jax.searchers import SEARCHERS, SourceSearcher
 
-    asked = [part for name in config.searchers for part in name.split(",")]
-    if asked == ["none"]:
+    asked = config.searchers
+    if asked == ("none",):
         return []
     every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher)]
     if config.smoke and not asked:
@@ -127,13 +134,19 @@ def _searchers(config: Config) -> list[str]:
     return [checks.choose("searcher", name, every) for name in asked] or every
 
 
-def _records(config: Config, records: Records, table: Table, count: int, inputs: tuple[Any, Any, Any]) -> list[Any]:
+def _records(
+    config: Config,
+    records: Records,
+    table: Table,
+    count: int,
+    inputs: tuple[Candidates, Ranking, Mapping[str, Variant]],
+) -> list[Record]:
     """Returns the results of all seeds of one table and number of labels; computes what is not on record."""
     from few_labels.ensembles import EnsembleConfig
     from few_labels.ranking import run_seeds
 
     candidates, ranking, variants = inputs
-    cells: list[dict[str, Any]] = [
+    cells: list[Record] = [
         {"table": table.name, "labels": count, "seed": seed, "variants": list(variants)} for seed in range(config.seeds)
     ]
     # Whole blocks are computed, so that an interrupted run and an uninterrupted one have the same numbers.

@@ -50,16 +50,16 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
 
     checks.integer("--trials", config.trials, least=2, remedy="try 100")
-    asked = tuple(part for name in config.methods for part in name.split(","))
-    methods = tuple(checks.choose("method", name, METHODS) for name in asked) or METHODS[:-1]
-    names = expand(tuple(part for name in config.benchmark for part in name.split(",")) or or_digits("nas-bench-mr"))
+    methods = tuple(checks.choose("method", name, METHODS) for name in config.methods) or METHODS[:-1]
+    names = expand(config.benchmark or or_digits("nas-bench-mr"))
     trials, seeds = config.trials, config.seeds
     if config.smoke:
-        methods = (asked and methods) or ("ncp", "random", "optuna-tpe")
+        methods = (config.methods and methods) or ("ncp", "random", "optuna-tpe")
         names, trials, seeds = names[:2], min(trials, 14), min(seeds, 2)
+    tables = [load(name, noisy=config.noise) for name in names]
     packages = versions(methods)
-    settings = config.settings() | {"trials": trials}
-    records = Records(config.out, settings | packages, resume=config.resume, selects=("seeds", "methods", "benchmark"))
+    settings = config.settings() | {"trials": trials} | packages
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "methods", "benchmark"))
     cells: list[dict[str, Any]] = [
         {"seed": seed, "benchmark": name, "method": method}
         for seed in range(seeds)
@@ -77,7 +77,6 @@ def run(config: Config) -> dict[str, Any]:
     for cell, record in zip(cells, records.of(cells), strict=True):
         done[cell["benchmark"]][cell["method"]].append(of_record(record))
     marks = tuple(mark for mark in (50, 100) if mark <= trials) or (trials,)
-    tables = [load(name, noisy=config.noise) for name in names]
     comparison = Comparison(done, marks, {one.name: one.rank for one in tables if one.oracle is None})
     curves_figure(comparison, config.out / "own_space.png")
     results = comparison.to_json()

@@ -59,9 +59,13 @@ def run(config: Config) -> dict[str, Any]:
     from ncp_jax.records.journal import Records
 
     methods = methods_of(config.methods, smoke=config.smoke)
-    for name in ("budget", "source_budget"):
-        checks.integer(f"--{name.replace('_', '-')}", getattr(config, name), least=10, remedy="try 50")
+    paid = {"--budget": config.budget, "--source-budget": config.source_budget}
+    for name, count in paid.items():
+        checks.integer(name, count, least=10, remedy="try 50")
     spaces = load_spaces(config.spaces, config.targets, config.sources, on_test=config.on_test, smoke=config.smoke)
+    for space, tasks in spaces.items():
+        for name, count in paid.items():
+            checks.integer(name, count, least=10, most=tasks.size, remedy=f"{space} has {tasks.size} architectures")
     budget, source_budget, seeds = config.budget, config.source_budget, config.seeds
     if config.smoke:
         budget, source_budget, seeds = min(budget, 20), min(source_budget, 20), min(seeds, 2)

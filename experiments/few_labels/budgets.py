@@ -15,6 +15,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.latency import load_readings
 from ncp_jax.propagation.limit import RELATIONS, Limit
+from ncp_jax.searchers import Candidates
 from ncp_jax.spaces import CostModel, cost_model_for, get_space
 from ncp_jax.types import Array, Bool, Float
 
@@ -27,7 +28,7 @@ class Budget:
     """Limits that hold together.
 
     Attributes:
-      label: name in records: the cost of a single limit, or all limits as text.
+      label: the cost of a single limit, or all limits as text.
       quantile: share of the architectures within the limit; None for limits given as numbers.
       limits: the limits.
       within: [n] True for the architectures that satisfy all of them.
@@ -37,6 +38,33 @@ class Budget:
     quantile: float | None
     limits: tuple[Limit, ...]
     within: Bool[np.ndarray, " n"]
+
+    @property
+    def name(self) -> str:
+        """Name in records: the label, with the quantile if there is one."""
+        return self.label if self.quantile is None else f"{self.label} {self.quantile:g}"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Limited:
+    """A table whose costs are known, and the budgets under which it is searched.
+
+    Attributes:
+      table: the table.
+      model: its cost model.
+      costs: cost → costs of all architectures, in the model's units.
+      budgets: the budgets.
+    """
+
+    table: Table
+    model: CostModel
+    costs: dict[str, Float[np.ndarray, " n"]]
+    budgets: list[Budget]
+
+    @functools.cached_property
+    def candidates(self) -> Candidates:
+        """The architectures, as searchers know them."""
+        return Candidates.of(self.table)
 
 
 def exact_costs(table: Table, device: str) -> tuple[CostModel, dict[str, Float[np.ndarray, " n"]]]:
@@ -79,7 +107,7 @@ def with_latency(model: CostModel, device: str) -> CostModel:
             remedy="try eyeriss, fpga or gold_6226",
         )
     space = get_space(readings.space)
-    milliseconds = np.empty((len(space.values[0]),) * space.length)
+    milliseconds = np.full((len(space.values[0]),) * space.length, np.nan)
     milliseconds[tuple(np.asarray(readings.codes).T)] = readings.milliseconds
     inputs = np.asarray(space.encode(jnp.asarray(readings.codes)))
     slope = jnp.asarray(np.linalg.lstsq(inputs, readings.milliseconds, rcond=None)[0], jnp.float32)

@@ -31,7 +31,7 @@ from ncp_jax.spaces.costs.model import shares_of
 from ncp_jax.types import Array, Float, Int, Key, Params
 
 QUALITY = MetricSpec("quality", unit="std")  # what all ensembles predict: normal scores, higher is better
-TOGETHER = 10  # seeds whose ensembles are trained side by side
+TOGETHER = 10  # seeds whose ensembles are trained, and inverted, side by side
 SALT = 0x1ABE15  # sets the draws of rows apart from others of a seed
 
 

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from few_labels.ensembles import QUALITY, Ensembles, as_predictor
+from few_labels.ensembles import QUALITY, TOGETHER, Ensembles, as_predictor
 from ncp_jax.benchmarks import Table
 from ncp_jax.propagation import Objective, PropagationConfig
 from ncp_jax.propagation.engine import invert
@@ -22,7 +22,6 @@ from ncp_jax.searchers.ties import best_first_on_host, tie_breakers
 from ncp_jax.spaces import Bounds, get_space
 from ncp_jax.types import Array, Float, Int, Params
 
-TOGETHER = 10  # seeds whose ensembles are inverted side by side
 EXHAUSTIVE, EXHAUSTIVE_BOUND, CONTINUOUS = "exhaustive", "exhaustive-bound", "continuous"
 RATE, STEPS = 2.0, 20  # chosen on digits, by how much of the exhaustive ranking an inversion meets
 _BASE = PropagationConfig(steps=STEPS, learning_rate=RATE)

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from few_labels.ensembles import EnsembleConfig, draw_labels, train_ensembles
-from few_labels.inversions import Proposals, propose
+from few_labels.inversions import Proposals, Variant, propose
 from ncp_jax.analysis.ranks import kendall_tau, percentiles, table_ranks
 from ncp_jax.benchmarks import Table
 from ncp_jax.searchers.candidates import Candidates
@@ -42,7 +42,7 @@ class Ranking:
     @classmethod
     def of(cls, table: Table, candidates: Candidates) -> Ranking:
         """Returns the ranking of a table by its main metric."""
-        values = np.asarray(table.metric(table.main.name).sign * table.measured(table.main.name), np.float64)
+        values = np.asarray(table.main.sign * table.measured(table.main.name), np.float64)
         _, networks = np.unique(np.asarray(candidates.classes), return_inverse=True)
         means = np.bincount(networks, weights=values) / np.bincount(networks)
         space, connected = get_space(table.space), np.ones(len(table), bool)
@@ -86,7 +86,7 @@ def run_seeds(
     ensemble: EnsembleConfig,
     codes: int,
     queries: int,
-    variants: Mapping[str, Any],
+    variants: Mapping[str, Variant],
 ) -> list[dict[str, Any]]:
     """Labels rows at random, trains, inverts and judges, for all seeds in one program.
 

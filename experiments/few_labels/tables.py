@@ -16,7 +16,7 @@ def complete_tables(names: Sequence[str], paid: int, *, on_test: bool, smoke: bo
     """Returns tables by name, after checking that each is complete, large enough, and may be searched.
 
     Args:
-      names: tables and families, also several in one text with commas between them.
+      names: tables and families.
       paid: number of architectures that a run measures.
       on_test: whether columns of the test split may be searched.
       smoke: whether the first table is enough.
@@ -25,8 +25,7 @@ def complete_tables(names: Sequence[str], paid: int, *, on_test: bool, smoke: bo
       UsageError: an unknown name, test values without ``on_test``, a table that lacks architectures of its space, or
         more measurements than networks.
     """
-    parts = [part for name in names for part in name.split(",")]
-    known = list(dict.fromkeys(table for part in parts for table in (tables_of_family(part) or (choose_table(part),))))
+    known = list(dict.fromkeys(table for name in names for table in (tables_of_family(name) or (choose_table(name),))))
     found = {}
     for name in known[:1] if smoke else known:
         table = load_table(name)

@@ -7,7 +7,7 @@ it, and "shared-labels" is the inversion of a predictor that learned from all ov
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -38,7 +38,7 @@ class Outcome:
       percentile: rank of the latter among all architectures within the budget, percent of their number.
       proposals: number of architectures that the method proposed.
       over: number of them that exceed a limit.
-      fill: largest cost of a proposal as a share of its limit; None for limits from below alone.
+      fill: largest cost of a proposal as a share of its limit; None without proposals, or for limits from below alone.
     """
 
     loss: float
@@ -54,12 +54,14 @@ class Outcome:
 
 def judge(
     values: Float[np.ndarray, " n"],
-    costs: dict[str, Float[np.ndarray, " n"]],
+    costs: Mapping[str, Float[np.ndarray, " n"]],
     budget: Budget,
     proposed: Int[np.ndarray, " k"],
     labelled: Sequence[int] | Int[np.ndarray, " j"] = (),
 ) -> Outcome:
     """Returns the outcome of a search that measured ``proposed`` and, before, ``labelled`` rows.
+
+    Where none of them is within the budget, the outcome is that of its worst architecture.
 
     Args:
       values: [n] measured values, higher is better.
@@ -70,9 +72,9 @@ def judge(
     """
     inside = values[budget.within]
     paid = np.concatenate([proposed, np.asarray(labelled, int)])
-    best = values[paid[budget.within[paid]]].max()
+    best = values[paid[budget.within[paid]]].max(initial=inside.min())
     names = {LIMITED[cost]: cost for cost in costs}
-    uppers = [limit for limit in budget.limits if limit.upper]
+    uppers = [limit for limit in budget.limits if limit.upper and len(proposed)]
     fills = [float(costs[names[limit.metric]][proposed].max() / limit.value) for limit in uppers]
     return Outcome(
         loss=float(inside.max() - best),

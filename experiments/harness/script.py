@@ -19,7 +19,7 @@ Config = TypeVar("Config", bound=Verbosity)
 
 @dataclasses.dataclass(frozen=True)
 class ExperimentConfig(Verbosity):
-    """Options of every experiment.
+    """Options of every experiment. Several names for one option have spaces or commas between them.
 
     Attributes:
       out: folder for config.json, records.jsonl, summary.json and figures.
@@ -35,6 +35,11 @@ class ExperimentConfig(Verbosity):
 
     def __post_init__(self) -> None:
         checks.integer("--seeds", self.seeds, least=1, remedy="try --seeds 1")
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, tuple) and all(isinstance(name, str) for name in value):
+                split = tuple(part for name in value for part in name.split(","))
+                object.__setattr__(self, field.name, split)  # the class is frozen
 
     def settings(self) -> dict[str, Any]:
         """Returns the options that determine the results, JSON-ready: all but where they go and what is shown."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from harness.scoring import fit_pair
 from harness.tables import all_tasks
 
 from inter_task.methods import Programs, Settings
@@ -22,7 +23,6 @@ from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
 from ncp_jax.training import Recipe, fit
 
-FitPair = Callable[[Table, int, Recipe, int], tuple[Predictor, Predictor]]
 # Quantiles of the table's GFLOPs that the budgets are.
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.75, 1.0)
 REFERENCE = 0.25  # quantile of the table's values that is the reference of hypervolumes
@@ -97,22 +97,21 @@ def main_table(benchmark: str) -> Table:
     return dataclasses.replace(table, values=jax.device_put(values), metrics=(*main, flops))
 
 
-def run_cell(benchmark: str, seed: int, design: Design, fit_pair: FitPair) -> dict[str, Any]:
+def run_cell(benchmark: str, seed: int, design: Design) -> dict[str, Any]:
     """Trains, lets the methods answer, and judges the answers; returns the results as a record holds them.
 
     Args:
       benchmark: a key of ``MARKS``.
       seed: random seed.
       design: what is done in every cell.
-      fit_pair: function that trains the searched ensemble and its judge on disjoint halves of a table.
     """
     table = main_table(benchmark)
     tasks = tasks_of(table)
     units, codes = Units.of(table, tasks), np.asarray(table.codes)
     questions = Questions.make(len(tasks), design.weights, budgets_of(table, QUANTILES))
     if benchmark == SAMPLED:
-        proposer, evaluator = fit_pair(table, seed, design.recipe, design.members)
-        judged = functools.partial(predicted, evaluator, units)
+        proposer, evaluator = fit_pair(table, seed=seed, recipe=design.recipe, members=design.members)
+        judged = functools.partial(predicted, evaluator.predictor, units)
     else:
         proposer = fit_on_rows(table, design, seed)
         judged = functools.partial(measured, table, units)
@@ -147,14 +146,9 @@ def run_cell(benchmark: str, seed: int, design: Design, fit_pair: FitPair) -> di
 
 
 def fit_on_rows(table: Table, design: Design, seed: int) -> Predictor:
-    """Trains an ensemble on random rows of a table.
-
-    Raises:
-      UsageError: the table has fewer rows.
-    """
-    rows = checks.integer("--rows", design.rows, least=10, most=len(table), remedy="try --rows 300")
+    """Trains an ensemble on ``design.rows`` random rows of a table."""
     chosen = np.zeros(len(table), bool)
-    chosen[np.random.default_rng(seed).permutation(len(table))[:rows]] = True
+    chosen[np.random.default_rng(seed).permutation(len(table))[: design.rows]] = True
     key = jax.random.fold_in(jax.random.key(seed), 11)
     return fit(table, recipe=design.recipe, members=design.members, key=key, rows=chosen)
 

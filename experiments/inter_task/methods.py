@@ -81,24 +81,26 @@ class Programs:
         near = cKDTree(weights).query(weights, k=min(settings.neighbours, len(weights)))[1]
         self._near = np.asarray(near).reshape(len(weights), -1)
 
-    def score(self, codes: Any) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def score(self, codes: Array | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns codes, predicted metrics in standard units and GFLOPs."""
-        metrics, gflops = self._score(codes)
+        metrics, gflops = self._score(jnp.asarray(codes))
         return np.asarray(codes), np.asarray(metrics), np.asarray(gflops)
 
     def draw(self, key: Key, n: int) -> Int[Array, "n d"]:
         """Returns n random codes."""
         return self._draw(key, n)
 
-    def vary(self, key: Key, first: Any, second: Any) -> Int[Array, "n d"]:
+    def vary(self, key: Key, first: np.ndarray, second: np.ndarray) -> Int[Array, "n d"]:
         """Returns a child of each pair of codes."""
         return self._vary(key, jnp.asarray(first), jnp.asarray(second))
 
-    def invert(self, starts: Any, weights: Float[np.ndarray, "n t"], flops: Float[np.ndarray, " n"]) -> Array:
+    def invert(
+        self, starts: Int[Array, "n d"], weights: Float[np.ndarray, "n t"], flops: Float[np.ndarray, " n"]
+    ) -> Int[Array, "n d"]:
         """Moves codes in one call, each by its own weights of the tasks and of GFLOPs; returns legal codes."""
         space = self.problem.space
         push = np.concatenate([weights * self.settings.push, flops[:, None]], axis=1).astype(np.float32) * self._signs
-        goal, relaxed = self._weights.of_rows(push), space.encode(jnp.asarray(starts))
+        goal, relaxed = self._weights.of_rows(push), space.encode(starts)
         moved = run(self.problem.follower, goal, relaxed, self._box, self._config, None, len(push), self._shape)
         return space.project(moved)
 

@@ -13,6 +13,7 @@ from ncp_jax.analysis.comparison import holm, signed_rank
 from ncp_jax.analysis.intervals import mean_interval
 
 FIRST = "inversion"
+SETS = ("single-task", "table", "exhaustive")  # sets of architectures that no race made
 # Measures of a method at a time, and the largest value that each can have.
 MEASURES = {"judged": 1.0, "predicted": 1.0, "answered": 1.0} | dict.fromkeys(
     ("distinct", "scored", "seconds"), math.inf
@@ -55,7 +56,8 @@ def _summarise_one(cells: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             key: mean_interval([cell["sets"][name][key] for cell in cells], least=0.0, most=1.0)
             for key in ("judged", "predicted")
         }
-        for name in cells[0]["sets"]
+        for name in SETS
+        if name in cells[0]["sets"]
     }
     against: dict[str, dict[str, Any]] = {method: {} for method in methods if method != FIRST}
     for place, mark in enumerate(marks):

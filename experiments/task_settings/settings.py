@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -117,8 +116,9 @@ def mean_gradients(
     """
     names = [metric.name for metric in predictor.metrics]
     metrics = main_metrics(table, list(settings))
-    columns = tuple((names.index(metric.name), metric.sign) for metric in metrics)
-    slopes = np.asarray(_gradients(predictor, jnp.asarray(codes), columns))
+    places = jnp.array([names.index(metric.name) for metric in metrics])
+    signs = jnp.array([metric.sign for metric in metrics], jnp.float32)
+    slopes = np.asarray(_gradients(predictor, jnp.asarray(codes), places, signs))
     space = get_space(table.space)
     if space.features == space.length:
         return slopes.mean(axis=0)
@@ -126,10 +126,10 @@ def mean_gradients(
     return blocks.mean(axis=0)
 
 
-@functools.partial(jax.jit, static_argnames="columns")
-def _gradients(predictor: Predictor, codes: Int[Array, "k d"], columns: tuple[tuple[int, float], ...]) -> Array:
-    places, signs = jnp.array([at for at, _ in columns]), jnp.array([sign for _, sign in columns])
-
+@jax.jit
+def _gradients(
+    predictor: Predictor, codes: Int[Array, "k d"], places: Int[Array, " t"], signs: Float[Array, " t"]
+) -> Float[Array, "k t f"]:
     def values(x: Float[Array, " f"]) -> Float[Array, " t"]:
         members = jax.vmap(predictor.apply, in_axes=(0, None))(predictor.params, x)
         return members.mean(axis=0)[places] * signs

@@ -56,9 +56,21 @@ def _needed(level: float, curve: np.ndarray, labels: Sequence[int]) -> float | N
     return float(np.exp(np.log(labels[k - 1]) + share * (np.log(labels[k]) - np.log(labels[k - 1]))))
 
 
+def labels_of_aim(labels: Sequence[int]) -> int:
+    """Returns the largest number of labels up to ``AIM``, or else the smallest one."""
+    return max((count for count in labels if count <= AIM), default=min(labels))
+
+
 def aim(compared: Mapping[str, Any], labels: Sequence[int]) -> dict[str, Any]:
-    """Says whether all sources together are worse than scratch on no target, and better on most, at ``AIM`` labels."""
-    at = max(count for count in labels if count <= AIM)
+    """Says whether transfer is worse than scratch on no target, and better on most, at ``labels_of_aim``.
+
+    Counted are the targets with all sources together, or, where no target has several, the pairs with one source.
+
+    Args:
+      compared: what ``gains`` returns.
+      labels: numbers of labels.
+    """
+    at = labels_of_aim(labels)
     found = compared[str(at)].get(ALL) or compared[str(at)]["one"]
     reached = found["worse"] == 0 and found["better"] >= LEAST_BETTER * len(found["pairs"]) - 1e-9
     return {"labels": at, "better": found["better"], "worse": found["worse"], "reached": bool(reached)}
@@ -71,7 +83,7 @@ def summarise(
     scratch, names = runs["scratch"], [*tasks.tables]
     schemes = {name: by for name, by in runs.items() if name != "scratch"}
     compared = {name: gains(by, scratch, labels) for name, by in schemes.items()}
-    middle = max(count for count in labels if count <= AIM)
+    middle = labels_of_aim(labels)
     several = {name: by for name, by in schemes.items() if all(single(one) for one in by.values())}
     return {
         "levels": {name: levels(by, tasks.size, labels) for name, by in runs.items()},
@@ -89,7 +101,7 @@ def summarise(
 
 
 def told(results: Mapping[str, Any]) -> list[str]:
-    """Lines of text about each space: how far codes carry over, and what transfer does at ``AIM`` labels."""
+    """Lines of text about each space: how far codes carry over, and what transfer does at ``labels_of_aim``."""
     lines = []
     for space, matrix in results["matrix"].items():
         own = [row[a]["mean"] for a, row in matrix["percentile"].items()]

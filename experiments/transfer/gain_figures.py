@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
+from transfer.gains import ALPHA
 from transfer.pairs import ALL
 
 COLOURS = {
@@ -30,7 +31,12 @@ REACH = 1.0  # gain at the ends of the scale of colours: a tenth or ten times th
 
 
 def curve_figure(results: Mapping[str, Any], path: Path) -> Path:
-    """Draws the mean percentile of the best so far: from scratch, and with all sources (dashed)."""
+    """Draws the mean percentile of the best so far: from scratch; with all sources dashed, or dotted for "policy".
+
+    Args:
+      results: space → the results of ``scheme_study.summarise``.
+      path: where the PNG goes.
+    """
     figure, panels = new_panels(len(results), width=5.0 * len(results) + 1.8, height=4.2)
     for axes, (space, found) in zip(panels, results.items(), strict=True):
         for name, by_kind in found["curves"].items():
@@ -51,6 +57,10 @@ def gain_figure(results: Mapping[str, Any], path: Path) -> Path:
     """Draws a map of gains for each scheme and space: sources in rows, targets in columns; blue helps, red hurts.
 
     A dot marks a pair whose test is significant after Holm's correction.
+
+    Args:
+      results: space → the results of ``scheme_study.summarise``.
+      path: where the PNG goes.
     """
     maps = [(space, name) for space, found in results.items() for name in found["gains"]]
     if not maps:
@@ -73,7 +83,7 @@ def gain_map(axes: Any, compared: Mapping[str, Any]) -> None:
         gain[sources.index(pair["source"]), targets.index(pair["target"])] = pair["gain"]["mean"]
     axes.imshow(gain, cmap="RdBu", vmin=-REACH, vmax=REACH)
     for pair in pairs:
-        if pair["p_holm"] < 0.05:
+        if pair["p_holm"] < ALPHA:
             axes.plot(targets.index(pair["target"]), sources.index(pair["source"]), ".", color="black", markersize=3)
     axes.grid(visible=False)
     axes.set_xticks(range(len(targets)), targets, rotation=90, fontsize=6)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -15,7 +16,7 @@ from ncp_jax.analysis.comparison import holm, signed_rank
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.analysis.ranks import percentiles
 from ncp_jax.embeddings import choose_anchors, fingerprint, rank_correlations, similarity
-from ncp_jax.types import Float
+from ncp_jax.types import Float, Int
 from transfer.pairs import ALL, NONE, Found, Tasks
 
 ANCHORS = (10, 50)  # architectures of a fingerprint: as many labels of the target as a small search
@@ -145,30 +146,28 @@ def foresight(compared: Mapping[str, Any], names: Sequence[str], measures: Mappi
     gain = np.array([pair["gain"]["mean"] for pair in pairs])
     if len(gain) < 6:
         return {}
-    ranks = rankdata(gain)
-    found = {}
+    orders, found = _orders(len(names)), {}
     for name, matrix in measures.items():
-        observed = _correlation(matrix[rows, columns], ranks)
-        others = [_correlation(matrix[order[rows], order[columns]], ranks) for order in _orders(len(names))]
-        found[name] = {"spearman": observed, "p": float(np.mean(np.array(others) >= observed - 1e-12))}
+        correlations = _rank_correlations(matrix[orders[:, rows], orders[:, columns]], gain)
+        observed = float(correlations[0])
+        found[name] = {"spearman": observed, "p": float(np.mean(correlations >= observed - 1e-12))}
     return found
 
 
-def _orders(count: int) -> Iterator[np.ndarray]:
+@functools.cache
+def _orders(count: int) -> Int[np.ndarray, "o t"]:
     """All orders of a few tasks, or random ones; the order that is observed is the first."""
     if math.factorial(count) <= MOST_ORDERS:
-        yield from map(np.array, itertools.permutations(range(count)))
-        return
+        return np.array(list(itertools.permutations(range(count))))
     rng = np.random.default_rng(0)
-    yield np.arange(count)
-    yield from (rng.permutation(count) for _ in range(MOST_ORDERS - 1))
+    return np.stack([np.arange(count), *(rng.permutation(count) for _ in range(MOST_ORDERS - 1))])
 
 
-def _correlation(values: np.ndarray, ranks: np.ndarray) -> float:
-    mine = rankdata(values)
-    if np.ptp(mine) == 0 or np.ptp(ranks) == 0:
-        return 0.0
-    return float(np.corrcoef(mine, ranks)[0, 1])
+def _rank_correlations(values: Float[np.ndarray, "o k"], gain: Float[np.ndarray, " k"]) -> Float[np.ndarray, " o"]:
+    """Returns Spearman's correlation of each line of values with the gains; 0 where either is constant."""
+    lines, ranks = (rankdata(some, axis=-1) - (len(gain) + 1) / 2 for some in (values, gain))
+    lengths = np.sqrt((lines**2).sum(axis=1) * (ranks**2).sum())
+    return np.divide(lines @ ranks, lengths, out=np.zeros(len(lines)), where=lengths > 0)
 
 
 def chosen_sources(

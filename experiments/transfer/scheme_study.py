@@ -44,8 +44,8 @@ def load_spaces(
       UsageError: an unknown space or task, a source that is a target, or tables of test values that are not allowed.
       FileNotFoundError: tables that are not on this machine.
     """
-    default = or_digits("transnas-micro", "transnas-macro") if not names else ()
-    spaces = tuple(dict.fromkeys((*names, *(name.removeprefix("transnas-") for name in default))))
+    given = names or or_digits("transnas-micro", "transnas-macro")
+    spaces = tuple(dict.fromkeys(name.removeprefix("transnas-") for name in given))
     found = {}
     for space in spaces[: 1 if smoke else None]:
         tables = load_tasks(space)

@@ -179,7 +179,8 @@ class Reinforce(ArraySearcher):
 
 def _uniform(bits: Int[Array, " k"]) -> Float[Array, " k"]:
     """Maps words to numbers between 0 and 1, never 0 or 1."""
-    return ((bits >> 8).astype(jnp.float32) + 0.5) / 2**24
+    # The largest words would round up to 1, whose noise is infinite.
+    return jnp.minimum(((bits >> 8).astype(jnp.float32) + 0.5) / 2**24, 1 - 2.0**-24)
 
 
 def _values(candidates: Candidates) -> Int[np.ndarray, "d v"]:

@@ -1,15 +1,17 @@
-"""Fixtures that run a script of experiments/, which a test module names as ``SCRIPT``."""
+"""Fixtures that run a script of experiments/, which a test module names as ``SCRIPT``, its options ``OPTIONS``."""
 
 from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import runpy
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -42,6 +44,84 @@ def complete() -> Callable[..., tuple[str, str]]:
                 status = run_script(name, *arguments)
         assert status == 0, err.getvalue()
         return out.getvalue(), err.getvalue()
+
+    return call
+
+
+class Smoke(NamedTuple):
+    """A finished smoke run: its folder, and what it wrote to stdout."""
+
+    folder: Path
+    out: str
+
+    def summary(self) -> dict[str, Any]:
+        """Returns summary.json, which has no NaN."""
+        text = (self.folder / "summary.json").read_text()
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in JSON"))
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns the records, in the order of running."""
+        return [json.loads(line) for line in (self.folder / "records.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def smoke(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, complete: Callable[..., tuple[str, str]]
+) -> Smoke:
+    """Runs the module's script with its options, once for all its tests; its files have what every script's have."""
+    script = request.module.SCRIPT
+    folder = tmp_path_factory.mktemp("smoke") / "out"
+    found = Smoke(folder, complete(script, *request.module.OPTIONS, "--out", folder)[0])
+    summary, config = found.summary(), json.loads((folder / "config.json").read_text())
+    assert next(iter(summary.items())) == ("schema", f"{script.removesuffix('.py')}/1")
+    assert config.pop("versions").items() <= summary["versions"].items()
+    assert summary["config"] == config
+    assert {"device", "date"} <= set(summary)
+    figures = list(folder.glob("*.png"))
+    assert figures
+    assert all(path.read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for path in figures)
+    return found
+
+
+@pytest.fixture
+def write_again(
+    request: pytest.FixtureRequest,
+    smoke: Smoke,
+    complete: Callable[..., tuple[str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> Callable[[str], None]:
+    """Asserts that ``--resume`` writes summary and figures of the smoke run anew, from its records alone.
+
+    What it returns is called with the function (module.name) that computes a record, which is not to be called.
+    """
+
+    def call(computes: str) -> None:
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("computed again")
+
+        monkeypatch.setattr(computes, refuse)
+        kept, before = (smoke.folder / "records.jsonl").read_bytes(), smoke.summary()
+        figures = {path: path.read_bytes() for path in smoke.folder.glob("*.png")}
+        for path in (*figures, smoke.folder / "summary.json"):
+            path.unlink()
+        out, _ = complete(request.module.SCRIPT, *request.module.OPTIONS, "--resume", "--out", smoke.folder)
+        assert out == smoke.out
+        assert (smoke.folder / "records.jsonl").read_bytes() == kept
+        assert {path: path.read_bytes() for path in smoke.folder.glob("*.png")} == figures
+        assert smoke.summary() | {"date": None} == before | {"date": None}
+
+    return call
+
+
+@pytest.fixture
+def refused(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> Callable[..., str]:
+    """Runs the module's script with options that it refuses, in one line and before it makes a folder: the line."""
+
+    def call(*options: object) -> str:
+        status, _, err = run(*options, "--out", tmp_path / "out")
+        assert (status, len(err.strip().splitlines())) == (2, 1), err
+        assert not (tmp_path / "out").exists()
+        return err
 
     return call
 

@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
+from .conftest import Smoke
+
 SCRIPT = "audit.py"
+OPTIONS = ("--smoke", "--tasks", "class")
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., int]) -> Path:
-    folder = tmp_path_factory.mktemp("audit") / "out"
-    assert start("--smoke", "--tasks", "class", "--out", folder) == 0
-    return folder
-
-
-def test_what_a_smoke_run_writes(smoke: Path) -> None:
-    assert {"config.json", "records.jsonl", "summary.json", "coverage.png"} <= {p.name for p in smoke.iterdir()}
-    assert (smoke / "coverage.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    summary = json.loads((smoke / "summary.json").read_text())
-    assert next(iter(summary.items())) == ("schema", "audit/1")
-    assert {"coverage", "proposals", "seconds", "config", "versions", "device", "date"} <= set(summary)
+def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
+    summary, records = smoke.summary(), smoke.records()
+    assert {path.name for path in smoke.folder.glob("*.png")} == {"coverage.png"}
+    assert {"coverage", "proposals", "seconds"} <= set(summary)
     assert set(summary["coverage"]) == {"random", "searched, digits"}
-    records = [json.loads(line) for line in (smoke / "records.jsonl").read_text().splitlines()]
     for record in records[:2]:
         name = ", ".join(str(record["cell"][key]) for key in ("kind", "table") if key in record["cell"])
         counts, written = record["results"]["tasks"]["class"], summary["coverage"][name]["class"]
@@ -39,26 +30,20 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
     assert 0 <= said["proposer_inside"] <= 1
 
 
-def test_a_finished_folder_is_written_again_from_its_records(smoke: Path, start: Callable[..., int]) -> None:
-    records = (smoke / "records.jsonl").read_text()
-    before = json.loads((smoke / "summary.json").read_text())
-    (smoke / "coverage.png").unlink()
-    (smoke / "summary.json").unlink()
-    assert start("--smoke", "--tasks", "class", "--resume", "--out", smoke) == 0
-    assert (smoke / "records.jsonl").read_text() == records
-    assert (smoke / "coverage.png").is_file()
-    after = json.loads((smoke / "summary.json").read_text())
-    assert {key: after[key] for key in ("coverage", "proposals", "seconds")} == {
-        key: before[key] for key in ("coverage", "proposals", "seconds")
-    }
+def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
+    write_again("ncp_jax.audit")
 
 
-def test_what_is_refused(run: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
-    for options, words in (
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
         (("--kinds", "rando"), "did you mean: random"),
         (("--labels", "20"), "--labels to be an integer 40 or more"),
         (("--repeats", "0"), "--repeats to be an integer 1 or more"),
+        (("--labels", "4000"), "half of digits is 2048 architectures"),
+        (("--complete", "micr"), "did you mean: micro, macro"),
         (("--tasks", "segg"), "segg"),
-    ):
-        status, _, err = run("--smoke", *options, "--out", tmp_path / "out")
-        assert (status, words in err, err.count("\n")) == (2, True, 1), err
+    ],
+)
+def test_bad_input(refused: Callable[..., str], options: tuple[str, ...], expected: str) -> None:
+    assert expected in refused("--smoke", *options)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from .conftest import Smoke
 
 SCRIPT = "search_latency.py"
 TORCH = importlib.util.find_spec("torch") is not None
@@ -18,34 +18,17 @@ OPTIONS = ("--smoke", "--against", "torch,torch-frozen,torch-folded,loop" if TOR
 BASELINES = ["torch-authors", "torch-frozen", "torch-folded", "loop-torch"] if TORCH else ["loop-jax"]
 
 
-@pytest.fixture(scope="module")
-def smoke(tmp_path_factory: pytest.TempPathFactory, start: Callable[..., int]) -> Path:
-    folder = tmp_path_factory.mktemp("latency") / "out"
-    assert start(*OPTIONS, "--out", folder) == 0
-    return folder
-
-
-def summary_of(folder: Path) -> dict[str, Any]:
-    return json.loads((folder / "summary.json").read_text(), parse_constant=lambda n: pytest.fail(f"{n} in JSON"))
-
-
-def test_what_a_smoke_run_writes(smoke: Path) -> None:
-    assert {"config.json", "records.jsonl", "summary.json", "latency.png"} <= {p.name for p in smoke.iterdir()}
-    assert (smoke / "latency.png").read_bytes().startswith(b"\x89PNG\r\n\x1a\n")
-    summary = summary_of(smoke)
-    assert next(iter(summary.items())) == ("schema", "search_latency/1")
-    assert {"rows", "ratios", "config", "versions", "device", "date"} <= set(summary)
-    config = json.loads((smoke / "config.json").read_text())
-    assert config.pop("versions").items() <= summary["versions"].items()
-    assert summary["config"] == config
+def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
+    assert {path.name for path in smoke.folder.glob("*.png")} == {"latency.png"}
+    summary = smoke.summary()
     assert ("torch" in summary["versions"]) == TORCH
     rows = summary["rows"]
     assert [row["engine"] for row in rows] == ["ncp-jax", *BASELINES]
     assert set(summary["ratios"]) == set(BASELINES)
 
 
-def test_rows_are_consistent(smoke: Path) -> None:
-    rows = summary_of(smoke)["rows"]
+def test_rows_are_consistent(smoke: Smoke) -> None:
+    rows = smoke.summary()["rows"]
     for row in rows:
         assert (row["codes"], row["steps"]) == (64, 3)
         assert len(row["runs_s"]) == 2
@@ -64,28 +47,19 @@ def test_rows_are_consistent(smoke: Path) -> None:
     assert own["changed_architectures"] == 0.0
 
 
-def test_every_baseline_computes_the_same(smoke: Path) -> None:
-    for row in summary_of(smoke)["rows"][1:]:
+def test_every_baseline_computes_the_same(smoke: Smoke) -> None:
+    for row in smoke.summary()["rows"][1:]:
         assert row["agreement"]["max_difference"] < 1e-4
         assert row["agreement"]["different_architectures"] == 0.0
         assert row["agreement"]["codes"] == row["codes_timed"]
 
 
-def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monkeypatch: pytest.MonkeyPatch) -> None:
-    before, records = summary_of(smoke), (smoke / "records.jsonl").read_bytes()
+def test_a_finished_run_measures_nothing_again(write_again: Callable[[str], None]) -> None:
+    write_again("latency.measurement.Child")
 
-    def refuse(*_: object, **__: object) -> None:
-        raise AssertionError("measured again")
 
-    monkeypatch.setattr("latency.measurement.Child", refuse)
-    status, out, err = run(*OPTIONS, "--resume", "--out", smoke)
-    assert status == 0, err
-    assert "ncp-jax / " in out
-    assert (smoke / "records.jsonl").read_bytes() == records
-    assert {k: v for k, v in summary_of(smoke).items() if k != "date"} == {
-        k: v for k, v in before.items() if k != "date"
-    }
-    status, _, err = run(*OPTIONS, "--resume", "--predictor", "shipped", "--out", smoke)
+def test_other_settings_are_another_run(smoke: Smoke, run: Callable) -> None:
+    status, _, err = run(*OPTIONS, "--resume", "--predictor", "shipped", "--out", smoke.folder)
     assert status == 2
     assert "predictor: 'ncp' there, 'shipped' now" in err.splitlines()[-1]
 
@@ -101,11 +75,8 @@ def test_a_finished_run_measures_nothing_again(smoke: Path, run: Callable, monke
         (("--against", "torch,lop"), "expected a known rival, got 'lop'; did you mean: loop"),
     ],
 )
-def test_wrong_options(run: Callable, options: tuple[str, ...], text: str, tmp_path: Path) -> None:
-    status, out, err = run(*options, "--out", tmp_path / "out")
-    assert (status, out) == (2, "")
-    assert text in err.splitlines()[-1]
-    assert not (tmp_path / "out").exists()
+def test_wrong_options(refused: Callable[..., str], options: tuple[str, ...], text: str) -> None:
+    assert text in refused(*options)
 
 
 def test_a_process_that_fails_is_reported_in_one_line(

@@ -63,6 +63,14 @@ def test_the_policy_is_a_distribution_over_the_candidates(candidates: Candidates
     assert squares.sum() < len(expected) + 5 * np.sqrt(2 * len(expected))
 
 
+def test_noise_is_finite_for_every_word() -> None:
+    bits = jnp.array([0, 255, 256, 2**31, 2**32 - 256, 2**32 - 1], jnp.uint32)
+    uniform = np.asarray(_uniform(bits))
+    assert (uniform.min() > 0) & (uniform.max() < 1)
+    assert (np.diff(uniform) >= 0).all()
+    assert np.isfinite(-jnp.log(-jnp.log(uniform))).all()
+
+
 def test_letters_go_on_to_a_candidate_in_a_part_of_a_space(small: Table) -> None:
     """Every third code: many beginnings leave one letter only."""
     part = Candidates.of(small.select(np.arange(len(small)) % 3 == 1))

@@ -40,6 +40,12 @@ def test_what_exceeds_a_limit_is_counted_and_does_not_win() -> None:
     assert found.fill == pytest.approx(4 / 3)
 
 
+def test_a_search_that_paid_for_nothing_within_its_budget_found_the_worst_there() -> None:
+    budget = Budget("flops", 0.5, (Limit("gflops", "<=", 2.0),), COSTS["flops"] <= 2.0)
+    found = judge(np.array([1.0, 2.0, 3.0, 9.0]), COSTS, budget, np.array([], int), np.array([3]))
+    assert (found.loss, found.percentile, found.proposals, found.fill) == (1.0, 100.0, 0, None)
+
+
 def test_latencies_are_those_that_were_read(mirror: Path) -> None:
     model = cost_model(get_space("nas-bench-201"))
     assert model is not None

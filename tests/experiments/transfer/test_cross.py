@@ -44,6 +44,11 @@ def test_the_aim_is_five_of_seven_better_and_none_worse(better: int, worse: int,
     assert aim(compared, (10, 50, 100)) == {"labels": 50, "better": better, "worse": worse, "reached": reached}
 
 
+def test_without_fewer_labels_than_the_aim_has_the_fewest_count() -> None:
+    compared = {str(count): {"one": {"pairs": [{}] * 2, "better": 2, "worse": 0}} for count in (100, 200)}
+    assert aim(compared, (100, 200)) == {"labels": 100, "better": 2, "worse": 0, "reached": True}
+
+
 def test_a_matrix_with_intervals() -> None:
     found = matrix_json({"a": {"a": [1.0, 3.0], "b": [50.0, 50.0]}, "b": {"a": [0.0, 0.0], "b": [0.5, 0.5]}})
     assert found["tasks"] == ["a", "b"]
@@ -56,7 +61,8 @@ def test_codes_of_every_task_are_scored_on_every_task_by_an_ensemble() -> None:
     """Where the evaluator itself is inverted, hardly any code of the table is better on the task that was searched."""
     table = joint_table(DIGITS_TASKS[:2]).select(np.arange(0, 1900, 10))
     recipe = dataclasses.replace(get_recipe("ensemble"), widths=(8, 8), epochs=2, min_steps=0, decay_rows=0)
-    matrix = judged_matrix(table, 0, recipe=recipe, members=1, codes=64, steps=20)
+    sizes = {"members": 1, "codes": 256, "steps": 40}
+    matrix = judged_matrix(table, 0, recipe=recipe, **sizes)
     tasks = list(DIGITS_TASKS[:2])
     assert list(matrix) == tasks
     assert all(list(row) == tasks for row in matrix.values())
@@ -64,5 +70,5 @@ def test_codes_of_every_task_are_scored_on_every_task_by_an_ensemble() -> None:
     with pytest.MonkeyPatch.context() as patch:
         evaluator = fit_evaluator(table, seed=1, recipe=recipe, members=1)
         patch.setattr(cross_matrix, "fit_pair", lambda *_, **__: (evaluator.predictor, evaluator))
-        own = judged_matrix(table, 0, recipe=recipe, members=1, codes=256, steps=40)
+        own = judged_matrix(table, 0, recipe=recipe, **sizes)
     assert max(own[task][task] for task in tasks) < 5
