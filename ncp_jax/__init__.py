@@ -6,7 +6,8 @@ One function for each job; each takes a config or its fields as keywords, or wha
 - ``rank``: a table's architectures, ranked from few measurements and other tasks (Arch-Graph);
 - ``order``: elements ordered by pairwise weights, with a bound on every order;
 - ``audit``: what independent models predict for proposals, with calibrated intervals;
-- ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective;
+- ``fit``: a predictor from a table; ``propagate``: architectures from a predictor and an objective, ``propagate_many``
+  for many objectives at once;
 - ``run_study``: a grid of searches, run and recorded; ``write_report``: its page, tables and figures;
 - ``build``: the network of a code; ``cost``: its parameters and FLOPs; ``export_source``, ``export_onnx``: its file
   without this package;
@@ -53,6 +54,7 @@ if TYPE_CHECKING:
         PropagationConfig,
         TrustRegion,
         propagate,
+        propagate_many,
     )
     from ncp_jax.reports import Report, write_report
     from ncp_jax.searchers import Candidates, Searcher, SearchSession, make_searcher, register
@@ -104,6 +106,7 @@ _WHERE = {
         "PropagationConfig",
         "TrustRegion",
         "propagate",
+        "propagate_many",
     ),
     "reports": ("Report", "write_report"),
     "searchers": ("Candidates", "SearchSession", "Searcher", "make_searcher", "register"),
@@ -225,6 +228,7 @@ __all__ = [
     "make_searcher",
     "order",
     "propagate",
+    "propagate_many",
     "rank",
     "read_grid",
     "read_torch",

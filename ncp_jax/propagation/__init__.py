@@ -5,7 +5,7 @@ from ncp_jax.propagation.engine import invert, tile_shape
 from ncp_jax.propagation.found import Front
 from ncp_jax.propagation.limit import HeldOutError, Limit
 from ncp_jax.propagation.objective import Objective, ObjectiveWeights
-from ncp_jax.propagation.pipeline import Found, propagate
+from ncp_jax.propagation.pipeline import Found, propagate, propagate_many
 from ncp_jax.propagation.region import TrustRegion
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "TrustRegion",
     "invert",
     "propagate",
+    "propagate_many",
     "tile_shape",
 ]

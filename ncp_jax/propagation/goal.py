@@ -8,7 +8,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.propagation.config import PropagationConfig
 from ncp_jax.propagation.engine import followers
 from ncp_jax.propagation.exact_costs import FirstMetrics, with_exact_costs
@@ -36,6 +35,7 @@ class Goal:
       followed_costs: the same if codes are to follow exact costs, else None.
       sought: name and sign of the metrics to raise or lower; empty for a function.
       preferences: ``[p, m]`` weights of the followed metrics among which codes are divided; None for the objective's.
+      each: ``[p, m]`` weights of all metrics in each of several objectives; None for one objective.
     """
 
     predictor: Invertible
@@ -48,23 +48,30 @@ class Goal:
     followed_costs: CostModel | None
     sought: tuple[tuple[str, float], ...]
     preferences: Float[np.ndarray, "p m"] | None
+    each: Float[np.ndarray, "p m"] | None
 
     @classmethod
     def make(
         cls,
         predictor: Invertible,
-        objective: Objective | Function,
+        objective: Objective | Function | tuple[Objective, ...],
         config: PropagationConfig,
         bounds: Bounds,
         limits: Sequence[Limit],
     ) -> Goal:
-        """Returns the goal of a call of ``propagate``; its errors are listed there."""
+        """Returns the goal of a call of ``propagate`` or ``propagate_many``; their errors are listed there.
+
+        Of several objectives, ``weights`` are the mean.
+        """
+        several = objective if isinstance(objective, tuple) else ()
+        objective = several[0] if isinstance(objective, tuple) else objective
         costs = config.costs or cost_model_for(bounds.space, predictor.metrics)
         if config.costs is not None:
             predictor = _without_costs(predictor, config.costs)
         base = predictor
         # Costs that are known and sought, but not predicted, are metrics like the others: exact ones.
-        sought = objective.names if isinstance(objective, Objective) else ()
+        objectives = several or ((objective,) if isinstance(objective, Objective) else ())
+        sought = tuple(dict.fromkeys(name for one in objectives for name in one.names))
         known = {metric.name.lower() for metric in predictor.metrics}
         lacking = [] if costs is None else [c for c in costs.units if c in map(str.lower, sought) and c not in known]
         if lacking:
@@ -74,9 +81,13 @@ class Goal:
         ceiling = {} if limit is None else limit.standard_limits(upper=True)
         floor = {} if limit is None else limit.standard_limits(upper=False)
         weights = weights_of(objective, predictor.metrics, ceiling, floor)
+        each = None
+        if several:
+            each = np.stack([one.push(predictor.metrics) for one in several])
+            weights = dataclasses.replace(weights, push=each.mean(axis=0))
         followed, goal = predictor, objective
         if isinstance(objective, Objective):
-            wanted = tuple(dict.fromkeys((*objective.names, *ceiling, *floor)))
+            wanted = tuple(dict.fromkeys((*sought, *ceiling, *floor)))
             followed = predictor.select(wanted) if not lacking else predictor
         unpredicted = () if limit is None else limit.unpredicted()
         if limit is not None and unpredicted:
@@ -94,13 +105,26 @@ class Goal:
         names: tuple[tuple[str, float], ...] = ()
         preferences = None
         if isinstance(objective, Objective):
-            names = _sought(objective, predictor.metrics)
-            if config.preferences > 1:
+            names = objective.sought(predictor.metrics)
+            if several:
+                preferences = np.stack([one.push(followed.metrics) for one in several])
+            elif config.preferences > 1:
                 preferences = _preferences(config.preferences, np.asarray(followed_weights.push))
+            if preferences is not None:
                 # The program for codes with weights of their own; a row for each code takes the place of these.
                 followed_weights = followed_weights.of_rows(preferences[:1])
         return cls(
-            predictor, followed, weights, followed_weights, bounds, limit, costs, followed_costs, names, preferences
+            predictor,
+            followed,
+            weights,
+            followed_weights,
+            bounds,
+            limit,
+            costs,
+            followed_costs,
+            names,
+            preferences,
+            each,
         )
 
     def weights_of_codes(self, ids: Int[np.ndarray, " n"], config: PropagationConfig) -> ObjectiveWeights:
@@ -110,16 +134,6 @@ class Goal:
         # Codes that follow all networks in turn share a preference.
         turn = ids // followers(self.followed, config) % len(self.preferences)
         return self.followed_weights.of_rows(self.preferences[turn])
-
-
-def _sought(objective: Objective, metrics: Sequence[MetricSpec]) -> tuple[tuple[str, float], ...]:
-    """Returns name, as the predictor spells it, and sign of the metrics to raise or lower."""
-    specs = tuple(metrics)
-    return tuple(
-        (specs[find_metric(specs, name)].name, sign)
-        for names, sign in ((objective.maximize, 1.0), (objective.minimize, -1.0))
-        for name in names
-    )
 
 
 def _preferences(count: int, push: Float[np.ndarray, " m"]) -> Float[np.ndarray, "p m"]:

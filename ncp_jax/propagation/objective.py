@@ -213,6 +213,15 @@ class Objective:
         """Names of the metrics to raise or lower."""
         return (*self.maximize, *self.minimize)
 
+    def sought(self, metrics: Sequence[MetricSpec]) -> tuple[tuple[str, float], ...]:
+        """Returns name, as the metrics spell it, and sign of the metrics to raise (+1) or lower (-1)."""
+        specs = tuple(metrics)
+        return tuple(
+            (specs[find_metric(specs, name)].name, sign)
+            for names, sign in ((self.maximize, 1.0), (self.minimize, -1.0))
+            for name in names
+        )
+
     def weights(
         self,
         metrics: Iterable[MetricSpec],
@@ -230,13 +239,23 @@ class Objective:
           UsageError: the objective or a limit names an unknown metric.
         """
         specs = tuple(metrics)
-        push, hold = np.zeros(len(specs), np.float32), np.zeros(len(specs), np.float32)
+        hold = np.zeros(len(specs), np.float32)
+        for name, weight in self.hold.items():
+            hold[find_metric(specs, name)] = weight
+        return _make_weights(specs, self.push(specs), hold, ceiling, floor)
+
+    def push(self, metrics: Iterable[MetricSpec]) -> Float[np.ndarray, " m"]:
+        """Returns the weight of each metric: > 0 raises it, < 0 lowers it, 0 leaves it free.
+
+        Raises:
+          UsageError: an unknown metric.
+        """
+        specs = tuple(metrics)
+        push = np.zeros(len(specs), np.float32)
         for sign, weights in ((1.0, self.maximize), (-1.0, self.minimize)):
             for name, weight in weights.items():
                 push[find_metric(specs, name)] = sign * weight
-        for name, weight in self.hold.items():
-            hold[find_metric(specs, name)] = weight
-        return _make_weights(specs, push, hold, ceiling, floor)
+        return push
 
 
 def default_objective(metrics: Sequence[MetricSpec], *, limited: bool) -> Objective:
