@@ -42,7 +42,7 @@ def test_summary_line_and_json_agree_with_the_costs(run) -> None:
     status, line, _ = run(",".join(map(str, code)), "--space", "micro", "--task", "jigsaw")
     assert status == 0
     assert line.count("\n") == 1
-    assert f"{exact['params'] / 1e6:.6g} M params" in line
+    assert f"{exact['params'] / 1e6:.6g} M params, {exact['flops'] / 1e9:.6g} GFLOPs" in line
     status, table, _ = run(MICRO, "--task", "jigsaw", "--summary")
     assert status == 0
     assert table.splitlines()[0] == f"transnas-micro, jigsaw: {MICRO}"

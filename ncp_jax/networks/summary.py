@@ -105,7 +105,7 @@ def summarise(network: Network, side: int | None = None) -> NetworkSummary:
 def describe(summary: NetworkSummary, *, stages: bool = True) -> str:
     """Returns a summary as a text table with one row per stage, or as one line without ``stages``."""
     cost = summary.published
-    counts = f"{cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e6:.6g} M FLOPs"
+    counts = f"{cost['params'] / 1e6:.6g} M params, {cost['flops'] / 1e9:.6g} GFLOPs"
     rule = f"{summary.counted}, as {summary.benchmark} counts: {counts}"
     title = f"{summary.space}, {summary.task}: {summary.string}"
     if not stages:

@@ -68,6 +68,25 @@ def test_every_key_that_a_command_writes_is_on_the_page(
             assert not unknown, f"{path.name}: {sorted(unknown)}"
 
 
+@pytest.mark.usefixtures("empty_cache")
+def test_every_key_of_a_study_and_its_report_is_on_the_page(
+    command: Callable[..., tuple[int, str, str]], folder_of_tables: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "grid.toml").write_text(
+        'benchmarks = ["mine"]\nbudget = 5\nseeds = 3\n[searchers.random]\n[searchers.evolution]\npopulation = 3\n'
+        f'[tables.mine]\npath = "{folder_of_tables}/mine.csv"\nspace = "transnas-micro"\nmaximize = ["acc"]\n'
+    )
+    for call in (("study", tmp_path / "grid.toml", "--out", tmp_path / "out"), ("report", tmp_path / "out")):
+        status, _, err = command(*call)
+        assert status == 0, err
+    files = [path for ending in ("json", "jsonl") for path in (tmp_path / "out").rglob(f"*.{ending}")]
+    assert {path.name for path in files} >= {"study.json", "report.json", "records.jsonl", "sessions.jsonl"}
+    lines = [line for path in files if path.suffix == ".jsonl" for line in path.read_text().splitlines()]
+    whole = [path.read_text() for path in files if path.suffix == ".json"]
+    unknown = {key for text in (*lines, *whole) for key in keys_of(json.loads(text))} - NAMED
+    assert unknown == {"mine", "random", "evolution", "population", "tournament"}, "these are the user's names"
+
+
 @pytest.mark.parametrize("name", ["RUNS_HEADER", "CURVES_HEADER", "SUMMARY_HEADER", "PAIRS_HEADER"])
 def test_every_column_of_a_report_is_on_the_page(name: str) -> None:
     columns = {re.sub(r"_(low|high)$", "", column) for column in getattr(tables, name)}
