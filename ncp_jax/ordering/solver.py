@@ -26,7 +26,7 @@ from ncp_jax.ordering.units import Units, in_units
 RATE = 7e8  # nominal number of matrix entries that a core reads per second
 _CORES = 2  # number of cores that the budget assumes; with more cores, a search ends sooner with the same result
 _PREPARATION = 40  # work before and after the search, in reads of each matrix entry
-_FINISH = 1.5e-8  # seconds per matrix entry that the bound and the weight take after the search
+_FINISH = 1.8e-8  # seconds per matrix entry that the bound and the weight take after the search
 _ENTRIES_PER_TRIPLE = 2.6  # work of one update of the dual ascent, in entries that the search reads
 _ENTRIES_PER_PACKED = 2  # the same of an entry that the packing of cycles reads
 _SWEEPS = 1000  # maximum number of sweeps of the dual ascent
