@@ -1,4 +1,4 @@
-"""NCP with some random labels of a target: from given starts, from scratch or with what networks of other tasks say."""
+"""NCP with some random labels of a target: from given starts, or with networks of other tasks."""
 
 from __future__ import annotations
 
@@ -18,21 +18,28 @@ from ncp_jax.types import Array, Float, Int, Key
 
 
 @searcher_class
-class GivenStarts(NCPSearch):
-    """NCP that learns exponential scores, in which the best labels are far apart; its climbs start at given codes.
+class ExponentialNCP(NCPSearch):
+    """NCP that learns exponential scores, in which the best values are far apart."""
+
+    name: ClassVar[str] = "exponential-ncp"
+
+    def training_data(self, history: History, inputs: Float[Array, "n g"]) -> TrainingSet:
+        """Returns the values paid for as exponential scores."""
+        data = training_set(history, inputs)
+        return data._replace(y=exponential_scores(history.values, data.used))
+
+
+@searcher_class
+class GivenStarts(ExponentialNCP):
+    """NCP on exponential scores whose climbs start at given architectures, not at the best ones paid for.
 
     Attributes: those of ``NCPSearch``, and
-      given: int32 [g], rows of the architectures from which climbs start.
+      given: int32 [g], rows of the architectures.
     """
 
     name: ClassVar[str] = "given-starts"
 
     given: Any = None
-
-    def training_data(self, history: History, inputs: Float[Array, "n g"]) -> TrainingSet:
-        """Returns the labels as exponential scores."""
-        data = training_set(history, inputs)
-        return data._replace(y=exponential_scores(history.values, data.used))
 
     def known(self, history: History) -> Int[Array, " s"]:
         """Returns the given architectures."""
@@ -41,15 +48,15 @@ class GivenStarts(NCPSearch):
 
 
 @searcher_class
-class SourcesAndDifference(GivenStarts):
-    """NCP whose predictor is a weighted sum of networks of other tasks and a network that learns the difference.
+class SourcesAndDifference(ExponentialNCP):
+    """NCP on exponential scores that predicts a weighted sum of other tasks' networks and a learned difference.
 
     Weights and difference are learned together: a source that says nothing about the labels gets next to no weight, and
     what the difference explains as well is not laid to the sources. The network of the difference is that of a search
-    from scratch, with a smaller prior. Sum and difference are one network with all their hidden units, which is
-    inverted as any other.
+    from scratch with a smaller prior. Sum and difference are one network with all their hidden units, and it is
+    inverted like any other.
 
-    Attributes: those of ``GivenStarts``, of which ``depth`` is 1, and
+    Attributes: those of ``NCPSearch``, of which ``depth`` is 1, and
       spread: standard deviation of a source's weight, whose mean is one over the number of sources.
       share: standard deviation of the difference, in those of a network's prior.
       source: networks of the s sources, leaves [s, members, ...].

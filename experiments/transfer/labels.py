@@ -78,9 +78,9 @@ class Inversions:
         rows = np.full((len(seeds), slots), -1, np.int32)
         rows[:, :count] = drawn
         paid = np.where(rows >= 0, values[rows], -np.inf).astype(np.float32)
-        if scheme != "starts":  # climbs start at the best labels, by the program that serves other starts too
+        if scheme == "scratch":  # climbs start at the best labels, by the program that serves other starts too
             order = np.argsort(-paid, axis=1, kind="stable")[:, : self.method.best]
-            own = dict(own) | {"given": np.tile(np.take_along_axis(rows, order, axis=1), (cases, 1))}
+            own = {"given": np.take_along_axis(rows, order, axis=1)}
         keys = [jax.random.fold_in(jax.random.key(seed), APART) for seed in seeds]
         searcher: Any = jax.tree.map(lambda leaf: np.asarray(leaf), kind(**settings))
         found = propose(
