@@ -29,7 +29,7 @@ class Config(ExperimentConfig):
       sources: tasks that are sources; by default all others of a target.
       labels: numbers of labels of the target, from 10 to 500.
       source_budget: number of architectures that a search of a source pays for, whose codes are starts.
-      source_labels: number of random labels that a source's networks learn.
+      source_labels: number of random labels that a source's networks learn; 0 for its complete table.
       ensembles: number of pairs of ensembles on nas-bench-mr, with seeds 0, 1, ….
       members: networks of each of these ensembles.
       codes: starts of each inversion on nas-bench-mr.
@@ -42,7 +42,7 @@ class Config(ExperimentConfig):
     sources: tuple[str, ...] = ()
     labels: tuple[int, ...] = (10, 20, 50, 100, 200, 500)
     source_budget: int = 100
-    source_labels: int = 500
+    source_labels: int = 0
     ensembles: int = 5
     members: int = 4
     codes: int = 1024

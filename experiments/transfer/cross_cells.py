@@ -21,6 +21,7 @@ from transfer.gains import similarities
 from transfer.labels import SCHEMES, Inversions
 from transfer.pairs import NONE, Found, Tasks
 from transfer.scheme_study import SMALL, load_spaces
+from transfer.source_networks import COMPLETE, SourceNetworks
 from transfer.source_runs import SourceRuns
 
 BLOCK = 20  # seeds that are computed together
@@ -56,12 +57,13 @@ class Cells:
             raise checks.UsageError(expected="numbers of labels", got="none", remedy="try --labels 10 50 200")
         for name, least in (
             ("source_budget", 10),
-            ("source_labels", 10),
             ("ensembles", 1),
             ("members", 1),
             ("codes", 1),
         ):
             checks.integer(f"--{name.replace('_', '-')}", getattr(config, name), least=least, remedy="take more")
+        if config.source_labels != COMPLETE:
+            checks.integer("--source-labels", config.source_labels, least=10, remedy="take more, or 0 for all")
         names = _space_names(config)
         measured = [name for name in names if name != JUDGED]
         spaces = {}
@@ -117,12 +119,14 @@ class Cells:
     @functools.cache  # noqa: B019, lives as long as the experiment
     def _inversions(self, space: str, first: int, last: int) -> Inversions:
         config = self.config
-        sources = SourceRuns(
-            self.spaces[space], config.source_budget, tuple(range(first, last)), config.on_test, config.source_labels
-        )
+        sources = SourceRuns(self.spaces[space], config.source_budget, tuple(range(first, last)), config.on_test)
         method = make_searcher("ncp", **(SMALL["ncp"] if config.smoke else {}))
         assert isinstance(method, NCPSearch)
-        return Inversions(sources, method)
+        return Inversions(sources, self._networks(space), method)
+
+    @functools.cache  # noqa: B019, lives as long as the experiment
+    def _networks(self, space: str) -> SourceNetworks:
+        return SourceNetworks(self.spaces[space], self.config.source_labels)
 
     def summary(self, records: Records) -> dict[str, Any]:
         """Returns "matrix" and "transfer" by space, JSON-ready."""

@@ -15,8 +15,9 @@ from ncp_jax.benchmarks.view import History
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.searchers import ArraySearcher, Candidates, NCPSearch
 from ncp_jax.types import Array, Int, Key
+from transfer.inversion import GivenStarts, SourcesAndDifference
 from transfer.pairs import NONE
-from transfer.searchers import TransferredPredictor, TransferredStarts
+from transfer.source_networks import SourceNetworks
 from transfer.source_runs import SourceRuns
 
 SLOTS = (50, 200, 500)  # labels are filled up to one of these, for which a program is compiled
@@ -31,11 +32,13 @@ class Inversions:
     """Inversions for the targets of one space.
 
     Attributes:
-      sources: what is known about the sources; its seeds are those of the runs.
+      sources: searches of the sources; its seeds are those of the runs.
+      networks: networks of the sources.
       method: settings of NCP; ``PROPOSALS`` are asked for at once.
     """
 
     sources: SourceRuns
+    networks: SourceNetworks
     method: NCPSearch
 
     def run(self, scheme: str, target: str, count: int) -> dict[str, list[int]]:
@@ -61,13 +64,12 @@ class Inversions:
             rows = self.sources.best_rows(self.method, target, source)
             return {"given": rows[:, : self.method.best].astype(np.int32)}
         if scheme == "predictor":
-            networks, favourites = self.sources.networks(self.method, target, source)
-            return {"source": networks, "favourites": favourites}
+            return {"source": self.networks.of(self.method, target, source, self.sources.seeds)}
         return {}
 
     def _ranks(self, scheme: str, target: str, own: Mapping[str, Any], count: int, cases: int) -> Int[np.ndarray, " r"]:
         """The rank of the best of each run's proposals after ``count`` labels."""
-        kind = TransferredPredictor if scheme == "predictor" else TransferredStarts
+        kind = SourcesAndDifference if scheme == "predictor" else GivenStarts
         settings = {f.name: getattr(self.method, f.name) for f in dataclasses.fields(NCPSearch)}
         settings |= {"first": 0, "least": PROPOSALS, "most": PROPOSALS}
         seeds, values = self.sources.seeds, self.sources.tasks.values([target])[0]

@@ -103,24 +103,6 @@ class TransferredPredictor(NCPSearch):
         return jnp.where(rows >= 0, rows, self.favourites)
 
 
-@searcher_class
-class TransferredStarts(NCPSearch):
-    """NCP whose climbs start at architectures found for another task, not at the best ones paid for.
-
-    Attributes: those of ``NCPSearch``, and
-      given: int32 [g], rows of the architectures.
-    """
-
-    name: ClassVar[str] = "transferred-starts"
-
-    given: Any = None
-
-    def known(self, history: History) -> Int[Array, " s"]:
-        """Returns the architectures found for the other task."""
-        del history
-        return self.given
-
-
 def fit_source(searcher: NCPSearch, data: TrainingSet, key: Key) -> Network:
     """Trains the searcher's networks on the labels of a source: pure, one run."""
     draws, noise = jax.random.split(key)

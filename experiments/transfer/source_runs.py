@@ -63,14 +63,12 @@ class SourceRuns:
       budget: number of architectures measured on a source; those of all sources together are measured on each.
       seeds: seeds of the runs.
       on_test: whether the metrics may be of the test split.
-      labels: number of random labels that networks learn; ``budget`` if None.
     """
 
     tasks: Tasks
     budget: int
     seeds: tuple[int, ...]
     on_test: bool = False
-    labels: int | None = None
 
     @functools.cached_property
     def candidates(self) -> Candidates:
@@ -120,8 +118,7 @@ class SourceRuns:
     def _fitted_to(self, searcher: NCPSearch, name: str) -> tuple[Network, np.ndarray, np.ndarray]:
         """The networks of one source, its sample, and the sample's normal scores."""
         if name not in self._fitted:
-            count = self.labels or self.budget
-            rows, values = sampled_values(self.tasks.values([name]), count, runs=self.seeds, seed=0)
+            rows, values = sampled_values(self.tasks.values([name]), self.budget, runs=self.seeds, seed=0)
             seeds = jnp.asarray(np.asarray(self.seeds, np.uint32))
             found = _fit(searcher, self.candidates, jnp.asarray(rows), jnp.asarray(values[..., 0]), seeds)
             networks, scores = jax.device_get(found)

@@ -20,10 +20,31 @@ def normal_scores(
       mask: True or 1 where a value was measured. All other scores are 0.
       edge: minimum distance of the quantiles from 0 and 1.
     """
+    return jnp.where(mask > 0, ndtri(jnp.clip(_quantiles(values, mask), edge, 1 - edge)), 0.0)
+
+
+def exponential_scores(
+    values: Float[Array, "*r b"], mask: Float[Array, "*r b"] | Bool[Array, "*r b"]
+) -> Float[Array, "*r b"]:
+    """Returns quantiles of the exponential distribution with mean 0, at (rank - ½) / count. Jittable.
+
+    Their variance is 1 like that of ``normal_scores``, but the best values are far apart and the worst close together:
+    a difference of one is a factor of 2.7 in the rank, counted from the best. After I. R. Savage, Annals of
+    Mathematical Statistics 27 (1956).
+
+    Args:
+      values: measured values, higher is better. Masked-out entries may be anything, even NaN.
+      mask: True or 1 where a value was measured. All other scores are 0.
+    """
+    better = jnp.where(mask > 0, 1 - _quantiles(values, mask), 1.0)
+    return jnp.where(mask > 0, -jnp.log(better) - 1, 0.0)
+
+
+def _quantiles(values: Array, mask: Array) -> Array:
+    """(rank - ½) / count from the lowest value; equal values get their mean rank."""
     known = mask > 0
     safe = jnp.where(known, values, 0.0)
     pairs = known[..., None, :] & known[..., :, None]
     below = ((safe[..., :, None] > safe[..., None, :]) & pairs).sum(-1)
     equal = ((safe[..., :, None] == safe[..., None, :]) & pairs).sum(-1)  # counts the value itself, hence the ½
-    quantile = (below + 0.5 * equal) / jnp.maximum(known.sum(-1, keepdims=True), 1)
-    return jnp.where(known, ndtri(jnp.clip(quantile, edge, 1 - edge)), 0.0)
+    return (below + 0.5 * equal) / jnp.maximum(known.sum(-1, keepdims=True), 1)

@@ -84,12 +84,26 @@ class EnsembleSearch(ArraySearcher):
         draws, noise, chance, own = jax.random.split(key, 4)
         units = input_units(candidates)
         inputs = network_inputs(candidates.space, candidates.relaxed, units)
-        data = training_set(history, inputs)
-        networks = train(noise, self.anchors(draws, data), data, self.noise, self.sweeps)
+        data = self.training_data(history, inputs)
+        networks = self.trained(draws, noise, data)
         scores = self.scores(candidates, Learned(inputs, units, data, networks), history, own)
         random = jax.random.uniform(chance, (len(candidates),))
         scores = jnp.where(history.count < self.first, random, scores)
         return pick(scores, state, proposal_size(history.count, self.least, self.most), random)
+
+    def training_data(self, history: History, inputs: Float[Array, "n g"]) -> TrainingSet:
+        """Returns what the ensemble learns: the normal scores of the values paid for."""
+        return training_set(history, inputs)
+
+    def trained(self, draws: Key, noise: Key, data: TrainingSet) -> Network:
+        """Returns the trained members, leaves [members, ...].
+
+        Args:
+          draws: key of the draws from the prior.
+          noise: key of the noise of the targets.
+          data: training set.
+        """
+        return train(noise, self.anchors(draws, data), data, self.noise, self.sweeps)
 
     def anchors(self, key: Key, data: TrainingSet) -> Network:
         """Returns what each member is trained from and towards, leaves [members, ...]: a draw from the prior.

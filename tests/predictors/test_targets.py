@@ -1,14 +1,15 @@
-"""Normal scores against SciPy's ranks and quantiles."""
+"""Normal and exponential scores against SciPy's ranks and quantiles."""
 
 from __future__ import annotations
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ncp_jax.predictors.targets import normal_scores
+from ncp_jax.predictors.targets import exponential_scores, normal_scores
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
@@ -53,3 +54,22 @@ def test_an_edge_keeps_quantiles_away_from_the_ends() -> None:
     scores = normal_scores(jnp.arange(4.0), jnp.ones(4, bool), edge=0.3)
     wanted = stats.norm.ppf([0.3, 0.375, 0.625, 0.7])
     np.testing.assert_allclose(scores, wanted, atol=1e-6)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_exponential_scores_equal_scipys(values: list) -> None:
+    known = np.array([v is not None for v in values])
+    numbers = np.array([np.nan if v is None else v for v in values], np.float32)
+    expected = np.zeros(8)
+    if known.any():
+        expected[known] = stats.expon.ppf((stats.rankdata(numbers[known]) - 0.5) / known.sum()) - 1
+    np.testing.assert_allclose(exponential_scores(numbers, known), expected, atol=1e-4)
+
+
+def test_exponential_scores_count_from_the_best() -> None:
+    scores = np.asarray(exponential_scores(jnp.arange(1000.0), jnp.ones(1000, bool)))
+    assert scores.mean() == pytest.approx(0, abs=0.01)
+    assert scores.std() == pytest.approx(1, abs=0.01)
+    rank = 1000 - np.arange(1000)
+    np.testing.assert_allclose(np.exp(scores[-50:-1] - scores[-1]), 0.5 / (rank[-50:-1] - 0.5), rtol=1e-3)

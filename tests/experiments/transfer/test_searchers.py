@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from transfer.searchers import TransferredPopulation, TransferredPredictor, TransferredStarts
+from transfer.searchers import TransferredPopulation, TransferredPredictor
 
 from ncp_jax import load_table
 from ncp_jax.benchmarks.view import History, QueryView
@@ -50,7 +50,6 @@ def test_climbs_start_at_favourites_until_there_are_labels(searcher: Transferred
     assert searcher.known(history).tolist() == [7, 8, 9]
     history = history._replace(rows=jnp.array([5, 6, -1, -1]), values=jnp.array([0.1, 0.2, -jnp.inf, -jnp.inf]))
     assert searcher.known(history).tolist() == [6, 5, 9]
-    assert TransferredStarts(given=jnp.array([1, 2])).known(history).tolist() == [1, 2]
 
 
 def test_a_population_of_another_task_comes_first() -> None:
