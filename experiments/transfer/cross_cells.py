@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from ncp_jax.benchmarks.table import tasks_of
 from ncp_jax.records.journal import Record, Records
 from ncp_jax.searchers import NCPSearch, make_searcher
 from ncp_jax.training import get_recipe
+from transfer.cross_config import Config
 from transfer.cross_matrix import judged_matrix, measured_matrix
 from transfer.cross_study import matrix_json, summarise
 from transfer.gains import similarities
@@ -40,12 +40,14 @@ class Cells:
       joint: all tasks of NAS-Bench-MR; None where it is not asked for.
     """
 
-    config: Any
+    config: Config
     spaces: dict[str, Tasks]
     joint: Table | None
+    _networks: dict[str, SourceNetworks] = dataclasses.field(default_factory=dict)
+    _inversions: dict[tuple[str, int, int], Inversions] = dataclasses.field(default_factory=dict)
 
     @classmethod
-    def of(cls, config: Any) -> Cells:
+    def of(cls, config: Config) -> Cells:
         """Checks the options and loads the tables.
 
         Raises:
@@ -69,11 +71,20 @@ class Cells:
         spaces = {}
         if measured:
             spaces = load_spaces(measured, config.targets, config.sources, on_test=config.on_test, smoke=config.smoke)
+        elif config.targets or config.sources:
+            raise checks.UsageError(
+                expected=f"targets and sources of a space with complete tables ({', '.join(MEASURED)})",
+                got=f"those of {JUDGED} alone, where every task is both",
+                remedy="leave --targets and --sources out",
+            )
         joint = joint_table() if JUDGED in names else None
         small: dict[str, Any] = {"labels": tuple(sorted(set(labels)))}
         if config.smoke:
             small = {"labels": (10, 20), "source_budget": 12, "source_labels": 12, "seeds": 2, "ensembles": 1}
             small |= {"members": 1, "codes": 16}
+        for tasks in spaces.values() if not config.smoke else ():
+            checks.integer("--source-budget", config.source_budget, least=10, most=tasks.size)
+            checks.integer("--source-labels", config.source_labels, least=0, most=tasks.size)
         return cls(dataclasses.replace(config, **small), spaces, joint)
 
     def hashes(self) -> dict[str, Any]:
@@ -111,22 +122,22 @@ class Cells:
                 recipe = dataclasses.replace(recipe, widths=(8, 8), epochs=2, min_steps=0)
             sizes = {"members": config.members, "codes": config.codes, "steps": 2 if config.smoke else 70}
             return judged_matrix(self.joint, cell["seed"], recipe=recipe, **sizes)
-        inversions = self._inversions(cell["space"], *cell["seeds"])
+        inversions = self._inverted(cell["space"], *cell["seeds"])
         if cell["part"] == "matrix":
             return measured_matrix(inversions.sources, inversions.method)
         return dict(inversions.run(cell["scheme"], cell["target"], cell["labels"]))
 
-    @functools.cache  # noqa: B019, lives as long as the experiment
-    def _inversions(self, space: str, first: int, last: int) -> Inversions:
-        config = self.config
-        sources = SourceRuns(self.spaces[space], config.source_budget, tuple(range(first, last)), config.on_test)
-        method = make_searcher("ncp", **(SMALL["ncp"] if config.smoke else {}))
-        assert isinstance(method, NCPSearch)
-        return Inversions(sources, self._networks(space), method)
-
-    @functools.cache  # noqa: B019, lives as long as the experiment
-    def _networks(self, space: str) -> SourceNetworks:
-        return SourceNetworks(self.spaces[space], self.config.source_labels)
+    def _inverted(self, space: str, first: int, last: int) -> Inversions:
+        """The inversions in a space with some seeds, made when they are first asked for."""
+        config, tasks, place = self.config, self.spaces[space], (space, first, last)
+        if space not in self._networks:
+            self._networks[space] = SourceNetworks(tasks, config.source_labels)
+        if place not in self._inversions:
+            sources = SourceRuns(tasks, config.source_budget, tuple(range(first, last)), config.on_test)
+            method = make_searcher("ncp", **(SMALL["ncp"] if config.smoke else {}))
+            assert isinstance(method, NCPSearch)
+            self._inversions[place] = Inversions(sources, self._networks[space], method)
+        return self._inversions[place]
 
     def summary(self, records: Records) -> dict[str, Any]:
         """Returns "matrix" and "transfer" by space, JSON-ready."""
@@ -162,10 +173,10 @@ def _results(done: Sequence[Record], space: str, **wanted: str | int) -> list[Re
     return [r["results"] for r in found if all(r["cell"].get(key) == value for key, value in wanted.items())]
 
 
-def _space_names(config: Any) -> tuple[str, ...]:
+def _space_names(config: Config) -> tuple[str, ...]:
     if config.spaces:
-        every = (JUDGED, *MEASURED)
-        return tuple(dict.fromkeys(checks.choose("space", name, every) for name in config.spaces))
+        every, given = (JUDGED, *MEASURED), [name.removeprefix("transnas-") for name in config.spaces]
+        return tuple(dict.fromkeys(checks.choose("space", name, every) for name in given))
     here = [name for name in ("micro", "macro") if is_here(f"transnas-{name}")]
     if config.on_test and is_here("nas-bench-201"):
         here.append("nas-bench-201")

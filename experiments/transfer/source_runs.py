@@ -95,10 +95,11 @@ class SourceRuns:
         return run_batch(searcher, [APART + seed for seed in self.seeds], self.candidates, view)
 
     def best_rows(self, searcher: ArraySearcher, target: str, source: str) -> Int[np.ndarray, "r b"]:
-        """Returns the rows that a search of a source paid for, the best there first."""
+        """Returns the rows that a search of a source paid for, the best there first; the best fills unused slots."""
         found = self.search(searcher, target, source)
         order = np.argsort(-found.values, axis=1, kind="stable")
-        return np.take_along_axis(np.maximum(found.rows, 0), order, axis=1)
+        rows = np.take_along_axis(np.asarray(found.rows), order, axis=1)
+        return np.where(rows >= 0, rows, rows[:, :1])
 
     def networks(self, searcher: NCPSearch, target: str, source: str) -> tuple[Network, Int[np.ndarray, "r best"]]:
         """Trains the searcher's networks on a random sample of each source's labels.

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from transfer.cross_cells import Cells
+from transfer.cross_config import Config
+
+from ncp_jax.checks import UsageError
 
 from .conftest import Smoke
 
@@ -57,7 +62,14 @@ def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], No
         (("--spaces", "digits", "--labels", "9"), "--labels"),
         (("--spaces", "digits", "--labels", "501"), "--labels"),
         (("--spaces", "digits", "--ensembles", "0"), "--ensembles"),
+        (("--spaces", "nas-bench-mr", "--targets", "seg"), "a space with complete tables"),
     ],
 )
 def test_bad_input(refused: Callable[..., str], options: tuple[str, ...], expected: str) -> None:
     assert expected in refused("--smoke", *options)
+
+
+@pytest.mark.parametrize("option", ["source_labels", "source_budget"])
+def test_no_more_of_a_source_than_there_is(option: str) -> None:
+    with pytest.raises(UsageError, match=rf"--{option.replace('_', '-')} to be an integer in 1?0\.\.4096, got 5000"):
+        Cells.of(dataclasses.replace(Config(spaces=("digits",)), **{option: 5000}))
