@@ -41,6 +41,8 @@ if TYPE_CHECKING:
     from ncp_jax.training.relations import RelationInputs
 
 REPOSITORY = Path(__file__).resolve().parent.parent
+MAPPINGS = Path("/proc/self/maps")
+MOST_MAPPINGS = 35_000  # Linux allows 65,530 by default, and a module adds some thousands
 COMPILED = "compiled"  # folder of the session's compiled programs, where the user has not set one
 # Code of XLA's older emitter, which LLVM leaves as it is: a third of the time to compile.
 UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
@@ -124,6 +126,16 @@ def pytest_sessionstart(session: pytest.Session) -> None:
     gc.set_threshold(20_000, 20, 20)
     if session.config.option.markexpr != "quick" and not session.config.option.collectonly:
         _share_contexts()
+
+
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    # Each compiled program is some mappings of memory. Where the system allows no more of them, the compiler crashes.
+    if nextitem is not None and nextitem.path != item.path and MAPPINGS.exists() and "jax" in sys.modules:
+        with MAPPINGS.open() as lines:
+            many = sum(1 for _ in lines) > MOST_MAPPINGS
+        if many:
+            sys.modules["jax"].clear_caches()
+            gc.collect()
 
 
 def _share_contexts() -> None:
