@@ -14,7 +14,7 @@ import pytest
 from ncp_jax.checks import UsageError
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.predictors import Predictor
-from ncp_jax.propagation import Found, Objective, PropagationConfig, pipeline, propagate
+from ncp_jax.propagation import Found, Objective, PropagationConfig, inversion, propagate
 from ncp_jax.propagation.feasible import Feasible
 from ncp_jax.propagation.limit import Limit
 from ncp_jax.spaces import Bounds, cost_model, cost_model_for, get_space
@@ -107,7 +107,7 @@ def test_bounds_and_a_limit_hold_together(ensemble: Make) -> None:
 
 def test_polish_climbs_below_the_limit(ensemble: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     limit = LEAST * 3.0 / 1e9
-    monkeypatch.setattr(pipeline, "EDITED", 0)  # what is polished without being asked for
+    monkeypatch.setattr(inversion, "EDITED", 0)  # what is polished without being asked for
     rough, polished = (search(ensemble, limit, dataclasses.replace(FEW, steps=0, polish=n)) for n in (0, 2))
     assert (MODEL.exact(polished.codes)["flops"] <= LEAST * 3).all()
     assert polished.score[0] > rough.score[0] + 0.1

@@ -12,7 +12,7 @@ import pytest
 
 from ncp_jax.checks import UsageError
 from ncp_jax.predictors import Predictor
-from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, engine, execution, pipeline, propagate
+from ncp_jax.propagation import Execution, Found, Objective, PropagationConfig, engine, execution, inversion, propagate
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Array
 
@@ -138,7 +138,7 @@ def test_what_is_kept_is_the_head(found: Found, predictor: Predictor) -> None:
 
 
 def test_starts_are_kept_up_to_a_number(found: Found, predictor: Predictor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "STARTS", 5)
+    monkeypatch.setattr(inversion, "STARTS", 5)
     again = propagate(predictor, GOAL, codes=CODES, key=jax.random.key(0), config=FEW)
     np.testing.assert_array_equal(again.starts, found.starts[:5])
     assert_same(again, found)
