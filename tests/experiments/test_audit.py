@@ -30,8 +30,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert 0 <= said["proposer_inside"] <= 1
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("ncp_jax.audit")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("ncp_jax.audit") == first
 
 
 @pytest.mark.parametrize(

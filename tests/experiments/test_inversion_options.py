@@ -24,8 +24,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert f"transnas-macro, polish: true score {variants['polish']['difference']['top']['mean']:+.3f}" in smoke.out
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("proposals.options.compare_variants")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("proposals.options.compare_variants") == first
 
 
 def test_other_settings_are_another_run(smoke: Smoke, run: Callable[..., tuple[int, str, str]]) -> None:

@@ -29,8 +29,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert 0 < row["inversion"]["percentile"]["mean"] <= 100
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("few_labels.within.search_within")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("few_labels.within.search_within") == first
 
 
 @pytest.mark.parametrize(

@@ -46,8 +46,9 @@ def test_the_summary_is_made_from_the_records(smoke: Smoke) -> None:
     assert found["levels"]["predictor"]["all"]["20"]["rank"]["mean"] == pytest.approx(np.mean(ranks))
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("transfer.cross_cells.Cells.run")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("transfer.cross_cells.Cells.run") == first
 
 
 @pytest.mark.parametrize(

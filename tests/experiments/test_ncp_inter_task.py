@@ -33,8 +33,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert digits["most_of_budget"] <= 1
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("inter_task.cell.run_cell")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("inter_task.cell.run_cell") == first
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert {path.name for path in smoke.folder.glob("*.png")} == {"gradient.png", "carry_over.png"}
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("harness.scoring.fit_pair")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("harness.scoring.fit_pair") == first
 
 
 @pytest.mark.parametrize(

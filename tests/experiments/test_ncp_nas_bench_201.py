@@ -38,8 +38,9 @@ def test_percentiles_are_those_of_the_table(smoke: Smoke) -> None:
     assert {path.name for path in smoke.folder.glob("*.png")} == {"labels.png", "ablation.png"}
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("few_labels.ranking.run_seeds")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("few_labels.ranking.run_seeds") == first
 
 
 @pytest.mark.parametrize(

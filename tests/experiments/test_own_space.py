@@ -40,8 +40,9 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
     assert len(summary["tests"]["12"]) == 6
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("open_search.trials.search")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("open_search.trials.search") == first
 
 
 def test_fewer_methods_and_seeds_keep_the_searches_of_before(

@@ -52,8 +52,9 @@ def test_the_summary_is_made_from_the_records(smoke: Smoke) -> None:
     assert pair["gain"]["mean"] == pytest.approx(gain.mean())
 
 
-def test_a_finished_run_is_only_summarised_again(write_again: Callable[[str], None]) -> None:
-    write_again("transfer.schemes.Searches.run")
+def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
+    first = smoke.content()
+    assert write_again("transfer.schemes.Searches.run") == first
 
 
 @pytest.mark.parametrize(
