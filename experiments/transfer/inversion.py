@@ -13,7 +13,15 @@ from ncp_jax.benchmarks.view import History
 from ncp_jax.predictors.targets import exponential_scores
 from ncp_jax.searchers import NCPSearch
 from ncp_jax.searchers.base import number, searcher_class
-from ncp_jax.searchers.ensemble import Network, TrainingSet, draw_networks, fit, predict, predict_members, training_set
+from ncp_jax.searchers.ensemble import (
+    Network,
+    TrainingSet,
+    draw_networks,
+    fit,
+    linearise,
+    predict_members,
+    training_set,
+)
 from ncp_jax.types import Array, Float, Int, Key
 
 
@@ -98,12 +106,11 @@ class SourcesAndDifference(ExponentialNCP):
           y: labels with the member's noise.
           data: training set.
         """
-        slopes = jax.jacrev(lambda network: predict(network, data.x))(own)
-        flat = self.share * jnp.concatenate([leaf.reshape(len(y), -1) for leaf in slopes], axis=1)
+        line = linearise(own, data.x)
         both = data.used[:, None] & data.used
-        gram = jnp.where(both, flat @ flat.T + self.spread**2 * told.T @ told, 0.0)
+        gram = jnp.where(both, self.share**2 * line.gram() + self.spread**2 * told.T @ told, 0.0)
         gram = gram + jnp.diag(jnp.where(data.used, self.noise**2, 1.0))
-        wrong = jnp.where(data.used, y - drawn @ told - self.share * predict(own, data.x), 0.0)
+        wrong = jnp.where(data.used, y - drawn @ told - self.share * line.output, 0.0)
         return drawn + self.spread**2 * told @ cho_solve(cho_factor(gram, lower=True), wrong)
 
 

@@ -174,10 +174,29 @@ def _scales(network: Network, place: int) -> tuple[float, float]:
     return WEIGHT / float(np.sqrt(inputs)), BIAS_OUT if place == len(network) - 1 else BIAS
 
 
-def _solve(network: Network, anchor: Network, data: TrainingSet, noise: float | Array) -> Network:
-    """The minimum of ``loss`` for the network linearised at its weights."""
-    # Forward pass: the inputs of each layer, and the derivatives of its activations.
-    below, slopes, hidden = [], [], data.x
+class Linearised(NamedTuple):
+    """A network linearised at its weights.
+
+    The Jacobian of layer l is, row by row, the outer product of ``below[l]`` and ``above[l]``.
+
+    Attributes:
+      output: float32 [b], the predictions.
+      below: [b, inputs] of each layer, the derivatives of its results by its weights.
+      above: [b, outputs] of each layer, the derivatives of the output by its results.
+    """
+
+    output: Float[Array, " b"]
+    below: list[Float[Array, "b i"]]
+    above: list[Float[Array, "b o"]]
+
+    def gram(self) -> Float[Array, "b b"]:
+        """Returns the Gram matrix of the Jacobian: a sum over layers of Hadamard products, without the Jacobian."""
+        return sum((a @ a.T) * (d @ d.T) for a, d in zip(self.below, self.above, strict=True))  # type: ignore[return-value]
+
+
+def linearise(network: Network, x: Float[Array, "b g"]) -> Linearised:
+    """Linearises a network's predictions in its weights."""
+    below, slopes, hidden = [], [], x
     for place, weights in enumerate(network):
         scale, bias = _scales(network, place)
         below.append(jnp.concatenate([hidden * scale, jnp.full((len(hidden), 1), bias)], axis=1))
@@ -185,17 +204,20 @@ def _solve(network: Network, anchor: Network, data: TrainingSet, noise: float | 
         share = jax.nn.sigmoid(z)
         hidden = z * share
         slopes.append(share + hidden * (1 - share))
-    above = [jnp.ones((len(hidden), 1))]  # derivative of the output by each layer's result, from the last layer on
+    above = [jnp.ones((len(hidden), 1))]
     for place in range(len(network) - 1, 0, -1):
         scale, _ = _scales(network, place)
         above.insert(0, above[0] @ (network[place][:-1] * scale).T * slopes[place - 1])
-    # The Jacobian of layer l is the outer product of below[l] and above[l], so its Gram matrix is a Hadamard product.
-    output = z[:, 0]
-    gram = sum((a @ a.T) * (d @ d.T) for a, d in zip(below, above, strict=True))
-    layers = zip(network, anchor, below, above, strict=True)
+    return Linearised(z[:, 0], below, above)
+
+
+def _solve(network: Network, anchor: Network, data: TrainingSet, noise: float | Array) -> Network:
+    """The minimum of ``loss`` for the network linearised at its weights."""
+    line = linearise(network, data.x)
+    layers = list(zip(network, anchor, line.below, line.above, strict=True))
     moved = sum(jnp.sum((a @ (w - w0)) * d, axis=1) for w, w0, a, d in layers)
     used = data.used
-    gram = jnp.where(used[:, None] & used, gram, 0.0) + jnp.diag(jnp.where(used, noise**2, 1.0))
-    wrong = jnp.where(used, data.y - output + moved, 0.0)
+    gram = jnp.where(used[:, None] & used, line.gram(), 0.0) + jnp.diag(jnp.where(used, noise**2, 1.0))
+    wrong = jnp.where(used, data.y - line.output + moved, 0.0)
     duals = cho_solve(cho_factor(gram, lower=True), wrong)
-    return tuple(w0 + a.T @ (d * duals[:, None]) for w0, a, d in zip(anchor, below, above, strict=True))
+    return tuple(w0 + a.T @ (d * duals[:, None]) for _, w0, a, d in layers)

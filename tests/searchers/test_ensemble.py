@@ -62,6 +62,16 @@ def test_the_end_of_training_is_a_minimum(depth: int) -> None:
         assert np.abs(slope(end)).max() < 1e-3 * np.abs(slope(anchor)).max()
 
 
+@pytest.mark.parametrize("depth", [0, 1, 2])
+def test_the_gram_matrix_is_that_of_the_jacobian(depth: int) -> None:
+    network, x = one(depth=depth), training_rows().x
+    slopes = jax.jacfwd(lambda network: ensemble.predict(network, x))(network)
+    flat = np.concatenate([np.asarray(leaf).reshape(len(x), -1) for leaf in slopes], axis=1)
+    line = jax.jit(ensemble.linearise)(network, x)
+    np.testing.assert_allclose(line.gram(), flat @ flat.T, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(line.output, predict(network, x), atol=1e-5)
+
+
 def test_a_network_without_hidden_layers_is_ridge_regression() -> None:
     """One step from the anchor is the least squares that pull towards it."""
     (anchor,), what, noise = one(depth=0), training_rows(), 0.3
