@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
@@ -56,6 +57,22 @@ def new_panels(
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
     return figure, panels
+
+
+def number_ticks(axis: Any) -> None:
+    """Labels a logarithmic axis with plain numbers; between powers of ten only if it spans few of them."""
+
+    def text(value: float, _: object = None) -> str:
+        return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:g}"
+
+    def between(value: float, _: object = None) -> str:
+        low, high = axis.get_view_interval()
+        shown = (2, 5) if high > 4 * low else (2, 3, 4, 5, 6, 7, 8, 9)
+        leading = round(value / 10 ** math.floor(math.log10(value)))
+        return text(value) if high < 30 * low and leading in shown else ""
+
+    axis.set_major_formatter(text)
+    axis.set_minor_formatter(between)
 
 
 def save_figure(figure: Any, path: Path) -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.drawing import BLUE, GREY, ORANGE, new_panels, save_figure
+from ncp_jax.drawing import BLUE, GREY, ORANGE, new_panels, number_ticks, save_figure
 from transfer.pairs import ALL, NONE
 
 LEAST = 0.02  # smallest percentage that has a colour of its own
@@ -46,6 +46,8 @@ def saving_figure(transfer: Mapping[str, Any], path: Path) -> Path:
                     axes.plot(labels, level, style, color=colours[scheme], linewidth=1.4, marker=".", label=name)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        number_ticks(axes.xaxis)
+        number_ticks(axes.yaxis)
         axes.set_title(space, fontsize=9)
         axes.set_xlabel("labels of the target")
         axes.set_ylabel("best of ten proposals, % of the table")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
+from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, number_ticks, save_figure
 from ncp_jax.ordering.relations import Reliability
 
 
@@ -59,6 +59,7 @@ def query_figure(curves: Mapping[str, Mapping[str, list[float]]], path: Path) ->
         axes.plot(queries, curve["mean"], color=colour, linewidth=1.4, label=name)
         axes.fill_between(queries, curve["low"], curve["high"], color=colour, alpha=0.15, lw=0)
     axes.set_yscale("log")
+    number_ticks(axes.yaxis)
     axes.set_xlabel("queries of the target")
     axes.set_ylabel("best found, % of the table (lower is better)")
     axes.legend(frameon=False, fontsize=8)

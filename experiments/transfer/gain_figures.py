@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
+from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, number_ticks, save_figure
 from transfer.gains import ALPHA
 from transfer.pairs import ALL
 
@@ -45,6 +45,7 @@ def curve_figure(results: Mapping[str, Any], path: Path) -> Path:
             queries = np.arange(1, len(line["mean"]) + 1)
             axes.plot(queries, line["mean"], color=COLOURS[name], linestyle=style, linewidth=1.3, label=name)
         axes.set_yscale("log")
+        number_ticks(axes.yaxis)
         axes.set_title(space, fontsize=9)
         axes.set_xlabel("queries of the target")
         axes.set_ylabel("best found, % of the table (lower is better)")

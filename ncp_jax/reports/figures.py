@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ncp_jax.drawing import BLUE, GREEN, GREY, new_axes
+from ncp_jax.drawing import BLUE, GREEN, GREY, new_axes, number_ticks
 from ncp_jax.reports.curves import Curve
 from ncp_jax.reports.data import StudyData
 from ncp_jax.reports.report import OverallSummary, Report, SettingEffect
@@ -144,14 +144,14 @@ def anytime_figure(
     axes.set_yscale("log")
     if curves[0].axis == "seconds" or curves[0].x[-1] >= 1000:
         axes.set_xscale("log")
-        _number_ticks(axes.xaxis)
+        number_ticks(axes.xaxis)
     else:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))  # there are no halves of queries
     axes.margins(x=0.01)
     axes.set_xlabel(_AXES[curves[0].axis])
     scale = f" [{unit}]" if measure == "regret" and unit else " [%]" if measure == "percentile" else ""
     axes.set_ylabel(_SCALES[measure] + scale)
-    _number_ticks(axes.yaxis)
+    number_ticks(axes.yaxis)
     if measure == "regret" and any((curve.mean[measure] == 0).any() for curve in curves):
         axes.set_ylim(bottom=floor * 0.8)
         axes.axhline(floor, color="black", linewidth=0.8, linestyle=":")
@@ -159,7 +159,7 @@ def anytime_figure(
     if measure == "percentile":
         second = axes.secondary_yaxis("right", functions=(lambda p: p * rows / 100, lambda r: r * 100 / rows))
         second.set_ylabel("rank", labelpad=2)
-        _number_ticks(second.yaxis)
+        number_ticks(second.yaxis)
         low, high = axes.get_ylim()
         if high >= 30 * low:
             # Without labels, minor ticks repeat those on the left, and take a quarter of the drawing time.
@@ -210,22 +210,6 @@ def _floor(curves: Sequence[Curve], measure: str) -> float:
     found = np.concatenate([curve.mean[measure] for curve in curves])
     some = found[found > 0]
     return float(some.min()) / 2 if len(some) else 1e-3
-
-
-def _number_ticks(axis: Any) -> None:
-    """Labels a logarithmic axis with plain numbers; between powers of ten only if it spans few of them."""
-
-    def text(value: float, _: object = None) -> str:
-        return f"{value:,.0f}" if 1000 <= value < 1e9 else f"{value:g}"
-
-    def between(value: float, _: object = None) -> str:
-        low, high = axis.get_view_interval()
-        shown = (2, 5) if high > 4 * low else (2, 3, 4, 5, 6, 7, 8, 9)
-        leading = round(value / 10 ** math.floor(math.log10(value)))
-        return text(value) if high < 30 * low and leading in shown else ""
-
-    axis.set_major_formatter(text)
-    axis.set_minor_formatter(between)
 
 
 def _columns(labels: Sequence[str]) -> int:
