@@ -91,7 +91,6 @@ def run(config: Config) -> None:
     learned = {"encoder": recipe.encoder, "width": recipe.width, "members": recipe.members, "steps": recipe.steps}
     given: dict[str, dict[str, Any]] = {
         "arch-graph": {**learned, "first": search.first, "batch": search.batch},
-        "source-gaussian-process": learned,
         "mean-rank": learned,
     }
     searchers: dict[str, list[dict[str, Any]]] = {}
@@ -112,7 +111,7 @@ def run(config: Config) -> None:
         labels = dict(zip(grid.methods(), methods, strict=True))
         results = summary.read_results(config.out, labels)
         sizes = {table.name.partition("/")[2]: len(table) for table in tables}
-        calibrated = [m for m in ("arch_graph", "no_transfer") if m in methods]
+        calibrated = [m for m in ("arch_graph", "no_transfer", "gaussian_process") if m in methods]
         found.update(
             summary.summarise(results, sizes, grid.budget),
             seconds=summary.read_seconds(config.out, labels),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ncp_jax import checks
 from ncp_jax.commands.command import FileCommand, as_config
-from ncp_jax.commands.rank_config import RankConfig
+from ncp_jax.commands.rank_config import NETWORK, PROCESS, RankConfig
 from ncp_jax.commands.rank_result import RankResult
 from ncp_jax.commands.user_table import is_name, known_part, read_user_table
 from ncp_jax.console import ProgressBar, prepare_jax, say
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
     from ncp_jax.benchmarks import QueryGuard, Table
     from ncp_jax.ordering import Ordering
-    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
-    from ncp_jax.searchers.arch_graph.sources import Sources
-    from ncp_jax.training.relations import RelationInputs
+    from ncp_jax.searchers.arch_graph.process import ProcessConfig
+    from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns
+    from ncp_jax.searchers.arch_graph.sources import SourceTasks
     from ncp_jax.types import Float, Int
 
 NEAR_COPY = 0.99  # rank correlation on what was measured above which a source is warned of,
@@ -33,7 +33,7 @@ LEAST_SHARED = 5  # and the fewest measured architectures that it is computed fr
 def rank(
     config: RankConfig | None = None,
     *,
-    method: ArchGraphConfig | None = None,
+    method: ProcessConfig | ArchGraphConfig | None = None,
     notify: Callable[[str], None] = say,
     **settings: Any,
 ) -> RankResult:
@@ -51,7 +51,7 @@ def rank(
 
     Args:
       config: what to rank.
-      method: settings of Arch-Graph; its defaults if None.
+      method: settings of the head, which they name; the defaults of ``config.head`` if None.
       notify: receives one-line notices (what was recognised in a file).
       **settings: fields of ``RankConfig``, in place of ``config``.
 
@@ -66,11 +66,14 @@ def rank(
     from ncp_jax.benchmarks import QueryGuard
     from ncp_jax.metrics import check_split
     from ncp_jax.records.run_card import run_card
+    from ncp_jax.searchers.arch_graph.process import ProcessConfig
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
     from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
-    from ncp_jax.training.relations import RelationInputs
 
-    config, method = as_config(RankConfig, config, settings), method or ArchGraphConfig()
+    config = as_config(RankConfig, config, settings)
+    if method is None:
+        method = ProcessConfig() if config.head == PROCESS else ArchGraphConfig()
+    config = dataclasses.replace(config, head=PROCESS if isinstance(method, ProcessConfig) else NETWORK)
     if config.batch is not None:
         method = dataclasses.replace(method, batch=config.batch)
     notices: list[str] = []
@@ -86,12 +89,8 @@ def rank(
     check_split(table.main, on_test=config.on_test)
     loaded = [_load_source(name, config, tell) for name in names]
     known = source_values(table, loaded, on_test=config.on_test)
-    inputs = RelationInputs.of(table.space, np.asarray(table.codes))
-    sources = SourceTasks(known, config.source_budget, seed=config.seed).learn(inputs, (0,), method.recipe)
-    if guard is None:
-        ranked = _by_blanks(table, inputs, sources, config, method)
-    else:
-        ranked = _by_queries(guard, inputs, sources, config, method)
+    search = _head(table, SourceTasks(known, config.source_budget, seed=config.seed), config, method)
+    ranked = _by_blanks(table, search, config, method) if guard is None else _by_queries(guard, search, method)
     result = RankResult(
         config=config,
         method=method,
@@ -122,31 +121,63 @@ class _Ranked(NamedTuple):
     ordering: Ordering | None
 
 
-def _by_queries(
-    guard: QueryGuard, inputs: RelationInputs, sources: Sources | None, config: RankConfig, method: ArchGraphConfig
-) -> _Ranked:
+class _Head(NamedTuple):
+    """What a head does: a whole search, and the next rows to measure after some measurements."""
+
+    run: Callable[[QueryGuard, Callable[[int, int], None]], ArchGraphRuns]
+    next: Callable[
+        [Int[np.ndarray, " q"], Float[np.ndarray, " q"], int], tuple[Int[np.ndarray, " w"], ArchGraphRuns | None]
+    ]
+
+
+def _head(table: Table, sources: SourceTasks, config: RankConfig, method: ProcessConfig | ArchGraphConfig) -> _Head:
+    """Returns the head that a method's settings are for, with what it learns from the sources."""
+    import numpy as np
+
+    from ncp_jax.searchers.arch_graph.process import ProcessConfig, ProcessSearch
+    from ncp_jax.searchers.arch_graph.search import next_to_measure, run_arch_graph
+    from ncp_jax.searchers.candidates import Candidates
+    from ncp_jax.training.relations import RelationInputs
+
+    if isinstance(method, ProcessConfig):
+        candidates = Candidates.of(table)
+        process = ProcessSearch(candidates, sources.smooth(candidates, (0,)), method, config.seed)
+        return _Head(lambda guard, progress: process.run(guard, (0,), progress), process.next)
+    inputs = RelationInputs.of(table.space, np.asarray(table.codes))
+    known, seed, network = sources.learn(inputs, (0,), method.recipe), config.seed, method
+
+    def run(guard: QueryGuard, progress: Callable[[int, int], None]) -> ArchGraphRuns:
+        return run_arch_graph(guard, inputs, sources=known, seed=seed, config=network, progress=progress)
+
+    def after(
+        asked: Int[np.ndarray, " q"], paid: Float[np.ndarray, " q"], most: int
+    ) -> tuple[Int[np.ndarray, " w"], ArchGraphRuns | None]:
+        return next_to_measure(inputs, asked, paid, most, sources=known, seed=seed, config=network)
+
+    return _Head(run, after)
+
+
+def _by_queries(guard: QueryGuard, head: _Head, method: ProcessConfig | ArchGraphConfig) -> _Ranked:
     """Ranks a complete table from queries of it."""
     import numpy as np
 
-    from ncp_jax.searchers.arch_graph.search import final_order, run_arch_graph
+    from ncp_jax.searchers.arch_graph.search import final_order
 
     with ProgressBar("ncp-jax: queries") as bar:
-        found = run_arch_graph(guard, inputs, sources=sources, seed=config.seed, config=method, progress=bar)
+        found = head.run(guard, bar)
     return _Ranked(found.asked[0], found.paid[0], np.empty(0, np.int32), *final_order(found, trust=method.trust))
 
 
-def _by_blanks(
-    table: Table, inputs: RelationInputs, sources: Sources | None, config: RankConfig, method: ArchGraphConfig
-) -> _Ranked:
+def _by_blanks(table: Table, head: _Head, config: RankConfig, method: ProcessConfig | ArchGraphConfig) -> _Ranked:
     """Ranks a table with blank cells from all its values, and names the rows to measure next."""
     import numpy as np
 
-    from ncp_jax.searchers.arch_graph.search import final_order, next_to_measure
+    from ncp_jax.searchers.arch_graph.search import final_order
 
     measured = np.flatnonzero(np.isfinite(table.measured(table.main.name)))
     paid = np.asarray(table.oriented(table.main.name))[measured]
     most = max(0, min(config.budget - len(measured), config.batch or config.budget))
-    wanted, found = next_to_measure(inputs, measured, paid, most, sources=sources, seed=config.seed, config=method)
+    wanted, found = head.next(measured, paid, most)
     if found is not None:
         return _Ranked(found.asked[0], found.paid[0], wanted, *final_order(found, trust=method.trust))
     best_first = measured[np.argsort(-paid, kind="stable")]

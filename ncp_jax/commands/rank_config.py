@@ -6,6 +6,8 @@ import dataclasses
 
 from ncp_jax import checks
 
+PROCESS, NETWORK = "gaussian-process", "network"  # heads
+
 
 @dataclasses.dataclass(frozen=True)
 class RankConfig:
@@ -27,7 +29,10 @@ class RankConfig:
       maximize: Metric of the tables, higher is better. Needed for CSV files; of other tables by default the main one.
       minimize: Metric of the tables, lower is better.
       budget: Number of architectures measured on the table; with blank cells, those that are measured already count.
-      batch: Number of architectures measured between two rankings, or named to be trained next; 4 by default.
+      head: What learns from the measurements: a Gaussian process ("gaussian-process"), which finds better architectures
+        with as many of them, or the network of the paper ("network").
+      batch: Number of architectures measured between two rankings, or named to be trained next. By default 4, and with
+        a Gaussian process on a complete table one in 25 of those that are measured.
       seed: Random seed of the search.
       on_test: Allow test values (NAS-Bench-201) to be queried, or to be sources; the result says so.
     """
@@ -42,12 +47,14 @@ class RankConfig:
     maximize: str | None = None
     minimize: str | None = None
     budget: int = 50
+    head: str = PROCESS
     batch: int | None = None
     seed: int = 0
     on_test: bool = False
 
     def __post_init__(self) -> None:
         checks.integer("--budget", self.budget, least=2, remedy="relations need pairs")
+        checks.choose("head", self.head, (PROCESS, NETWORK))
         if self.batch is not None:
             checks.integer("--batch", self.batch, least=1, remedy="try --batch 4")
         checks.integer("--seed", self.seed, least=0, most=2**32 - 1, remedy="try --seed 0")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from ncp_jax.benchmarks import Table
     from ncp_jax.ordering import Ordering
+    from ncp_jax.searchers.arch_graph.process import ProcessConfig
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig
     from ncp_jax.types import Int
 
@@ -28,7 +29,7 @@ class RankResult:
 
     Attributes:
       config: what was ranked.
-      method: settings of Arch-Graph.
+      method: settings of the head.
       table: target table of n architectures, NaN where a value is not known.
       sources: names of the source tables.
       asked: ``[q]`` int32, measured rows in the order of asking, or of the table where that is not complete.
@@ -47,7 +48,7 @@ class RankResult:
     """
 
     config: RankConfig
-    method: ArchGraphConfig
+    method: ProcessConfig | ArchGraphConfig
     table: Table
     sources: tuple[str, ...]
     asked: Int[np.ndarray, " q"]
@@ -130,6 +131,7 @@ class RankResult:
                 "gap": float(solved.gap),
                 "status": solved.status,
             },
+            "head": config.head,
             "search": dataclasses.asdict(self.method),
             **self.run_card,
             "hashes": dict(self.table.hashes),
@@ -142,7 +144,7 @@ class RankResult:
         sources = f"sources {', '.join(self.sources)}" if self.sources else "no sources"
         lines = [
             f"{self.table.name}, {metric.name} ({metric.direction}): "
-            f"{len(self.asked)} of {size} architectures measured, {sources}"
+            f"{len(self.asked)} of {size} architectures measured, {sources}, head {self.config.head}"
             + (f" ({ON_TEST})" if metric.split == "test" else "")
         ]
         if self.best is not None:

@@ -89,7 +89,13 @@ def noisy(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -
 
 
 def slope(
-    kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array, *, freedom: float | Array = 1.0
+    kernel: Kernel,
+    pairs: tuple[Array, Array],
+    targets: Array,
+    mask: Array,
+    *,
+    freedom: float | Array = 1.0,
+    centre: Kernel | None = None,
 ) -> Kernel:
     """Returns the gradient of minus the log posterior of the hyper-parameters (jittable).
 
@@ -101,27 +107,36 @@ def slope(
       targets: measured values [k], 0 in slots without a measurement.
       mask: bool [k], False for slots without a measurement.
       freedom: standard deviation of the priors, which are normal in the logarithms.
+      centre: medians of the priors; ``prior`` if None.
     """
+    centre = prior(len(kernel.length)) if centre is None else centre
     between, back = jax.vjp(lambda kernel: noisy(kernel, pairs, mask), kernel)
     inverse = _inverse(between)
     weights = inverse @ targets
     (likelihood,) = back(0.5 * (inverse - weights[:, None] * weights))
-    return jax.tree.map(lambda g, a, b: g + (a - b) / freedom**2, likelihood, kernel, prior(len(kernel.length)))
+    return jax.tree.map(lambda g, a, b: g + (a - b) / freedom**2, likelihood, kernel, centre)
 
 
 def fit_kernel(
-    kernel: Kernel, pairs: tuple[Array, Array], targets: Array, mask: Array, *, freedom: float | Array = 1.0
+    kernel: Kernel,
+    pairs: tuple[Array, Array],
+    targets: Array,
+    mask: Array,
+    *,
+    freedom: float | Array = 1.0,
+    centre: Kernel | None = None,
 ) -> Kernel:
     """Maximises the log posterior of the hyper-parameters by 40 steps of Adam; for the arguments see ``slope``.
 
     The hyper-parameters stay within a factor e³ of their prior medians: farther out, the covariance is singular in
     float32.
     """
-    centre, adam = prior(len(kernel.length)), optax.scale_by_adam(b1=0.8, b2=0.95)
+    centre = prior(len(kernel.length)) if centre is None else centre
+    adam = optax.scale_by_adam(b1=0.8, b2=0.95)
 
     def step(carry: tuple[Kernel, optax.OptState], _: None) -> tuple[tuple[Kernel, optax.OptState], None]:
         kernel, state = carry
-        change, state = adam.update(slope(kernel, pairs, targets, mask, freedom=freedom), state)
+        change, state = adam.update(slope(kernel, pairs, targets, mask, freedom=freedom, centre=centre), state)
         moved = [jnp.clip(a - _RATE * d, b - 3, b + 3) for a, d, b in zip(kernel, change, centre, strict=True)]
         return (Kernel(*moved), state), None
 

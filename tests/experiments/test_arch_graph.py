@@ -49,7 +49,7 @@ def test_what_a_smoke_run_writes(smoke: Path) -> None:
         assert len(curve["mean"]) == 12
         assert sorted(curve["mean"], reverse=True) == curve["mean"], f"the best of {name} became worse"
         assert curve["mean"][-1] == pytest.approx(summary["percentile"][name]["mean"])
-    assert set(summary["calibration"]) == {"arch_graph", "no_transfer"}
+    assert set(summary["calibration"]) == {"arch_graph", "no_transfer", "gaussian_process"}
     assert summary["similarity"]["tasks"] == list(TASKS)
     assert len(summary["similarity"]["kendall"]) == len(summary["similarity"]["fingerprint"]) == 3
     assert set(summary["config"]["tables"]) == {f"transnas-micro/{task}" for task in TASKS}

@@ -41,7 +41,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
         {"first": 4, "batch": 12, "members": 1, "steps": 3, "width": 4, "encoder": "graph", "ranking": "borda"},
         {"first": 4, "batch": 12, "members": 1, "steps": 3, "width": 4, "encoder": "graph", "sources": "ignored"},
     ],
-    "source-gaussian-process": [{"batch": 4, "members": 1, "steps": 3, "width": 4}],
+    "source-gaussian-process": [{"first": 4, "batch": 4}],
     "mean-rank": [{"members": 1, "steps": 3, "width": 4}],
 }
 METHODS = [(name, settings) for name in SEARCHERS for settings in SMALL.get(name, [{}])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ncp_jax.searchers.arch_graph.process import ProcessConfig, ProcessSearch
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
@@ -10,6 +11,7 @@ from ncp_jax.searchers.arch_graph.search import (
     next_to_measure,
     run_arch_graph,
 )
+from ncp_jax.searchers.arch_graph.smoothing import smoothed_sources
 from ncp_jax.searchers.arch_graph.sources import (
     Sources,
     SourceTasks,
@@ -25,6 +27,8 @@ from ncp_jax.training.relations import RelationInputs, RelationRecipe
 __all__ = [
     "ArchGraphConfig",
     "ArchGraphRuns",
+    "ProcessConfig",
+    "ProcessSearch",
     "RelationInputs",
     "RelationRecipe",
     "SourceTasks",
@@ -38,5 +42,6 @@ __all__ = [
     "read_source_budget",
     "run_arch_graph",
     "sampled_values",
+    "smoothed_sources",
     "source_values",
 ]

@@ -80,8 +80,8 @@ class ArchGraphRuns(NamedTuple):
       utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
         difference of two utilities is the probability that the first candidate is better.
       ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
-      slope: factor from normal scores to log-odds. None where it is not known: ``final_order`` then leaves measured
-        candidates where the predictions place them.
+      slope: factor from normal scores to log-odds, for all runs or float32 ``[runs]``. None where it is not known:
+        ``final_order`` then leaves measured candidates where the predictions place them.
     """
 
     asked: Int[np.ndarray, "runs budget"]
@@ -89,7 +89,7 @@ class ArchGraphRuns(NamedTuple):
     scores: Float[np.ndarray, "runs n"]
     utilities: Float[Array, "runs members n"]
     ties: Float[np.ndarray, "runs n"]
-    slope: float | None = None
+    slope: float | Float[np.ndarray, " runs"] | None = None
 
 
 def run_arch_graph(
@@ -327,7 +327,8 @@ def final_order(
     utilities = np.array(found.utilities[run])
     asked, paid = found.asked[run], found.paid[run]
     if found.slope is not None:
-        utilities[:, asked] = found.slope * np.asarray(normal_scores(jnp.asarray(paid), jnp.ones(len(paid)), edge=EDGE))
+        slope = np.broadcast_to(np.asarray(found.slope), len(found.asked))[run]
+        utilities[:, asked] = slope * np.asarray(normal_scores(jnp.asarray(paid), jnp.ones(len(paid)), edge=EDGE))
     by_mean = best_first_on_host(utilities.mean(axis=0), found.ties[run])
     inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
     order = np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]])

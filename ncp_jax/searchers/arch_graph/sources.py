@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,9 @@ from ncp_jax.console import short_repr
 from ncp_jax.metrics import check_split
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
+
+if TYPE_CHECKING:
+    from ncp_jax.searchers.candidates import Candidates
 
 SAMPLE = 512  # architectures of whole source tables that a predictor is trained on
 
@@ -84,8 +87,32 @@ class SourceTasks:
             self._learned[key] = found
         return self._learned[key]
 
+    def smooth(self, candidates: Candidates, runs: Sequence[int]) -> Float[np.ndarray, "e n s"] | None:
+        """Makes the evidence of some runs for a Gaussian process, or returns that of an earlier call with these runs.
+
+        Args:
+          candidates: the target's architectures.
+          runs: numbers of the runs. They do not matter without a budget.
+
+        Returns:
+          What ``smoothed_sources`` returns; None without sources.
+        """
+        from ncp_jax.searchers.arch_graph.smoothing import smoothed_sources
+
+        if not len(self.values):
+            return None
+        key = None if self.budget is None else tuple(runs)
+        if key not in self._smoothed:
+            found = smoothed_sources(candidates, self.values, budget=self.budget, runs=runs, seed=self.seed)
+            self._smoothed[key] = found
+        return self._smoothed[key]
+
     @functools.cached_property
     def _learned(self) -> dict[tuple[RelationRecipe, tuple[int, ...] | None], Sources]:
+        return {}
+
+    @functools.cached_property
+    def _smoothed(self) -> dict[tuple[int, ...] | None, Float[np.ndarray, "e n s"]]:
         return {}
 
 

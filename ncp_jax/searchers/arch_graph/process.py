@@ -1,0 +1,317 @@
+"""Arch-Graph with a Gaussian process in the place of the network: what is measured next, and relations of all pairs."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.linalg import solve_triangular
+
+from ncp_jax import checks
+from ncp_jax.predictors.targets import normal_scores
+from ncp_jax.searchers import gaussian_process as gp
+from ncp_jax.searchers.arch_graph.search import ArchGraphRuns
+from ncp_jax.searchers.candidates import Candidates
+from ncp_jax.searchers.kernel_features import kernel_features
+from ncp_jax.searchers.ties import any_best, best_first_on_host, tie_breakers
+from ncp_jax.training.relations import PROBIT
+from ncp_jax.types import Array, Bool, Float, Int, Key
+
+if TYPE_CHECKING:
+    from ncp_jax.benchmarks import QueryGuard
+
+Progress = Callable[[int, int], None]
+SLOTS = 64  # fewest slots for measurements; programs are compiled for this number times a power of two, or the budget
+FITTED = 128  # measurements that hyper-parameters are fitted to
+NEXT = 4  # candidates that ``next`` chooses, where the size of a batch is not given
+SHARE = 25  # measurements for each one of a batch, where its size is not given
+TIES = 1e-3  # normal scores within which chance decides between candidates: above what rounding does to equal ones
+WAVES = 512  # cosines of a draw from the prior
+LEAST_NOISE = 1e-2  # least variance of the noise in relations, which keeps log-odds finite
+_CELLS = 2**26  # float32 in the covariances of the runs that are computed together
+
+
+@dataclasses.dataclass(frozen=True)
+class ProcessConfig:
+    """Settings of a search with a Gaussian process.
+
+    Attributes:
+      first: number of random queries before the first model, without sources. With sources, what is best on them on
+        average comes first, and one query is enough.
+      batch: number of queries between two models; 0 for one in 25 of those paid for, rounded down to a power of two.
+      optimism: number of standard deviations added to a candidate's expected value.
+      members: number of functions drawn from the posterior for the relations.
+      trust: probability from which a relation counts as trusted in the final graph, 0.5 ≤ trust < 1.
+    """
+
+    first: int = 5
+    batch: int = 0
+    optimism: float = 1.0
+    members: int = 8
+    trust: float = 0.55
+
+    def __post_init__(self) -> None:
+        for name, least in (("first", 1), ("batch", 0), ("members", 1)):
+            checks.integer(name, getattr(self, name), least=least)
+        checks.positive("optimism", self.optimism, zero=True)
+        if not 0.5 <= self.trust < 1:
+            raise checks.UsageError(expected="0.5 <= trust < 1", got=str(self.trust), remedy="try 0.55")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProcessSearch:
+    """Searches of one target with a Gaussian process, and what they know of the sources.
+
+    The model of a run is a Gaussian process on the normal scores of its measurements. Its kernel (``Kernel``) has one
+    block for each kind of feature of the networks (``kernel_features``), one for the sources' evidence, one for its
+    mean, and a constant: what was measured first is no random sample. Hyper-parameters are set to their maximum a
+    posteriori for each question, the noise among them. Asked for is the candidate with the highest mean plus
+    ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010); within a batch, earlier picks lower the
+    deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have the same features, so chance decides
+    between them.
+
+    Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations.
+
+    Attributes:
+      candidates: the n candidates.
+      evidence: float32 ``[e, n, s]``, see ``smoothed_sources``: one variant for all runs, or one per run. None, or s 0,
+        to search without sources.
+      config: settings.
+      seed: random seed; the draws of a run depend on it and on the run's number alone.
+    """
+
+    candidates: Candidates
+    evidence: Float[np.ndarray, "e n s"] | None = None
+    config: ProcessConfig = dataclasses.field(default_factory=ProcessConfig)
+    seed: int = 0
+
+    def run(self, guard: QueryGuard, numbers: Sequence[int], progress: Progress | None = None) -> ArchGraphRuns:
+        """Spends the whole budget of a guard (host loop around jitted programs).
+
+        Args:
+          guard: answers the queries of each run.
+          numbers: the number of each run.
+          progress: called with (queries done, budget).
+        """
+        budget, done = guard.budget, 0
+        ties = self._ties(numbers)
+        picks = self._opening(numbers, ties, self.config.first if self._sources == 0 else 1)
+        kernels = self._start(len(numbers))
+        while True:
+            guard.query(picks[:, : budget - done])
+            done = min(done + picks.shape[1], budget)
+            if progress:
+                progress(done, budget)
+            slots = _slots(done, budget)
+            rows, paid = guard.asked[:, :slots], guard.paid[:, :slots]
+            if done == budget:
+                return self._concluded(kernels, rows, paid, ties, numbers)
+            kernels, asked = self._advance(kernels, rows, paid, ties, numbers, batch=self._batch(done))
+            picks = np.asarray(asked)
+
+    def next(
+        self, asked: Int[np.ndarray, " k"], paid: Float[np.ndarray, " k"], most: int
+    ) -> tuple[Int[np.ndarray, " m"], ArchGraphRuns | None]:
+        """Chooses what a run with these measurements would measure next.
+
+        Args:
+          asked: the k measured candidates, each once.
+          paid: their values, higher is better.
+          most: largest number of candidates to choose.
+
+        Returns:
+          The rows to measure, all new, and the model that chose them: ``batch`` or ``NEXT``. Where nothing is measured
+          yet, or less than ``first`` without sources, they are the first ``batch`` or ``first``, and the model is None.
+        """
+        n, ties, first = len(self.candidates), self._ties((0,)), self.config.first
+        most = min(most, n - len(asked))
+        if len(asked) < (1 if self._sources else first):
+            opening = self._opening((0,), ties, n)[0]
+            return opening[~np.isin(opening, asked)][: min(most, self.config.batch or first - len(asked))], None
+        rows = np.full((1, _slots(len(asked), n)), -1, np.int32)
+        values = np.full(rows.shape, np.nan, np.float32)
+        rows[0, : len(asked)], values[0, : len(asked)] = asked, paid
+        kernels, wanted = self._start(1), np.empty(0, np.int32)
+        if most:
+            batch = min(most, self.config.batch or NEXT)
+            kernels, found = self._advance(kernels, rows, values, ties, (0,), batch=batch)
+            wanted = np.asarray(found)[0]
+        return wanted, self._concluded(kernels, rows, values, ties, (0,))
+
+    @functools.cached_property
+    def _sources(self) -> int:
+        return 0 if self.evidence is None else self.evidence.shape[-1]
+
+    @functools.cached_property
+    def _features(self) -> tuple[Float[Array, "n f"], Float[Array, "e n g"], tuple[int, ...]]:
+        """Features of the networks, those of the evidence of each variant with a constant, and the blocks of both."""
+        structure, blocks = kernel_features(self.candidates)
+        n = len(self.candidates)
+        parts: list[np.ndarray] = [np.ones((1 if self.evidence is None else len(self.evidence), n, 1), np.float32)]
+        if self._sources:
+            assert self.evidence is not None
+            mean = self.evidence.mean(axis=-1, keepdims=True)
+            spread = np.maximum((mean - mean.mean(axis=1, keepdims=True)).std(axis=1, keepdims=True), 1e-6)
+            parts = [self.evidence, (mean - mean.mean(axis=1, keepdims=True)) / spread, *parts]
+        sizes = (*blocks, *(part.shape[-1] for part in parts))
+        return structure, jnp.asarray(np.concatenate(parts, axis=-1)), sizes
+
+    def _ties(self, numbers: Sequence[int]) -> Float[np.ndarray, "r n"]:
+        return tie_breakers([[self.seed, number] for number in numbers], len(self.candidates))
+
+    def _opening(self, numbers: Sequence[int], ties: Float[np.ndarray, "r n"], count: int) -> Int[np.ndarray, "r k"]:
+        """The first queries of each run: at random, or what is best on the sources on average."""
+        if not self._sources:
+            n = len(self.candidates)
+            drawn = [np.random.default_rng([self.seed, number]).permutation(n)[:count] for number in numbers]
+            return np.stack(drawn).astype(np.int32)
+        assert self.evidence is not None
+        return best_first_on_host(self.evidence.mean(axis=-1)[self._variants(numbers)], ties)[:, :count]
+
+    def _variants(self, numbers: Sequence[int]) -> Int[np.ndarray, " r"]:
+        several = self.evidence is not None and len(self.evidence) > 1
+        return np.arange(len(numbers), dtype=np.int32) if several else np.zeros(len(numbers), np.int32)
+
+    def _batch(self, done: int) -> int:
+        return self.config.batch or 2 ** int(np.log2(max(1, done // SHARE)))
+
+    def _start(self, runs: int) -> gp.Kernel:
+        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], runs, axis=0), _centre(len(self._features[2])))
+
+    def _advance(
+        self,
+        kernels: gp.Kernel,
+        rows: Int[np.ndarray, "r b"],
+        paid: Float[np.ndarray, "r b"],
+        ties: Float[np.ndarray, "r n"],
+        numbers: Sequence[int],
+        *,
+        batch: int,
+    ) -> tuple[gp.Kernel, Int[Array, "r k"]]:
+        structure, evidence, blocks = self._features
+        runs = (kernels, rows, paid, ties, self._variants(numbers))
+        return _ask(structure, evidence, runs, self.config.optimism, blocks=blocks, batch=batch)
+
+    def _concluded(
+        self,
+        kernels: gp.Kernel,
+        rows: Int[np.ndarray, "r b"],
+        paid: Float[np.ndarray, "r b"],
+        ties: Float[np.ndarray, "r n"],
+        numbers: Sequence[int],
+    ) -> ArchGraphRuns:
+        structure, evidence, blocks = self._features
+        keys = jnp.stack([jax.random.fold_in(jax.random.key(self.seed), number) for number in numbers])
+        runs = (kernels, rows, paid, self._variants(numbers), keys)
+        mean, utilities, slopes = _conclude(structure, evidence, runs, blocks=blocks, members=self.config.members)
+        used = int((rows[0] >= 0).sum())
+        return ArchGraphRuns(rows[:, :used], paid[:, :used], np.asarray(mean), utilities, ties, np.asarray(slopes))
+
+
+def _slots(done: int, most: int) -> int:
+    """The number of slots for measurements: few different ones, since a program is compiled for each."""
+    slots = SLOTS
+    while slots < done:
+        slots *= 2
+    return max(min(slots, most), done)
+
+
+def _centre(blocks: int) -> gp.Kernel:
+    """Medians of the priors; the last block is the constant, whose variance is 1 like that of the linear parts."""
+    linear = jnp.append(jnp.full(blocks - 1, jnp.log(1 / max(blocks - 1, 1))), 0.0)
+    return gp.Kernel(jnp.log(0.3), jnp.zeros(blocks), linear, jnp.log(0.1))
+
+
+def _posterior(
+    kernel: gp.Kernel,
+    rows: Int[Array, " b"],
+    paid: Float[Array, " b"],
+    features: Float[Array, "n f"],
+    blocks: tuple[int, ...],
+) -> tuple[gp.Kernel, Array, Array, Array, Bool[Array, " b"]]:
+    """Fits a run's model: returns its kernel, the factor of the covariance, half-solved covariances, scores, mask."""
+    mask = rows >= 0
+    z, seen, count = normal_scores(paid, mask), features[jnp.maximum(rows, 0)], mask.sum()
+    few = jnp.arange(min(len(rows), FITTED))
+    few = jnp.where(count > len(few), few * count // len(few), few)
+    pairs = gp.geometry(seen[few], seen[few], blocks)
+    kernel = gp.fit_kernel(kernel, pairs, z[few], mask[few], centre=_centre(len(blocks)))
+    factor = jnp.linalg.cholesky(gp.noisy(kernel, gp.geometry(seen, seen, blocks), mask))
+    cross = gp.covariance_between(kernel, seen, features, blocks) * mask[:, None]
+    return kernel, factor, solve_triangular(factor, cross, lower=True), z, mask
+
+
+def _together(runs: int, slots: int, n: int) -> int:
+    return min(runs, max(1, _CELLS // (3 * slots * n)))
+
+
+@functools.partial(jax.jit, static_argnames=("blocks", "batch"))
+def _ask(
+    structure: Float[Array, "n f"],
+    evidence: Float[Array, "e n g"],
+    runs: tuple[gp.Kernel, Array, Array, Array, Array],
+    optimism: float | Array,
+    *,
+    blocks: tuple[int, ...],
+    batch: int,
+) -> tuple[gp.Kernel, Int[Array, "r k"]]:
+    """Fits the model of each run; returns kernels and the next rows to ask."""
+    n = len(structure)
+
+    def one(run: tuple[gp.Kernel, Array, Array, Array, Array]) -> tuple[gp.Kernel, Array]:
+        kernel, rows, paid, ties, variant = run
+        features = jnp.concatenate([structure, evidence[variant]], axis=1)
+        kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
+        mean = solve_triangular(factor, z, lower=True) @ half
+        variance = gp.own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
+        taken = jnp.zeros(n, bool).at[jnp.where(mask, rows, n)].set(True, mode="drop")
+
+        def pick(carry: tuple[Array, Array, Array], slot: Array) -> tuple[tuple[Array, Array, Array], Array]:
+            variance, taken, more = carry
+            score = mean + optimism * jnp.sqrt(jnp.maximum(variance, 0.0))
+            row = any_best(jnp.where(taken, -jnp.inf, score), ties, TIES)
+            cross = gp.covariance_between(kernel, features[row][None], features, blocks)[0]
+            cross = cross - half[:, row] @ half - more[:, row] @ more
+            lowered = cross / jnp.sqrt(jnp.maximum(cross[row], 0.0) + jnp.exp(kernel.noise))
+            return (variance - lowered**2, taken.at[row].set(True), more.at[slot].set(lowered)), row
+
+        start = (variance, taken, jnp.zeros((batch, n)))
+        return kernel, jax.lax.scan(pick, start, jnp.arange(batch))[1]
+
+    return jax.lax.map(one, runs, batch_size=_together(len(runs[1]), runs[1].shape[1], n))
+
+
+@functools.partial(jax.jit, static_argnames=("blocks", "members"))
+def _conclude(
+    structure: Float[Array, "n f"],
+    evidence: Float[Array, "e n g"],
+    runs: tuple[gp.Kernel, Array, Array, Array, Key],
+    *,
+    blocks: tuple[int, ...],
+    members: int,
+) -> tuple[Float[Array, "r n"], Float[Array, "r m n"], Float[Array, " r"]]:
+    """Fits the model of each run; returns means, log-odds of functions drawn from the posterior, and their slopes.
+
+    Two measured values differ by twice the variance of the noise, which the slope of the log-odds accounts for.
+    """
+
+    def one(run: tuple[gp.Kernel, Array, Array, Array, Key]) -> tuple[Array, Array, Array]:
+        kernel, rows, paid, variant, key = run
+        features = jnp.concatenate([structure, evidence[variant]], axis=1)
+        kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
+        mean = solve_triangular(factor, z, lower=True) @ half
+        of_functions, of_noise = jax.random.split(key)
+        sets = (features, features[jnp.maximum(rows, 0)])
+        near, seen = gp.prior_draws(of_functions, kernel, sets, blocks, draws=members, waves=WAVES)
+        noise = jax.random.normal(of_noise, seen.shape) * jnp.exp(0.5 * kernel.noise)
+        wrong = jnp.where(mask, z - seen - noise, 0.0)
+        drawn = near + solve_triangular(factor, wrong.T, lower=True).T @ half
+        slope = PROBIT / jnp.sqrt(2 * jnp.maximum(jnp.exp(kernel.noise), LEAST_NOISE))
+        return mean, slope * drawn, slope
+
+    return jax.lax.map(one, runs, batch_size=_together(len(runs[1]), runs[1].shape[1] + 4 * members, len(structure)))

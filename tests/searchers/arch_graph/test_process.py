@@ -1,0 +1,165 @@
+"""Arch-Graph's Gaussian process, against closed forms in NumPy."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import ndtri
+
+from ncp_jax import MetricSpec, Table, checks
+from ncp_jax.analysis.ranks import best_ranks
+from ncp_jax.benchmarks import QueryGuard
+from ncp_jax.searchers import Candidates
+from ncp_jax.searchers import gaussian_process as gp
+from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process
+from ncp_jax.searchers.arch_graph.search import final_order
+
+SIZE = 120
+
+
+@pytest.fixture(scope="module")
+def candidates(codes: np.ndarray) -> Candidates:
+    return Candidates.of_space("transnas-micro", codes[:SIZE])
+
+
+@pytest.fixture(scope="module")
+def evidence() -> np.ndarray:
+    return np.random.default_rng(0).normal(size=(1, SIZE, 2)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def searched(candidates: Candidates, evidence: np.ndarray) -> ProcessSearch:
+    return ProcessSearch(candidates, evidence, ProcessConfig(members=3000))
+
+
+ROWS = np.array([[7, 40, 99, 3, 55, 20, 81, 14, -1, -1]], np.int32)
+PAID = np.array([[0.3, 2.0, -1.0, 0.7, 0.7, 9.0, 4.0, -8.0, np.nan, np.nan]], np.float32)
+
+
+def closed_form(searched: ProcessSearch) -> tuple[gp.Kernel, np.ndarray, np.ndarray]:
+    """Fitted kernel, posterior mean and covariance of all candidates, in float64."""
+    structure, evidence, blocks = searched._features
+    features = np.concatenate([structure, evidence[0]], axis=1)
+    start = jax.tree.map(lambda leaf: leaf[0], searched._start(1))
+    fit = jax.jit(process._posterior, static_argnums=4)
+    kernel = fit(start, jnp.asarray(ROWS[0]), jnp.asarray(PAID[0]), jnp.asarray(features), blocks)[0]
+    prior = np.asarray(gp.covariance(kernel, gp.geometry(features, features, blocks)), float)
+    rows = ROWS[0][:8]
+    # Normal scores, worked out by hand: the two values of 0.7 share the ranks 4 and 5.
+    z = ndtri((np.array([3, 6, 2, 4.5, 4.5, 8, 7, 1]) - 0.5) / 8)
+    noisy = prior[np.ix_(rows, rows)] + np.exp(float(kernel.noise)) * np.eye(8)
+    gain = np.linalg.solve(noisy, prior[rows]).T
+    return kernel, gain @ z, prior - gain @ prior[rows]
+
+
+def test_questions_are_the_highest_optimistic_means_one_by_one(searched: ProcessSearch) -> None:
+    kernel, mean, covariance = closed_form(searched)
+    ties = searched._ties((0,))
+    asked = np.asarray(searched._advance(searched._start(1), ROWS, PAID, ties, (0,), batch=5)[1])[0]
+    taken, wanted = set(ROWS[0][:8].tolist()), []
+    for _ in range(5):
+        score = mean + np.sqrt(np.maximum(np.diag(covariance), 0))
+        score[list(taken)] = -np.inf
+        row = int(np.argmax(score))
+        wanted.append(row)
+        taken.add(row)
+        column = covariance[row] / np.sqrt(covariance[row, row] + np.exp(float(kernel.noise)))
+        covariance = covariance - np.outer(column, column)
+    assert asked.tolist() == wanted
+
+
+def test_relations_are_those_of_the_posterior(searched: ProcessSearch) -> None:
+    """Draws have the posterior's mean and covariance, and the slope is that of the noise of two measurements."""
+    kernel, mean, covariance = closed_form(searched)
+    found = searched._concluded(searched._start(1), ROWS, PAID, searched._ties((0,)), (0,))
+    np.testing.assert_allclose(found.scores[0], mean, atol=2e-3)
+    slope = 1.702 / np.sqrt(2 * np.exp(float(kernel.noise)))
+    assert found.slope[0] == pytest.approx(slope, rel=1e-4)
+    draws = np.asarray(found.utilities[0]) / slope
+    deviation = np.sqrt(np.diag(covariance))
+    assert np.abs(draws.mean(axis=0) - mean).max() < 6 * deviation.max() / np.sqrt(len(draws))
+    # The smooth part is a sum of finitely many cosines.
+    np.testing.assert_allclose(np.cov(draws.T), covariance, atol=0.15 * covariance.max())
+
+
+def table_of(values: np.ndarray, codes: np.ndarray) -> Table:
+    spec = MetricSpec("accuracy", direction="maximize")
+    column = np.asarray(values)[:, None]
+    return Table.from_arrays("t", space="transnas-micro", codes=codes, values=column, metrics=[spec])
+
+
+def test_batches_and_slots_grow_with_what_is_paid_for(candidates: Candidates) -> None:
+    plain = ProcessSearch(candidates)
+    sizes = [plain._batch(done) for done in (1, 24, 49, 50, 99, 100, 400)]
+    assert sizes == [1, 1, 1, 2, 2, 4, 16]
+    assert ProcessSearch(candidates, config=ProcessConfig(batch=3))._batch(400) == 3
+    assert [process._slots(done, 500) for done in (1, 64, 65, 129, 300)] == [64, 64, 128, 256, 500]
+    assert process._slots(3, 23) == 23
+
+
+def test_many_measurements_take_several_shapes_and_end_at_the_budget(
+    candidates: Candidates, codes: np.ndarray, quality: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(process, "SLOTS", 8)
+    monkeypatch.setattr(process, "SHARE", 6)
+    monkeypatch.setattr(process, "FITTED", 10)
+    guard = QueryGuard(table_of(quality[0, :SIZE], codes[:SIZE]), "accuracy", budget=24, runs=2)
+    told: list[int] = []
+    found = ProcessSearch(candidates, seed=4).run(guard, (0, 1), lambda done, budget: told.append(done))
+    assert told == [5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24]
+    assert all(len(set(run)) == 24 for run in found.asked.tolist())
+    order, answer = final_order(found, 1)
+    measured = [row for row in order.tolist() if row in set(found.asked[1].tolist())]
+    assert measured == sorted(measured, key=lambda row: -quality[0, row])
+    assert answer.upper_bound >= answer.weight
+
+
+def test_what_comes_next(candidates: Candidates, evidence: np.ndarray, quality: np.ndarray) -> None:
+    plain, none = ProcessSearch(candidates), np.empty(0, np.int32)
+    opening, model = plain.next(none, none.astype(np.float32), 50)
+    assert (len(opening), model) == (5, None)
+    rest, model = plain.next(opening[:2], quality[0, opening[:2]], 50)
+    np.testing.assert_array_equal(rest, opening[2:])
+    wanted, model = plain.next(opening, quality[0, opening], 50)
+    assert model is not None
+    assert len(wanted) == 4
+    assert not set(wanted.tolist()) & set(opening.tolist())
+    assert len(plain.next(opening, quality[0, opening], 0)[0]) == 0
+    led = ProcessSearch(candidates, evidence, ProcessConfig(batch=2))
+    worth = evidence[0].mean(axis=-1)
+    assert led.next(none, none.astype(np.float32), 50)[0].tolist() == np.argsort(-worth)[:2].tolist()
+    assert led.next(opening[:1], quality[0, opening[:1]], 50)[1] is not None
+    every = np.arange(SIZE, dtype=np.int32)
+    wanted, model = plain.next(every, quality[0, :SIZE], 7)
+    assert len(wanted) == 0
+    assert model is not None
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({"first": 0}, "first"),
+        ({"batch": -1}, "batch"),
+        ({"members": 0}, "members"),
+        ({"optimism": -0.1}, "optimism"),
+        ({"trust": 1.0}, "0.5 <= trust < 1"),
+    ],
+)
+def test_configurations_check_themselves(change: dict, text: str) -> None:
+    with pytest.raises(checks.UsageError, match=text):
+        ProcessConfig(**change)
+
+
+def test_sources_that_say_nothing_cost_little(candidates: Candidates, codes: np.ndarray, quality: np.ndarray) -> None:
+    """Random numbers as sources, against no sources; the experiment measures it on whole benchmarks."""
+    values = quality[0, :SIZE]
+
+    def found(evidence: np.ndarray | None) -> float:
+        guard = QueryGuard(table_of(values, codes[:SIZE]), "accuracy", budget=30, runs=8)
+        asked = ProcessSearch(candidates, evidence).run(guard, range(8)).asked
+        return float(best_ranks(asked, values)[:, -1].mean())
+
+    noise = np.random.default_rng(3).normal(size=(8, SIZE, 2)).astype(np.float32)
+    assert found(noise) < found(None) + 1.5
