@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.scipy.linalg import solve_triangular
 
 from ncp_jax import checks
 from ncp_jax.predictors.targets import normal_scores
@@ -238,16 +237,17 @@ def _posterior(
     features: Float[Array, "n f"],
     blocks: tuple[int, ...],
 ) -> tuple[gp.Kernel, Array, Array, Array, Bool[Array, " b"]]:
-    """Fits a run's model: returns its kernel, the factor of the covariance, half-solved covariances, scores, mask."""
+    """Fits a run's model: returns its kernel, ``inverse_factor``, that times the covariances, scores and mask."""
     mask = rows >= 0
     z, seen, count = normal_scores(paid, mask), features[jnp.maximum(rows, 0)], mask.sum()
     few = jnp.arange(min(len(rows), FITTED))
     few = jnp.where(count > len(few), few * count // len(few), few)
     pairs = gp.geometry(seen[few], seen[few], blocks)
     kernel = gp.fit_kernel(kernel, pairs, z[few], mask[few], centre=_centre(len(blocks)))
-    factor = jnp.linalg.cholesky(gp.noisy(kernel, gp.geometry(seen, seen, blocks), mask))
+    # Without LAPACK: on a small CPU, two of its batched calls in one program may wait for each other for ever.
+    factor = gp.inverse_factor(kernel, gp.geometry(seen, seen, blocks), mask)
     cross = gp.covariance_between(kernel, seen, features, blocks) * mask[:, None]
-    return kernel, factor, solve_triangular(factor, cross, lower=True), z, mask
+    return kernel, factor, factor @ cross, z, mask
 
 
 def _together(runs: int, slots: int, n: int) -> int:
@@ -271,7 +271,7 @@ def _ask(
         kernel, rows, paid, ties, variant = run
         features = jnp.concatenate([structure, evidence[variant]], axis=1)
         kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
-        mean = solve_triangular(factor, z, lower=True) @ half
+        mean = (factor @ z) @ half
         variance = gp.own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
         taken = jnp.zeros(n, bool).at[jnp.where(mask, rows, n)].set(True, mode="drop")
 
@@ -309,13 +309,13 @@ def _conclude(
         kernel, rows, paid, variant, key = run
         features = jnp.concatenate([structure, evidence[variant]], axis=1)
         kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
-        mean = solve_triangular(factor, z, lower=True) @ half
+        mean = (factor @ z) @ half
         of_functions, of_noise = jax.random.split(key)
         sets = (features, features[jnp.maximum(rows, 0)])
         near, seen = gp.prior_draws(of_functions, kernel, sets, blocks, draws=(members + 1) // 2, waves=WAVES)
         noise = jax.random.normal(of_noise, seen.shape) * jnp.exp(0.5 * kernel.noise)
         wrong = jnp.where(mask, z - seen - noise, 0.0)
-        drawn = near + solve_triangular(factor, wrong.T, lower=True).T @ half
+        drawn = near + wrong @ factor.T @ half
         # Each draw has its mirror image, so that the members' mean is the posterior mean.
         apart = SPREAD * (drawn - mean)
         drawn = jnp.concatenate([mean + apart, mean - apart])[:members]
