@@ -1,4 +1,4 @@
-"""Gaussian processes on features of architectures: covariance, hyper-parameters, posterior, expected improvement.
+"""Gaussian processes on features of architectures: covariance, hyper-parameters, factors, expected improvement.
 
 All functions are pure functions of one run. Slots without a measurement are masked, so that shapes never change.
 """
@@ -11,7 +11,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.linalg import solve_triangular
 from jax.scipy.stats import norm
 
 from ncp_jax.types import Array, Bool, Float, Int, Key
@@ -143,39 +142,6 @@ def fit_kernel(
     return jax.lax.scan(step, (kernel, adam.init(kernel)), None, length=_STEPS)[0][0]
 
 
-def posterior(
-    kernel: Kernel,
-    rows: Int[Array, " k"],
-    targets: Float[Array, " k"],
-    mask: Bool[Array, " k"],
-    features: Float[Array, "n f"],
-    *,
-    blocks: tuple[int, ...],
-) -> tuple[Float[Array, " n"], Float[Array, " n"]]:
-    """Returns mean and variance of the noise-free values of all n architectures, given k noisy ones (jittable).
-
-    C. E. Rasmussen and C. K. I. Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1, prior mean 0.
-
-    Args:
-      kernel: the hyper-parameters.
-      rows: int32 [k], rows of the measured architectures.
-      targets: float32 [k], their values.
-      mask: bool [k], False for slots without a measurement.
-      features: float32 [n, f], features of all architectures.
-      blocks: sizes of consecutive blocks of features; their sum is f.
-
-    Returns:
-      Mean and variance, float32 [n] each; the variance is without the noise.
-    """
-    seen = features[rows]
-    factor = jnp.linalg.cholesky(noisy(kernel, geometry(seen, seen, blocks), mask))
-    cross = covariance(kernel, geometry(seen, features, blocks)) * mask[:, None]
-    half = solve_triangular(factor, cross, lower=True)
-    variance = own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
-    mean = solve_triangular(factor, jnp.where(mask, targets, 0.0), lower=True) @ half
-    return mean, jnp.maximum(variance, 0.0)
-
-
 def inverse_factor(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -> Float[Array, "k k"]:
     """Returns the inverse W of the lower Cholesky factor of ``noisy``: W K Wᵀ = 1. Without LAPACK, see ``_inverse``."""
     matrix = noisy(kernel, pairs, mask)
@@ -206,18 +172,10 @@ def inverse_row(
     return jnp.where(jnp.arange(len(factor)) == place, 1.0, -(column @ factor)) / deviation, deviation
 
 
-def expected_improvement(
-    mean: Float[Array, " n"], deviation: Float[Array, " n"], best: Float[Array, ""]
-) -> Float[Array, " n"]:
-    """Returns E[max(y - best, 0)] for a normal y with standard deviation > 0: Jones et al. (1998), eq. 15."""
-    gap = (mean - best) / deviation
-    return jnp.maximum(deviation * (gap * norm.cdf(gap) + norm.pdf(gap)), 0.0)
-
-
 def log_expected_improvement(
     mean: Float[Array, " n"], deviation: Float[Array, " n"], best: Float[Array, ""]
 ) -> Float[Array, " n"]:
-    """Returns the logarithm of the expected improvement, also where that underflows in float32.
+    """Returns log E[max(y - best, 0)] for a normal y with standard deviation > 0: Jones et al. (1998), eq. 15.
 
     From 5 standard deviations below the best on, it uses the first terms of the series of Mills' ratio (relative error
     1e-3).

@@ -113,9 +113,13 @@ def test_the_model_kept_row_by_row_is_the_one_made_anew(small: Table, candidates
         factor = jax.jit(gp.inverse_factor)(state.kernel, pairs, mask)
         np.testing.assert_allclose(state.factor[:size, :size], factor, atol=2e-3)
         targets = normal_scores(account.history.values[:size], mask)
-        posterior = jax.jit(gp.posterior, static_argnames="blocks")
-        mean, variance = posterior(state.kernel, state.rows[:size], targets, mask, points, blocks=blocks)
         short = np.asarray(state.short)
+        near = jax.jit(gp.covariance_between, static_argnums=3)(state.kernel, seen, points, blocks)
+        between = np.linalg.inv(np.asarray(factor, float).T @ np.asarray(factor, float))
+        gain = np.linalg.solve(between, np.asarray(near, float))
+        mean = np.asarray(targets, float) @ gain
+        own = np.asarray(jax.jit(gp.own_variance, static_argnums=2)(state.kernel, points, blocks), float)
+        variance = np.maximum(own - (np.asarray(near, float) * gain).sum(axis=0), 0)
         kept = (state.factor[:size, :size] @ targets) @ state.half[:size]
         np.testing.assert_allclose(kept, mean[short], atol=2e-3)
         np.testing.assert_allclose(jnp.maximum(state.variance, 0), variance[short], atol=2e-3)

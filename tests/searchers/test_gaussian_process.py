@@ -39,9 +39,11 @@ def covariance(kernel: gp.Kernel, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("seed", [0, 1, 2])
-def test_posterior_equals_the_conditional_of_a_normal(seed: int) -> None:
+def test_the_inverse_factor_gives_the_conditional_of_a_normal(seed: int) -> None:
     kernel, rows, targets, mask, x = problem(seed)
-    mean, variance = jax.jit(gp.posterior, static_argnames="blocks")(kernel, rows, targets, mask, x, blocks=BLOCKS)
+    factor = np.asarray(jax.jit(gp.inverse_factor)(kernel, geometry(x[rows], x[rows], BLOCKS), mask))
+    half = factor @ (np.asarray(jax.jit(gp.covariance)(kernel, geometry(x[rows], x, BLOCKS))) * mask[:, None])
+    mean, variance = (factor @ (targets * mask)) @ half, np.diag(covariance(kernel, x, x)) - (half**2).sum(axis=0)
     seen = x[rows[:6]]
     inverse = np.linalg.inv(covariance(kernel, seen, seen) + np.exp(float(kernel.noise)) * np.eye(6))
     cross = covariance(kernel, x, seen)
@@ -104,7 +106,6 @@ def test_expected_improvement_equals_the_integral(mean: float, deviation: float,
     normal = stats.norm(mean, deviation)
     expected, _ = integrate.quad(lambda y: (y - best) * normal.pdf(y), best, mean + 12 * deviation)
     numbers = jnp.float32(mean), jnp.float32(deviation), jnp.float32(best)
-    assert float(gp.expected_improvement(*numbers)) == pytest.approx(expected, rel=1e-4)
     assert float(gp.log_expected_improvement(*numbers)) == pytest.approx(np.log(expected), abs=1e-4)
 
 
