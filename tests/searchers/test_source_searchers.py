@@ -13,7 +13,8 @@ from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
 from ncp_jax.searchers import HostSearcher, make_searcher
 from ncp_jax.searchers.arch_graph import process
-from ncp_jax.searchers.arch_graph.sources import SourceTasks, sampled_values
+from ncp_jax.searchers.arch_graph.samples import sampled_values
+from ncp_jax.searchers.arch_graph.sources import SourceTasks
 from ncp_jax.searchers.source_searchers import mean_ranks
 
 N = 1024

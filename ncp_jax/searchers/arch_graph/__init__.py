@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ncp_jax.searchers.arch_graph.process import ProcessConfig, ProcessSearch
+from ncp_jax.searchers.arch_graph.samples import measured_scores, sampled_values
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
@@ -17,9 +18,7 @@ from ncp_jax.searchers.arch_graph.sources import (
     SourceTasks,
     full_sources,
     learn_sources,
-    measured_scores,
     read_source_budget,
-    sampled_values,
     source_values,
 )
 from ncp_jax.training.relations import RelationInputs, RelationRecipe

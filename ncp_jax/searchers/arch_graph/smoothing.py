@@ -12,7 +12,7 @@ from jax.scipy.linalg import cho_factor, cho_solve
 
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.arch_graph.sources import measured_scores, sampled_values
+from ncp_jax.searchers.arch_graph.samples import measured_scores, sampled_values
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.kernel_features import kernel_features
 from ncp_jax.types import Array, Float, Int

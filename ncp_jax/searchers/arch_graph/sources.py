@@ -7,7 +7,6 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -16,6 +15,8 @@ from ncp_jax.benchmarks import Table
 from ncp_jax.benchmarks.copies import is_copy
 from ncp_jax.console import short_repr
 from ncp_jax.metrics import check_split
+from ncp_jax.searchers.arch_graph.samples import measured_scores, sampled_values
+from ncp_jax.searchers.arch_graph.smoothing import smoothed_sources
 from ncp_jax.training.relations import RelationInputs, RelationRecipe, fit_relations
 from ncp_jax.types import Array, Float, Int, Params
 
@@ -97,8 +98,6 @@ class SourceTasks:
         Returns:
           What ``smoothed_sources`` returns; None without sources.
         """
-        from ncp_jax.searchers.arch_graph.smoothing import smoothed_sources
-
         if not len(self.values):
             return None
         key = None if self.budget is None else tuple(runs)
@@ -186,48 +185,6 @@ def full_sources(
     rows, sampled = sampled_values(values, min(SAMPLE, shared), runs=(0,), seed=seed)
     learned = learn_sources(inputs, rows, sampled, seed=seed, numbers=(number,), recipe=recipe).evidence
     return Sources(jnp.concatenate([measured, learned], axis=-1))
-
-
-def sampled_values(
-    values: Float[np.ndarray, "s n"], budget: int, *, runs: Sequence[int], seed: int
-) -> tuple[Int[np.ndarray, "r b"], Float[np.ndarray, "r b s"]]:
-    """Draws ``budget`` random architectures for each run and reads their values on every source.
-
-    A run's sample depends on the seed and the run's number alone.
-
-    Returns:
-      Rows int32 [r, b] and values [r, b, s].
-
-    Raises:
-      UsageError: a budget below 2 or above the number of architectures that all sources have.
-    """
-    shared = np.flatnonzero(np.isfinite(values).all(axis=0))
-    if not 2 <= budget <= len(shared):
-        raise checks.UsageError(
-            expected=f"a source budget from 2 to the {len(shared)} architectures that all sources have",
-            got=str(budget),
-            remedy="choose another one, or use all",
-        )
-    rows = [np.random.default_rng([seed, run]).choice(shared, budget, replace=False) for run in runs]
-    chosen = np.stack(rows).astype(np.int32)
-    return chosen, values.T[chosen]
-
-
-def measured_scores(values: Float[np.ndarray, "s n"]) -> Float[np.ndarray, "n s"]:
-    """Turns full source tables (higher is better, NaN where not measured) into normal scores, 0 where not measured."""
-    values = np.asarray(values, np.float32)
-    known = np.isfinite(values)
-    return np.asarray(jax.vmap(_sorted_scores)(jnp.where(known, values, jnp.nan))).T
-
-
-def _sorted_scores(values: Float[Array, " n"]) -> Float[Array, " n"]:
-    """``normal_scores`` by sorting instead of comparing pairs, for many values."""
-    known = jnp.isfinite(values)
-    ordered = jnp.sort(jnp.where(known, values, jnp.inf))
-    low, high = (jnp.searchsorted(ordered, values, side=side) for side in ("left", "right"))
-    quantile = (low + high) / 2 / jnp.maximum(known.sum(), 1)
-    edge = 0.5 / jnp.maximum(known.sum(), 1)
-    return jnp.where(known, jax.scipy.special.ndtri(jnp.clip(quantile, edge, 1 - edge)), 0.0)
 
 
 def learn_sources(

@@ -13,6 +13,7 @@ import pytest
 from ncp_jax import Table, checks
 from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
+from ncp_jax.searchers.arch_graph.samples import measured_scores
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
@@ -22,7 +23,7 @@ from ncp_jax.searchers.arch_graph.search import (
     final_order,
     run_arch_graph,
 )
-from ncp_jax.searchers.arch_graph.sources import Sources, measured_scores
+from ncp_jax.searchers.arch_graph.sources import Sources
 from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe
 
 BUDGET, RUNS = 13, 4  # four at first, then 3, 3 and 3
