@@ -1,4 +1,4 @@
-"""Baselines of studies with source tasks; they get the evidence that Arch-Graph gets."""
+"""Searchers of studies with source tasks: a Gaussian process that learns from them, and their mean ranks."""
 
 from __future__ import annotations
 

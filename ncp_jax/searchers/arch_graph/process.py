@@ -114,7 +114,7 @@ class ProcessSearch:
             rows, paid = guard.asked[:, :slots], guard.paid[:, :slots]
             if done == budget:
                 return self._concluded(kernels, rows, paid, ties, numbers)
-            kernels, asked = self._advance(kernels, rows, paid, ties, numbers, batch=self._batch(done))
+            kernels, asked = self._advance(kernels, rows, paid, ties, numbers, batch=min(self._batch(done), budget))
             picks = np.asarray(asked)
 
     def next(

@@ -115,6 +115,15 @@ def test_many_measurements_take_several_shapes_and_end_at_the_budget(
     assert answer.upper_bound >= answer.weight
 
 
+def test_a_batch_beyond_the_budget_is_one_of_the_budget(
+    candidates: Candidates, codes: np.ndarray, quality: np.ndarray
+) -> None:
+    """As large as it is given, the program's memory would be that of a billion times the candidates."""
+    guard = QueryGuard(table_of(quality[0, :SIZE], codes[:SIZE]), "accuracy", budget=9)
+    found = ProcessSearch(candidates, config=ProcessConfig(batch=10**9)).run(guard, (0,))
+    assert len(set(found.asked[0].tolist())) == 9
+
+
 def test_what_comes_next(candidates: Candidates, evidence: np.ndarray, quality: np.ndarray) -> None:
     plain, none = ProcessSearch(candidates), np.empty(0, np.int32)
     opening, model = plain.next(none, none.astype(np.float32), 50)
