@@ -39,8 +39,8 @@ def smoothed_sources(
     Args:
       candidates: the n candidates.
       values: values of the sources, higher is better, NaN where not measured.
-      budget: number of architectures measured on the sources, drawn anew for each run; None for all, of which at most
-        ``MOST`` are learned.
+      budget: number of architectures measured on the sources, drawn anew for each run; None for all. At most ``MOST``
+        of them are learned.
       runs: numbers of the runs.
       seed: random seed of the samples.
 
@@ -51,6 +51,7 @@ def smoothed_sources(
     features, blocks = kernel_features(candidates)
     if budget is not None:
         rows, sampled = sampled_values(values, budget, runs=runs, seed=seed)
+        rows, sampled = rows[:, :MOST], sampled[:, :MOST]
         columns = jnp.moveaxis(jnp.asarray(sampled), -1, 1)
         drawn = normal_scores(columns, jnp.ones(columns.shape))
         return np.asarray(_smooth(features, jnp.asarray(rows), drawn, blocks=blocks))

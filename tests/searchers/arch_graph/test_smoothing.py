@@ -91,6 +91,7 @@ def test_large_tables_are_sampled(candidates: Candidates, noisy: np.ndarray, mon
     monkeypatch.setattr(smoothing, "MOST", 150)
     part = smooth(candidates, noisy)[0]
     assert 0.8 < min(agreement(part, whole.T)) < 0.9999
+    assert min(agreement(smooth(candidates, noisy, N)[0], whole.T)) < 0.9999
 
 
 def test_it_is_made_once_for_the_same_runs(candidates: Candidates, noisy: np.ndarray) -> None:
