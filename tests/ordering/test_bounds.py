@@ -169,7 +169,7 @@ def test_no_long_search_finds_more_than_the_bound(kind: str) -> None:
     rng = np.random.default_rng(7)
     for n in (20, 40, 60):
         weights = INTEGERS[kind](rng, n)
-        found = order(weights, time_limit=2 if n == 20 else 0.5)  # proofs are expected of the small ones
+        found = order(weights, time_limit=2 if n == 20 else 0.3)  # proofs are expected of the small ones
         whole = weights.astype(np.int64)
         starts = [found.order.astype(np.int64), np.argsort(whole.sum(axis=0) - whole.sum(axis=1))]
         for start in starts:
@@ -198,11 +198,12 @@ def test_a_forced_precedence_costs_no_quality(n: int, size: float) -> None:
     """A weight that no order can afford to lose leaves the problem of the others as it was."""
     rng = np.random.default_rng(3)
     weights = small_integers(rng, n)
-    plain = order(weights, time_limit=1)
+    time_limit = 1 if n < 40 else 0.3  # proofs are expected of the small ones
+    plain = order(weights, time_limit=time_limit)
     first, last = plain.order[0], plain.order[-1]
     before = weights[first, last]
     weights[first, last] = size
-    found = order(weights, time_limit=1)
+    found = order(weights, time_limit=time_limit)
     assert found.weight - size >= (plain.weight - before) * (1 if plain.status == "optimal" else 0.999)
     assert found.upper_bound - size >= plain.weight - before
     if plain.status == "optimal":

@@ -17,9 +17,9 @@ from ncp_jax.searchers.arch_graph.samples import sampled_values
 from ncp_jax.searchers.arch_graph.sources import SourceTasks
 from ncp_jax.searchers.source_searchers import mean_ranks
 
-N = 1024
+N = 192
 SPACE = get_space("nas-bench-201")
-CODES = np.asarray(SPACE.all_codes())[:: SPACE.size // N][:N].astype(np.int32)
+CODES = np.asarray(SPACE.all_codes())[np.random.default_rng(2).permutation(SPACE.size)[:N]].astype(np.int32)
 NETWORKS = np.asarray(SPACE.networks(jnp.asarray(CODES)))
 COUNTS = np.asarray(SPACE.graphs(jnp.asarray(CODES)).attributes, np.float32)
 RNG = np.random.default_rng(0)
@@ -67,12 +67,12 @@ def test_the_budget_is_spent_to_the_last_and_no_row_twice(name: str, source_budg
 @every
 def test_a_run_depends_on_its_seed_alone(name: str) -> None:
     """With a source budget each seed has its own sample, whatever other seeds run with it."""
-    asked, scores = search(name, guard_of(budget=8), SourceTasks(RELATED, 40))
-    some, theirs = search(name, guard_of(budget=8, runs=2), SourceTasks(RELATED, 40), (3, 1))
-    np.testing.assert_array_equal(some, asked[[3, 1]])
-    np.testing.assert_allclose(theirs, scores[[3, 1]], atol=1e-2)
+    asked, scores = search(name, guard_of(), SourceTasks(RELATED, 40))
+    some, theirs = search(name, guard_of(), SourceTasks(RELATED, 40), (3, 1, 9, 8))
+    np.testing.assert_array_equal(some[:2], asked[[3, 1]])
+    np.testing.assert_allclose(theirs[:2], scores[[3, 1]], atol=1e-2)
     assert len({tuple(run) for run in asked}) == 4
-    whole, _ = search(name, guard_of(budget=8), SourceTasks(RELATED))
+    whole, _ = search(name, guard_of(), SourceTasks(RELATED))
     # Without samples of the sources, seeds only break ties.
     worth = mean_ranks(RELATED.T) if name == "mean-rank" else NETWORKS
     assert len({tuple(worth[run[:1]]) for run in whole}) == 1
@@ -86,7 +86,7 @@ def test_lower_is_better_is_the_negated_table(name: str) -> None:
 
 
 @every
-@pytest.mark.parametrize(("n", "budget"), [(12, 12), (12, 4), (2, 2), (2, 1)])
+@pytest.mark.parametrize(("n", "budget"), [(12, 12), (12, 4), (2, 2)])
 def test_small_tables_and_budgets(name: str, n: int, budget: int) -> None:
     asked, scores = search(name, guard_of(EASY[:n], budget=budget, runs=3), SourceTasks(RELATED[:, :n]))
     assert all(len(set(run)) == budget for run in asked)
@@ -123,8 +123,8 @@ def test_mean_rank_needs_sources(sources: SourceTasks | None) -> None:
 
 def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
     nothing = SourceTasks(np.zeros((0, N), np.float32))
-    asked, scores = search("source-gaussian-process", guard_of(budget=35), nothing)
-    assert best_ranks(asked, EASY)[:, -1].mean() < 3 < expected_random_rank(N, 35) / 5
+    asked, scores = search("source-gaussian-process", guard_of(), nothing)
+    assert best_ranks(asked, EASY)[:, -1].mean() < 1.5 < expected_random_rank(N, 23) / 5
     assert kendall_tau(scores, EASY).min() > 0.5
 
 

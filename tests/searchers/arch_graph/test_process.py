@@ -16,7 +16,7 @@ from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process
 from ncp_jax.searchers.arch_graph.search import final_order
 
-SIZE = 120
+SIZE = 96
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def searched(candidates: Candidates, evidence: np.ndarray) -> ProcessSearch:
     return ProcessSearch(candidates, evidence, ProcessConfig(members=3000))
 
 
-ROWS = np.array([[7, 40, 99, 3, 55, 20, 81, 14, -1, -1]], np.int32)
+ROWS = np.array([[7, 40, 89, 3, 55, 20, 81, 14, -1, -1]], np.int32)
 PAID = np.array([[0.3, 2.0, -1.0, 0.7, 0.7, 9.0, 4.0, -8.0, np.nan, np.nan]], np.float32)
 
 
@@ -165,7 +165,7 @@ def test_sources_that_say_nothing_cost_little(candidates: Candidates, codes: np.
     values = quality[0, :SIZE]
 
     def found(evidence: np.ndarray | None) -> float:
-        guard = QueryGuard(table_of(values, codes[:SIZE]), "accuracy", budget=30, runs=8)
+        guard = QueryGuard(table_of(values, codes[:SIZE]), "accuracy", budget=24, runs=8)
         asked = ProcessSearch(candidates, evidence).run(guard, range(8)).asked
         return float(best_ranks(asked, values)[:, -1].mean())
 

@@ -12,7 +12,7 @@ from ncp_jax.searchers.arch_graph import SourceTasks, smoothing
 from ncp_jax.searchers.arch_graph.smoothing import smoothed_sources
 
 SPACE = get_space("transnas-micro")
-CODES = np.asarray(SPACE.all_codes())[::16]
+CODES = np.asarray(SPACE.all_codes())[::24]
 N = len(CODES)
 
 
@@ -75,7 +75,7 @@ def test_samples_are_learned_run_by_run(candidates: Candidates, truth: np.ndarra
 def test_each_source_has_its_own_architectures(candidates: Candidates, truth: np.ndarray, noisy: np.ndarray) -> None:
     """Two that share none, one with a single value, and one without any."""
     values = np.full((4, N), np.nan, np.float32)
-    values[0, :100], values[1, 100:], values[2, 7] = noisy[0, :100], noisy[1, 100:], 1.0
+    values[0, :80], values[1, 80:], values[2, 7] = noisy[0, :80], noisy[1, 80:], 1.0
     found = smooth(candidates, values)[0]
     assert min(agreement(found[:, :2], truth)) > 0.7
     assert not found[:, 2:].any()
@@ -88,7 +88,7 @@ def test_a_source_that_is_the_same_everywhere(candidates: Candidates) -> None:
 
 def test_large_tables_are_sampled(candidates: Candidates, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = smooth(candidates, noisy)[0]
-    monkeypatch.setattr(smoothing, "MOST", 150)
+    monkeypatch.setattr(smoothing, "MOST", 100)
     part = smooth(candidates, noisy)[0]
     assert 0.8 < min(agreement(part, whole.T)) < 0.9999
     assert min(agreement(smooth(candidates, noisy, N)[0], whole.T)) < 0.9999
