@@ -49,7 +49,7 @@ UNOPTIMISED = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
 # XLA ends a process whose flags it does not know, and newer ones do not know this one.
 OLD_EMITTER = importlib.metadata.version("jaxlib").startswith("0.10.")
 if OLD_EMITTER:
-    # To split a program into modules, for compilers side by side, takes a twentieth of the time: workers fill the cores.
+    # To split a program for compilers side by side takes a twentieth of the time, and workers fill the cores.
     UNOPTIMISED["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false --xla_cpu_parallel_codegen_split_count=1"
 # Workers of pytest-xdist inherit the flags of the session.
 USERS_FLAGS = os.environ.get("XLA_FLAGS", "").replace(UNOPTIMISED.get("XLA_FLAGS", ""), "").strip()

@@ -310,7 +310,7 @@ class Table:
         """Returns the table with some columns alone, in the given order; UsageError for an unknown one."""
         places = [find_metric(self.metrics, name) for name in dict.fromkeys(names)]
         metrics = tuple(self.metrics[place] for place in places)
-        return dataclasses.replace(self, values=self.values[:, np.array(places)], metrics=metrics)
+        return dataclasses.replace(self, values=jnp.take(self.values, np.array(places), axis=1), metrics=metrics)
 
     def known(self, names: Sequence[str]) -> Table:
         """Returns the table of the architectures that have a value in each of some columns; itself where all have.

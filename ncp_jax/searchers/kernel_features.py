@@ -22,6 +22,11 @@ def kernel_features(candidates: Candidates) -> tuple[Float[Array, "n f"], tuple[
     Returns:
       ``(features, blocks)``: float32 [n, f]; the mean square over a block and the networks is 1 if all features vary.
     """
+    return _features(candidates), block_sizes(candidates)
+
+
+@jax.jit  # one program in place of forty small ones
+def _features(candidates: Candidates) -> Float[Array, "n f"]:
     n = len(candidates)
     features = candidates.attributes if candidates.attributes.shape[1] else candidates.relaxed
     members = jnp.maximum(jax.ops.segment_sum(jnp.ones(n), candidates.classes, n), 1)
@@ -34,7 +39,7 @@ def kernel_features(candidates: Candidates) -> tuple[Float[Array, "n f"], tuple[
     if counts.shape[1]:
         counts, squares = _centred(counts, weights)
         parts.append(counts * _inverse(squares.mean()))
-    return jnp.concatenate(parts, axis=1), block_sizes(candidates)
+    return jnp.concatenate(parts, axis=1)
 
 
 def block_sizes(candidates: Candidates) -> tuple[int, ...]:

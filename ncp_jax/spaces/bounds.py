@@ -17,7 +17,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.console import short_repr
 from ncp_jax.spaces.base import Space
-from ncp_jax.spaces.codes import _run, draw, has_values, padded_values
+from ncp_jax.spaces.codes import _run, draw, has_values, padded_values, row_numbers
 from ncp_jax.spaces.registry import get_space
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
@@ -169,7 +169,7 @@ class Bounds:
         """
         if n < 0:
             raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
-        return _sample(self, key, np.arange(first, first + n, dtype=np.uint32))
+        return _sample(self, key, row_numbers(first, n))[:n]
 
     @functools.cached_property
     def _part(self) -> Space | None:

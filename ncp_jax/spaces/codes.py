@@ -17,6 +17,7 @@ from ncp_jax.types import Array, Bool, Int, Key
 
 ENUMERABLE = 2**20  # larger spaces are not listed: the table of all codes would fill the memory
 ISOMORPHISM = "isomorphism"  # the rule for the same network that every space has
+FEWEST_ROWS, MOST_ROWS = 64, 4096  # samples of these sizes are rounded up to a power of two
 DEVICE_INDEX = 2**31  # indices below this fit in int32
 
 
@@ -25,6 +26,12 @@ def _run(space: CodeSet, hook: str, *arrays: Any) -> Any:
     """Compiles one hook of one space; eager calls then cost one dispatch, and calls inside jit are inlined."""
     with jax.numpy_rank_promotion("allow"):  # see ``jax_settings``
         return getattr(space, hook)(*arrays)
+
+
+def row_numbers(first: int, n: int) -> np.ndarray:
+    """Returns uint32 numbers from ``first`` on, n or some more: a program is compiled for each number of rows."""
+    rows = max(FEWEST_ROWS, 1 << max(n - 1, 0).bit_length()) if n <= MOST_ROWS else n
+    return np.arange(first, first + rows).astype(np.uint32)
 
 
 def draw(key: Key, ids: Array, choices: np.ndarray) -> Array:
@@ -109,7 +116,7 @@ class CodeSet:
         """
         if n < 0:
             raise checks.UsageError(expected="n >= 0 codes to sample", got=str(n), remedy="give another n")
-        return _run(self, "_sample", key, np.arange(first, first + n, dtype=np.uint32))
+        return _run(self, "_sample", key, row_numbers(first, n))[:n]
 
     def is_valid(self, codes: Int[Array, "*batch d"]) -> Bool[Array, "*batch"]:
         """Returns True where a code is legal."""

@@ -50,7 +50,7 @@ def losses(
         return optax.apply_updates(params, updates), rest, state, outputs, value
 
     state, before, values = optimizer.init(params), rest, []
-    for _ in range(4):
+    for _ in range(3):
         params, rest, state, outputs, value = step(params, rest, state)
         values.append(float(value))
     moved = jax.tree.map(lambda a, b: bool((a != b).any()), before, rest)

@@ -98,7 +98,8 @@ def theirs(world: Any) -> Callable[..., Sample]:
     def make_sample(case: str, twist: str = "") -> Sample:
         name, settings, repeats = CASES[case]
         terms = world(repeats)
-        runs = [PYTHON_SEARCHES[name](terms, np.random.default_rng(seed), twist=twist, **settings) for seed in range(THEIRS)]
+        find = functools.partial(PYTHON_SEARCHES[name], terms, twist=twist, **settings)
+        runs = [find(np.random.default_rng(seed)) for seed in range(THEIRS)]
         return sample(np.array([found.rows for found in runs]), np.array([found.asks for found in runs]), terms)
 
     return make_sample

@@ -184,7 +184,7 @@ class ProcessSearch:
         return self.config.batch or 2 ** int(np.log2(max(1, done // SHARE)))
 
     def _start(self, runs: int) -> gp.Kernel:
-        return jax.tree.map(lambda leaf: jnp.repeat(leaf[None], runs, axis=0), _centre(len(self._features[2])))
+        return jax.tree.map(lambda leaf: np.repeat(leaf[None], runs, axis=0), _centre(len(self._features[2])))
 
     def _advance(
         self,
@@ -209,11 +209,16 @@ class ProcessSearch:
         numbers: Sequence[int],
     ) -> ArchGraphRuns:
         structure, evidence, blocks = self._features
-        keys = jnp.stack([jax.random.fold_in(jax.random.key(self.seed), number) for number in numbers])
+        keys = _keys(jax.random.key(self.seed), np.asarray(numbers, np.uint32))
         runs = (kernels, rows, paid, self._variants(numbers), keys)
         mean, utilities, slopes = _conclude(structure, evidence, runs, blocks=blocks, members=self.config.members)
         used = int((rows[0] >= 0).sum())
         return ArchGraphRuns(rows[:, :used], paid[:, :used], np.asarray(mean), utilities, ties, np.asarray(slopes))
+
+
+@jax.jit
+def _keys(key: Key, numbers: Int[Array, " r"]) -> Key:
+    return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
 
 
 def _slots(done: int, most: int) -> int:
@@ -226,8 +231,9 @@ def _slots(done: int, most: int) -> int:
 
 def _centre(blocks: int) -> gp.Kernel:
     """Medians of the priors; the last block is the constant, whose variance is 1 like that of the linear parts."""
-    linear = jnp.append(jnp.full(blocks - 1, jnp.log(1 / max(blocks - 1, 1))), 0.0)
-    return gp.Kernel(jnp.log(0.3), jnp.zeros(blocks), linear, jnp.log(0.1))
+    linear = np.append(np.full(blocks - 1, np.log(1 / max(blocks - 1, 1))), 0.0)
+    numbers = (np.log(0.3), np.zeros(blocks), linear, np.log(0.1))
+    return gp.Kernel(*(np.asarray(number, np.float32) for number in numbers))
 
 
 def _posterior(

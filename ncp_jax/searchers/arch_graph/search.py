@@ -328,7 +328,7 @@ def final_order(
     asked, paid = found.asked[run], found.paid[run]
     if found.slope is not None:
         slope = np.broadcast_to(np.asarray(found.slope), len(found.asked))[run]
-        utilities[:, asked] = slope * np.asarray(normal_scores(jnp.asarray(paid), jnp.ones(len(paid)), edge=EDGE))
+        utilities[:, asked] = slope * np.asarray(normal_scores(paid, np.ones(len(paid)), edge=EDGE))
     by_mean = best_first_on_host(utilities.mean(axis=0), found.ties[run])
     inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
     order = np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]])
