@@ -7,30 +7,43 @@ import jax.numpy as jnp
 import optax
 
 from ncp_jax.controllable.tasks import Target
-from ncp_jax.training.cells.program import loss as plain_loss
-from ncp_jax.training.cells.program import score as plain_score
 from ncp_jax.types import Array, Float
 
 TINY = 1e-6  # keeps the norm of features differentiable where all of them are zero
 
 
 def task_loss(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
-    """Returns the mean cross-entropy of the images or pixels that have a class, or the mean squared error of pixels."""
+    """Returns the mean cross-entropy of the images or pixels that have a class, or the mean squared error of numbers.
+
+    Numbers that are NaN, which are not known, do not count.
+    """
     if target.kind == "pixels":
-        return plain_loss(outputs, truth)
+        known = ~jnp.isnan(truth)
+        return (_errors(outputs, truth, known) ** 2).sum() / jnp.maximum(known.sum(), 1)
     labelled = truth >= 0
     each = optax.softmax_cross_entropy_with_integer_labels(outputs, jnp.maximum(truth, 0))
     return jnp.where(labelled, each, 0).sum() / jnp.maximum(labelled.sum(), 1)
 
 
 def task_score(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
-    """Returns the task's metric in percent, higher is better; NaN if an output is not finite."""
+    """Returns the task's metric in percent, higher is better; NaN if an output is not finite.
+
+    It is the accuracy, or the explained share of the variance around each pixel's mean.
+    """
     if target.kind == "pixels":
-        return plain_score(outputs, truth)
+        known = ~jnp.isnan(truth)
+        means = jnp.where(known, truth, 0).sum(axis=0) / jnp.maximum(known.sum(axis=0), 1)
+        errors, spread = (jnp.square(_errors(o, truth, known)).sum() for o in (outputs, means))
+        return jnp.where(jnp.isfinite(outputs).all(), 100 * (1 - errors / spread), jnp.nan)
     labelled = truth >= 0
     right = (outputs.argmax(axis=-1) == truth) & labelled
     share = 100 * right.sum() / jnp.maximum(labelled.sum(), 1)
     return jnp.where(jnp.isfinite(outputs).all(), share, jnp.nan)
+
+
+def _errors(outputs: Array, truth: Array, known: Array) -> Array:
+    # Replaced before the subtraction: the gradient of what is left out afterwards would be NaN.
+    return jnp.where(known, outputs - jnp.where(known, truth, 0), 0)
 
 
 def imitation_loss(target: Target, outputs: Array, teacher: Array) -> Float[Array, ""]:

@@ -4,9 +4,9 @@ A file has ``images`` [n, h, w] or [n, h, w, colours] and one array for each tas
 
 - ``NAME.classes`` [n]: one class for each image, integers 0, 1, …;
 - ``NAME.labels`` [n, h, w]: one class for each pixel, likewise; images and pixels of class -1 have none, do not count;
-- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel.
+- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel; NaN where it has none.
 
-``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
+Images of bytes (uint8) are divided by 255. ``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
 """
 
 from __future__ import annotations
@@ -20,13 +20,15 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import LARGEST, read_npz
 from ncp_jax.types import Float, Int
 
 KINDS = ("classes", "labels", "pixels")
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.75)  # where the shares of a random split end
 DIGITS = ("class", "rotation", "edges", "autoencoder")
+MOST_CLASSES = 2**16  # of one task; a decoder has an output for each
+EXPANSION = 32  # bytes of arrays for each byte of a file, at most; label maps take 32 times less when compressed
 NOISE = 0.2  # standard deviation of the noise on the pixels of digits, which are 0 to 1
 
 
@@ -97,7 +99,7 @@ def make_examples(
     """Checks arrays and returns them as examples.
 
     Args:
-      images: ``[n, h, w]`` or ``[n, h, w, colours]`` finite numbers, h = w.
+      images: ``[n, h, w]`` or ``[n, h, w, colours]`` finite numbers, h = w; bytes are divided by 255.
       targets: for each task its kind and array; see the module.
       split: ``[n]`` 0 for train, 1 for validation, 2 for test; by default a random half, quarter and quarter.
       name: where they come from, for messages.
@@ -111,7 +113,7 @@ def make_examples(
     square = pictures.ndim == 4 and pictures.shape[1] == pictures.shape[2] and 0 not in pictures.shape[1:]
     if not square or pictures.dtype.kind not in "buif":
         raise _wrong(name, "images [n, side, side] or [n, side, side, colours] of numbers", f"{_shape(images)}")
-    pictures = pictures.astype(np.float32)
+    pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures.astype(np.float32)
     if not np.isfinite(pictures).all():
         raise _wrong(name, "finite pixels", "NaN or infinity in images")
     if not targets:
@@ -122,14 +124,37 @@ def make_examples(
     kinds = tuple(target for target, _ in checked.values())
     arrays = {task: array for task, (_, array) in checked.items()}
     for kind in kinds:
+        for place, split_name in enumerate(SPLITS):
+            _check_part(name, kind, arrays[kind.name][places == place], split_name)
         if kind.kind == "pixels":
-            # Numbers are standardised by the training examples, so that tasks' losses are of one size.
-            train = arrays[kind.name][places == 0]
-            mean, scale = train.mean(axis=0), float((train - train.mean(axis=0)).std())
-            if not scale > 0:
-                raise _wrong(name, f"{kind.name}.pixels that differ between training images", "equal ones")
-            arrays[kind.name] = ((arrays[kind.name] - mean) / scale).astype(np.float32)
+            arrays[kind.name] = _standardised(arrays[kind.name], places == 0)
     return Examples(pictures, arrays, places, kinds, name)
+
+
+def _check_part(name: str, target: Target, array: np.ndarray, split: str) -> None:
+    """Refuses targets of one split without anything to learn, or to measure by."""
+    if target.kind != "pixels":
+        if not (array >= 0).any():
+            raise _wrong(name, f"a class in {target.name}.{target.kind} among the images of {split}", "-1 everywhere")
+        return
+    # The metric is the explained share of this spread.
+    if not np.nansum((array - _pixel_means(array)) ** 2) > 0:
+        raise _wrong(name, f"{target.name}.pixels that differ between the images of {split}", "equal ones, or NaN")
+
+
+def _pixel_means(array: np.ndarray) -> np.ndarray:
+    """Returns the mean of the known numbers of each pixel; 0 where no image has any."""
+    known = ~np.isnan(array)
+    return np.where(known, array, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1).astype(np.float32)
+
+
+def _standardised(array: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Returns numbers less each pixel's mean in the training images, in units of the standard deviation there.
+
+    So the losses of all tasks are of one size.
+    """
+    mean = _pixel_means(array[train])
+    return ((array - mean) / np.nanstd(array[train] - mean)).astype(np.float32)
 
 
 def _wrong(name: str, expected: str, got: str) -> checks.DataError:
@@ -167,8 +192,8 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
         if found.dtype.kind not in "buif" or found.shape[:3] != (n, side, side) or found.ndim not in (3, 4):
             raise _wrong(name, f"{task}.pixels [{n}, {side}, {side}] of numbers", _shape(array))
         found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
-        if not np.isfinite(found).all():
-            raise _wrong(name, f"finite numbers in {task}.pixels", "NaN or infinity")
+        if np.isinf(found).any():
+            raise _wrong(name, f"finite numbers, or NaN for none, in {task}.pixels", "infinity")
         return Target(task, kind, found.shape[-1]), found
     expected = (n,) if kind == "classes" else (n, side, side)
     if found.dtype.kind not in "bui" or found.shape != expected:
@@ -176,6 +201,9 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
     classes = int(found.max()) + 1
     if found.min() < -1 or classes < 2:
         raise _wrong(name, f"classes 0, 1, … (or -1 for none) in {task}.{kind}", f"{found.min()} to {found.max()}")
+    if classes > MOST_CLASSES or (classes == 256 and not (found == 254).any()):
+        got = f"class {classes - 1}"
+        raise _wrong(name, f"classes 0, 1, … without a gap, and -1 for none, in {task}.{kind}", got)
     return Target(task, kind, classes), found.astype(np.int32)
 
 
@@ -187,7 +215,8 @@ def read_examples(path: Path) -> Examples:
       DataError: the file is damaged, or has arrays of the wrong kind, length, shape or content.
     """
     try:
-        stored = read_npz(path.read_bytes())
+        content = path.read_bytes()
+        stored = read_npz(content, most=max(LARGEST, EXPANSION * len(content)))
     except FileNotFoundError as error:
         raise checks.MissingError(
             expected=f"the data at {path}", got="no such file", remedy="name an npz file, or digits"
@@ -206,50 +235,6 @@ def read_examples(path: Path) -> Examples:
             raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
         targets[task] = (kind, array)
     return make_examples(images, targets, split=split, name=str(path))
-
-
-def cifar100_arrays(train: Path, test: Path) -> dict[str, np.ndarray]:
-    """Returns CIFAR-100-MTL as arrays for ``numpy.savez``: 20 tasks of five classes, one for each coarse class.
-
-    A label is the rank of the fine class among those of its coarse class. An image has a label in one task, and -1 in
-    the others. A fifth of the training images is for validation.
-
-    Args:
-      train: ``train.bin`` of the binary version of CIFAR-100: a byte of the coarse class, one of the fine class, and
-        3 x 32 x 32 bytes of pixels for each image.
-      test: ``test.bin``.
-
-    Raises:
-      FileNotFoundError: a file does not exist.
-      DataError: a file of another size, or a coarse class without five fine classes.
-    """
-    rows = []
-    for path in (train, test):
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        if not len(content) or len(content) % (2 + 3072):
-            raise checks.DataError(
-                expected=f"images of {2 + 3072} bytes in {path}",
-                got=f"{len(content)} bytes",
-                remedy="take the binary version of CIFAR-100",
-            )
-        rows.append(content.reshape(-1, 2 + 3072))
-    both = np.concatenate(rows)
-    coarse, fine = both[:, 0].astype(int), both[:, 1].astype(int)
-    images = both[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    split = np.where(np.arange(len(both)) < len(rows[0]), np.arange(len(both)) % 5 == 0, 2).astype(np.int32)
-    arrays = {"images": (images / np.float32(255)).astype(np.float32), "split": split}
-    for task in range(20):
-        # Not fine % 5, which two classes of one coarse class may share.
-        known = np.unique(fine[coarse == task])
-        if len(known) != 5:
-            raise checks.DataError(
-                expected=f"five fine classes of the coarse class {task} in {train}",
-                got=f"{len(known)}",
-                remedy="take the binary version of CIFAR-100",
-            )
-        ranks = np.searchsorted(known, fine)
-        arrays[f"coarse{task}.classes"] = np.where(coarse == task, ranks, -1).astype(np.int32)
-    return arrays
 
 
 def digits_examples(copies: int = 4) -> Examples:

@@ -107,6 +107,12 @@ def test_losses() -> None:
     assert float(task_loss(target, logits, labels)) == pytest.approx(expected)
     assert float(task_score(target, logits, labels)) == pytest.approx(200 / 3)
     assert np.isnan(task_score(target, logits * jnp.nan, labels))
+    numbers, truth = Target("t", "pixels", 1), jnp.array([1.0, jnp.nan, 5.0]).reshape(3, 1, 1, 1)
+    guess = jnp.array([2.0, 7.0, 5.0]).reshape(3, 1, 1, 1)
+    # Two numbers count, 1 and 5 with the mean 3: a square error of 1, of a spread of 8.
+    assert float(task_loss(numbers, guess, truth)) == pytest.approx(1 / 2)
+    assert float(task_score(numbers, guess, truth)) == pytest.approx(100 * 7 / 8)
+    np.testing.assert_allclose(jax.grad(lambda out: task_loss(numbers, out, truth))(guess).ravel(), [1, 0, 0])
     for kind, teacher in (("classes", jnp.array([[1.0, 2.0]])), ("pixels", jnp.ones((1, 2, 2, 1)))):
         other = Target("t", kind, 2)
         assert float(imitation_loss(other, teacher, teacher)) == pytest.approx(0, abs=1e-6)
