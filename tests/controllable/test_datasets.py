@@ -12,7 +12,7 @@ from scipy.io import savemat
 
 from ncp_jax.checks import DataError, MissingError, UsageError
 from ncp_jax.controllable.datasets import cifar100_arrays, dataset_arrays, nyud_arrays, pascal_arrays
-from ncp_jax.controllable.tasks import make_examples
+from ncp_jax.controllable.tasks import make_examples, read_examples
 
 SIDE, NAMES = 4, [str(number) for number in range(12)]  # ten for training, two for test
 HEIGHT, WIDTH = 12, 16  # each pixel of the result is an area of 3 x 4
@@ -97,6 +97,22 @@ def test_nyud(tmp_path: Path, matlab: bool) -> None:
     targets = {task: (kind, arrays[f"{task}.{kind}"]) for task, _, kind in (k.partition(".") for k in arrays) if kind}
     kinds = make_examples(arrays["images"], targets, split=arrays["split"]).kinds
     assert {(kind.name, kind.outputs) for kind in kinds} == {("seg", 40), ("edge", 2), ("normal", 3), ("depth", 1)}
+
+
+def test_the_command_writes_what_training_reads(tmp_path: Path, command: Callable[..., tuple[int, str, str]]) -> None:
+    write_nyud(tmp_path / "NYUD_MT", matlab=False)
+    out = tmp_path / "nyud.npz"
+    status, text, err = command("widths", "data", "nyud", tmp_path / "NYUD_MT", "--side", "4", "--out", out)
+    assert (status, f"wrote {out}" in err) == (0, True)
+    assert [line.split()[0] for line in text.splitlines()][1:] == [*nyud_arrays(tmp_path / "NYUD_MT", side=SIDE)]
+    assert "12 x 4 x 4 x 3" in text
+    examples, arrays = read_examples(out), nyud_arrays(tmp_path / "NYUD_MT", side=SIDE)
+    np.testing.assert_allclose(examples.images, arrays["images"] / 255, rtol=1e-6)
+    assert [target.name for target in examples.kinds] == ["seg", "edge", "normal", "depth"]
+    status, text, err = command("widths", "data", "nyu", tmp_path, "--out", out)
+    assert (status, text, "did you mean: nyud" in err) == (2, "", True)
+    status, text, err = command("widths", "data", "cifar100", tmp_path, "--out", out)
+    assert (status, text, "train.bin, got none" in err) == (1, "", True)
 
 
 def person(parts: dict[str, np.ndarray]) -> dict:
