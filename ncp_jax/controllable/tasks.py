@@ -27,6 +27,7 @@ KINDS = ("classes", "labels", "pixels")
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.75)  # where the shares of a random split end
 DIGITS = ("class", "rotation", "edges", "autoencoder")
+LARGEST_NUMBER = 1e15  # of pixels to predict: in float32, sums of squares of larger ones are infinite
 MOST_CLASSES = 2**16  # of one task; a decoder has an output for each
 EXPANSION = 32  # bytes of arrays for each byte of a file, at most; label maps take 32 times less when compressed
 NOISE = 0.2  # standard deviation of the noise on the pixels of digits, which are 0 to 1
@@ -113,7 +114,8 @@ def make_examples(
     square = pictures.ndim == 4 and pictures.shape[1] == pictures.shape[2] and 0 not in pictures.shape[1:]
     if not square or pictures.dtype.kind not in "buif":
         raise _wrong(name, "images [n, side, side] or [n, side, side, colours] of numbers", f"{_shape(images)}")
-    pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinities are refused below
+        pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures.astype(np.float32)
     if not np.isfinite(pictures).all():
         raise _wrong(name, "finite pixels", "NaN or infinity in images")
     if not targets:
@@ -137,8 +139,8 @@ def _check_part(name: str, target: Target, array: np.ndarray, split: str) -> Non
         if not (array >= 0).any():
             raise _wrong(name, f"a class in {target.name}.{target.kind} among the images of {split}", "-1 everywhere")
         return
-    # The metric is the explained share of this spread.
-    if not np.nansum((array - _pixel_means(array)) ** 2) > 0:
+    # The metric is the explained share of the variance around these means.
+    if not np.nanmax(np.abs(array - _pixel_means(array)), initial=0) > 0:
         raise _wrong(name, f"{target.name}.pixels that differ between the images of {split}", "equal ones, or NaN")
 
 
@@ -191,9 +193,10 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
     if kind == "pixels":
         if found.dtype.kind not in "buif" or found.shape[:3] != (n, side, side) or found.ndim not in (3, 4):
             raise _wrong(name, f"{task}.pixels [{n}, {side}, {side}] of numbers", _shape(array))
+        if (np.abs(found) > LARGEST_NUMBER).any():
+            expected = f"numbers of at most {LARGEST_NUMBER:g}, or NaN for none, in {task}.pixels"
+            raise _wrong(name, expected, f"{np.nanmin(found):g} to {np.nanmax(found):g}")
         found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
-        if np.isinf(found).any():
-            raise _wrong(name, f"finite numbers, or NaN for none, in {task}.pixels", "infinity")
         return Target(task, kind, found.shape[-1]), found
     expected = (n,) if kind == "classes" else (n, side, side)
     if found.dtype.kind not in "bui" or found.shape != expected:
@@ -233,6 +236,8 @@ def read_examples(path: Path) -> Examples:
         task, dot, kind = key.rpartition(".")
         if not dot:
             raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
+        if task in targets:
+            raise _wrong(str(path), "one array for each task", f"{task}.{targets[task][0]} and {key}")
         targets[task] = (kind, array)
     return make_examples(images, targets, split=split, name=str(path))
 

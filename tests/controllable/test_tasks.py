@@ -96,7 +96,13 @@ def test_files_of_any_size_that_hold_what_they_take(tmp_path: Path, monkeypatch:
         ),
         ({"twice.pixels": in_split(1, 3.0)}, "twice.pixels that differ between the images of validation"),
         ({"twice.pixels": in_split(2, np.nan)}, "twice.pixels that differ between the images of test in .*NaN"),
-        ({"twice.pixels": np.full((90, 6, 6), np.inf)}, "finite numbers, or NaN for none, in twice.pixels"),
+        (
+            {"twice.pixels": np.full((90, 6, 6), np.inf)},
+            "numbers of at most 1e.15, or NaN for none, in twice.pixels.* got inf to inf",
+        ),
+        ({"twice.pixels": in_split(0, -1e300)}, "numbers of at most .* got -1e.300 to 2"),
+        ({"images": np.full((90, 6, 6), 1e300)}, "finite pixels"),
+        ({"bar.pixels": np.ones((90, 6, 6))}, "one array for each task in .*, got bar.classes and bar.pixels"),
         (
             {"parts.labels": in_split(0, -1).astype(int)},
             "a class in parts.labels among the images of train in .*, got -1",
@@ -115,7 +121,7 @@ def test_files_of_any_size_that_hold_what_they_take(tmp_path: Path, monkeypatch:
             "examples of train, validation and test.*got 0 images",
         ),
         ({"split": np.arange(90) % 2}, "examples of train, validation and test"),
-        ({"twice.numbers": np.zeros(90)}, "a kind of target"),
+        ({"other.numbers": np.zeros(90)}, "a kind of target"),
         ({"twice": np.zeros(90)}, "arrays called NAME.classes"),
         ({"split": np.zeros(90, int)}, "examples of train, validation and test"),
         ({"split": np.zeros(9, int)}, r"split \[90\]"),
