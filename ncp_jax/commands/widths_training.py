@@ -7,6 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ncp_jax import files
 from ncp_jax.commands.widths_config import DIGITS, WidthsConfig
 from ncp_jax.console import ProgressBar, say, warn
@@ -39,6 +41,7 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     """
     config.search()  # its errors come before the training
     examples = read_data(config.data)
+    _warn_of_gaps(examples)
     model, train = config.model(examples), config.train()
     folder = files.make_folder(files.user_path(folder))
     if (folder / MODEL).exists():
@@ -69,6 +72,18 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     )
     answers.save(folder / ANSWERS)
     return Controllable.load(folder)
+
+
+def _warn_of_gaps(examples: Examples) -> None:
+    """Warns of classes that no training image has: their numbers may begin at 1, or leave some out."""
+    _, targets = examples.part("train")
+    for kind, array in zip(examples.kinds, targets, strict=True):
+        if kind.kind != "pixels":
+            seen = np.unique(array[array >= 0])
+            if len(seen) < kind.outputs:
+                missing = np.setdiff1d(np.arange(kind.outputs), seen)
+                numbers = ", ".join(map(str, missing[:5])) + ", …" * (len(missing) > 5)
+                warn(f"{len(missing)} of the {kind.outputs} classes of {kind.name} are in no training image: {numbers}")
 
 
 def _refuse_other(folder: Path, config: WidthsConfig, examples: Examples) -> None:

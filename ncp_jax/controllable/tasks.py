@@ -224,6 +224,10 @@ def read_examples(path: Path) -> Examples:
         raise checks.MissingError(
             expected=f"the data at {path}", got="no such file", remedy="name an npz file, or digits"
         ) from error
+    except IsADirectoryError as error:
+        raise checks.DataError(
+            expected=f"an npz file of arrays at {path}", got="a folder", remedy="write it with numpy.savez"
+        ) from error
     except ValueError as error:
         raise checks.DataError(
             expected=f"an npz file of arrays at {path}", got=str(error), remedy="write it with numpy.savez"

@@ -138,6 +138,8 @@ def test_files_that_are_refused(tmp_path: Path, change: dict[str, np.ndarray | N
 def test_no_file_and_no_npz(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no such file; name an npz"):
         read_examples(tmp_path / "x.npz")
+    with pytest.raises(DataError, match=r"an npz file of arrays at .*, got a folder"):
+        read_examples(tmp_path)
     (tmp_path / "x.npz").write_text("hello")
     with pytest.raises(DataError, match="an npz file of arrays"):
         read_examples(tmp_path / "x.npz")
