@@ -194,8 +194,8 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
         if found.dtype.kind not in "buif" or found.shape[:3] != (n, side, side) or found.ndim not in (3, 4):
             raise _wrong(name, f"{task}.pixels [{n}, {side}, {side}] of numbers", _shape(array))
         if (np.abs(found) > LARGEST_NUMBER).any():
-            expected = f"numbers of at most {LARGEST_NUMBER:g}, or NaN for none, in {task}.pixels"
-            raise _wrong(name, expected, f"{np.nanmin(found):g} to {np.nanmax(found):g}")
+            wanted = f"numbers of at most {LARGEST_NUMBER:g}, or NaN for none, in {task}.pixels"
+            raise _wrong(name, wanted, f"{np.nanmin(found):g} to {np.nanmax(found):g}")
         found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
         return Target(task, kind, found.shape[-1]), found
     expected = (n,) if kind == "classes" else (n, side, side)
@@ -235,7 +235,7 @@ def read_examples(path: Path) -> Examples:
     if "images" not in stored:
         raise _wrong(str(path), "an array called images", ", ".join(stored) or "none")
     images, split = stored.pop("images"), stored.pop("split", None)
-    targets = {}
+    targets: dict[str, tuple[str, np.ndarray]] = {}
     for key, array in stored.items():
         task, dot, kind = key.rpartition(".")
         if not dot:
