@@ -28,17 +28,39 @@ def task_loss(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
 def task_score(target: Target, outputs: Array, truth: Array) -> Float[Array, ""]:
     """Returns the task's metric in percent, higher is better; NaN if an output is not finite.
 
-    It is the accuracy, or the explained share of the variance around each pixel's mean.
+    It is the accuracy, or the explained share of the variance around each pixel's mean; 0 where nothing is known.
+    """
+    return score_of_sums(score_sums(target, outputs, truth, known_means(target, truth)))
+
+
+def known_means(target: Target, truth: Array) -> Array:
+    """Returns the mean of each pixel's known numbers over all images, which ``score_sums`` takes; 0 for classes."""
+    if target.kind != "pixels":
+        return jnp.zeros(())
+    known = ~jnp.isnan(truth)
+    return jnp.where(known, truth, 0).sum(axis=0) / jnp.maximum(known.sum(axis=0), 1)
+
+
+def score_sums(target: Target, outputs: Array, truth: Array, means: Array) -> Float[Array, "3"]:
+    """Returns what the metric is made of, and what adds up over images.
+
+    These are the errors (classes that are wrong, or squares), those of the simplest guess (all classes, or the squares
+    of the distances from ``means``), and the number of outputs that are not finite.
     """
     if target.kind == "pixels":
         known = ~jnp.isnan(truth)
-        means = jnp.where(known, truth, 0).sum(axis=0) / jnp.maximum(known.sum(axis=0), 1)
-        errors, spread = (jnp.square(_errors(o, truth, known)).sum() for o in (outputs, means))
-        return jnp.where(jnp.isfinite(outputs).all(), 100 * (1 - errors / spread), jnp.nan)
-    labelled = truth >= 0
-    right = (outputs.argmax(axis=-1) == truth) & labelled
-    share = 100 * right.sum() / jnp.maximum(labelled.sum(), 1)
-    return jnp.where(jnp.isfinite(outputs).all(), share, jnp.nan)
+        errors, most = (jnp.square(_errors(guess, truth, known)).sum() for guess in (outputs, means))
+    else:
+        labelled = truth >= 0
+        errors, most = (labelled & (outputs.argmax(axis=-1) != truth)).sum(), labelled.sum()
+    return jnp.stack([errors, most, (~jnp.isfinite(outputs)).sum()]).astype(jnp.float32)
+
+
+def score_of_sums(sums: Float[Array, "*n 3"]) -> Float[Array, "*n"]:
+    """Returns the metric of the sums over all images, in percent."""
+    errors, most, infinite = jnp.moveaxis(sums, -1, 0)
+    share = jnp.where(most > 0, 1 - errors / jnp.where(most > 0, most, 1), 0)
+    return jnp.where(infinite > 0, jnp.nan, 100 * share)
 
 
 def _errors(outputs: Array, truth: Array, known: Array) -> Array:

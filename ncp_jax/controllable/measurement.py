@@ -18,14 +18,15 @@ from flax import nnx
 
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.layers import Statistics
-from ncp_jax.controllable.losses import task_score
-from ncp_jax.controllable.model import graph
+from ncp_jax.controllable.losses import known_means, score_of_sums, score_sums
+from ncp_jax.controllable.model import ControllableModel, graph
 from ncp_jax.controllable.tasks import Examples
 from ncp_jax.controllable.widths import width_table
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
 PORTIONS = (4, 16)  # encoder configurations of one call, so that any number of them runs one of two programs
+PIXELS = 2**16  # of the images that pass the network together; their features take most of the memory
 CALIBRATION = 256  # training images that statistics of BatchNorm are measured on
 
 
@@ -78,29 +79,55 @@ class Measurement:
 def _scores(
     params: Params, encoders: Array, data: tuple[Array, tuple[Array, ...]], calibration: Array, *, model: ModelConfig
 ) -> Float[Array, "e t k"]:
-    images, truths = data
+    """Returns the scores of encoder configurations; the images and targets have a leading axis of portions."""
     decoders = jnp.asarray(width_table(model)[model.stages :])
-    counted = model.norm == "batch"
+    means = [
+        known_means(t, truth.reshape(-1, *truth.shape[2:])) for t, truth in zip(model.targets, data[1], strict=True)
+    ]
 
     def one(encoder: Array) -> Array:
         network = nnx.merge(graph(model), params)
-        own = Statistics()
-        seen = network.encode(calibration, encoder, own) if counted else []
-        features = network.encode(images, encoder, Statistics(tuple(own.found)))
+        of_encoder, of_decoders = _statistics(network, encoder, decoders, calibration)
 
-        def task(place: int, width: Array) -> Array:
-            own = Statistics()
-            if counted:
-                network.decode(place, seen, width, own)
-            return network.decode(place, features, width, Statistics(tuple(own.found)))
+        def portion(part: tuple[Array, tuple[Array, ...]]) -> Array:
+            images, truths = part
+            features = network.encode(images, encoder, Statistics(of_encoder))
 
-        scores = []
-        for place, (target, truth) in enumerate(zip(model.targets, truths, strict=True)):
-            outputs = jax.vmap(functools.partial(task, place))(decoders[place])
-            scores.append(jax.vmap(lambda out, target=target, truth=truth: task_score(target, out, truth))(outputs))
-        return jnp.stack(scores)
+            def of_width(place: int, width: Array, found: Any) -> Array:
+                outputs = network.decode(place, features, width, Statistics(found))
+                return score_sums(model.targets[place], outputs, truths[place], means[place])
+
+            places = range(len(model.targets))
+            return jnp.stack([jax.vmap(functools.partial(of_width, p))(decoders[p], of_decoders[p]) for p in places])
+
+        return score_of_sums(jax.lax.map(portion, data).sum(axis=0))
 
     return jax.lax.map(one, encoders)
+
+
+def _statistics(
+    network: ControllableModel, encoder: Array, decoders: Array, calibration: Array
+) -> tuple[Any, list[Any]]:
+    """Returns the statistics of BatchNorm in an encoder, and in each decoder at each of its widths."""
+    if network.config.norm != "batch":
+        return (), [()] * len(decoders)
+    own = Statistics()
+    seen = network.encode(calibration, encoder, own)
+
+    def of_width(place: int, width: Array) -> Any:
+        found = Statistics()
+        network.decode(place, seen, width, found)
+        return tuple(found.found)
+
+    found = [jax.vmap(functools.partial(of_width, place))(widths) for place, widths in enumerate(decoders)]
+    return tuple(own.found), found
+
+
+def _in_portions(array: np.ndarray, size: int, rest: float) -> Array:
+    """Returns images, or targets, in portions ``[p, size, ...]``, the last one filled up with ``rest``."""
+    missing = -len(array) % size
+    filled = np.concatenate([array, np.full((missing, *array.shape[1:]), rest, array.dtype)])
+    return jnp.asarray(filled.reshape(-1, size, *array.shape[1:]))
 
 
 @package_settings
@@ -124,7 +151,12 @@ def measure(
       progress: callback, called with (encoder configurations done, all of them).
     """
     images, truths = examples.part(split)
-    data: Any = (jnp.asarray(images), tuple(map(jnp.asarray, truths)))
+    size = min(len(images), max(1, PIXELS // model.side**2))
+    rests = [np.nan if target.kind == "pixels" else -1 for target in model.targets]  # what does not count
+    data: Any = (
+        _in_portions(images, size, 0),
+        tuple(_in_portions(truth, size, rest) for truth, rest in zip(truths, rests, strict=True)),
+    )
     calibration = jnp.asarray(examples.part("train")[0][:CALIBRATION])
     encoders = np.unique(np.asarray(codes, np.int32)[:, : model.stages], axis=0)
     scores, portion = [], PORTIONS[len(encoders) > PORTIONS[0]]

@@ -342,3 +342,14 @@ def test_one_call_for_many_configurations_equals_single_ones(model: ncp.Controll
     together = measure(model.config, model.params(), examples, codes).of(codes)
     alone = [measure(model.config, model.params(), examples, code[None]).of(code[None])[0] for code in codes]
     np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_images_are_measured_in_portions(
+    model: ncp.Controllable, examples: Examples, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(model.config, norm=norm)
+    codes = np.asarray(width_space(config).sample(jax.random.key(0), 3))
+    together = measure(config, model.params(), examples, codes).of(codes)
+    monkeypatch.setattr("ncp_jax.controllable.measurement.PIXELS", 36 * 7)  # portions of 7 of the 30 images
+    np.testing.assert_allclose(measure(config, model.params(), examples, codes).of(codes), together, atol=1e-3)
