@@ -20,7 +20,7 @@ def read_bytes(path: Path) -> bytes:
     """Returns the content of a file of a data set; MissingError where there is none."""
     try:
         return path.read_bytes()
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise checks.MissingError(
             expected=f"a file {path}", got="none", remedy="see docs/controllable_data.md for the files of each data set"
         ) from error

@@ -11,6 +11,7 @@ from PIL import Image
 from scipy.io import savemat
 
 from ncp_jax.checks import DataError, MissingError, UsageError
+from ncp_jax.controllable.dataset_files import somewhere
 from ncp_jax.controllable.datasets import cifar100_arrays, dataset_arrays, nyud_arrays, pascal_arrays
 from ncp_jax.controllable.tasks import make_examples, read_examples
 
@@ -215,6 +216,20 @@ def test_names_and_sides_that_are_refused(tmp_path: Path) -> None:
         dataset_arrays("cifar100", tmp_path, side=64)
     with pytest.raises(MissingError, match=r"a file .*train.bin, got none"):
         dataset_arrays("cifar100", tmp_path)
+    (tmp_path / "cifar-100-binary.tar.gz").touch()
+    with pytest.raises(MissingError, match=r"a file .*tar.gz.train.bin, got none"):
+        dataset_arrays("cifar100", tmp_path / "cifar-100-binary.tar.gz")
+
+
+@pytest.mark.parametrize("shape", [(11, 7), (12, 16), (3, 40), (2, 3)])
+def test_no_edge_is_lost_at_any_size(shape: tuple[int, int]) -> None:
+    for place in np.ndindex(shape):
+        mask = np.zeros(shape, bool)
+        mask[place] = True
+        found = somewhere(mask, 5)
+        assert found.any()
+        if min(shape) >= 5:
+            assert found.sum() == 1
 
 
 def test_cifar100(tmp_path: Path) -> None:
