@@ -28,8 +28,10 @@ class ModelConfig(SizeOptions):
       side: height and width of the images in pixels.
       colours: channels of the images.
       targets: what each task predicts, one decoder each.
-      channels: channels of each encoder stage at full width; by default 8, 16 and 24 for the residual encoder.
-      strides: by which each stage reduces height and width; by default 1, then 2 for all others.
+      channels: channels of each encoder stage at full width; by default 8, 16 and 24 for the residual encoder. Encoders
+        with an architecture also take those of the stem alone, if at all.
+      strides: by which each stage reduces height and width; by default 1, then 2 for the residual encoder. Encoders
+        with an architecture also take that of the stem alone, by default 1.
       ratios: the widths that a stage or decoder can take, as shares of its channels, the last of them 1.
     """
 

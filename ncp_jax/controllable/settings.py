@@ -12,7 +12,8 @@ class SizeOptions:
     """Sizes of a controllable model, but those of its encoder's stages.
 
     Attributes:
-      encoder: Shared encoder: residual.
+      encoder: Shared encoder: residual, or an architecture as transnas-micro:CODE, transnas-macro:CODE or
+        nas-bench-mr:CODE.
       decoder: Channels of each decoder at full width.
       multiple: Number that all widths are multiples of; shares of the channels are rounded up to it.
       norm: Normalisation: group (groups of MULTIPLE channels), layer (all active channels of a pixel) or batch

@@ -7,11 +7,15 @@ from collections.abc import Callable
 
 from ncp_jax import checks
 from ncp_jax.controllable.encoders.base import Encoder, EncoderPlan
+from ncp_jax.controllable.encoders.multi_resolution import MultiResolutionEncoder
 from ncp_jax.controllable.encoders.residual import RESIDUAL, ResidualEncoder
+from ncp_jax.controllable.encoders.transnas import MacroEncoder, MicroEncoder
 
 __all__ = ["RESIDUAL", "Encoder", "EncoderPlan", "find_encoder"]
 
-FAMILIES: dict[str, Callable[[str], Encoder]] = {RESIDUAL: ResidualEncoder}
+FAMILIES: dict[str, Callable[[str], Encoder]] = {
+    encoder.name: encoder for encoder in (ResidualEncoder, MicroEncoder, MacroEncoder, MultiResolutionEncoder)
+}
 
 
 @functools.cache

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import itertools
+from collections.abc import Callable
 from typing import Any
 
 from flax import nnx
@@ -14,6 +15,7 @@ from ncp_jax.controllable.blocks import Mask
 from ncp_jax.controllable.layers import Statistics
 from ncp_jax.controllable.settings import SizeOptions
 from ncp_jax.networks.layers import Parameters
+from ncp_jax.spaces import Space
 from ncp_jax.spaces.costs.layers import Counts, halved
 from ncp_jax.types import Array, Float
 
@@ -131,4 +133,62 @@ def no_architecture(name: str, architecture: str) -> None:
     if architecture:
         raise checks.UsageError(
             expected=f"the encoder {name} without an architecture", got=repr(architecture), remedy=f"write {name}"
+        )
+
+
+def read_code(space: Space, architecture: str) -> tuple[list[int], str]:
+    """Returns the code of an architecture of a space, and the text that names its encoder.
+
+    Raises:
+      UsageError: no architecture, or one that is not in the space.
+    """
+    if not architecture:
+        raise checks.UsageError(
+            expected=f"an architecture of {space.name}", got="none", remedy=f"try {space.name}:{space.example}"
+        )
+    code = space.from_string(architecture)
+    return code.tolist(), f"{space.name}:{space.to_string(code)}"
+
+
+def whole(name: str, given: tuple[int, ...], default: int, derive: Callable[[int], tuple[int, ...]]) -> tuple[int, ...]:
+    """Returns the numbers of all stages, which follow from that of the stem.
+
+    Args:
+      name: "channels" or "strides", for the error text.
+      given: nothing, the number of the stem, or all of them.
+      default: the number of the stem where nothing is given.
+      derive: function from the number of the stem to those of all stages.
+
+    Raises:
+      UsageError: other numbers than those that follow.
+    """
+    stem = checks.integer(name, given[0], least=1, remedy="see ModelConfig") if given else default
+    found = derive(stem)
+    if given not in ((), (stem,), found):
+        raise checks.UsageError(
+            expected=f"the {name} of the stem alone, from which those of the other stages follow",
+            got=str(given),
+            remedy=f"try ({stem},)",
+        )
+    return found
+
+
+def stem_strides(stride: int) -> tuple[int, int]:
+    """Returns the strides of the two convolutions of a stem.
+
+    Raises:
+      UsageError: a stride that they cannot have together.
+    """
+    if stride not in (1, 2, 4):
+        raise checks.UsageError(expected="a stride of the stem of 1, 2 or 4", got=str(stride), remedy="choose one")
+    return min(stride, 2), max(stride // 2, 1)
+
+
+def fits(text: str, side: int, stride: int) -> None:
+    """Raises UsageError if an image has fewer pixels on a side than an encoder makes one of."""
+    if side < stride:
+        raise checks.UsageError(
+            expected=f"images of {stride} x {stride} pixels or more for the encoder {text}",
+            got=f"{side} x {side}",
+            remedy="take larger images, a smaller stride of the stem or an architecture that halves them less often",
         )
