@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ncp_jax.controllable.search import SearchConfig
     from ncp_jax.controllable.tasks import Examples
 
-DIGITS = "digits"
+DIGITS, DIGITS_AND_JIGSAW = "digits", "digits+jigsaw"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,8 +22,8 @@ class DataOptions:
     """The data, and the sizes that are given once for each stage or ratio.
 
     Attributes:
-      data: Either digits (scikit-learn's images with four tasks), or an npz file with images and an array for each task
-        (NAME.classes, NAME.labels or NAME.pixels).
+      data: Either digits (scikit-learn's images with four tasks) or digits+jigsaw (with a fifth), or an npz file with
+        images and an array for each task (NAME.classes, NAME.labels, NAME.pixels, NAME.jigsaw or NAME.jigsaw3).
       smoke: Train a tiny model for a few steps, in seconds; its metrics mean nothing.
       channels: Channels of an encoder stage at full width, once for each stage; by default 8, 16 and 24. Of a TransNAS
         encoder only the stem's are given, by default 8; of a nas-bench-mr encoder none.

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ncp_jax import files
-from ncp_jax.commands.widths_config import DIGITS, WidthsConfig
+from ncp_jax.commands.widths_config import DIGITS, DIGITS_AND_JIGSAW, WidthsConfig
 from ncp_jax.console import ProgressBar, say, warn
 from ncp_jax.controllable.controllable import ANSWERS, MODEL, Controllable, ModelCard, write_weights
 from ncp_jax.controllable.program import Settings
@@ -20,8 +20,10 @@ from ncp_jax.records.run_card import run_card
 
 
 def read_data(name: str) -> Examples:
-    """Returns the examples that ``--data`` names: digits, or those of an npz file."""
-    return digits_examples() if name.lower() == DIGITS else read_examples(files.user_path(name))
+    """Returns the examples that ``--data`` names: digits, with the jigsaw or without, or those of an npz file."""
+    if name.lower() in (DIGITS, DIGITS_AND_JIGSAW):
+        return digits_examples(jigsaw=name.lower() == DIGITS_AND_JIGSAW)
+    return read_examples(files.user_path(name))
 
 
 def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[str], None] = say) -> Controllable:

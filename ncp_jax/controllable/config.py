@@ -13,6 +13,7 @@ from typing import Any
 
 from ncp_jax import checks
 from ncp_jax.controllable.encoders import EncoderPlan, find_encoder
+from ncp_jax.controllable.jigsaw import MOST
 from ncp_jax.controllable.layers import NORMS
 from ncp_jax.controllable.settings import RESIDUAL, SizeOptions
 from ncp_jax.controllable.tasks import Target
@@ -57,6 +58,7 @@ class ModelConfig(SizeOptions):
             raise checks.UsageError(
                 expected="one task or more, of different names", got=", ".join(names) or "none", remedy="rename them"
             )
+        self._check_jigsaws()
         rising = all(low < high for low, high in itertools.pairwise(self.ratios))
         if len(self.ratios) < 2 or not rising or self.ratios[0] <= 0 or self.ratios[-1] != 1:
             raise checks.UsageError(
@@ -72,6 +74,23 @@ class ModelConfig(SizeOptions):
                     got=f"{channels} channels, {values} at the ratios",
                     remedy="give more channels, a smaller multiple or fewer ratios",
                 )
+
+    def _check_jigsaws(self) -> None:
+        jigsaws = [target for target in self.targets if target.grid]
+        if len(jigsaws) == len(self.targets):
+            raise checks.UsageError(
+                expected="a task of another kind beside jigsaws", got="none", remedy="add one that sees whole images"
+            )
+        for target in jigsaws:
+            most = MOST[target.grid]
+            if self.side % target.grid or target.outputs > most:
+                raise checks.UsageError(
+                    expected=f"at most {most} classes of {target.name}, and a side that is a multiple of {target.grid}",
+                    got=f"{target.outputs} classes, images of {self.side} x {self.side}",
+                    remedy="crop the images, or take fewer permutations",
+                )
+            # The encoder runs on the tiles, which have to fit its strides too.
+            find_encoder(self.encoder).plan(self.side // target.grid, self.channels, self.strides)
 
     def _values(self, channels: int) -> tuple[int, ...]:
         # A ratio such as 0.1 * 3 must not be rounded up for its last digit.

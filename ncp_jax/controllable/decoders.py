@@ -8,6 +8,8 @@ from flax import nnx
 
 from ncp_jax.controllable.blocks import ConvNorm, Mask, count_convolution, count_normed
 from ncp_jax.controllable.config import ModelConfig
+from ncp_jax.controllable.encoders import find_encoder
+from ncp_jax.controllable.jigsaw import GRIDS
 from ncp_jax.controllable.layers import SlimConvolution, SlimLinear, Statistics, copied
 from ncp_jax.controllable.tasks import Target
 from ncp_jax.networks.layers import Parameters, global_average, relu, resize
@@ -89,4 +91,37 @@ class PixelDecoder(nnx.Module):
         return total + count_convolution(3, width, target.outputs, sides[read[0]]) + Counts(target.outputs, 0)
 
 
+class JigsawDecoder(nnx.Module):
+    """The permutation of an image's tiles: as of classes, but the linear layer sees the means of all tiles."""
+
+    def __init__(self, target: Target, config: ModelConfig, *, parameters: Parameters) -> None:
+        self.read, self.tiles = config.plan.read[-1], target.grid**2
+        self.layer = ConvNorm(config.channels[self.read], config.decoder, 3, config, parameters=parameters)
+        self.last = SlimLinear(self.tiles * config.decoder, target.outputs, parameters=parameters)
+
+    def __call__(self, features: list[Array], mask: Mask, statistics: Statistics) -> Float[Array, "n classes"]:
+        """Returns logits, from the features of all tiles, [n * tiles, h, w, c] of each stage."""
+        means = global_average(relu(self.layer(features[self.read], mask, statistics)))
+        # Channel by channel, so that the first channels of all tiles come first.
+        by_channel = means.reshape(-1, self.tiles, means.shape[-1]).swapaxes(1, 2)
+        return self.last(by_channel.reshape(len(by_channel), -1))
+
+    def sliced(self, encoder: list[int], width: int) -> JigsawDecoder:
+        """Returns the decoder of the first channels alone, for an encoder of some widths."""
+        found = copied(self)
+        found.layer = self.layer.sliced(encoder[self.read], width)
+        found.last = self.last.sliced(self.tiles * width, self.last.kernel.shape[1])
+        return found
+
+    @staticmethod
+    def count(target: Target, config: ModelConfig, encoder: list[Any], width: Any) -> Counts:
+        """Returns the counts for an encoder of some widths, its multiply-adds for the tiles included."""
+        read, tiles, side = config.plan.read[-1], target.grid**2, config.side // target.grid
+        layer = count_normed(3, encoder[read], width, config.plan.sides(side)[read])
+        encoding = find_encoder(config.encoder).count(config.plan, config.colours, encoder, side)
+        dense = tiles * width * target.outputs
+        return Counts(layer.params + dense + target.outputs, tiles * (layer.flops + encoding.flops) + dense)
+
+
 DECODERS: dict[str, Any] = {"classes": ClassDecoder, "labels": PixelDecoder, "pixels": PixelDecoder}
+DECODERS |= dict.fromkeys(GRIDS, JigsawDecoder)

@@ -40,7 +40,8 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
       The files written.
 
     Raises:
-      UsageError: an unknown form; one that the model's encoder or normalisation or the installed packages do not allow.
+      UsageError: an unknown form; one that the model's encoder, tasks or normalisation, or the
+        installed packages, do not allow.
       OSError: the file cannot be written.
     """
     form = checks.choose("form of an export", to, FORMS)
@@ -56,6 +57,12 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
             expected=f"the encoder {RESIDUAL} for --to {form}",
             got=model.config.encoder,
             remedy="take --to flax; other forms of this encoder are not written yet",
+        )
+    if form != "flax" and any(target.grid for target in model.config.targets):
+        raise checks.UsageError(
+            expected=f"a model without jigsaws for --to {form}",
+            got=", ".join(target.name for target in model.config.targets if target.grid),
+            remedy="take --to flax, or train a model without them",
         )
     network = model.network(choice.codes)
     sizes = {**model.config.to_json(), "widths": list(network.widths or ())}

@@ -1,7 +1,8 @@
 """Measures width configurations on the real model, many in one call.
 
 A task's metric depends on the encoder's widths and its own decoder's alone. So each encoder configuration runs once,
-and every decoder at each of its widths once on top of it, however many configurations are asked for.
+and every decoder at each of its widths once on top of it, however many configurations are asked for. For a jigsaw the
+encoder runs once more, on the tiles.
 """
 
 from __future__ import annotations
@@ -84,19 +85,25 @@ def _scores(
 
     def one(encoder: Array) -> Array:
         network = nnx.merge(graph(model), params)
-        own = Statistics()
-        seen = network.encode(calibration, encoder, own) if counted else []
-        features = network.encode(images, encoder, Statistics(tuple(own.found)))
 
-        def task(place: int, width: Array) -> Array:
+        def encoded(images: Array, calibration: Array) -> tuple[list[Array], list[Array]]:
+            own = Statistics()
+            seen = network.encode(calibration, encoder, own) if counted else []
+            return seen, network.encode(images, encoder, Statistics(tuple(own.found)))
+
+        def task(place: int, seen: list[Array], features: list[Array], width: Array) -> Array:
             own = Statistics()
             if counted:
                 network.decode(place, seen, width, own)
             return network.decode(place, features, width, Statistics(tuple(own.found)))
 
-        scores = []
+        common, scores = encoded(images, calibration), []
         for place, (target, truth) in enumerate(zip(model.targets, truths, strict=True)):
-            outputs = jax.vmap(functools.partial(task, place))(decoders[place])
+            both = common
+            if target.grid:
+                # The order of the tiles changes no statistics: each is normalised by itself, or all together.
+                both = encoded(network.tiles(place, images, truth), network.tiles(place, calibration))
+            outputs = jax.vmap(functools.partial(task, place, *both))(decoders[place])
             scores.append(jax.vmap(lambda out, target=target, truth=truth: task_score(target, out, truth))(outputs))
         return jnp.stack(scores)
 

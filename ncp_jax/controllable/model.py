@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -19,6 +20,7 @@ from ncp_jax.controllable.blocks import Mask
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.decoders import DECODERS
 from ncp_jax.controllable.encoders import find_encoder
+from ncp_jax.controllable.jigsaw import cut, permutations
 from ncp_jax.controllable.layers import Statistics, active, copied
 from ncp_jax.networks.layers import Parameters
 from ncp_jax.types import Array, Float, Int, Key
@@ -54,9 +56,56 @@ class ControllableModel(nnx.Module):
     def decode(
         self, place: int, features: list[Array], width: Int[Array, ""] | None, statistics: Statistics
     ) -> Float[Array, "n ..."]:
-        """Returns the outputs of one task's decoder, the ``place``-th, at a width."""
+        """Returns the outputs of one task's decoder, the ``place``-th, at a width, from features of images or tiles."""
         mask = None if width is None else active(width, self.config.decoder)
         return self.decoders[place](features, mask, statistics).astype(jnp.float32)
+
+    def tiles(
+        self, place: int, images: Float[Array, "n h w c"], classes: Int[Array, " n"] | None = None
+    ) -> Float[Array, "m i j c"]:
+        """Returns what the encoder sees of images for the ``place``-th task, a jigsaw: their tiles.
+
+        Args:
+          place: number of the task.
+          images: the images.
+          classes: the permutation that each image's tiles are put in; None, or -1 for an image, for their own order.
+        """
+        target = self.config.targets[place]
+        cuts = cut(images, target.grid)
+        if classes is not None:
+            orders = jnp.asarray(permutations(target.grid, target.outputs))[jnp.maximum(classes, 0)]
+            orders = jnp.where(classes[:, None] < 0, jnp.arange(target.grid**2), orders)
+            cuts = jnp.take_along_axis(cuts, orders[:, :, None, None, None], axis=1)
+        return cuts.reshape(-1, *cuts.shape[2:])
+
+    def run(
+        self,
+        images: Float[Array, "n h w c"],
+        widths: Int[Array, " d"] | None,
+        statistics: Statistics,
+        targets: Sequence[Array] | None = None,
+    ) -> tuple[list[Array], tuple[Array, ...]]:
+        """Returns the features of each stage for the images, and the outputs of each task.
+
+        A jigsaw's decoder reads the features of tiles, from a pass of its own through the encoder.
+
+        Args:
+          images: the images.
+          widths: a width configuration; None for all channels that the layers have.
+          statistics: statistics of BatchNorm.
+          targets: target of each task, of which those of jigsaws tell the order of the tiles; None for images whose
+            tiles have been put in order.
+        """
+        stages = self.config.stages
+        encoder = None if widths is None else widths[:stages]
+        features, outputs = self.encode(images, encoder, statistics), []
+        for place, target in enumerate(self.config.targets):
+            seen = features
+            if target.grid:
+                order = None if targets is None else targets[place]
+                seen = self.encode(self.tiles(place, images, order), encoder, statistics)
+            outputs.append(self.decode(place, seen, None if widths is None else widths[stages + place], statistics))
+        return features, tuple(outputs)
 
     def __call__(
         self,
@@ -64,14 +113,11 @@ class ControllableModel(nnx.Module):
         widths: Int[Array, " d"] | None = None,
         statistics: Statistics | None = None,
     ) -> tuple[Array, ...]:
-        """Returns the outputs of each task, at a width configuration; None for all channels that the layers have."""
-        used = Statistics() if statistics is None else statistics
-        stages = self.config.stages
-        features = self.encode(images, None if widths is None else widths[:stages], used)
-        return tuple(
-            self.decode(place, features, None if widths is None else widths[stages + place], used)
-            for place in range(len(self.decoders))
-        )
+        """Returns the outputs of each task, at a width configuration; None for all channels that the layers have.
+
+        The output of a jigsaw is the permutation that the tiles of the given images are in.
+        """
+        return self.run(images, widths, Statistics() if statistics is None else statistics)[1]
 
     def sliced(self, widths: Any) -> ControllableModel:
         """Returns the sub-network of a width configuration: the same outputs, at its real cost.
