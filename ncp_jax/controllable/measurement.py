@@ -1,7 +1,8 @@
 """Measures width configurations on the real model, many in one call.
 
 A task's metric depends on the encoder's widths and its own decoder's alone. So each encoder configuration runs once,
-and every decoder at each of its widths once on top of it, however many configurations are asked for.
+and every decoder at each of its widths once on top of it, however many configurations are asked for. For a jigsaw the
+encoder runs once more, on the tiles.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -87,40 +88,62 @@ def _scores(
 
     def one(encoder: Array) -> Array:
         network = nnx.merge(graph(model), params)
-        of_encoder, of_decoders = _statistics(network, encoder, decoders, calibration)
+        calibrated = _calibrated(network, encoder, decoders, calibration)
 
         def portion(part: tuple[Array, tuple[Array, ...]]) -> Array:
             images, truths = part
-            features = network.encode(images, encoder, Statistics(of_encoder))
-
-            def of_width(place: int, width: Array, found: Any) -> Array:
-                outputs = network.decode(place, features, width, Statistics(found))
-                return score_sums(model.targets[place], outputs, truths[place], means[place])
-
-            places = range(len(model.targets))
-            return jnp.stack([jax.vmap(functools.partial(of_width, p))(decoders[p], of_decoders[p]) for p in places])
+            common, sums = network.encode(images, encoder, Statistics(calibrated.whole)), []
+            for place, (target, truth) in enumerate(zip(model.targets, truths, strict=True)):
+                features = common
+                if target.grid:
+                    # The order of the tiles changes no statistics: each is normalised by itself, or all together.
+                    tiles = network.tiles(place, images, truth)
+                    features = network.encode(tiles, encoder, Statistics(calibrated.tiles[place]))
+                measured = functools.partial(_sums, network, place, features, truth, means[place])
+                sums.append(jax.vmap(measured)(decoders[place], calibrated.decoders[place]))
+            return jnp.stack(sums)
 
         return score_of_sums(jax.lax.map(portion, data).sum(axis=0))
 
     return jax.lax.map(one, encoders)
 
 
-def _statistics(
-    network: ControllableModel, encoder: Array, decoders: Array, calibration: Array
-) -> tuple[Any, list[Any]]:
-    """Returns the statistics of BatchNorm in an encoder, and in each decoder at each of its widths."""
+def _sums(
+    network: ControllableModel, place: int, features: list[Array], truth: Array, means: Array, width: Array, found: Any
+) -> Float[Array, "3"]:
+    """Returns what the metric of a task is made of, at one width of its decoder."""
+    outputs = network.decode(place, features, width, Statistics(found))
+    return score_sums(network.config.targets[place], outputs, truth, means)
+
+
+class _Calibrated(NamedTuple):
+    """Statistics of BatchNorm: of the encoder on images and, for each jigsaw, on tiles; of each decoder's widths."""
+
+    whole: Any
+    tiles: list[Any]
+    decoders: list[Any]
+
+
+def _calibrated(network: ControllableModel, encoder: Array, decoders: Array, images: Array) -> _Calibrated:
+    """Returns the statistics at one width of the encoder, empty ones without BatchNorm."""
+    empty: list[Any] = [()] * len(decoders)
     if network.config.norm != "batch":
-        return (), [()] * len(decoders)
-    own = Statistics()
-    seen = network.encode(calibration, encoder, own)
+        return _Calibrated((), empty, empty)
 
-    def of_width(place: int, width: Array) -> Any:
-        found = Statistics()
-        network.decode(place, seen, width, found)
-        return tuple(found.found)
+    def encoded(images: Array) -> tuple[list[Array], Any]:
+        own = Statistics()
+        return network.encode(images, encoder, own), tuple(own.found)
 
-    found = [jax.vmap(functools.partial(of_width, place))(widths) for place, widths in enumerate(decoders)]
-    return tuple(own.found), found
+    def of_width(place: int, seen: list[Array], width: Array) -> Any:
+        own = Statistics()
+        network.decode(place, seen, width, own)
+        return tuple(own.found)
+
+    common, tiles, found = encoded(images), list(empty), []
+    for place, target in enumerate(network.config.targets):
+        seen, tiles[place] = encoded(network.tiles(place, images)) if target.grid else common
+        found.append(jax.vmap(functools.partial(of_width, place, seen))(decoders[place]))
+    return _Calibrated(common[1], tiles, found)
 
 
 def _in_portions(array: np.ndarray, size: int, rest: float) -> Array:

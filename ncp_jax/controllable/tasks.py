@@ -4,7 +4,9 @@ A file has ``images`` [n, h, w] or [n, h, w, colours] and one array for each tas
 
 - ``NAME.classes`` [n]: one class for each image, integers 0, 1, …;
 - ``NAME.labels`` [n, h, w]: one class for each pixel, likewise; images and pixels of class -1 have none, do not count;
-- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel; NaN where it has none.
+- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel; NaN where it has none;
+- ``NAME.jigsaw`` [n]: the permutation in which the task sees the 2 x 2 tiles of the image, one of at most 24 classes;
+- ``NAME.jigsaw3`` [n]: likewise of 3 x 3 tiles, at most 1000 classes; see ``jigsaw``.
 
 Images of bytes (uint8) are divided by 255. ``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
 """
@@ -21,9 +23,10 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.array_files import LARGEST, read_npz
+from ncp_jax.controllable.jigsaw import GRIDS, MOST
 from ncp_jax.types import Float, Int
 
-KINDS = ("classes", "labels", "pixels")
+KINDS = ("classes", "labels", "pixels", *GRIDS)
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.75)  # where the shares of a random split end
 DIGITS = ("class", "rotation", "edges", "autoencoder")
@@ -39,13 +42,19 @@ class Target:
 
     Attributes:
       name: name of the task.
-      kind: "classes" (one class for each image), "labels" (one class for each pixel) or "pixels" (numbers for each).
+      kind: "classes" (one class for each image), "labels" (one class for each pixel), "pixels" (numbers for each),
+        "jigsaw" or "jigsaw3" (the permutation of the image's tiles).
       outputs: number of classes, or of numbers for each pixel.
     """
 
     name: str
     kind: str
     outputs: int
+
+    @property
+    def grid(self) -> int:
+        """Tiles on a side of a jigsaw; 0 for other kinds, whose decoder reads the features of the whole image."""
+        return GRIDS.get(self.kind, 0)
 
     @property
     def metric(self) -> str:
@@ -198,7 +207,7 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
             raise _wrong(name, wanted, f"{np.nanmin(found):g} to {np.nanmax(found):g}")
         found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
         return Target(task, kind, found.shape[-1]), found
-    expected = (n,) if kind == "classes" else (n, side, side)
+    expected = (n, side, side) if kind == "labels" else (n,)
     if found.dtype.kind not in "bui" or found.shape != expected:
         raise _wrong(name, f"{task}.{kind} {list(expected)} of integers", _shape(array))
     classes = int(found.max()) + 1
@@ -207,7 +216,11 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
     if classes > MOST_CLASSES or (classes == 256 and not (found == 254).any()):
         got = f"class {classes - 1}"
         raise _wrong(name, f"classes 0, 1, … without a gap, and -1 for none, in {task}.{kind}", got)
-    return Target(task, kind, classes), found.astype(np.int32)
+    target = Target(task, kind, classes)
+    if target.grid and (side % target.grid or classes > MOST[target.grid]):
+        wanted = f"classes below {MOST[target.grid]} in {task}.{kind}, and a side that is a multiple of {target.grid}"
+        raise _wrong(name, wanted, f"classes up to {classes - 1}, a side of {side}")
+    return target, found.astype(np.int32)
 
 
 def read_examples(path: Path) -> Examples:
@@ -239,21 +252,23 @@ def read_examples(path: Path) -> Examples:
     for key, array in stored.items():
         task, dot, kind = key.rpartition(".")
         if not dot:
-            raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
+            names = ", ".join(f"NAME.{kind}" for kind in KINDS)
+            raise _wrong(str(path), f"images, split and arrays called {names}", key)
         if task in targets:
             raise _wrong(str(path), "one array for each task", f"{task}.{targets[task][0]} and {key}")
         targets[task] = (kind, array)
     return make_examples(images, targets, split=split, name=str(path))
 
 
-def digits_examples(copies: int = 4) -> Examples:
-    """Returns scikit-learn's digits with four tasks on the same image, which is turned and has noise on its pixels.
+def digits_examples(copies: int = 4, *, jigsaw: bool = False) -> Examples:
+    """Returns scikit-learn's digits with four or five tasks on the same image, turned and with noise on its pixels.
 
-    Tasks: class (which digit), rotation (by how many quarter turns), edges (the edge map of the image without noise)
-    and autoencoder (the image without noise). The fifth task of the digits benchmark, jigsaw, needs other images.
+    Tasks: class (which digit), rotation (by how many quarter turns), edges (the edge map of the image without noise),
+    autoencoder (the image without noise), and jigsaw (in which of 24 orders the quadrants are).
 
     Args:
-      copies: variants of each training image, each with its own turn and noise.
+      copies: variants of each training image, each with its own turn, noise and order of the quadrants.
+      jigsaw: whether there is the fifth task. The others are the same with and without it.
 
     Raises:
       UsageError: scikit-learn is not installed.
@@ -273,10 +288,13 @@ def digits_examples(copies: int = 4) -> Examples:
     clean = np.stack([np.rot90(images[row], turn) for row, turn in zip(chosen, turns, strict=True)])
     noisy = clean + NOISE * rng.standard_normal(clean.shape)
     slopes = np.stack([ndimage.sobel(clean, axis=axis, mode="constant") for axis in (1, 2)])
-    targets = {
+    targets: dict[str, tuple[str, Any]] = {
         "class": ("classes", classes[chosen]),
         "rotation": ("classes", turns),
         "edges": ("pixels", np.sqrt((slopes**2).sum(axis=0))),
         "autoencoder": ("pixels", clean),
     }
+    if jigsaw:
+        orders = np.random.default_rng(1).integers(0, MOST[GRIDS["jigsaw"]], len(chosen))
+        targets["jigsaw"] = ("jigsaw", orders)
     return make_examples(noisy, targets, split=split_of, name="digits")
