@@ -74,18 +74,23 @@ def read_npy(content: bytes | bytearray) -> np.ndarray:
         raise ValueError(f"shape {_some(shape)} of {dtype} ({error})") from error
 
 
-def read_npz(content: bytes) -> dict[str, np.ndarray]:
+def read_npz(content: bytes, *, most: int | None = None) -> dict[str, np.ndarray]:
     """Returns the arrays of numbers in the bytes of an npz file by their names.
 
+    Args:
+      content: the bytes.
+      most: maximum bytes of the arrays; by default ``LARGEST``.
+
     Raises:
-      ValueError: the content is damaged or no such file, holds anything but numbers, or more than ``LARGEST`` bytes.
+      ValueError: the content is damaged or no such file, holds anything but numbers, or more than ``most`` bytes.
     """
+    limit = LARGEST if most is None else most
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             members = archive.infolist()
             size = sum(member.file_size for member in members)
-            if size > LARGEST:
-                raise ValueError(f"arrays of {size} bytes, more than {LARGEST}")
+            if size > limit:
+                raise ValueError(f"arrays of {size} bytes, more than {limit}")
             return {member.filename.removesuffix(".npy"): read_npy(archive.read(member)) for member in members}
     except _DAMAGED as error:
         raise ValueError(f"no whole archive ({type(error).__name__}: {error})") from error

@@ -1,4 +1,4 @@
-"""Trains, asks and exports controllable multi-task models (``ncp-jax widths``, ``ncp.Controllable``)."""
+"""Trains, asks and exports controllable multi-task models (``ncp-jax widths``, ``ncp.Controllable``); writes data."""
 
 from __future__ import annotations
 
@@ -68,6 +68,38 @@ def read_preferences(texts: Sequence[str], tasks: Sequence[str]) -> dict[str, fl
             expected="--prefer TASK=NUMBER", got="none", remedy=f"tasks of the model: {', '.join(tasks)}"
         )
     return found
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WidthsData(Command):
+    """Write a published data set of several tasks as the file that ncp-jax widths train --data takes.
+
+    Attributes:
+      kind: What PATH holds: cifar100 (cifar-100-binary), nyud (NYUD_MT) or pascal (PASCAL_MT).
+      path: The unpacked folder.
+      side: Height and width that images are resized to; by default 64, and for cifar100 its own 32.
+      out: The file, an npz.
+    """
+
+    kind: Positional[str]
+    path: Positional[Path]
+    side: int | None = None
+    out: Path
+
+    def run(self) -> None:
+        """Reads the folder, writes the file and prints what it holds."""
+        from ncp_jax.array_files import write_npz
+        from ncp_jax.console import ProgressBar
+        from ncp_jax.controllable.datasets import dataset_arrays
+        from ncp_jax.files import user_path
+
+        out = user_path(self.out)
+        with ProgressBar("ncp-jax: reading") as bar:
+            arrays = dataset_arrays(self.kind, user_path(self.path), side=self.side, progress=bar)
+        write_npz(out, arrays)
+        shapes = [(name, " x ".join(map(str, array.shape)), str(array.dtype)) for name, array in arrays.items()]
+        print(format_table([("array", "shape", "type"), *shapes], "<<<"), flush=True)
+        notify_written([out])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -183,7 +215,8 @@ class WidthsExport(_Question):
 
 
 _WidthsCommand = (
-    Annotated[WidthsTrain, subcommand("train")]
+    Annotated[WidthsData, subcommand("data")]
+    | Annotated[WidthsTrain, subcommand("train")]
     | Annotated[WidthsQuery, subcommand("query")]
     | Annotated[WidthsExport, subcommand("export")]
 )
@@ -193,7 +226,7 @@ _WidthsCommand = (
 class Widths(Command):
     """Train a multi-task model for all widths, choose widths for a budget and preferences, export sub-networks."""
 
-    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("train", "query", "export")
+    SUBCOMMANDS: ClassVar[tuple[str, ...]] = ("data", "train", "query", "export")
 
     command: OmitSubcommandPrefixes[_WidthsCommand]
 

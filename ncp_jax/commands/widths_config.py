@@ -6,7 +6,7 @@ import dataclasses
 from typing import TYPE_CHECKING, Any
 
 from ncp_jax import checks
-from ncp_jax.controllable.settings import SearchOptions, SizeOptions, TrainOptions
+from ncp_jax.controllable.settings import RESIDUAL, SearchOptions, SizeOptions, TrainOptions
 
 if TYPE_CHECKING:
     from ncp_jax.controllable.config import ModelConfig
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ncp_jax.controllable.search import SearchConfig
     from ncp_jax.controllable.tasks import Examples
 
-DIGITS = "digits"
+DIGITS, DIGITS_AND_JIGSAW = "digits", "digits+jigsaw"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -22,11 +22,13 @@ class DataOptions:
     """The data, and the sizes that are given once for each stage or ratio.
 
     Attributes:
-      data: Either digits (scikit-learn's images with four tasks), or an npz file with images and an array for each task
-        (NAME.classes, NAME.labels or NAME.pixels).
+      data: Either digits (scikit-learn's images with four tasks) or digits+jigsaw (with a fifth), or an npz file with
+        images and an array for each task (NAME.classes, NAME.labels, NAME.pixels, NAME.jigsaw or NAME.jigsaw3).
       smoke: Train a tiny model for a few steps, in seconds; its metrics mean nothing.
-      channels: Channels of an encoder stage at full width, once for each stage; by default 8, 16 and 24.
+      channels: Channels of an encoder stage at full width, once for each stage; by default 8, 16 and 24. Of a TransNAS
+        encoder only the stem's are given, by default 8; of a nas-bench-mr encoder none.
       strides: 1 or 2 for each stage, by which it reduces height and width, once for each stage; by default 1, then 2.
+        Of encoders with an architecture only the stem's is given, 1 (default), 2 or 4.
       ratios: Width that each stage and decoder can take, as a share of its channels. Repeated, rising to 1; by default
         0.25, 0.5, 0.75 and 1.
     """
@@ -51,8 +53,10 @@ class WidthsConfig(SearchOptions, TrainOptions, SizeOptions, DataOptions):
     def __post_init__(self) -> None:
         checks.integer("--seed", self.seed, least=0, most=2**31 - 1, remedy="try --seed 0")
         if self.smoke:
-            small = {"channels": (4, 8), "strides": (1, 2), "decoder": 4, "ratios": (0.5, 1.0), "steps": 20}
+            small: dict[str, Any] = {"decoder": 4, "ratios": (0.5, 1.0), "steps": 20}
             small |= {"batch": 16, "sample": 24, "audit": 24}
+            if self.encoder.lower() == RESIDUAL:
+                small |= {"channels": (4, 8), "strides": (1, 2)}
             for name, value in small.items():
                 object.__setattr__(self, name, value)
 

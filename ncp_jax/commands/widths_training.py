@@ -7,8 +7,10 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from ncp_jax import files
-from ncp_jax.commands.widths_config import DIGITS, WidthsConfig
+from ncp_jax.commands.widths_config import DIGITS, DIGITS_AND_JIGSAW, WidthsConfig
 from ncp_jax.console import ProgressBar, say, warn
 from ncp_jax.controllable.controllable import ANSWERS, MODEL, Controllable, ModelCard, write_weights
 from ncp_jax.controllable.program import Settings
@@ -20,8 +22,10 @@ from ncp_jax.records.run_card import run_card
 
 
 def read_data(name: str) -> Examples:
-    """Returns the examples that ``--data`` names: digits, or those of an npz file."""
-    return digits_examples() if name.lower() == DIGITS else read_examples(files.user_path(name))
+    """Returns the examples that ``--data`` names: digits, with the jigsaw or without, or those of an npz file."""
+    if name.lower() in (DIGITS, DIGITS_AND_JIGSAW):
+        return digits_examples(jigsaw=name.lower() == DIGITS_AND_JIGSAW)
+    return read_examples(files.user_path(name))
 
 
 def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[str], None] = say) -> Controllable:
@@ -39,6 +43,7 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     """
     config.search()  # its errors come before the training
     examples = read_data(config.data)
+    _warn_of_gaps(examples)
     model, train = config.model(examples), config.train()
     folder = files.make_folder(files.user_path(folder))
     if (folder / MODEL).exists():
@@ -69,6 +74,18 @@ def train_widths(config: WidthsConfig, folder: str | Path, *, notify: Callable[[
     )
     answers.save(folder / ANSWERS)
     return Controllable.load(folder)
+
+
+def _warn_of_gaps(examples: Examples) -> None:
+    """Warns of classes that no training image has: their numbers may begin at 1, or leave some out."""
+    _, targets = examples.part("train")
+    for kind, array in zip(examples.kinds, targets, strict=True):
+        if kind.kind in ("classes", "labels"):
+            seen = np.unique(array[array >= 0])
+            if len(seen) < kind.outputs:
+                missing = np.setdiff1d(np.arange(kind.outputs), seen)
+                numbers = ", ".join(map(str, missing[:5])) + ", …" * (len(missing) > 5)
+                warn(f"{len(missing)} of the {kind.outputs} classes of {kind.name} are in no training image: {numbers}")
 
 
 def _refuse_other(folder: Path, config: WidthsConfig, examples: Examples) -> None:

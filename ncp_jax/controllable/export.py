@@ -15,6 +15,7 @@ from ncp_jax.array_files import header_array, read_headed_npz, write_npz
 from ncp_jax.controllable.answers import WidthChoice
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.controllable import Controllable, pack_params
+from ncp_jax.controllable.encoders import RESIDUAL, find_encoder
 from ncp_jax.controllable.model import ControllableModel
 from ncp_jax.controllable.onnx_file import onnx_model
 from ncp_jax.networks.export.weights import to_torch, torch_name
@@ -39,7 +40,8 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
       The files written.
 
     Raises:
-      UsageError: an unknown form; one that the model's normalisation or the installed packages do not allow.
+      UsageError: an unknown form; one that the model's encoder, tasks or normalisation, or the
+        installed packages, do not allow.
       OSError: the file cannot be written.
     """
     form = checks.choose("form of an export", to, FORMS)
@@ -49,6 +51,18 @@ def export(model: Controllable, choice: WidthChoice, *, to: str, path: str | Pat
             expected="a model whose normalisation is group or layer",
             got="batch, whose statistics are measured for each width configuration",
             remedy="in Python, take Controllable.network(widths) and measured_statistics",
+        )
+    if form != "flax" and not find_encoder(model.config.encoder).torch:
+        raise checks.UsageError(
+            expected=f"the encoder {RESIDUAL} for --to {form}",
+            got=model.config.encoder,
+            remedy="take --to flax; other forms of this encoder are not written yet",
+        )
+    if form != "flax" and any(target.grid for target in model.config.targets):
+        raise checks.UsageError(
+            expected=f"a model without jigsaws for --to {form}",
+            got=", ".join(target.name for target in model.config.targets if target.grid),
+            remedy="take --to flax, or train a model without them",
         )
     network = model.network(choice.codes)
     sizes = {**model.config.to_json(), "widths": list(network.widths or ())}

@@ -1,7 +1,8 @@
 """Measures width configurations on the real model, many in one call.
 
 A task's metric depends on the encoder's widths and its own decoder's alone. So each encoder configuration runs once,
-and every decoder at each of its widths once on top of it, however many configurations are asked for.
+and every decoder at each of its widths once on top of it, however many configurations are asked for. For a jigsaw the
+encoder runs once more, on the tiles.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,14 +19,15 @@ from flax import nnx
 
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.layers import Statistics
-from ncp_jax.controllable.losses import task_score
-from ncp_jax.controllable.model import graph
+from ncp_jax.controllable.losses import known_means, score_of_sums, score_sums
+from ncp_jax.controllable.model import ControllableModel, graph
 from ncp_jax.controllable.tasks import Examples
 from ncp_jax.controllable.widths import width_table
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
 PORTIONS = (4, 16)  # encoder configurations of one call, so that any number of them runs one of two programs
+PIXELS = 2**16  # of the images that pass the network together; their features take most of the memory
 CALIBRATION = 256  # training images that statistics of BatchNorm are measured on
 
 
@@ -78,29 +80,77 @@ class Measurement:
 def _scores(
     params: Params, encoders: Array, data: tuple[Array, tuple[Array, ...]], calibration: Array, *, model: ModelConfig
 ) -> Float[Array, "e t k"]:
-    images, truths = data
+    """Returns the scores of encoder configurations; the images and targets have a leading axis of portions."""
     decoders = jnp.asarray(width_table(model)[model.stages :])
-    counted = model.norm == "batch"
+    means = [
+        known_means(t, truth.reshape(-1, *truth.shape[2:])) for t, truth in zip(model.targets, data[1], strict=True)
+    ]
 
     def one(encoder: Array) -> Array:
         network = nnx.merge(graph(model), params)
-        own = Statistics()
-        seen = network.encode(calibration, encoder, own) if counted else []
-        features = network.encode(images, encoder, Statistics(tuple(own.found)))
+        calibrated = _calibrated(network, encoder, decoders, calibration)
 
-        def task(place: int, width: Array) -> Array:
-            own = Statistics()
-            if counted:
-                network.decode(place, seen, width, own)
-            return network.decode(place, features, width, Statistics(tuple(own.found)))
+        def portion(part: tuple[Array, tuple[Array, ...]]) -> Array:
+            images, truths = part
+            common, sums = network.encode(images, encoder, Statistics(calibrated.whole)), []
+            for place, (target, truth) in enumerate(zip(model.targets, truths, strict=True)):
+                features = common
+                if target.grid:
+                    # The order of the tiles changes no statistics: each is normalised by itself, or all together.
+                    tiles = network.tiles(place, images, truth)
+                    features = network.encode(tiles, encoder, Statistics(calibrated.tiles[place]))
+                measured = functools.partial(_sums, network, place, features, truth, means[place])
+                sums.append(jax.vmap(measured)(decoders[place], calibrated.decoders[place]))
+            return jnp.stack(sums)
 
-        scores = []
-        for place, (target, truth) in enumerate(zip(model.targets, truths, strict=True)):
-            outputs = jax.vmap(functools.partial(task, place))(decoders[place])
-            scores.append(jax.vmap(lambda out, target=target, truth=truth: task_score(target, out, truth))(outputs))
-        return jnp.stack(scores)
+        return score_of_sums(jax.lax.map(portion, data).sum(axis=0))
 
     return jax.lax.map(one, encoders)
+
+
+def _sums(
+    network: ControllableModel, place: int, features: list[Array], truth: Array, means: Array, width: Array, found: Any
+) -> Float[Array, "3"]:
+    """Returns what the metric of a task is made of, at one width of its decoder."""
+    outputs = network.decode(place, features, width, Statistics(found))
+    return score_sums(network.config.targets[place], outputs, truth, means)
+
+
+class _Calibrated(NamedTuple):
+    """Statistics of BatchNorm: of the encoder on images and, for each jigsaw, on tiles; of each decoder's widths."""
+
+    whole: Any
+    tiles: list[Any]
+    decoders: list[Any]
+
+
+def _calibrated(network: ControllableModel, encoder: Array, decoders: Array, images: Array) -> _Calibrated:
+    """Returns the statistics at one width of the encoder, empty ones without BatchNorm."""
+    empty: list[Any] = [()] * len(decoders)
+    if network.config.norm != "batch":
+        return _Calibrated((), empty, empty)
+
+    def encoded(images: Array) -> tuple[list[Array], Any]:
+        own = Statistics()
+        return network.encode(images, encoder, own), tuple(own.found)
+
+    def of_width(place: int, seen: list[Array], width: Array) -> Any:
+        own = Statistics()
+        network.decode(place, seen, width, own)
+        return tuple(own.found)
+
+    common, tiles, found = encoded(images), list(empty), []
+    for place, target in enumerate(network.config.targets):
+        seen, tiles[place] = encoded(network.tiles(place, images)) if target.grid else common
+        found.append(jax.vmap(functools.partial(of_width, place, seen))(decoders[place]))
+    return _Calibrated(common[1], tiles, found)
+
+
+def _in_portions(array: np.ndarray, size: int, rest: float) -> Array:
+    """Returns images, or targets, in portions ``[p, size, ...]``, the last one filled up with ``rest``."""
+    missing = -len(array) % size
+    filled = np.concatenate([array, np.full((missing, *array.shape[1:]), rest, array.dtype)])
+    return jnp.asarray(filled.reshape(-1, size, *array.shape[1:]))
 
 
 @package_settings
@@ -124,7 +174,12 @@ def measure(
       progress: callback, called with (encoder configurations done, all of them).
     """
     images, truths = examples.part(split)
-    data: Any = (jnp.asarray(images), tuple(map(jnp.asarray, truths)))
+    size = min(len(images), max(1, PIXELS // model.side**2))
+    rests = [np.nan if target.kind == "pixels" else -1 for target in model.targets]  # what does not count
+    data: Any = (
+        _in_portions(images, size, 0),
+        tuple(_in_portions(truth, size, rest) for truth, rest in zip(truths, rests, strict=True)),
+    )
     calibration = jnp.asarray(examples.part("train")[0][:CALIBRATION])
     encoders = np.unique(np.asarray(codes, np.int32)[:, : model.stages], axis=0)
     scores, portion = [], PORTIONS[len(encoders) > PORTIONS[0]]

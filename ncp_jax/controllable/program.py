@@ -169,12 +169,7 @@ def _total(
     images, stages = images.astype(dtype), model.stages
 
     def forward(widths: Array) -> tuple[list[Array], tuple[Array, ...]]:
-        statistics = Statistics()
-        features = network.encode(images, widths[:stages], statistics)
-        outputs = [
-            network.decode(place, features, widths[stages + place], statistics) for place in range(len(model.targets))
-        ]
-        return features, tuple(outputs)
+        return network.run(images, widths, Statistics(), truths)
 
     features, outputs = jax.vmap(forward)(codes)
     losses, taught = [], []

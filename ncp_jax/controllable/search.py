@@ -7,7 +7,8 @@ Three ways to choose widths for a budget and preferences:
   could read; it is this project's choice.
 - ``find_answers`` (this project's): predictors of every task's metric, fitted to a sample of measured configurations,
   are inverted for many budgets and preferences at once; what they propose is measured on the real model.
-- ``enumerate_answers``: every configuration is measured, the oracle.
+- ``enumerate_answers``: every configuration is measured, the oracle. ``evolution.evolved_answers`` stands for it in
+  larger spaces.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ def find_answers(
     codes = np.unique(np.concatenate([drawn, width_table(model).T]), axis=0)
     progress(f"measuring {len(codes)} configurations for the predictors")
     measured = measure(model, params, examples, codes)
-    _check_finite(measured)
+    check_finite(measured)
     predict = fit_predictors(model, codes, measured.of(codes), config, key=jax.random.fold_in(key, 1))
     progress("inverting the predictors")
     proposed = invert(model, predict, config, key=jax.random.fold_in(key, 2))
@@ -104,7 +105,7 @@ def find_answers(
     chosen = _most_asked(model, candidates, predict(candidates), config)
     progress(f"measuring {len(chosen)} configurations that the predictors propose")
     measured = measured.joined(measure(model, params, examples, chosen))
-    _check_finite(measured)
+    check_finite(measured)
     rows = len(measured.encoders) * len(model.ratios) ** len(model.targets)
     listed = measured.all_codes() if rows <= CLOSED else np.unique(np.concatenate([codes, chosen]), axis=0)
     return make_answers(model, listed, measured.of(listed), predict(listed), origin)
@@ -122,11 +123,11 @@ def enumerate_answers(
     """Returns answers from the measured metrics of every configuration: the oracle, in a space that can be listed.
 
     Raises:
-      UsageError: the space has more than 2**20 configurations.
+      UsageError: the space has more than 2**20 configurations; see ``evolution.evolved_answers``.
     """
     codes = width_space(model).all_codes()
     measured = measure(model, params, examples, codes, split=split)
-    _check_finite(measured)
+    check_finite(measured)
     values = measured.of(codes)
     return make_answers(model, codes, values, np.full_like(values, np.nan), origin or {})
 
@@ -147,7 +148,8 @@ def make_answers(
     return answers.pruned()
 
 
-def _check_finite(measured: Measurement) -> None:
+def check_finite(measured: Measurement) -> None:
+    """Raises DataError unless all outputs of the model were finite."""
     if not np.isfinite(measured.scores).all():
         raise checks.DataError(
             expected="finite outputs of the model at every width",

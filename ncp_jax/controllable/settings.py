@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 
+RESIDUAL = "residual"  # the default encoder
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SizeOptions:
-    """Sizes of a controllable model, but those of its encoder.
+    """Sizes of a controllable model, but those of its encoder's stages.
 
     Attributes:
+      encoder: Shared encoder: residual, or an architecture as transnas-micro:CODE, transnas-macro:CODE or
+        nas-bench-mr:CODE.
       decoder: Channels of each decoder at full width.
       multiple: Number that all widths are multiples of; shares of the channels are rounded up to it.
       norm: Normalisation: group (groups of MULTIPLE channels), layer (all active channels of a pixel) or batch
         (statistics measured for each width configuration).
     """
 
+    encoder: str = RESIDUAL
     decoder: int = 16
     multiple: int = 2
     norm: str = "group"

@@ -4,9 +4,11 @@ A file has ``images`` [n, h, w] or [n, h, w, colours] and one array for each tas
 
 - ``NAME.classes`` [n]: one class for each image, integers 0, 1, …;
 - ``NAME.labels`` [n, h, w]: one class for each pixel, likewise; images and pixels of class -1 have none, do not count;
-- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel.
+- ``NAME.pixels`` [n, h, w] or [n, h, w, k]: numbers for each pixel; NaN where it has none;
+- ``NAME.jigsaw`` [n]: the permutation in which the task sees the 2 x 2 tiles of the image, one of at most 24 classes;
+- ``NAME.jigsaw3`` [n]: likewise of 3 x 3 tiles, at most 1000 classes; see ``jigsaw``.
 
-``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
+Images of bytes (uint8) are divided by 255. ``split`` [n], if there, has 0 for train, 1 for validation and 2 for test.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.array_files import read_npz
+from ncp_jax.array_files import LARGEST, read_npz
+from ncp_jax.controllable.jigsaw import GRIDS, MOST
 from ncp_jax.types import Float, Int
 
-KINDS = ("classes", "labels", "pixels")
+KINDS = ("classes", "labels", "pixels", *GRIDS)
 SPLITS = ("train", "validation", "test")
 SHARES = (0.5, 0.75)  # where the shares of a random split end
 DIGITS = ("class", "rotation", "edges", "autoencoder")
+LARGEST_NUMBER = 1e15  # of pixels to predict: in float32, sums of squares of larger ones are infinite
+MOST_CLASSES = 2**16  # of one task; a decoder has an output for each
+EXPANSION = 32  # bytes of arrays for each byte of a file, at most; label maps take 32 times less when compressed
 NOISE = 0.2  # standard deviation of the noise on the pixels of digits, which are 0 to 1
 
 
@@ -36,13 +42,19 @@ class Target:
 
     Attributes:
       name: name of the task.
-      kind: "classes" (one class for each image), "labels" (one class for each pixel) or "pixels" (numbers for each).
+      kind: "classes" (one class for each image), "labels" (one class for each pixel), "pixels" (numbers for each),
+        "jigsaw" or "jigsaw3" (the permutation of the image's tiles).
       outputs: number of classes, or of numbers for each pixel.
     """
 
     name: str
     kind: str
     outputs: int
+
+    @property
+    def grid(self) -> int:
+        """Tiles on a side of a jigsaw; 0 for other kinds, whose decoder reads the features of the whole image."""
+        return GRIDS.get(self.kind, 0)
 
     @property
     def metric(self) -> str:
@@ -97,7 +109,7 @@ def make_examples(
     """Checks arrays and returns them as examples.
 
     Args:
-      images: ``[n, h, w]`` or ``[n, h, w, colours]`` finite numbers, h = w.
+      images: ``[n, h, w]`` or ``[n, h, w, colours]`` finite numbers, h = w; bytes are divided by 255.
       targets: for each task its kind and array; see the module.
       split: ``[n]`` 0 for train, 1 for validation, 2 for test; by default a random half, quarter and quarter.
       name: where they come from, for messages.
@@ -111,7 +123,8 @@ def make_examples(
     square = pictures.ndim == 4 and pictures.shape[1] == pictures.shape[2] and 0 not in pictures.shape[1:]
     if not square or pictures.dtype.kind not in "buif":
         raise _wrong(name, "images [n, side, side] or [n, side, side, colours] of numbers", f"{_shape(images)}")
-    pictures = pictures.astype(np.float32)
+    with np.errstate(over="ignore"):  # infinities are refused below
+        pictures = pictures / np.float32(255) if pictures.dtype == np.uint8 else pictures.astype(np.float32)
     if not np.isfinite(pictures).all():
         raise _wrong(name, "finite pixels", "NaN or infinity in images")
     if not targets:
@@ -122,14 +135,37 @@ def make_examples(
     kinds = tuple(target for target, _ in checked.values())
     arrays = {task: array for task, (_, array) in checked.items()}
     for kind in kinds:
+        for place, split_name in enumerate(SPLITS):
+            _check_part(name, kind, arrays[kind.name][places == place], split_name)
         if kind.kind == "pixels":
-            # Numbers are standardised by the training examples, so that tasks' losses are of one size.
-            train = arrays[kind.name][places == 0]
-            mean, scale = train.mean(axis=0), float((train - train.mean(axis=0)).std())
-            if not scale > 0:
-                raise _wrong(name, f"{kind.name}.pixels that differ between training images", "equal ones")
-            arrays[kind.name] = ((arrays[kind.name] - mean) / scale).astype(np.float32)
+            arrays[kind.name] = _standardised(arrays[kind.name], places == 0)
     return Examples(pictures, arrays, places, kinds, name)
+
+
+def _check_part(name: str, target: Target, array: np.ndarray, split: str) -> None:
+    """Refuses targets of one split without anything to learn, or to measure by."""
+    if target.kind != "pixels":
+        if not (array >= 0).any():
+            raise _wrong(name, f"a class in {target.name}.{target.kind} among the images of {split}", "-1 everywhere")
+        return
+    # The metric is the explained share of the variance around these means.
+    if not np.nanmax(np.abs(array - _pixel_means(array)), initial=0) > 0:
+        raise _wrong(name, f"{target.name}.pixels that differ between the images of {split}", "equal ones, or NaN")
+
+
+def _pixel_means(array: np.ndarray) -> np.ndarray:
+    """Returns the mean of the known numbers of each pixel; 0 where no image has any."""
+    known = ~np.isnan(array)
+    return np.where(known, array, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1).astype(np.float32)
+
+
+def _standardised(array: np.ndarray, train: np.ndarray) -> np.ndarray:
+    """Returns numbers less each pixel's mean in the training images, in units of the standard deviation there.
+
+    So the losses of all tasks are of one size.
+    """
+    mean = _pixel_means(array[train])
+    return ((array - mean) / np.nanstd(array[train] - mean)).astype(np.float32)
 
 
 def _wrong(name: str, expected: str, got: str) -> checks.DataError:
@@ -166,17 +202,25 @@ def _target(name: str, task: str, kind: str, array: Any, shape: tuple[int, ...])
     if kind == "pixels":
         if found.dtype.kind not in "buif" or found.shape[:3] != (n, side, side) or found.ndim not in (3, 4):
             raise _wrong(name, f"{task}.pixels [{n}, {side}, {side}] of numbers", _shape(array))
+        if (np.abs(found) > LARGEST_NUMBER).any():
+            wanted = f"numbers of at most {LARGEST_NUMBER:g}, or NaN for none, in {task}.pixels"
+            raise _wrong(name, wanted, f"{np.nanmin(found):g} to {np.nanmax(found):g}")
         found = (found if found.ndim == 4 else found[..., None]).astype(np.float32)
-        if not np.isfinite(found).all():
-            raise _wrong(name, f"finite numbers in {task}.pixels", "NaN or infinity")
         return Target(task, kind, found.shape[-1]), found
-    expected = (n,) if kind == "classes" else (n, side, side)
+    expected = (n, side, side) if kind == "labels" else (n,)
     if found.dtype.kind not in "bui" or found.shape != expected:
         raise _wrong(name, f"{task}.{kind} {list(expected)} of integers", _shape(array))
     classes = int(found.max()) + 1
     if found.min() < -1 or classes < 2:
         raise _wrong(name, f"classes 0, 1, … (or -1 for none) in {task}.{kind}", f"{found.min()} to {found.max()}")
-    return Target(task, kind, classes), found.astype(np.int32)
+    if classes > MOST_CLASSES or (classes == 256 and not (found == 254).any()):
+        got = f"class {classes - 1}"
+        raise _wrong(name, f"classes 0, 1, … without a gap, and -1 for none, in {task}.{kind}", got)
+    target = Target(task, kind, classes)
+    if target.grid and (side % target.grid or classes > MOST[target.grid]):
+        wanted = f"classes below {MOST[target.grid]} in {task}.{kind}, and a side that is a multiple of {target.grid}"
+        raise _wrong(name, wanted, f"classes up to {classes - 1}, a side of {side}")
+    return target, found.astype(np.int32)
 
 
 def read_examples(path: Path) -> Examples:
@@ -187,10 +231,15 @@ def read_examples(path: Path) -> Examples:
       DataError: the file is damaged, or has arrays of the wrong kind, length, shape or content.
     """
     try:
-        stored = read_npz(path.read_bytes())
+        content = path.read_bytes()
+        stored = read_npz(content, most=max(LARGEST, EXPANSION * len(content)))
     except FileNotFoundError as error:
         raise checks.MissingError(
             expected=f"the data at {path}", got="no such file", remedy="name an npz file, or digits"
+        ) from error
+    except IsADirectoryError as error:
+        raise checks.DataError(
+            expected=f"an npz file of arrays at {path}", got="a folder", remedy="write it with numpy.savez"
         ) from error
     except ValueError as error:
         raise checks.DataError(
@@ -199,67 +248,27 @@ def read_examples(path: Path) -> Examples:
     if "images" not in stored:
         raise _wrong(str(path), "an array called images", ", ".join(stored) or "none")
     images, split = stored.pop("images"), stored.pop("split", None)
-    targets = {}
+    targets: dict[str, tuple[str, np.ndarray]] = {}
     for key, array in stored.items():
         task, dot, kind = key.rpartition(".")
         if not dot:
-            raise _wrong(str(path), "images, split and arrays called NAME.classes, NAME.labels or NAME.pixels", key)
+            names = ", ".join(f"NAME.{kind}" for kind in KINDS)
+            raise _wrong(str(path), f"images, split and arrays called {names}", key)
+        if task in targets:
+            raise _wrong(str(path), "one array for each task", f"{task}.{targets[task][0]} and {key}")
         targets[task] = (kind, array)
     return make_examples(images, targets, split=split, name=str(path))
 
 
-def cifar100_arrays(train: Path, test: Path) -> dict[str, np.ndarray]:
-    """Returns CIFAR-100-MTL as arrays for ``numpy.savez``: 20 tasks of five classes, one for each coarse class.
+def digits_examples(copies: int = 4, *, jigsaw: bool = False) -> Examples:
+    """Returns scikit-learn's digits with four or five tasks on the same image, turned and with noise on its pixels.
 
-    A label is the rank of the fine class among those of its coarse class. An image has a label in one task, and -1 in
-    the others. A fifth of the training images is for validation.
-
-    Args:
-      train: ``train.bin`` of the binary version of CIFAR-100: a byte of the coarse class, one of the fine class, and
-        3 x 32 x 32 bytes of pixels for each image.
-      test: ``test.bin``.
-
-    Raises:
-      FileNotFoundError: a file does not exist.
-      DataError: a file of another size, or a coarse class without five fine classes.
-    """
-    rows = []
-    for path in (train, test):
-        content = np.frombuffer(path.read_bytes(), np.uint8)
-        if not len(content) or len(content) % (2 + 3072):
-            raise checks.DataError(
-                expected=f"images of {2 + 3072} bytes in {path}",
-                got=f"{len(content)} bytes",
-                remedy="take the binary version of CIFAR-100",
-            )
-        rows.append(content.reshape(-1, 2 + 3072))
-    both = np.concatenate(rows)
-    coarse, fine = both[:, 0].astype(int), both[:, 1].astype(int)
-    images = both[:, 2:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
-    split = np.where(np.arange(len(both)) < len(rows[0]), np.arange(len(both)) % 5 == 0, 2).astype(np.int32)
-    arrays = {"images": (images / np.float32(255)).astype(np.float32), "split": split}
-    for task in range(20):
-        # Not fine % 5, which two classes of one coarse class may share.
-        known = np.unique(fine[coarse == task])
-        if len(known) != 5:
-            raise checks.DataError(
-                expected=f"five fine classes of the coarse class {task} in {train}",
-                got=f"{len(known)}",
-                remedy="take the binary version of CIFAR-100",
-            )
-        ranks = np.searchsorted(known, fine)
-        arrays[f"coarse{task}.classes"] = np.where(coarse == task, ranks, -1).astype(np.int32)
-    return arrays
-
-
-def digits_examples(copies: int = 4) -> Examples:
-    """Returns scikit-learn's digits with four tasks on the same image, which is turned and has noise on its pixels.
-
-    Tasks: class (which digit), rotation (by how many quarter turns), edges (the edge map of the image without noise)
-    and autoencoder (the image without noise). The fifth task of the digits benchmark, jigsaw, needs other images.
+    Tasks: class (which digit), rotation (by how many quarter turns), edges (the edge map of the image without noise),
+    autoencoder (the image without noise), and jigsaw (in which of 24 orders the quadrants are).
 
     Args:
-      copies: variants of each training image, each with its own turn and noise.
+      copies: variants of each training image, each with its own turn, noise and order of the quadrants.
+      jigsaw: whether there is the fifth task. The others are the same with and without it.
 
     Raises:
       UsageError: scikit-learn is not installed.
@@ -279,10 +288,13 @@ def digits_examples(copies: int = 4) -> Examples:
     clean = np.stack([np.rot90(images[row], turn) for row, turn in zip(chosen, turns, strict=True)])
     noisy = clean + NOISE * rng.standard_normal(clean.shape)
     slopes = np.stack([ndimage.sobel(clean, axis=axis, mode="constant") for axis in (1, 2)])
-    targets = {
+    targets: dict[str, tuple[str, Any]] = {
         "class": ("classes", classes[chosen]),
         "rotation": ("classes", turns),
         "edges": ("pixels", np.sqrt((slopes**2).sum(axis=0))),
         "autoencoder": ("pixels", clean),
     }
+    if jigsaw:
+        orders = np.random.default_rng(1).integers(0, MOST[GRIDS["jigsaw"]], len(chosen))
+        targets["jigsaw"] = ("jigsaw", orders)
     return make_examples(noisy, targets, split=split_of, name="digits")

@@ -78,6 +78,7 @@ def train_models(
         found = None if checkpoints is None else checkpoints.load(0, state)
         if found is not None:
             done, state = int(np.asarray(found[1].step)[0]), jax.tree.map(jnp.asarray, found[1])
+        kept = None if found is None else folder
         while done < train.steps:
             if progress is not None:
                 progress(done, train.steps)
@@ -86,23 +87,25 @@ def train_models(
                 state, runs, data, steps=steps, model=model, train=train, together=min(together, len(settings))
             )
             done += steps
-            _check(state, train, folder)
+            _check(state, train, kept)
             # A checkpoint in the middle of a row of bad steps would not be a good one.
             if checkpoints is not None and not np.asarray(state.streak).any():
                 checkpoints.save(0, done, state)
+                kept = folder
         if progress is not None:
             progress(train.steps, train.steps)
     return Trained(state.params, np.asarray(state.skipped))
 
 
-def _check(state: State, train: TrainConfig, folder: Path | None) -> None:
+def _check(state: State, train: TrainConfig, kept: Path | None) -> None:
+    """Ends a training whose losses stay infinite; ``kept`` is the folder of its checkpoint, if there is one."""
     streak = int(np.asarray(state.streak).max())
     if streak >= min(train.patience, train.steps):
-        kept = "" if folder is None else f"; the last good state is in {folder}"
+        state_text = "" if kept is None else f"; the last good state is in {kept}"
         raise checks.DataError(
             expected="finite losses",
             got=f"{streak} steps in a row whose loss or gradient is not finite",
-            remedy=f"lower the learning rate, or look for extreme values in the data{kept}",
+            remedy=f"lower the learning rate, or look for extreme values in the data{state_text}",
         )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ncp_jax.controllable.config import COSTS, ModelConfig, count
+from ncp_jax.controllable.config import COSTS, ModelConfig
+from ncp_jax.controllable.counts import count
 from ncp_jax.spaces import CostFunction, Position, describe_space
 from ncp_jax.spaces.costs.model import SCALE, CostModel, floating
 from ncp_jax.spaces.described import DescribedSpace

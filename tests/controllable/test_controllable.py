@@ -35,6 +35,8 @@ from ncp_jax.controllable.training import train_models
 from ncp_jax.controllable.widths import exact_costs, width_space
 from ncp_jax.networks.counting import count_operations, count_parameters
 
+from .conftest import user_arrays
+
 
 @pytest.fixture(scope="module")
 def model(folder: Path) -> ncp.Controllable:
@@ -234,25 +236,61 @@ def test_folders_that_do_not_belong_together(folder: Path, config: WidthsConfig,
         model.network({**model.query(1e9, {"bar": 1}).widths, "encoder[1]": 3})
 
 
+def test_classes_that_no_training_image_has(
+    config: WidthsConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    arrays = user_arrays()
+    arrays["bar.classes"] = np.where((arrays["bar.classes"] == 0) & (arrays["split"] == 0), 3, arrays["bar.classes"])
+    np.savez(tmp_path / "x.npz", **arrays)  # type: ignore[arg-type]
+    (tmp_path / "afile").touch()
+    with pytest.raises(FileExistsError):
+        train_widths(dataclasses.replace(config, data=str(tmp_path / "x.npz")), tmp_path / "afile")
+    assert "1 of the 4 classes of bar are in no training image: 0" in caplog.text
+
+
 def test_a_finished_folder_is_made_again_from_its_checkpoint(folder: Path, config: WidthsConfig) -> None:
     before = (folder / "weights.npz").read_bytes()
     train_widths(config, folder)
     assert (folder / "weights.npz").read_bytes() == before
 
 
+# The command line, whose process is killed behind the first checkpoint, in the middle of the training.
+KILLED = """
+import os, signal
+from ncp_jax import cli
+from ncp_jax.controllable import training
+
+segments, advance = [], training.advance
+
+
+def advance_or_die(*arguments, **settings):
+    segments.append(1)
+    return advance(*arguments, **settings) if len(segments) == 1 else os.kill(os.getpid(), signal.SIGKILL)
+
+
+training.advance = advance_or_die
+cli.main()
+"""
+
+
 def test_a_killed_training_goes_on(folder: Path, config: WidthsConfig, tmp_path: Path) -> None:
     """kill -9 of ``ncp-jax widths train`` behind a checkpoint: the next call ends in the same bits."""
-    command = [sys.executable, "-m", "ncp_jax.cli", "widths", "train", "--smoke"]
-    command += ["--data", config.data, "--out", str(tmp_path)]
+    command = [
+        sys.executable,
+        "-c",
+        KILLED,
+        "widths",
+        "train",
+        "--smoke",
+        "--data",
+        config.data,
+        "--out",
+        str(tmp_path),
+    ]
     checkpoints = tmp_path / "checkpoints"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment) as process:
-        # A checkpoint has the number of its step as name; until it is whole, its name is longer.
-        while process.poll() is None and not any(path.name.isdigit() for path in checkpoints.glob("chunk-*/*")):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait() == -signal.SIGKILL
-    assert not (tmp_path / "answers.npz").exists()
+    assert subprocess.run(command, capture_output=True, env=environment).returncode == -signal.SIGKILL
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints"]
     examples = read_data(config.data)
     model, train = config.model(examples), config.train()
     steps: list[int] = []
@@ -262,7 +300,7 @@ def test_a_killed_training_goes_on(folder: Path, config: WidthsConfig, tmp_path:
         folder=checkpoints,
         progress=lambda done, _: steps.append(done),
     )
-    assert steps[0] >= train.segment, "it should go on from the checkpoint"
+    assert steps == [train.segment, train.steps], "it should go on from the checkpoint"
     train_widths(config, tmp_path)
     assert (tmp_path / "weights.npz").read_bytes() == (folder / "weights.npz").read_bytes()
     one, other = (ncp.Controllable.load(where).answers for where in (tmp_path, folder))
@@ -304,3 +342,14 @@ def test_one_call_for_many_configurations_equals_single_ones(model: ncp.Controll
     together = measure(model.config, model.params(), examples, codes).of(codes)
     alone = [measure(model.config, model.params(), examples, code[None]).of(code[None])[0] for code in codes]
     np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+@pytest.mark.parametrize("norm", ["group", "batch"])
+def test_images_are_measured_in_portions(
+    model: ncp.Controllable, examples: Examples, norm: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = dataclasses.replace(model.config, norm=norm)
+    codes = np.asarray(width_space(config).sample(jax.random.key(0), 3))
+    together = measure(config, model.params(), examples, codes).of(codes)
+    monkeypatch.setattr("ncp_jax.controllable.measurement.PIXELS", 36 * 7)  # portions of 7 of the 30 images
+    np.testing.assert_allclose(measure(config, model.params(), examples, codes).of(codes), together, atol=1e-3)

@@ -12,7 +12,8 @@ import pytest
 from flax import nnx
 
 from ncp_jax.checks import UsageError
-from ncp_jax.controllable.config import ModelConfig, count
+from ncp_jax.controllable.config import ModelConfig
+from ncp_jax.controllable.counts import count
 from ncp_jax.controllable.layers import SlimConvolution
 from ncp_jax.controllable.model import ControllableModel, measured_statistics
 from ncp_jax.controllable.tasks import Target

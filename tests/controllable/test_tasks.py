@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from ncp_jax.checks import DataError, MissingError
-from ncp_jax.controllable.tasks import cifar100_arrays, digits_examples, make_examples, read_examples
+from ncp_jax.controllable.tasks import digits_examples, read_examples
 
 from .conftest import user_arrays
 
@@ -42,6 +42,42 @@ def test_the_digits() -> None:
     assert (classes[:898] == classes[898:]).all()
 
 
+def in_split(place: int, value: float) -> np.ndarray:
+    """Returns random numbers for each pixel, and one value in all images of a split."""
+    found = np.random.default_rng(0).integers(0, 3, (90, 6, 6)).astype(float)
+    found[place::3] = value
+    return found
+
+
+def test_pixels_without_a_number_do_not_count(tmp_path: Path) -> None:
+    arrays = user_arrays()
+    numbers = np.stack([arrays["twice.pixels"]] * 2, axis=-1)
+    numbers[::2, :, :, 0] = np.nan
+    numbers[:, 0, 0] = np.nan
+    np.savez(tmp_path / "x.npz", **(arrays | {"twice.pixels": numbers}))  # type: ignore[arg-type]
+    found = read_examples(tmp_path / "x.npz").targets["twice"]
+    train = np.ma.masked_invalid(numbers[::3])
+    spread = (train - train.mean(axis=0)).std()
+    expected = (np.ma.masked_invalid(numbers) - train.mean(axis=0).filled(0)) / spread
+    np.testing.assert_allclose(found, expected.filled(np.nan), atol=1e-5)
+
+
+def test_bytes_are_shares_of_255(tmp_path: Path) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (90, 6, 6)).astype(np.uint8)
+    np.savez(tmp_path / "x.npz", **(user_arrays() | {"images": images}))  # type: ignore[arg-type]
+    np.testing.assert_allclose(read_examples(tmp_path / "x.npz").images[..., 0], images / 255, rtol=1e-6)
+
+
+def test_files_of_any_size_that_hold_what_they_take(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ncp_jax.controllable.tasks.LARGEST", 1000)
+    np.savez(tmp_path / "x.npz", **user_arrays())  # type: ignore[arg-type]
+    assert len(read_examples(tmp_path / "x.npz").images) == 90
+    # A small file can hold any number of zeros.
+    np.savez_compressed(tmp_path / "x.npz", images=np.zeros((90, 64, 64)))
+    with pytest.raises(DataError, match="bytes, more than"):
+        read_examples(tmp_path / "x.npz")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -54,9 +90,38 @@ def test_the_digits() -> None:
         ({"bar.classes": np.zeros(90, int) - 1}, "classes 0, 1, … .or -1 for none."),
         ({"parts.labels": np.zeros((90, 6), int)}, r"parts.labels \[90, 6, 6\]"),
         ({"twice.pixels": np.zeros((90, 5, 6))}, r"twice.pixels \[90, 6, 6\]"),
-        ({"twice.pixels": np.zeros((90, 6, 6))}, "differ between training images"),
-        ({"twice.pixels": np.full((90, 6, 6), np.inf)}, "finite numbers in twice.pixels"),
-        ({"twice.numbers": np.zeros(90)}, "a kind of target"),
+        (
+            {"twice.pixels": np.zeros((90, 6, 6))},
+            "twice.pixels that differ between the images of train in .*, got equal",
+        ),
+        ({"twice.pixels": in_split(1, 3.0)}, "twice.pixels that differ between the images of validation"),
+        ({"twice.pixels": in_split(2, np.nan)}, "twice.pixels that differ between the images of test in .*NaN"),
+        (
+            {"twice.pixels": np.full((90, 6, 6), np.inf)},
+            "numbers of at most 1e.15, or NaN for none, in twice.pixels.* got inf to inf",
+        ),
+        ({"twice.pixels": in_split(0, -1e300)}, "numbers of at most .* got -1e.300 to 2"),
+        ({"images": np.full((90, 6, 6), 1e300)}, "finite pixels"),
+        ({"bar.pixels": np.ones((90, 6, 6))}, "one array for each task in .*, got bar.classes and bar.pixels"),
+        (
+            {"parts.labels": in_split(0, -1).astype(int)},
+            "a class in parts.labels among the images of train in .*, got -1",
+        ),
+        (
+            {"bar.classes": np.arange(90) % 3 - 1},
+            "a class in bar.classes among the images of train in .*, got -1 everyw",
+        ),
+        ({"bar.classes": np.arange(90) % 2 * 255}, "classes 0, 1, … without a gap, and -1 for none.* got class 255"),
+        ({"bar.classes": np.arange(90) * 1000}, "classes 0, 1, … without a gap, .* got class 89000"),
+        ({"my task.classes": np.arange(90) % 2}, "names of tasks of letters, digits and _.*got 'my task'"),
+        ({"a.b.classes": np.arange(90) % 2}, "names of tasks of letters, digits and _.*got 'a.b'"),
+        ({"images": np.array([{}] * 90)}, "an npz file of arrays at .*pickled objects"),
+        (
+            {"images": np.zeros((0, 6, 6)), "split": np.zeros(0, int)},
+            "examples of train, validation and test.*got 0 images",
+        ),
+        ({"split": np.arange(90) % 2}, "examples of train, validation and test"),
+        ({"other.numbers": np.zeros(90)}, "a kind of target"),
         ({"twice": np.zeros(90)}, "arrays called NAME.classes"),
         ({"split": np.zeros(90, int)}, "examples of train, validation and test"),
         ({"split": np.zeros(9, int)}, r"split \[90\]"),
@@ -73,35 +138,11 @@ def test_files_that_are_refused(tmp_path: Path, change: dict[str, np.ndarray | N
 def test_no_file_and_no_npz(tmp_path: Path) -> None:
     with pytest.raises(MissingError, match=r"no such file; name an npz"):
         read_examples(tmp_path / "x.npz")
+    with pytest.raises(DataError, match=r"an npz file of arrays at .*, got a folder"):
+        read_examples(tmp_path)
     (tmp_path / "x.npz").write_text("hello")
     with pytest.raises(DataError, match="an npz file of arrays"):
         read_examples(tmp_path / "x.npz")
     np.savez(tmp_path / "x.npz", images=np.zeros((9, 4, 4)))
     with pytest.raises(DataError, match=r"one array NAME\.KIND or more"):
         read_examples(tmp_path / "x.npz")
-
-
-def test_cifar100(tmp_path: Path) -> None:
-    rng = np.random.default_rng(0)
-    fine = rng.permutation(100)  # which coarse class a fine class belongs to is no rule
-    for name, copies in (("train", 5), ("test", 1)):
-        rows = np.zeros((100 * copies, 3074), np.uint8)
-        rows[:, 1] = np.tile(np.arange(100), copies)
-        rows[:, 0] = fine[rows[:, 1]] // 5
-        rows[:, 2:] = rng.integers(0, 256, (len(rows), 3072))
-        rows.tofile(tmp_path / f"{name}.bin")
-    arrays = cifar100_arrays(tmp_path / "train.bin", tmp_path / "test.bin")
-    assert arrays["images"].shape == (600, 32, 32, 3)
-    assert np.bincount(arrays["split"]).tolist() == [400, 100, 100]
-    labels = np.stack([arrays[f"coarse{task}.classes"] for task in range(20)])
-    assert ((labels >= 0).sum(axis=0) == 1).all()
-    # The labels tell the fine classes of a coarse class apart.
-    for task, row in enumerate(labels):
-        members = np.flatnonzero(fine // 5 == task)
-        assert row[members].tolist() == [0, 1, 2, 3, 4]
-    targets = {key.removesuffix(".classes"): ("classes", array) for key, array in arrays.items() if "." in key}
-    examples = make_examples(arrays["images"], targets, split=arrays["split"])
-    assert {kind.outputs for kind in examples.kinds} == {5}
-    np.zeros(3075, np.uint8).tofile(tmp_path / "test.bin")
-    with pytest.raises(DataError, match="images of 3074 bytes"):
-        cifar100_arrays(tmp_path / "train.bin", tmp_path / "test.bin")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ from ncp_jax.commands.widths_training import read_data
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.controllable import pack_params
 from ncp_jax.controllable.losses import feature_loss, imitation_loss, task_loss, task_score
-from ncp_jax.controllable.program import Settings, TrainConfig, draw_widths
+from ncp_jax.controllable.program import Settings, TrainConfig, advance, draw_widths
 from ncp_jax.controllable.tasks import Examples, Target
 from ncp_jax.controllable.training import train_models
 from ncp_jax.controllable.widths import width_table
@@ -65,9 +66,32 @@ def test_steps_that_are_not_finite(config: WidthsConfig, examples: Examples, tmp
     assert 0 < some.skipped[0] < train.steps
     assert all(np.isfinite(array).all() for array in pack_params(some.run(0)).values())
     images[train_rows] = np.inf
-    with pytest.raises(DataError, match=r"got 20 steps in a row.*the last good state is in"):
+    with pytest.raises(DataError, match=r"got 20 steps in a row.*extreme values in the data$"):
         train_models(model, dataclasses.replace(examples, images=images), settings, train=train, folder=tmp_path)
     assert not list(tmp_path.glob("chunk-*/[0-9]*"))
+
+
+def test_the_last_good_checkpoint_stays(
+    config: WidthsConfig, examples: Examples, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, program, settings = sizes(config, examples)
+    train, calls = dataclasses.replace(program, patience=10), []
+
+    def spoiled(state: Any, runs: Any, data: Any, **given: Any) -> Any:
+        calls.append(0)
+        images = data[0] * (jnp.nan if len(calls) == 2 else 1)
+        # The program does not read the patience: this one is compiled already.
+        return advance(state, runs, (images, data[1]), **(given | {"train": program}))
+
+    monkeypatch.setattr("ncp_jax.controllable.training.advance", spoiled)
+    with pytest.raises(DataError, match=r"got 10 steps in a row.*; the last good state is in"):
+        train_models(model, examples, settings, train=train, folder=tmp_path)
+    assert [path.name for path in tmp_path.glob("chunk-*/[0-9]*")] == ["10"]
+    found = train_models(model, examples, settings, train=train, folder=tmp_path)
+    assert (len(calls), found.skipped.tolist()) == (3, [0])
+    with np.load(folder / "weights.npz") as stored:
+        for name, array in pack_params(found.run(0)).items():
+            np.testing.assert_array_equal(array, stored[name])
 
 
 def test_several_runs_in_one_program(config: WidthsConfig, examples: Examples, folder: Path) -> None:
@@ -107,6 +131,12 @@ def test_losses() -> None:
     assert float(task_loss(target, logits, labels)) == pytest.approx(expected)
     assert float(task_score(target, logits, labels)) == pytest.approx(200 / 3)
     assert np.isnan(task_score(target, logits * jnp.nan, labels))
+    numbers, truth = Target("t", "pixels", 1), jnp.array([1.0, jnp.nan, 5.0]).reshape(3, 1, 1, 1)
+    guess = jnp.array([2.0, 7.0, 5.0]).reshape(3, 1, 1, 1)
+    # Two numbers count, 1 and 5 with the mean 3: a square error of 1, of a spread of 8.
+    assert float(task_loss(numbers, guess, truth)) == pytest.approx(1 / 2)
+    assert float(task_score(numbers, guess, truth)) == pytest.approx(100 * 7 / 8)
+    np.testing.assert_allclose(jax.grad(lambda out: task_loss(numbers, out, truth))(guess).ravel(), [1, 0, 0])
     for kind, teacher in (("classes", jnp.array([[1.0, 2.0]])), ("pixels", jnp.ones((1, 2, 2, 1)))):
         other = Target("t", kind, 2)
         assert float(imitation_loss(other, teacher, teacher)) == pytest.approx(0, abs=1e-6)
