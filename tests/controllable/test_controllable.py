@@ -25,6 +25,7 @@ from ncp_jax.commands.widths import read_budget
 from ncp_jax.commands.widths_config import WidthsConfig
 from ncp_jax.commands.widths_training import read_data, train_widths
 from ncp_jax.controllable.answers import Answers
+from ncp_jax.controllable.evolution import EvolutionConfig, evolved_answers
 from ncp_jax.controllable.export import load_subnetwork
 from ncp_jax.controllable.losses import task_score
 from ncp_jax.controllable.measurement import measure
@@ -304,3 +305,10 @@ def test_one_call_for_many_configurations_equals_single_ones(model: ncp.Controll
     together = measure(model.config, model.params(), examples, codes).of(codes)
     alone = [measure(model.config, model.params(), examples, code[None]).of(code[None])[0] for code in codes]
     np.testing.assert_allclose(together, alone, atol=1e-3)
+
+
+def test_an_evolution_that_measures_all_encoders_is_the_oracle(model: ncp.Controllable, examples: Examples) -> None:
+    trained = (model.config, model.params(), examples)
+    best, found = enumerate_answers(*trained), evolved_answers(*trained, EvolutionConfig(generations=3, children=2))
+    np.testing.assert_array_equal(found.codes, best.codes)
+    np.testing.assert_allclose(found.measured, best.measured, atol=1e-4)
