@@ -59,6 +59,8 @@ class ModelConfig(SizeOptions):
                 expected="one task or more, of different names", got=", ".join(names) or "none", remedy="rename them"
             )
         self._check_jigsaws()
+        if self.encoder != RESIDUAL:
+            self._check_groups(self.side, "images")
         rising = all(low < high for low, high in itertools.pairwise(self.ratios))
         if len(self.ratios) < 2 or not rising or self.ratios[0] <= 0 or self.ratios[-1] != 1:
             raise checks.UsageError(
@@ -91,6 +93,16 @@ class ModelConfig(SizeOptions):
                 )
             # The encoder runs on the tiles, which have to fit its strides too.
             find_encoder(self.encoder).plan(self.side // target.grid, self.channels, self.strides)
+            self._check_groups(self.side // target.grid, f"the tiles of {target.name}")
+
+    def _check_groups(self, side: int, seen: str) -> None:
+        # Two normalised numbers are 1 and -1, whatever they were: nothing is learned through them.
+        if self.norm == "group" and self.multiple <= 2 and min(self.plan.sides(side)) == 1:
+            raise checks.UsageError(
+                expected=f"the coarsest features of {seen} to have more than one pixel, or groups of more channels",
+                got=f"one pixel of {side} x {side}, and groups of {self.multiple}, which lose nearly all of it",
+                remedy="choose the normalisation layer, a larger multiple or a smaller stride",
+            )
 
     def _values(self, channels: int) -> tuple[int, ...]:
         # A ratio such as 0.1 * 3 must not be rounded up for its last digit.

@@ -25,6 +25,7 @@ from ncp_jax.commands.widths import read_budget
 from ncp_jax.commands.widths_config import WidthsConfig
 from ncp_jax.commands.widths_training import read_data, train_widths
 from ncp_jax.controllable.answers import Answers
+from ncp_jax.controllable.evolution import EvolutionConfig, evolved_answers
 from ncp_jax.controllable.export import load_subnetwork
 from ncp_jax.controllable.losses import task_score
 from ncp_jax.controllable.measurement import measure
@@ -353,3 +354,10 @@ def test_images_are_measured_in_portions(
     together = measure(config, model.params(), examples, codes).of(codes)
     monkeypatch.setattr("ncp_jax.controllable.measurement.PIXELS", 36 * 7)  # portions of 7 of the 30 images
     np.testing.assert_allclose(measure(config, model.params(), examples, codes).of(codes), together, atol=1e-3)
+
+
+def test_an_evolution_that_measures_all_encoders_is_the_oracle(model: ncp.Controllable, examples: Examples) -> None:
+    trained = (model.config, model.params(), examples)
+    best, found = enumerate_answers(*trained), evolved_answers(*trained, EvolutionConfig(generations=3, children=2))
+    np.testing.assert_array_equal(found.codes, best.codes)
+    np.testing.assert_allclose(found.measured, best.measured, atol=1e-4)

@@ -125,6 +125,7 @@ def test_stages_and_what_decoders_read() -> None:
         ("transnas-micro:64-41414-1_00_001", {}, "a cell with a path from its input to its output"),
         (MICRO, {"side": 7}, r"images of 8 x 8 pixels or more for the encoder transnas-micro:.*got 7 x 7"),
         (MR, {"side": 8, "strides": (2,)}, "images of 16 x 16 pixels or more"),
+        (MICRO, {"side": 8}, "the coarsest features of images to have more than one pixel, .* got one pixel of 8 x 8"),
         (MICRO, {"channels": (4, 8)}, "the channels of the stem alone"),
         (MICRO, {"strides": (3,)}, "a stride of the stem of 1, 2 or 4, got 3"),
         (MR, {"channels": (8,)}, "no channels for the encoder nas-bench-mr"),

@@ -49,10 +49,10 @@ def test_permutations_are_far_from_each_other() -> None:
 def test_the_class_is_recovered_from_the_tiles(grid: int) -> None:
     # Each tile is of one colour, its number.
     numbers = np.arange(grid * grid).reshape(grid, grid)
-    image = np.kron(numbers, np.ones((2, 2)))[None, :, :, None]
+    image = np.kron(numbers, np.ones((3, 3)))[None, :, :, None]
     np.testing.assert_array_equal(cut(image, grid).mean(axis=(2, 3, 4))[0], np.arange(grid * grid))
     targets = (TARGETS[0], Target("order", "jigsaw" if grid == 2 else "jigsaw3", 7))
-    config = dataclasses.replace(CONFIG, side=2 * grid, targets=targets)
+    config = dataclasses.replace(CONFIG, side=3 * grid, targets=targets)
     model = ControllableModel(config, None)
     classes = np.array([3, 0, 6, -1])
     tiles = model.tiles(PLACE, jnp.asarray(np.repeat(image, 4, axis=0)), jnp.asarray(classes))
@@ -143,6 +143,9 @@ def test_data_that_is_refused(side: int, kind: str, classes: int, message: str) 
 
 
 def test_models_that_are_refused(tmp_path: Path) -> None:
+    message = r"the coarsest features of the tiles of order to have more than one pixel.*got one pixel of 4 x 4.*layer"
+    with pytest.raises(UsageError, match=message):
+        dataclasses.replace(CONFIG, side=8, channels=(4, 8, 8), strides=(1, 2, 2))
     with pytest.raises(UsageError, match="a task of another kind beside jigsaws"):
         dataclasses.replace(CONFIG, targets=TARGETS[1:])
     with pytest.raises(
