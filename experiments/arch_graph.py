@@ -117,6 +117,7 @@ def run(config: Config) -> None:
             seconds=summary.read_seconds(config.out, labels),
             calibration={m: summary.pool_calibration(results[m]).to_json() for m in calibrated},
             similarity=summary.task_similarity(tables),
+            denoised=summary.denoised(results, tables),
             architectures=sizes,
         )
         query_figure(found["curves"], config.out / "curves.png")

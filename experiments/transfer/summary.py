@@ -10,11 +10,12 @@ import jax
 import numpy as np
 
 from ncp_jax.analysis.intervals import mean_interval
-from ncp_jax.analysis.ranks import percentiles
+from ncp_jax.analysis.ranks import percentiles, table_ranks
 from ncp_jax.benchmarks import Table
 from ncp_jax.embeddings import agreement, choose_anchors, fingerprint, rank_correlations, similarity
 from ncp_jax.ordering import Reliability, reliability
 from ncp_jax.records.journal import read_records
+from ncp_jax.spaces import get_space
 from ncp_jax.types import Float
 
 ANCHORS = 50  # architectures that a task's fingerprint is made of
@@ -124,6 +125,37 @@ def summarise(results: Results, sizes: dict[str, int], budget: int) -> dict[str,
                 "tau": mean_interval(np.nan_to_num(tau[task])),
             }
     return {**overall, "tasks": per_task, "curves": curves}
+
+
+def network_means(table: Table) -> Float[np.ndarray, " n"]:
+    """Returns the mean of the searched metric over the codes of each architecture's network; higher is better.
+
+    A table's value is that of one training. Codes that denote one network (``Space.networks``) are trainings of it, and
+    their mean has less noise.
+    """
+    values = np.asarray(table.oriented(table.main.name), np.float64)
+    networks = get_space(table.space).networks(table.codes)
+    return (np.bincount(networks, values) / np.bincount(networks))[networks]
+
+
+def denoised(results: Results, tables: Sequence[Table]) -> dict[str, dict[str, Any]]:
+    """Judges the best architecture that each run measured by its network's mean, see ``network_means``.
+
+    Returns:
+      "percentile" and "rank": method → interval over the seeds of the mean over tasks. Ranks are among the table's
+      architectures, ties share the better one. Nothing where each network has one code.
+    """
+    networks = get_space(tables[0].space).networks(tables[0].codes)
+    if len(np.unique(networks)) == len(networks):
+        return {}
+    ranked = {table.name.partition("/")[2]: table_ranks(network_means(table)) for table in tables}
+    found: dict[str, dict[str, Any]] = {"percentile": {}, "rank": {}}
+    for method, by_task in results.items():
+        ranks = {task: ranked[task][[run["rows"][-1] for run in runs]] for task, runs in by_task.items()}
+        shares = [percentiles(rank, len(ranked[task])) for task, rank in ranks.items()]
+        found["percentile"][method] = _share_interval(np.mean(shares, axis=0))
+        found["rank"][method] = mean_interval(np.mean(list(ranks.values()), axis=0), least=1.0)
+    return found
 
 
 def task_similarity(tables: Sequence[Table]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from transfer import summary
 
-from ncp_jax import Table, checks
+from ncp_jax import MetricSpec, Table, checks, get_space
 from ncp_jax.benchmarks.registry import load_tasks
 from ncp_jax.ordering import Reliability, reliability
 
@@ -108,3 +108,22 @@ def test_unknown_tasks() -> None:
         load_tasks("micr")
     with pytest.raises(checks.UsageError, match=r"got 'jigsw'; did you mean: jigsaw"):
         load_tasks("micro", ["jigsw"])
+
+
+def test_networks_are_judged_by_the_mean_of_their_codes() -> None:
+    """Three codes of two networks: what has the best single training has the worse mean."""
+    space = get_space("transnas-micro")
+    codes = np.asarray(space.all_codes())
+    networks = space.networks(codes)
+    shared, other = np.flatnonzero(np.bincount(networks) > 1)[0], np.flatnonzero(np.bincount(networks) == 1)[0]
+    rows = [*np.flatnonzero(networks == shared)[:2], np.flatnonzero(networks == other)[0]]
+    loss = np.array([[1.0], [9.0], [4.0]])  # networks' means 5 and 4
+    metric = MetricSpec("loss", direction="minimize")
+    table = Table.from_arrays("some/task", space=space, codes=codes[rows], values=loss, metrics=[metric])
+    np.testing.assert_array_equal(summary.network_means(table), [-5, -5, -4])
+    results = {"a": {"task": [{"rows": [2, 0]}, {"rows": [2]}]}, "b": {"task": [{"rows": [1]}, {"rows": [0]}]}}
+    found = summary.denoised(results, [table])
+    assert [found["rank"][method]["mean"] for method in "ab"] == [1.5, 2.0]
+    assert found["percentile"]["b"]["mean"] == pytest.approx(200 / 3)
+    alone = Table.from_arrays("some/task", space=space, codes=codes[rows[1:]], values=loss[1:], metrics=[metric])
+    assert summary.denoised(results, [alone]) == {}
