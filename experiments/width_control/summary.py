@@ -10,8 +10,9 @@ import numpy as np
 
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
+from width_control.asked import Asked
 from width_control.measures import PARTS, hypervolume_share, rank_correlation, uniformity
-from width_control.methods import METHODS, STATIC, Asked
+from width_control.methods import HYPERNETWORK, METHODS, NORMS, STATIC
 
 Results = Mapping[tuple[int, str], Mapping[str, Any]]
 # Colour and line of each method; what lacks a part of the training is dotted.
@@ -21,22 +22,26 @@ STYLES = {
     "fixed_decoders": (GREEN, "-"),
     "no_ci_kd": ("#aa3377", ":"),
     "no_in_place": (GREY, ":"),
+    HYPERNETWORK: ("#66ccee", "--"),
 }
+COMPARED = (*METHODS, HYPERNETWORK)
 
 
 def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any]:
     """Returns each part of each method at each budget, and their means over the budgets, with intervals over seeds."""
     values: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
-    for method in METHODS:
+    for method in (*COMPARED, *NORMS):
         for part in PARTS:
             values[part][method] = np.zeros((seeds, len(asked.budgets)))
     for seed in range(seeds):
-        of_seed = {method: results[seed, method] for method in METHODS}
-        # All methods of a seed share the box, so that their volumes compare.
-        reference = np.min([run["ratios"] for run in of_seed.values()], axis=(0, 1))
-        every = [p for run in of_seed.values() for rays in run["points"] if rays is not None for p in rays]
-        best = np.max([*every, *(r for run in of_seed.values() for r in run["ratios"])], axis=0)
-        for method, run in of_seed.items():
+        compared = [results[seed, method] for method in COMPARED]
+        # All methods of a seed share the box, so that their volumes compare. The ablation of normalisation does not
+        # change it.
+        reference = np.min([run["ratios"] for run in compared], axis=(0, 1))
+        every = [p for run in compared for rays in run["points"] if rays is not None for p in rays]
+        best = np.max([*every, *(r for run in compared for r in run["ratios"])], axis=0)
+        for method in (*COMPARED, *NORMS):
+            run = results[seed, method]
             for place, points in enumerate(run["points"]):
                 if points is None:  # the method reaches nothing at this budget
                     continue
@@ -60,10 +65,10 @@ def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any
     volumes = values["hypervolume"]
     gains = {
         method: mean_interval(_gain(volumes["controllable"].mean(axis=1), volumes[method].mean(axis=1)))
-        for method in METHODS[1:]
+        for method in (*COMPARED[1:], *NORMS)
     }
     return {
-        "controllability": {method: parts["hypervolume"][method]["all"] for method in METHODS},
+        "controllability": {method: parts["hypervolume"][method]["all"] for method in (*COMPARED, *NORMS)},
         "parts": parts,
         "gain_percent": gains,
     }
@@ -107,13 +112,13 @@ def volume_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     """Draws the hypervolume of each method against the budget, with intervals."""
     figure, axes = new_axes()
     budgets = [f"{int(budget)}" for budget in asked.budgets]
-    for place, method in enumerate(METHODS):
+    for place, method in enumerate(COMPARED):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
         means = [row["mean"] for row in rows]
         ends = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
         colour, line = STYLES[method]
         # Beside each other: intervals on one spot would hide each other.
-        beside = [budget * 1.02 ** (place - len(METHODS) // 2) for budget in asked.budgets]
+        beside = [budget * 1.02 ** (place - len(COMPARED) // 2) for budget in asked.budgets]
         axes.errorbar(beside, means, ends, label=method, color=colour, linestyle=line, capsize=2)
     axes.set_xscale("log")
     axes.set_xlabel("budget [multiply-adds]")
