@@ -46,8 +46,8 @@ class Config(ExperimentConfig):
     """
 
     seeds: int = 3
-    steps: int = 1500
-    batch: int = 32
+    steps: int = 4000
+    batch: int = 16
     rate: float = 5e-3
     channels: tuple[int, ...] = (8, 16, 24)
     strides: tuple[int, ...] = ()
