@@ -46,7 +46,7 @@ class Config(ExperimentConfig):
     """
 
     seeds: int = 3
-    steps: int = 4000
+    steps: int = 8000
     batch: int = 16
     rate: float = 5e-3
     channels: tuple[int, ...] = (8, 16, 24)
@@ -90,7 +90,7 @@ def _plan(config: Config) -> _Plan:
 
     examples = digits_examples(copies=1 if config.smoke else 4)
     sizes: dict[str, Any] = {"channels": config.channels, "strides": config.strides, "decoder": config.decoder}
-    train = TrainConfig(steps=config.steps, batch=config.batch, rate=config.rate)
+    train = TrainConfig(steps=config.steps, batch=config.batch, rate=config.rate, segment=500)
     search, rays, few = SearchConfig(), config.rays, 20
     if config.smoke:
         examples = examples.every(6)
