@@ -46,7 +46,7 @@ class Config(ExperimentConfig):
     """
 
     seeds: int = 3
-    steps: int = 8000
+    steps: int = 5000
     batch: int = 16
     rate: float = 5e-3
     channels: tuple[int, ...] = (8, 16, 24)
@@ -105,8 +105,8 @@ def _plan(config: Config) -> _Plan:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains all runs, measures each, writes records, a figure and summary.json; returns the summary."""
-    from width_control import summary
+    """Trains all runs, measures each, writes records, a figure, report.html and summary.json; returns the summary."""
+    from width_control import page, summary
 
     from ncp_jax.records.journal import Records
 
@@ -122,12 +122,16 @@ def run(config: Config) -> dict[str, Any]:
 
     results = {(r["cell"]["seed"], r["cell"]["method"]): r["results"] for r in records}
     tasks = [target.name for target in plan.model.targets]
-    content = summary.controllability(results, plan.asked, config.seeds)
+    content = {"seeds": config.seeds} | summary.controllability(results, plan.asked, config.seeds)
     content["static_gap"] = summary.static_gaps(results, plan.model.ratios, plan.static, tasks, config.seeds)
+    content["norms"] = summary.norms(results, plan.model, config.seeds)
     content["searches"] = summary.searches(results, config.seeds)
+    content["targets"] = summary.targets(content)
     content["speed"] = results[0, "controllable"]["speed"]
     content["skipped"] = sum(result["skipped"] for result in results.values())
-    summary.volume_figure(content, plan.asked, config.out / "controllability.png")
+    content["training_seconds"] = round(sum(result["seconds"] for result in results.values()), 1)
+    picture = summary.draw_figure(content, plan.asked, config.out / "controllability.png")
+    page.write_page(config.out, content, [picture])
     written = write_summary(config.out, "controllable", content, settings)
     _print(content)
     return written
@@ -142,7 +146,7 @@ def _run_missing(plan: _Plan, config: Config, records: Records) -> None:
     pairs = [(seed, name) for seed in range(config.seeds) for name in (*methods.METHODS, *others)]
     pairs += [(seed, name) for seed in range(config.seeds) for name in methods.NORMS]
     left = [(seed, name) for seed, name in pairs if records.get({"seed": seed, "method": name}) is None]
-    pool = concurrent.futures.ThreadPoolExecutor(config.threads)
+    pool = concurrent.futures.ThreadPoolExecutor(1 if config.smoke else config.threads)
     try:
         jobs = {pool.submit(_trained, name, seed, plan, config): (seed, name) for seed, name in left}
         with ProgressBar("models") as bar:
@@ -195,6 +199,8 @@ def _print(content: dict[str, Any]) -> None:
         print(f"{method}: controllability {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
     for method, row in content["gain_percent"].items():
         print(f"gain over {method}: {row['mean']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]")
+    for target in content["targets"]:
+        print(f"{'reached' if target['reached'] else 'missed'}: {target['target']}")
     within = content["searches"]["audited"]["within"]["mean"]
     print(f"within 1 % of the oracle: {within:.1%} of the questions")
 
