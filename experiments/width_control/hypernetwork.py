@@ -51,7 +51,7 @@ def start(model: ModelConfig, seed: int) -> dict[str, Any]:
     }
 
 
-def _made(weights: Any, ray: Float[Array, " t"], share: Float[Array, ""]) -> Params:
+def made_weights(weights: Any, ray: Float[Array, " t"], share: Float[Array, ""]) -> Params:
     """Returns the model's weights for a preference, and for a ratio, given as share of the last channels."""
     inputs = jnp.concatenate([len(ray) * ray - 1, share[None]])
     change = jnp.tanh(inputs @ weights["first"] + weights["bias"]) @ weights["second"]
@@ -66,7 +66,7 @@ def _made(weights: Any, ray: Float[Array, " t"], share: Float[Array, ""]) -> Par
 
 def _outputs(weights: Any, images: Array, widths: Int[Array, " d"], ray: Array, model: ModelConfig) -> Any:
     share = widths[-1] / model.decoder
-    return nnx.merge(graph(model), _made(weights, ray, share))(images, widths)
+    return nnx.merge(graph(model), made_weights(weights, ray, share))(images, widths)
 
 
 def _total(weights: Any, rays: Array, codes: Array, batch: Any, model: ModelConfig) -> Float[Array, ""]:
