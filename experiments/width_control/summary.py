@@ -136,7 +136,7 @@ def targets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     """Draws the hypervolume of each method against the budget, and the gaps to static models, with intervals."""
-    figure, (axes, gaps) = new_panels(2, width=10, height=4)
+    figure, (axes, gaps) = new_panels(2, width=7.6, height=3.3)
     budgets = [f"{int(budget)}" for budget in asked.budgets]
     for place, method in enumerate(COMPARED):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
@@ -147,7 +147,7 @@ def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     axes.set_xscale("log")
     axes.set_xlabel("budget [multiply-adds]")
     axes.set_ylabel("hypervolume of reachable test metrics")
-    axes.legend(frameon=False, fontsize=8)
+    axes.legend(frameon=False, fontsize=7)
     for place, ((task, by_ratio), (colour, line)) in enumerate(
         zip(summary["static_gap"].items(), STYLES.values(), strict=False)
     ):
@@ -156,7 +156,7 @@ def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     gaps.axhline(-NEAR_STATIC, color=GREY, linewidth=0.8)
     gaps.set_xlabel("width [% of all channels]")
     gaps.set_ylabel("difference from a static model [%]")
-    gaps.legend(frameon=False, fontsize=8)
+    gaps.legend(frameon=False, fontsize=7)
     return save_figure(figure, path)
 
 
