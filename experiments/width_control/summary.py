@@ -136,7 +136,7 @@ def targets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     """Draws the hypervolume of each method against the budget, and the gaps to static models, with intervals."""
-    figure, (axes, gaps) = new_panels(2, width=7.6, height=3.3)
+    figure, (axes, gaps) = new_panels(2, width=7.0, height=3.0)
     budgets = [f"{int(budget)}" for budget in asked.budgets]
     for place, method in enumerate(COMPARED):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
@@ -146,8 +146,8 @@ def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
         _draw(axes, beside, rows, label=method, color=colour, linestyle=line)
     axes.set_xscale("log")
     axes.set_xlabel("budget [multiply-adds]")
-    axes.set_ylabel("hypervolume of reachable test metrics")
-    axes.legend(frameon=False, fontsize=7)
+    axes.set_ylabel("hypervolume")
+    axes.legend(frameon=False, fontsize=6)
     for place, ((task, by_ratio), (colour, line)) in enumerate(
         zip(summary["static_gap"].items(), STYLES.values(), strict=False)
     ):
@@ -155,8 +155,8 @@ def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
         _draw(gaps, beside, list(by_ratio.values()), label=task, color=colour, linestyle=line)
     gaps.axhline(-NEAR_STATIC, color=GREY, linewidth=0.8)
     gaps.set_xlabel("width [% of all channels]")
-    gaps.set_ylabel("difference from a static model [%]")
-    gaps.legend(frameon=False, fontsize=7)
+    gaps.set_ylabel("difference from static [%]")
+    gaps.legend(frameon=False, fontsize=6)
     return save_figure(figure, path)
 
 
