@@ -3,12 +3,15 @@
     python experiments/controllable.py --seeds 3 --out out/controllable
 
 Compares a model of free widths with one ratio for the whole model, fixed decoders, no distillation of features, no
-distillation of outputs, and static models of the same cost trained as long.
+distillation of outputs, a network whose weights follow from the preference, other normalisations, and static models of
+the same cost. All are trained for as many steps.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import dataclasses
+import time
 from typing import TYPE_CHECKING, Any
 
 from harness.script import ExperimentConfig, compiled_fast, run_main, write_summary
@@ -16,14 +19,16 @@ from harness.script import ExperimentConfig, compiled_fast, run_main, write_summ
 from ncp_jax.console import ProgressBar
 
 if TYPE_CHECKING:
-    from width_control.methods import Asked
+    from width_control.asked import Asked
 
     from ncp_jax.controllable.config import ModelConfig
     from ncp_jax.controllable.program import TrainConfig
     from ncp_jax.controllable.search import SearchConfig
     from ncp_jax.controllable.tasks import Examples
     from ncp_jax.records.journal import Records
-    from ncp_jax.types import Params
+
+
+SPEED = "speed"  # takes the place of a method in the record of measured times
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,22 +38,26 @@ class Config(ExperimentConfig):
     Attributes:
       seeds: repetitions, each with its own weights, images and widths.
       steps: gradient steps of every model.
+      batch: images for each step.
+      rate: peak of the learning rate.
       channels: channels of each encoder stage at full width.
       strides: 1 or 2 for each stage; by default 1, then 2 for all others.
       decoder: channels of each decoder at full width.
       budgets: budgets of the comparison.
       rays: preferences of the comparison, for each budget.
-      together: runs that are vmapped at once.
+      threads: models that are trained at once, each on a core of its own.
     """
 
     seeds: int = 3
-    steps: int = 1500
+    steps: int = 5000
+    batch: int = 16
+    rate: float = 5e-3
     channels: tuple[int, ...] = (8, 16, 24)
     strides: tuple[int, ...] = ()
     decoder: int = 16
     budgets: int = 4
     rays: int = 48
-    together: int = 3
+    threads: int = 2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +84,7 @@ class _Plan:
 
 
 def _plan(config: Config) -> _Plan:
-    from width_control.methods import Asked
+    from width_control.asked import Asked
 
     from ncp_jax.controllable.config import ModelConfig
     from ncp_jax.controllable.program import TrainConfig
@@ -84,7 +93,8 @@ def _plan(config: Config) -> _Plan:
 
     examples = digits_examples(copies=1 if config.smoke else 4)
     sizes: dict[str, Any] = {"channels": config.channels, "strides": config.strides, "decoder": config.decoder}
-    train, search, rays, few = TrainConfig(steps=config.steps), SearchConfig(), config.rays, 20
+    train = TrainConfig(steps=config.steps, batch=config.batch, rate=config.rate, segment=500)
+    search, rays, few = SearchConfig(), config.rays, 20
     if config.smoke:
         examples = examples.every(6)
         sizes = {"channels": (4,), "strides": (1,), "decoder": 4, "ratios": (0.5, 1.0)}
@@ -98,8 +108,8 @@ def _plan(config: Config) -> _Plan:
 
 
 def run(config: Config) -> dict[str, Any]:
-    """Trains all runs, measures each, writes records, a figure and summary.json; returns the summary."""
-    from width_control import methods, summary
+    """Trains all runs, measures each, writes records, a figure, report.html and summary.json; returns the summary."""
+    from width_control import page, summary
 
     from ncp_jax.records.journal import Records
 
@@ -109,58 +119,84 @@ def run(config: Config) -> dict[str, Any]:
         "model": plan.model.to_json(),
         "train": dataclasses.asdict(plan.train),
     }
-    records = Records(config.out, settings, resume=config.resume, selects=("seeds",))
+    records = Records(config.out, settings, resume=config.resume, selects=("seeds", "threads"))
     with compiled_fast(config.smoke):
-        _run_missing(methods.METHODS, plan.train, plan, config, records)
-        names = tuple(methods.STATIC + str(number) for number in plan.static)
-        _run_missing(names, dataclasses.replace(plan.train, sampled=1), plan, config, records)
+        _run_missing(plan, config, records)
 
     results = {(r["cell"]["seed"], r["cell"]["method"]): r["results"] for r in records}
     tasks = [target.name for target in plan.model.targets]
-    content = summary.controllability(results, plan.asked, config.seeds)
+    content = {"seeds": config.seeds} | summary.controllability(results, plan.asked, config.seeds)
     content["static_gap"] = summary.static_gaps(results, plan.model.ratios, plan.static, tasks, config.seeds)
+    content["norms"] = summary.norms(results, plan.model, config.seeds)
     content["searches"] = summary.searches(results, config.seeds)
-    content["speed"] = results[0, "controllable"]["speed"]
+    content["targets"] = summary.targets(content)
+    content["speed"] = results.pop((0, SPEED))
     content["skipped"] = sum(result["skipped"] for result in results.values())
-    summary.volume_figure(content, plan.asked, config.out / "controllability.png")
+    content["training_seconds"] = round(sum(result["seconds"] for result in results.values()), 1)
+    picture = summary.draw_figure(content, plan.asked, config.out / "controllability.png")
+    page.write_page(config.out, content, [picture])
     written = write_summary(config.out, "controllable", content, settings)
     _print(content)
     return written
 
 
-def _run_missing(names: tuple[str, ...], train: TrainConfig, plan: _Plan, config: Config, records: Records) -> None:
-    """Trains the runs that are not on record, all in one program, and measures them."""
+def _run_missing(plan: _Plan, config: Config, records: Records) -> None:
+    """Trains the runs that are not on record, some at once, and measures each."""
     from width_control import methods
+
+    # The ablation of normalisation comes last: the comparison does not need it.
+    others = (*(methods.STATIC + str(number) for number in plan.static), methods.HYPERNETWORK)
+    pairs = [(seed, name) for seed in range(config.seeds) for name in (*methods.METHODS, *others)]
+    pairs += [(seed, name) for seed in range(config.seeds) for name in methods.NORMS]
+    left = [(seed, name) for seed, name in pairs if records.get({"seed": seed, "method": name}) is None]
+    pool = concurrent.futures.ThreadPoolExecutor(1 if config.smoke else config.threads)
+    try:
+        jobs = {pool.submit(_trained, name, seed, plan, config): (seed, name) for seed, name in left}
+        with ProgressBar("models") as bar:
+            for done, job in enumerate(concurrent.futures.as_completed(jobs)):
+                (seed, name), (params, facts) = jobs[job], job.result()
+                records.add({"seed": seed, "method": name}, _measured(name, params, plan, seed) | facts)
+                bar(done + 1, len(jobs))
+    finally:
+        pool.shutdown(cancel_futures=True)
+    cell = {"seed": 0, "method": SPEED}
+    if records.get(cell) is None:
+        # Timed when no model trains; the weights come from the checkpoint.
+        params, _ = _trained("controllable", 0, plan, config)
+        records.add(cell, methods.measurement_speed(plan.model, params, plan.examples, plan.few))
+
+
+def _trained(name: str, seed: int, plan: _Plan, config: Config) -> tuple[Any, dict[str, Any]]:
+    """Returns the weights of one run, and facts of the training: seconds and skipped steps."""
+    from width_control import hypernetwork, methods
 
     from ncp_jax.controllable.training import train_models
 
-    pairs = [(seed, name) for seed in range(config.seeds) for name in names]
-    left = [(seed, name) for seed, name in pairs if records.get({"seed": seed, "method": name}) is None]
-    if not left:
-        return
-    runs = [methods.run_settings(name, plan.model, train, seed) for seed, name in left]
-    folder = config.out / "checkpoints" / f"{names[0]}-{len(left)}-runs-{left[0][0]}"
-    with ProgressBar("training steps") as bar:
-        trained = train_models(
-            plan.model, plan.examples, runs, train=train, folder=folder, together=config.together, progress=bar
-        )
-    for number, (seed, name) in enumerate(left):
-        found = _measured(name, trained.run(number), plan, seed)
-        records.add({"seed": seed, "method": name}, found | {"skipped": int(trained.skipped[number])})
+    begin = time.perf_counter()
+    if name == methods.HYPERNETWORK:
+        params, skipped = hypernetwork.train_hypernetwork(plan.model, plan.examples, plan.train, seed)
+    else:
+        train = dataclasses.replace(plan.train, sampled=1) if name.startswith(methods.STATIC) else plan.train
+        model = methods.model_of(name, plan.model)
+        run = methods.run_settings(name, model, train, seed)
+        folder = config.out / "checkpoints" / f"{name}-{seed}"
+        found = train_models(model, plan.examples, [run], train=train, folder=folder)
+        params, skipped = found.run(0), int(found.skipped[0])
+    return params, {"skipped": skipped, "seconds": round(time.perf_counter() - begin, 1)}
 
 
-def _measured(name: str, params: Params, plan: _Plan, seed: int) -> dict[str, Any]:
+def _measured(name: str, params: Any, plan: _Plan, seed: int) -> dict[str, Any]:
     """Returns what one run reaches, JSON-ready; of the controllable model also how its searches do."""
-    from width_control import methods
+    from width_control import hypernetwork, methods
 
-    trained = (plan.model, params, plan.examples)
+    if name == methods.HYPERNETWORK:
+        return hypernetwork.measure_hypernetwork(plan.model, params, plan.examples, plan.asked)
+    trained = (methods.model_of(name, plan.model), params, plan.examples)
     if name.startswith(methods.STATIC):
         return methods.measure_static(name, *trained)
     found, validation, test = methods.measure_run(name, *trained, plan.asked)
     if name == "controllable":
         found["searches"] = methods.compare_searches(*trained, (validation, test), plan.search, seed)
-        if seed == 0:
-            found["speed"] = methods.measurement_speed(*trained, plan.few)
     return found
 
 
@@ -169,6 +205,8 @@ def _print(content: dict[str, Any]) -> None:
         print(f"{method}: controllability {row['mean']:.3f} [{row['low']:.3f}, {row['high']:.3f}]")
     for method, row in content["gain_percent"].items():
         print(f"gain over {method}: {row['mean']:+.1f} % [{row['low']:+.1f}, {row['high']:+.1f}]")
+    for target in content["targets"]:
+        print(f"{'reached' if target['reached'] else 'missed'}: {target['target']}")
     within = content["searches"]["audited"]["within"]["mean"]
     print(f"within 1 % of the oracle: {within:.1%} of the questions")
 

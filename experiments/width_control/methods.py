@@ -17,7 +17,6 @@ from ncp_jax.controllable.model import graph
 from ncp_jax.controllable.program import Settings, TrainConfig
 from ncp_jax.controllable.search import (
     SearchConfig,
-    budget_grid,
     find_answers,
     make_answers,
     published_rule,
@@ -26,8 +25,12 @@ from ncp_jax.controllable.search import (
 from ncp_jax.controllable.tasks import Examples
 from ncp_jax.controllable.widths import exact_costs, width_space, width_table
 from ncp_jax.types import Params
+from width_control.asked import Asked
 
 METHODS = ("controllable", "shared_width", "fixed_decoders", "no_ci_kd", "no_in_place")
+HYPERNETWORK = "hypernetwork"
+NORM = "norm_"  # before the normalisation that takes the place of the default one
+NORMS = (NORM + "layer", NORM + "batch")
 STATIC = "static-"  # before the number of a static model's ratio
 NEAR = 0.01  # share of the oracle's objective by which a choice may be worse
 
@@ -46,30 +49,17 @@ def run_settings(name: str, model: ModelConfig, train: TrainConfig, seed: int) -
     return found._replace(in_place=np.float32(0)) if name == "no_in_place" else found
 
 
+def model_of(name: str, model: ModelConfig) -> ModelConfig:
+    """Returns the sizes of a method's model: those of all, but for the normalisation of its ablation."""
+    return dataclasses.replace(model, norm=name.removeprefix(NORM)) if name.startswith(NORM) else model
+
+
 def reachable(method: str, model: ModelConfig) -> np.ndarray:
     """Returns the width configurations that a method was trained for, [n, d]."""
     codes = width_space(model).all_codes()
     if method == "shared_width":
         return width_table(model).T
     return codes[(codes[:, model.stages :] == model.decoder).all(axis=1)] if method == "fixed_decoders" else codes
-
-
-@dataclasses.dataclass(frozen=True)
-class Asked:
-    """Budgets and preferences of the comparison.
-
-    Attributes:
-      budgets: ``[b]`` multiply-adds.
-      rays: ``[k, t]`` preferences.
-    """
-
-    budgets: np.ndarray
-    rays: np.ndarray
-
-    @classmethod
-    def make(cls, model: ModelConfig, budgets: int, rays: int) -> Asked:
-        """Returns evenly spaced budgets, the largest model's not among them, and Dirichlet preferences."""
-        return cls(budget_grid(model, budgets + 1)[:-1], questions(model, rays, seed=11)[1])
 
 
 def measure_run(

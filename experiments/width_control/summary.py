@@ -9,9 +9,11 @@ from typing import Any
 import numpy as np
 
 from ncp_jax.analysis.intervals import mean_interval
-from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
+from ncp_jax.controllable.config import ModelConfig
+from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
+from width_control.asked import Asked
 from width_control.measures import PARTS, hypervolume_share, rank_correlation, uniformity
-from width_control.methods import METHODS, STATIC, Asked
+from width_control.methods import HYPERNETWORK, METHODS, NORM, NORMS, STATIC
 
 Results = Mapping[tuple[int, str], Mapping[str, Any]]
 # Colour and line of each method; what lacks a part of the training is dotted.
@@ -21,22 +23,28 @@ STYLES = {
     "fixed_decoders": (GREEN, "-"),
     "no_ci_kd": ("#aa3377", ":"),
     "no_in_place": (GREY, ":"),
+    HYPERNETWORK: ("#66ccee", "--"),
 }
+COMPARED = (*METHODS, HYPERNETWORK)
+GAIN = 33.5  # percent by which Aich et al. report more controllability than earlier methods, on NYUD-v2
+NEAR_STATIC = 2.0  # percent of a metric by which a sub-network may be below a static model
 
 
 def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any]:
     """Returns each part of each method at each budget, and their means over the budgets, with intervals over seeds."""
     values: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
-    for method in METHODS:
+    for method in (*COMPARED, *NORMS):
         for part in PARTS:
             values[part][method] = np.zeros((seeds, len(asked.budgets)))
     for seed in range(seeds):
-        of_seed = {method: results[seed, method] for method in METHODS}
-        # All methods of a seed share the box, so that their volumes compare.
-        reference = np.min([run["ratios"] for run in of_seed.values()], axis=(0, 1))
-        every = [p for run in of_seed.values() for rays in run["points"] if rays is not None for p in rays]
-        best = np.max([*every, *(r for run in of_seed.values() for r in run["ratios"])], axis=0)
-        for method, run in of_seed.items():
+        compared = [results[seed, method] for method in COMPARED]
+        # All methods of a seed share the box, so that their volumes compare. The ablation of normalisation does not
+        # change it.
+        reference = np.min([run["ratios"] for run in compared], axis=(0, 1))
+        every = [p for run in compared for rays in run["points"] if rays is not None for p in rays]
+        best = np.max([*every, *(r for run in compared for r in run["ratios"])], axis=0)
+        for method in (*COMPARED, *NORMS):
+            run = results[seed, method]
             for place, points in enumerate(run["points"]):
                 if points is None:  # the method reaches nothing at this budget
                     continue
@@ -60,10 +68,10 @@ def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any
     volumes = values["hypervolume"]
     gains = {
         method: mean_interval(_gain(volumes["controllable"].mean(axis=1), volumes[method].mean(axis=1)))
-        for method in METHODS[1:]
+        for method in (*COMPARED[1:], *NORMS)
     }
     return {
-        "controllability": {method: parts["hypervolume"][method]["all"] for method in METHODS},
+        "controllability": {method: parts["hypervolume"][method]["all"] for method in (*COMPARED, *NORMS)},
         "parts": parts,
         "gain_percent": gains,
     }
@@ -103,20 +111,56 @@ def searches(results: Results, seeds: int) -> dict[str, Any]:
     return table | {"query": {key: max(run["query"][key] for run in runs) for key in runs[0]["query"]}}
 
 
-def volume_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
-    """Draws the hypervolume of each method against the budget, with intervals."""
-    figure, axes = new_axes()
+def norms(results: Results, model: ModelConfig, seeds: int) -> dict[str, dict[str, Any]]:
+    """Returns the mean of all tasks' test metrics by normalisation and ratio of all widths."""
+    runs = {model.norm: "controllable"} | {name.removeprefix(NORM): name for name in NORMS}
+    found: dict[str, dict[str, Any]] = {}
+    for norm, method in runs.items():
+        values = np.array([results[seed, method]["ratios"] for seed in range(seeds)]).mean(axis=-1)
+        found[norm] = {f"{r:g}": mean_interval(values[:, place]) for place, r in enumerate(model.ratios)}
+    return found
+
+
+def targets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Returns the targets of the experiment, what was measured of each, and whether its mean reaches it."""
+    gain = content["gain_percent"]["shared_width"]
+    within = content["searches"]["audited"]["within"]
+    found = [(f"controllability {GAIN} % above shared_width", gain, gain["mean"] >= GAIN)]
+    for task, gaps in content["static_gap"].items():
+        for ratio, gap in gaps.items():
+            words = f"{task} at {100 * float(ratio):g} % width at most {NEAR_STATIC:g} % below a static model"
+            found.append((words, gap, gap["mean"] >= -NEAR_STATIC))
+    found.append(("95 % of the questions within 1 % of the oracle", within, within["mean"] >= 0.95))
+    return [{"target": words, "measured": value, "reached": bool(reached)} for words, value, reached in found]
+
+
+def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
+    """Draws the hypervolume of each method against the budget, and the gaps to static models, with intervals."""
+    figure, (axes, gaps) = new_panels(2, width=7.0, height=3.0)
     budgets = [f"{int(budget)}" for budget in asked.budgets]
-    for place, method in enumerate(METHODS):
+    for place, method in enumerate(COMPARED):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
-        means = [row["mean"] for row in rows]
-        ends = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
         colour, line = STYLES[method]
         # Beside each other: intervals on one spot would hide each other.
-        beside = [budget * 1.02 ** (place - len(METHODS) // 2) for budget in asked.budgets]
-        axes.errorbar(beside, means, ends, label=method, color=colour, linestyle=line, capsize=2)
+        beside = [budget * 1.02 ** (place - len(COMPARED) // 2) for budget in asked.budgets]
+        _draw(axes, beside, rows, label=method, color=colour, linestyle=line)
     axes.set_xscale("log")
     axes.set_xlabel("budget [multiply-adds]")
-    axes.set_ylabel("hypervolume of reachable test metrics")
-    axes.legend(frameon=False)
+    axes.set_ylabel("hypervolume")
+    axes.legend(frameon=False, fontsize=6)
+    for place, ((task, by_ratio), (colour, line)) in enumerate(
+        zip(summary["static_gap"].items(), STYLES.values(), strict=False)
+    ):
+        beside = [100 * float(ratio) + place - len(summary["static_gap"]) / 2 for ratio in by_ratio]
+        _draw(gaps, beside, list(by_ratio.values()), label=task, color=colour, linestyle=line)
+    gaps.axhline(-NEAR_STATIC, color=GREY, linewidth=0.8)
+    gaps.set_xlabel("width [% of all channels]")
+    gaps.set_ylabel("difference from static [%]")
+    gaps.legend(frameon=False, fontsize=6)
     return save_figure(figure, path)
+
+
+def _draw(axes: Any, places: Sequence[float], rows: Sequence[Mapping[str, float]], **style: Any) -> None:
+    means = [row["mean"] for row in rows]
+    ends = [[row["mean"] - row["low"] for row in rows], [row["high"] - row["mean"] for row in rows]]
+    axes.errorbar(places, means, ends, capsize=2, **style)

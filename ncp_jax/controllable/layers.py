@@ -12,6 +12,7 @@ channels, statistics of BatchNorm for each width after training); Wu & He, "Grou
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 from typing import Any, Self, TypeVar
 
@@ -37,16 +38,43 @@ def masked(x: Float[Array, "*n c"], mask: Float[Array, " c"] | None) -> Float[Ar
     return x if mask is None else x * mask.astype(x.dtype)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _convolved(x: Array, kernel: Array, stride: int) -> Array:
-    """Returns the convolution of [n, h, w, c] with [k, k, c, d], padded by k // 2."""
-    (height, width), size = x.shape[1:3], kernel.shape[0]
-    pad = size // 2
+    """Returns the convolution of [n, h, w, c] with [k, k, c, d], k odd, padded by k // 2.
+
+    Its gradients are products of patches too. JAX would add up k**2 shifted images instead, which XLA on CPU computes
+    anew for every use of the sum.
+    """
+    return _patches(x, kernel.shape[0], stride) @ kernel.reshape(-1, kernel.shape[-1])
+
+
+def _convolved_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _convolved(x, kernel, stride), (x, kernel)
+
+
+def _convolved_backward(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    (x, kernel), size = kept, kept[1].shape[0]
+    patches = _patches(x, size, stride)
+    of_kernel = jnp.tensordot(patches, slope, axes=((0, 1, 2), (0, 1, 2))).reshape(kernel.shape)
+    of_x = _enlarged(slope, _turned(kernel), stride) if stride > 1 else _convolved(slope, _turned(kernel), 1)
+    return of_x[:, : x.shape[1], : x.shape[2]], of_kernel
+
+
+def _turned(kernel: Array) -> Array:
+    """Returns the kernel that reads the outputs and writes the inputs."""
+    return kernel[::-1, ::-1].swapaxes(2, 3)
+
+
+def _patches(x: Array, size: int, stride: int) -> Array:
+    """Returns the ``size`` x ``size`` pixels around every ``stride``-th pixel of [n, h, w, c], [n, i, j, size**2 c]."""
+    (height, width), pad = x.shape[1:3], size // 2
     wide = jnp.pad(x, ((0, 0), (pad, pad), (pad, pad), (0, 0)))
     taps = itertools.product(range(size), repeat=2)
-    patches = [wide[:, i : i + height : stride, j : j + width : stride] for i, j in taps]
-    return jnp.concatenate(patches, axis=-1) @ kernel.reshape(-1, kernel.shape[-1])
+    parts = [wide[:, i : i + height : stride, j : j + width : stride] for i, j in taps]
+    return jnp.concatenate(parts, axis=-1)
 
 
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _enlarged(x: Array, kernel: Array, stride: int) -> Array:
     """Returns the transposed convolution: ``stride`` times the sides, the same numbers as ``Convolution`` has."""
     size, outputs = kernel.shape[0], kernel.shape[-1]
@@ -60,6 +88,22 @@ def _enlarged(x: Array, kernel: Array, stride: int) -> Array:
         part = parts[..., tap * outputs : (tap + 1) * outputs]
         total += jax.lax.pad(part, zero, [(0, 0, 0), *ends, (0, 0, 0)])
     return total
+
+
+def _enlarged_forward(x: Array, kernel: Array, stride: int) -> tuple[Array, tuple[Array, Array]]:
+    return _enlarged(x, kernel, stride), (x, kernel)
+
+
+def _enlarged_backward(stride: int, kept: tuple[Array, Array], slope: Array) -> tuple[Array, Array]:
+    (x, kernel), size = kept, kept[1].shape[0]
+    patches = _patches(slope, size, stride)
+    product = jnp.tensordot(patches, x, axes=((0, 1, 2), (0, 1, 2)))
+    of_kernel = _turned(product.reshape(size, size, kernel.shape[3], kernel.shape[2]))
+    return _convolved(slope, _turned(kernel), stride), of_kernel
+
+
+_convolved.defvjp(_convolved_forward, _convolved_backward)
+_enlarged.defvjp(_enlarged_forward, _enlarged_backward)
 
 
 class SlimConvolution(Convolution):

@@ -42,8 +42,8 @@ class TrainOptions:
       precision: Precision of the network: float32, bfloat16, or auto (bfloat16 on accelerators).
     """
 
-    steps: int = 1500
-    batch: int = 64
+    steps: int = 5000
+    batch: int = 16
     sampled: int = 4
     rate: float = 5e-3
     in_place: float = 0.5

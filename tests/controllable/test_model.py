@@ -56,6 +56,10 @@ def test_masked_equals_sliced(norm: str) -> None:
     assert [output.shape[1:] for output in together] == [(3, 3), (3, 7, 7, 1), (3, 7, 7, 4)]
 
 
+def slope_of(state: Any, images: jax.Array, layer: Convolution) -> jax.Array:
+    return jnp.sin(nnx.merge(nnx.graphdef(layer), state)(images)).sum()
+
+
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": 2, "transposed": True}])
 def test_products_of_patches_are_convolutions(options: dict[str, Any]) -> None:
     for side, kernel in ((5, 3), (6, 1), (4, 5)):
@@ -66,6 +70,9 @@ def test_products_of_patches_are_convolutions(options: dict[str, Any]) -> None:
         images = jnp.asarray(np.random.default_rng(side).standard_normal((2, side, side, 3)), jnp.float32)
         one, other = (layer(images) for layer in layers)
         np.testing.assert_allclose(one, other, atol=1e-5)
+        slopes = [jax.tree.leaves(jax.grad(slope_of, (0, 1))(nnx.state(layer), images, layer)) for layer in layers]
+        for one, other in zip(*slopes, strict=True):
+            np.testing.assert_allclose(one, other, atol=1e-4)
 
 
 def test_inactive_inputs_change_nothing() -> None:
