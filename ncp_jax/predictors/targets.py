@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from jax.scipy.special import ndtri
@@ -10,7 +12,7 @@ from ncp_jax.types import Array, Bool, Float
 
 
 def normal_scores(
-    values: Float[Array, "*r b"], mask: Float[Array, "*r b"] | Bool[Array, "*r b"], *, edge: float = 0.0
+    values: Float[Any, "*r b"], mask: Float[Any, "*r b"] | Bool[Any, "*r b"], *, edge: float = 0.0
 ) -> Float[Array, "*r b"]:
     """Returns standard normal quantiles at (rank - ½) / count. Equal values get their mean rank. Jittable.
 

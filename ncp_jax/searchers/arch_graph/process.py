@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -232,8 +232,8 @@ def _slots(done: int, most: int) -> int:
 def _centre(blocks: int) -> gp.Kernel:
     """Medians of the priors; the last block is the constant, whose variance is 1 like that of the linear parts."""
     linear = np.append(np.full(blocks - 1, np.log(1 / max(blocks - 1, 1))), 0.0)
-    numbers = (np.log(0.3), np.zeros(blocks), linear, np.log(0.1))
-    return gp.Kernel(*(np.asarray(number, np.float32) for number in numbers))
+    numbers: Any = [np.asarray(x, np.float32) for x in (np.log(0.3), np.zeros(blocks), linear, np.log(0.1))]
+    return gp.Kernel(*numbers)
 
 
 def _posterior(
