@@ -33,7 +33,8 @@ NEAR_STATIC = 2.0  # percent of a metric by which a sub-network may be below a s
 def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any]:
     """Returns each part of each method at each budget, and their means over the budgets, with intervals over seeds."""
     values: dict[str, dict[str, np.ndarray]] = {part: {} for part in PARTS}
-    for method in (*COMPARED, *NORMS):
+    methods = [method for method in (*COMPARED, *NORMS) if (0, method) in results]
+    for method in methods:
         for part in PARTS:
             values[part][method] = np.zeros((seeds, len(asked.budgets)))
     for seed in range(seeds):
@@ -43,7 +44,7 @@ def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any
         reference = np.min([run["ratios"] for run in compared], axis=(0, 1))
         every = [p for run in compared for rays in run["points"] if rays is not None for p in rays]
         best = np.max([*every, *(r for run in compared for r in run["ratios"])], axis=0)
-        for method in (*COMPARED, *NORMS):
+        for method in methods:
             run = results[seed, method]
             for place, points in enumerate(run["points"]):
                 if points is None:  # the method reaches nothing at this budget
@@ -68,10 +69,10 @@ def controllability(results: Results, asked: Asked, seeds: int) -> dict[str, Any
     volumes = values["hypervolume"]
     gains = {
         method: mean_interval(_gain(volumes["controllable"].mean(axis=1), volumes[method].mean(axis=1)))
-        for method in (*COMPARED[1:], *NORMS)
+        for method in methods[1:]
     }
     return {
-        "controllability": {method: parts["hypervolume"][method]["all"] for method in (*COMPARED, *NORMS)},
+        "controllability": {method: parts["hypervolume"][method]["all"] for method in methods},
         "parts": parts,
         "gain_percent": gains,
     }
@@ -113,7 +114,7 @@ def searches(results: Results, seeds: int) -> dict[str, Any]:
 
 def norms(results: Results, model: ModelConfig, seeds: int) -> dict[str, dict[str, Any]]:
     """Returns the mean of all tasks' test metrics by normalisation and ratio of all widths."""
-    runs = {model.norm: "controllable"} | {name.removeprefix(NORM): name for name in NORMS}
+    runs = {model.norm: "controllable"} | {name.removeprefix(NORM): name for name in NORMS if (0, name) in results}
     found: dict[str, dict[str, Any]] = {}
     for norm, method in runs.items():
         values = np.array([results[seed, method]["ratios"] for seed in range(seeds)]).mean(axis=-1)

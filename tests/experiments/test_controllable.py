@@ -26,8 +26,8 @@ def test_a_smoke_run(tmp_path: Path, run: Callable[..., tuple[int, str, str]]) -
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert next(iter(summary.items())) == ("schema", "controllable/1")
     methods = {"controllable", "shared_width", "fixed_decoders", "no_ci_kd", "no_in_place", "hypernetwork"}
-    assert set(summary["controllability"]) == methods | {"norm_layer", "norm_batch"}
-    assert set(summary["norms"]) == {"group", "layer", "batch"}
+    assert set(summary["controllability"]) == methods | {"norm_batch"}
+    assert set(summary["norms"]) == {"group", "batch"}
     assert set(summary["parts"]) == {"hypervolume", "uniformity", "rank_correlation"}
     assert set(summary["static_gap"]) == {"class", "rotation", "edges", "autoencoder"}
     for interval in (*summary["controllability"].values(), summary["static_gap"]["class"]["1"]):
