@@ -31,7 +31,6 @@ _ENTRIES_PER_TRIPLE = 2.6  # work of one update of the dual ascent, in entries t
 _ENTRIES_PER_PACKED = 2  # the same of an entry that the packing of cycles reads
 _SWEEPS = 1000  # maximum number of sweeps of the dual ascent
 _THETA = 0.03  # step of the dual ascent, see ``triangles.dual_ascent``
-_LONG_BUDGET = 1.4e10  # budget, in entries, from which a search counts on twice the nominal speed, see ``_solve_part``
 _BOUND_BUDGET = 1e9  # budget, in entries, from which the bound gets its full share
 DUAL = 400  # largest component for the dual ascent, which visits all triples
 EXACT = 100  # largest component for branch and cut
@@ -222,9 +221,6 @@ def _solve_part(
     if n <= EXACT:
         local = improve(scaled.matrix, local, work=int(min(0.2 * budget, 500 * n * n)), seed=seed, team=team)
         return _solve_exactly(problem, part, scaled, local, budget, seed, team, deadline)
-    # Most machines are faster than the nominal one. A long search takes what they give: where it is more than the clock
-    # allows, the last streams are cut short, as they are in ``search``. A short one has too few streams for that.
-    budget *= 1 + min(1.0, budget / _LONG_BUDGET)
     # The bound is computed beside the search. In a short search, the order needs the cores more than the bound does, so
     # the bound's share grows with the budget.
     bounding = _start_bound(problem, part, scaled, local, 0.2 * budget * min(1.0, budget / _BOUND_BUDGET), team)
