@@ -137,7 +137,7 @@ def targets(content: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
     """Draws the hypervolume of each method against the budget, and the gaps to static models, with intervals."""
-    figure, (axes, gaps) = new_panels(2, width=7.0, height=3.0)
+    figure, (axes, gaps) = new_panels(2, width=6.8, height=2.9)
     budgets = [f"{int(budget)}" for budget in asked.budgets]
     for place, method in enumerate(COMPARED):
         rows = [summary["parts"]["hypervolume"][method][budget] for budget in budgets]
