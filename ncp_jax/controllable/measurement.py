@@ -27,7 +27,9 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
 PORTIONS = (4, 16)  # encoder configurations of one call, so that any number of them runs one of two programs
-PIXELS = 2**16  # of the images that pass the network together; their features take most of the memory
+# Pixels of the images that pass the network together. Their features take most of the memory, and should fit a CPU's
+# cache.
+PIXELS, PIXELS_ON_CPU = 2**16, 2**11
 CALIBRATION = 256  # training images that statistics of BatchNorm are measured on
 
 
@@ -174,7 +176,8 @@ def measure(
       progress: callback, called with (encoder configurations done, all of them).
     """
     images, truths = examples.part(split)
-    size = min(len(images), max(1, PIXELS // model.side**2))
+    pixels = PIXELS_ON_CPU if jax.default_backend() == "cpu" else PIXELS
+    size = min(len(images), max(1, pixels // model.side**2))
     rests = [np.nan if target.kind == "pixels" else -1 for target in model.targets]  # what does not count
     data: Any = (
         _in_portions(images, size, 0),

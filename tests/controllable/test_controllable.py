@@ -352,7 +352,7 @@ def test_images_are_measured_in_portions(
     config = dataclasses.replace(model.config, norm=norm)
     codes = np.asarray(width_space(config).sample(jax.random.key(0), 3))
     together = measure(config, model.params(), examples, codes).of(codes)
-    monkeypatch.setattr("ncp_jax.controllable.measurement.PIXELS", 36 * 7)  # portions of 7 of the 30 images
+    monkeypatch.setattr("ncp_jax.controllable.measurement.PIXELS_ON_CPU", 36 * 7)  # portions of 7 of the 30 images
     np.testing.assert_allclose(measure(config, model.params(), examples, codes).of(codes), together, atol=1e-3)
 
 
