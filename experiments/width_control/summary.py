@@ -10,7 +10,7 @@ import numpy as np
 
 from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.controllable.config import ModelConfig
-from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
+from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, number_ticks, save_figure
 from width_control.asked import Asked
 from width_control.measures import PARTS, hypervolume_share, rank_correlation, uniformity
 from width_control.methods import HYPERNETWORK, METHODS, NORM, NORMS, STATIC
@@ -146,6 +146,7 @@ def draw_figure(summary: Mapping[str, Any], asked: Asked, path: Path) -> Path:
         beside = [budget * 1.02 ** (place - len(COMPARED) // 2) for budget in asked.budgets]
         _draw(axes, beside, rows, label=method, color=colour, linestyle=line)
     axes.set_xscale("log")
+    number_ticks(axes.xaxis)
     axes.set_xlabel("budget [multiply-adds]")
     axes.set_ylabel("hypervolume")
     axes.legend(frameon=False, fontsize=6)
