@@ -259,12 +259,9 @@ def test_one_or_eight_devices(finished: bytes, grid: Grid, tmp_path: Path) -> No
 
 @pytest.mark.usefixtures("optimised")
 def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path: Path) -> None:
-    """Searchers that train between queries, all of whose numbers are rounded: eight runs in one call, or each alone.
-
-    What ``neural-ensemble`` trains is what ``ncp`` trains.
-    """
-    small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3, "steps": 2}
-    searchers = {"bayesian": [{"initial": 4}], "ncp": [small]}
+    """Searchers that train between queries, all of whose numbers are rounded: eight runs in one call, or each alone."""
+    small = {"first": 4, "members": 2, "width": 8, "least": 2, "most": 3}
+    searchers = {"bayesian": [{"initial": 4}], "neural-ensemble": [small], "ncp": [small | {"steps": 2}]}
     grid = make_grid(searchers=searchers, seeds=8)
     environment = {"XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8"}
     given = {"grid": grid.to_json(), "counts": [1, 8], "memory_mb": 500}
@@ -274,7 +271,7 @@ def test_models_on_one_or_eight_devices(make_grid: Callable[..., Grid], tmp_path
     assert out.splitlines()[-1] == "devices 8"
     one, eight = ((tmp_path / count / "records.jsonl").read_bytes() for count in ("1", "8"))
     assert one == eight
-    assert one.count(b"\n") == 16
+    assert one.count(b"\n") == 24
 
 
 def test_two_processes_of_one_job(finished: bytes, grid: Grid, tmp_path: Path) -> None:
