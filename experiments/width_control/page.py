@@ -9,12 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ncp_jax.files import atomic_write
+from ncp_jax.reports.page import STYLE
 
-STYLE = (
-    "body{font:15px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse;margin:1em 0}td,th{padding:.2em .8em;border-bottom:1px solid #ddd;text-align:right}"
-    "td:first-child,th:first-child{text-align:left}img{max-width:100%}"
-)
 WAYS = {"published_rule": "the published rule", "predictors": "predictors", "audited": "predictors and audit"}
 
 
@@ -43,8 +39,9 @@ def write_page(folder: Path, summary: Mapping[str, Any], pictures: Sequence[Path
         ),
         *_section("Seconds", ("what", "seconds"), ((k, f"{v:.4g}") for k, v in _seconds(summary).items())),
     ]
-    text = f"<!doctype html><html lang=en><meta charset=utf-8><title>Controllable models</title><style>{STYLE}</style>"
-    return atomic_write(folder / "report.html", (text + "\n".join(parts) + "</html>\n").encode(), remedy="free space")
+    head = f"<meta charset=utf-8><title>Controllable models</title><style>{STYLE.read_text()}</style>"
+    text = "\n".join([f"<!doctype html><html lang=en>{head}<main>", *parts, "</main></html>\n"])
+    return atomic_write(folder / "report.html", text.encode(), remedy="free space")
 
 
 def _section(title: str, head: Iterable[str], rows: Iterable[Iterable[str]]) -> list[str]:

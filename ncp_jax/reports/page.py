@@ -13,6 +13,8 @@ from ncp_jax.reports.figures import CURVES, line_style
 from ncp_jax.reports.report import MethodSummary, Report, shown_marks
 from ncp_jax.reports.text import duration, moment, number, p_value, plural, share, span
 
+TEMPLATES = Path(__file__).parent / "templates"
+STYLE = TEMPLATES / "style.css"  # of all pages of the project
 _PAIRS_SHOWN = 60
 _MEASURES = ("final_rank", "percentile", "regret", "value", "queries_to_optimum", "hypervolume")
 _REPEATS = {
@@ -37,7 +39,7 @@ def build_page(title: str, report: Report, pictures: Mapping[str, bytes], notes:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent / "templates"),
+        loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
