@@ -17,7 +17,7 @@ import ncp_jax
 PACKAGE = Path(ncp_jax.__file__).parent
 FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py"))
 LEVELS = {
-    **dict.fromkeys(("types", "checks", "metrics", "drawing", "console", "jax_settings", "pytrees"), 0),
+    **dict.fromkeys(("types", "checks", "metrics", "drawing", "console", "jax_settings", "cores", "pytrees"), 0),
     **dict.fromkeys(("files", "array_files", "text_tables"), 0),
     **dict.fromkeys(("records", "analysis", "spaces"), 1),
     **dict.fromkeys(("benchmarks", "embeddings", "networks", "predictors", "propagation", "ordering"), 2),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,6 +23,7 @@ from digits_benchmark.generate import GenerateConfig, architectures, generate
 from digits_benchmark.one_at_a_time import SpeedComparison, compare_speed
 from ncp_jax.benchmarks.digits import FILE, SPLITS, write_digits
 from ncp_jax.console import ProgressBar
+from ncp_jax.cores import usable_cores
 from ncp_jax.records.journal import Records, write_json
 from ncp_jax.records.run_card import run_card
 from ncp_jax.training.cells.tasks import TASKS, pools
@@ -41,10 +41,8 @@ def hash_pools() -> str:
 
 def use_all_cores() -> None:
     """Makes each CPU core a device, because small networks use only one core. Has no effect once a device is in use."""
-    # Not every system has sched_getaffinity, which knows the cores that this process may use.
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     with contextlib.suppress(RuntimeError):  # raised if a device is already in use
-        jax.config.update("jax_num_cpu_devices", cores)
+        jax.config.update("jax_num_cpu_devices", usable_cores())
 
 
 def make_benchmark(config: GenerateConfig) -> dict[str, Any]:

@@ -76,7 +76,10 @@ def _patches(x: Array, size: int, stride: int) -> Array:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def _enlarged(x: Array, kernel: Array, stride: int) -> Array:
-    """Returns the transposed convolution: ``stride`` times the sides, the same numbers as ``Convolution`` has."""
+    """Returns the transposed convolution: ``stride`` times the sides, the same numbers as ``Convolution`` has.
+
+    With a stride of 1 it is the convolution.
+    """
     size, outputs = kernel.shape[0], kernel.shape[-1]
     pad = size // 2
     # What each pixel adds to the pixels around it.
@@ -117,7 +120,9 @@ class SlimConvolution(Convolution):
     def __call__(self, x: Float[Array, "n h w c"], mask: Float[Array, " d"] | None = None) -> Float[Array, "n i j d"]:
         """Returns the convolution, zero in the channels whose mask is 0; all are active without a mask."""
         kernel = self.kernel[...]
-        y = _enlarged(x, kernel, self.stride) if self.transposed else _convolved(x, kernel, self.stride)
+        # Of fewer outputs than inputs, what each pixel adds to those around it takes less memory than the patches.
+        by_pixels = self.transposed or (self.stride == 1 and kernel.shape[-1] < kernel.shape[-2])
+        y = (_enlarged if by_pixels else _convolved)(x, kernel, self.stride)
         return masked(y if self.bias is None else y + self.bias[...], mask)
 
     def sliced(self, inputs: int, outputs: int) -> Self:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -23,6 +24,7 @@ from ncp_jax.controllable.losses import known_means, score_of_sums, score_sums
 from ncp_jax.controllable.model import ControllableModel, graph
 from ncp_jax.controllable.tasks import Examples
 from ncp_jax.controllable.widths import width_table
+from ncp_jax.cores import usable_cores
 from ncp_jax.jax_settings import package_settings
 from ncp_jax.types import Array, Float, Int, Params
 
@@ -176,8 +178,8 @@ def measure(
       progress: callback, called with (encoder configurations done, all of them).
     """
     images, truths = examples.part(split)
-    pixels = PIXELS_ON_CPU if jax.default_backend() == "cpu" else PIXELS
-    size = min(len(images), max(1, pixels // model.side**2))
+    on_cpu = jax.default_backend() == "cpu"
+    size = min(len(images), max(1, (PIXELS_ON_CPU if on_cpu else PIXELS) // model.side**2))
     rests = [np.nan if target.kind == "pixels" else -1 for target in model.targets]  # what does not count
     data: Any = (
         _in_portions(images, size, 0),
@@ -185,11 +187,19 @@ def measure(
     )
     calibration = jnp.asarray(examples.part("train")[0][:CALIBRATION])
     encoders = np.unique(np.asarray(codes, np.int32)[:, : model.stages], axis=0)
-    scores, portion = [], PORTIONS[len(encoders) > PORTIONS[0]]
-    for first in range(0, len(encoders), portion):
-        part = encoders[first : first + portion]
+    portion = PORTIONS[len(encoders) > PORTIONS[0]]
+    parts = [encoders[first : first + portion] for first in range(0, len(encoders), portion)]
+
+    @package_settings  # they hold in the thread that entered them alone
+    def measured(part: Int[np.ndarray, "e s"]) -> Float[np.ndarray, "e t k"]:
         padded = np.resize(part, (portion, model.stages))
-        scores.append(np.asarray(_scores(params, padded, data, calibration, model=model))[: len(part)])
-        if progress is not None:
-            progress(first + len(part), len(encoders))
+        return np.asarray(_scores(params, padded, data, calibration, model=model))[: len(part)]
+
+    scores: list[np.ndarray] = []
+    # XLA computes such small arrays on one core.
+    with ThreadPoolExecutor(usable_cores() if on_cpu else 1) as pool:
+        for done in pool.map(measured, parts):
+            scores.append(done)
+            if progress is not None:
+                progress(sum(map(len, scores)), len(encoders))
     return Measurement(model, encoders, np.concatenate(scores).astype(np.float64))

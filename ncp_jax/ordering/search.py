@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -66,11 +65,6 @@ class Team:
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future:
         """Starts one call in a thread."""
         return self.pool.submit(function, *arguments)
-
-
-def threads() -> int:
-    """Returns the default number of threads: the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def settle(matrix: np.ndarray, order: np.ndarray, limit: int, signal: np.ndarray | None = None) -> int:

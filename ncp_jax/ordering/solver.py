@@ -15,10 +15,11 @@ from typing import Any
 import numpy as np
 
 from ncp_jax import checks
+from ncp_jax.cores import usable_cores
 from ncp_jax.ordering.components import strong_components
 from ncp_jax.ordering.differences import Differences, Scaled, differences, forward_weight, narrowed
 from ncp_jax.ordering.result import Ordering
-from ncp_jax.ordering.search import Clock, Team, first_order, improve, settle, threads
+from ncp_jax.ordering.search import Clock, Team, first_order, improve, settle
 from ncp_jax.ordering.subsets import LARGEST, best_order
 from ncp_jax.ordering.triangles import dual_ascent, pack_cycles
 from ncp_jax.ordering.units import Units, in_units
@@ -107,7 +108,7 @@ def order(
         workers = checks.integer("workers", workers, least=1, remedy="leave it out to use every core")
     dense = dense_weights(weights, mask)
     n = len(dense)
-    with ThreadPoolExecutor(workers or threads()) as pool, _told(progress, began, time_limit):
+    with ThreadPoolExecutor(workers or usable_cores()) as pool, _told(progress, began, time_limit):
         problem = differences(dense, lambda function, spans: list(pool.map(function, spans)))
         parts = strong_components(problem.matrix)
         budget = max(0.0, time_limit * RATE * _CORES - _PREPARATION * n * n)

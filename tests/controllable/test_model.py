@@ -62,9 +62,9 @@ def slope_of(state: Any, images: jax.Array, layer: Convolution) -> jax.Array:
 
 @pytest.mark.parametrize("options", [{}, {"stride": 2}, {"stride": 2, "transposed": True}])
 def test_products_of_patches_are_convolutions(options: dict[str, Any]) -> None:
-    for side, kernel in ((5, 3), (6, 1), (4, 5)):
+    for side, kernel, outputs in ((5, 3, 4), (6, 1, 4), (4, 5, 4), (5, 3, 2)):
         layers = [
-            kind(3, 4, kernel, bias=True, parameters=Parameters(jax.random.key(2)), **options)
+            kind(3, outputs, kernel, bias=True, parameters=Parameters(jax.random.key(2)), **options)
             for kind in (SlimConvolution, Convolution)
         ]
         images = jnp.asarray(np.random.default_rng(side).standard_normal((2, side, side, 3)), jnp.float32)
