@@ -149,7 +149,7 @@ def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResu
     """Searches a column of a table that has learning curves, in a budget of epochs. Runs on the host.
 
     Args:
-      table: name of the table ("nats-tss/cifar100-200", "digits/class"); see ``load_curves``.
+      table: name of the table ("nats-tss/cifar10-200", "digits/class"); see ``load_curves``.
       column: name of the column ("valid_top1", "accuracy").
       config: how to spend epochs.
 

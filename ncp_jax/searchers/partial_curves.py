@@ -12,6 +12,8 @@ arXiv 2003.10865; here the process reads the predictions of unfinished trainings
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import norm
@@ -74,6 +76,26 @@ def predict_final(
     return last + centre + unit * (wanted @ weights)
 
 
+class _Known(NamedTuple):
+    """Final values that are known or predicted, those of ended trainings first, and the process on them.
+
+    Attributes:
+      codes: int [k, d], their architectures.
+      targets: float64 [k], their values in standard units.
+      ended: number of those that are measured.
+      factor: Cholesky factor of the covariance of the values with their noise.
+      centre: mean of the values, in the unit of the curves.
+      unit: their standard deviation.
+    """
+
+    codes: Int[np.ndarray, "k d"]
+    targets: Float[np.ndarray, " k"]
+    ended: int
+    factor: tuple[np.ndarray, bool]
+    centre: float
+    unit: float
+
+
 class Starts:
     """Chooses the next architecture of a run: the largest expected improvement of its final value.
 
@@ -94,11 +116,11 @@ class Starts:
         else:
             self._curves.pop(row, None)
 
-    def choose(self, left: list[int]) -> int:
-        """Returns a place in ``left``, the architectures that were not begun, of which the last are considered."""
+    def _known(self) -> _Known | None:
+        """Returns what is known of final values, measured or predicted; None if too few trainings have ended."""
         ended = [row for row, curve in self._curves.items() if len(curve) == self._epochs]
         if len(ended) < LEAST:
-            return len(left) - 1
+            return None
         curves = np.stack([self._curves[row] for row in ended])
         rows, values, noise = list(ended), list(curves[:, -1]), [ENDED] * len(ended)
         for epochs in {len(curve) for curve in self._curves.values()} - {self._epochs}:
@@ -107,13 +129,34 @@ class Starts:
             values += list(predict_final(self._space, self._codes[going], parts, self._codes[ended], curves))
             rows, noise = rows + going, noise + [GOING] * len(going)
         targets = np.array(values)
-        targets = (targets - targets.mean()) / max(float(targets.std()), 1e-9)
-        known, some = self._codes[rows], left[-CANDIDATES:]
-        factor = cho_factor(similarity(self._space, known, known) + np.diag(noise), lower=True)
-        cross = similarity(self._space, self._codes[some], known)
-        mean = cross @ cho_solve(factor, targets)
-        variance = 1 - (cross * cho_solve(factor, cross.T).T).sum(axis=1)
+        centre, unit = float(targets.mean()), max(float(targets.std()), 1e-9)
+        codes = self._codes[rows]
+        factor = cho_factor(similarity(self._space, codes, codes) + np.diag(noise), lower=True)
+        return _Known(codes, (targets - centre) / unit, len(ended), factor, centre, unit)
+
+    def expected(self) -> Float[np.ndarray, " n"] | None:
+        """Returns the expected final values of all architectures, in the unit of the curves.
+
+        None where fewer than ``LEAST`` trainings have ended.
+        """
+        known = self._known()
+        if known is None:
+            return None
+        weights = cho_solve(known.factor, known.targets)
+        parts = [self._codes[i : i + CANDIDATES] for i in range(0, len(self._codes), CANDIDATES)]
+        means = [similarity(self._space, part, known.codes) @ weights for part in parts]
+        return known.centre + known.unit * np.concatenate(means)
+
+    def choose(self, left: list[int]) -> int:
+        """Returns a place in ``left``, the architectures that were not begun, of which the last are considered."""
+        known = self._known()
+        if known is None:
+            return len(left) - 1
+        some = left[-CANDIDATES:]
+        cross = similarity(self._space, self._codes[some], known.codes)
+        mean = cross @ cho_solve(known.factor, known.targets)
+        variance = 1 - (cross * cho_solve(known.factor, cross.T).T).sum(axis=1)
         spread = np.sqrt(np.maximum(variance, 1e-9))
-        above = (mean - targets[: len(ended)].max()) / spread
+        above = (mean - known.targets[: known.ended].max()) / spread
         improvement = spread * (above * norm.cdf(above) + norm.pdf(above))
         return len(left) - len(some) + int(np.argmax(improvement))
