@@ -26,6 +26,7 @@ LEAST = 5  # trainings that must have ended
 NOISE = 0.1  # variance of a gain that neither the code nor the curve explains, as a share of that of all gains
 ENDED, GOING = 0.05, 0.5  # variances of the noise of final values, and of predicted ones, as a share of that of all
 CANDIDATES = 512  # architectures of which the best is begun
+MOST = 512  # trainings that the process reads, since its time grows with their cube
 
 
 def similarity(space: str, a: Int[np.ndarray, "m d"], b: Int[np.ndarray, "k d"]) -> Float[np.ndarray, "m k"]:
@@ -77,12 +78,12 @@ def predict_final(
 
 
 class _Known(NamedTuple):
-    """Final values that are known or predicted, those of ended trainings first, and the process on them.
+    """Final values that are known or predicted, and the process on them.
 
     Attributes:
       codes: int [k, d], their architectures.
       targets: float64 [k], their values in standard units.
-      ended: number of those that are measured.
+      best: the best measured final value, in these units.
       factor: Cholesky factor of the covariance of the values with their noise.
       centre: mean of the values, in the unit of the curves.
       unit: their standard deviation.
@@ -90,7 +91,7 @@ class _Known(NamedTuple):
 
     codes: Int[np.ndarray, "k d"]
     targets: Float[np.ndarray, " k"]
-    ended: int
+    best: float
     factor: tuple[np.ndarray, bool]
     centre: float
     unit: float
@@ -118,24 +119,29 @@ class Starts:
 
     def _known(self) -> _Known | None:
         """Returns what is known of final values, measured or predicted; None if too few trainings have ended."""
-        ended = [row for row, curve in self._curves.items() if len(curve) == self._epochs]
+        read = self._curves
+        if len(read) > MOST:  # those trained longest, and of them the latest
+            latest = [*read][::-1]
+            read = {row: read[row] for row in sorted(latest, key=lambda row: -len(self._curves[row]))[:MOST]}
+        ended = [row for row, curve in read.items() if len(curve) == self._epochs]
         if len(ended) < LEAST:
             return None
-        curves = np.stack([self._curves[row] for row in ended])
+        curves = np.stack([read[row] for row in ended])
         rows, values, noise = list(ended), list(curves[:, -1]), [ENDED] * len(ended)
-        for epochs in {len(curve) for curve in self._curves.values()} - {self._epochs}:
-            going = [row for row, curve in self._curves.items() if len(curve) == epochs]
-            parts = np.stack([self._curves[row] for row in going])
+        for epochs in sorted({len(curve) for curve in read.values()} - {self._epochs}):
+            going = [row for row, curve in read.items() if len(curve) == epochs]
+            parts = np.stack([read[row] for row in going])
             values += list(predict_final(self._space, self._codes[going], parts, self._codes[ended], curves))
             rows, noise = rows + going, noise + [GOING] * len(going)
         targets = np.array(values)
         centre, unit = float(targets.mean()), max(float(targets.std()), 1e-9)
         codes = self._codes[rows]
         factor = cho_factor(similarity(self._space, codes, codes) + np.diag(noise), lower=True)
-        return _Known(codes, (targets - centre) / unit, len(ended), factor, centre, unit)
+        best = max(curve[-1] for curve in self._curves.values() if len(curve) == self._epochs)
+        return _Known(codes, (targets - centre) / unit, float(best - centre) / unit, factor, centre, unit)
 
     def expected(self) -> Float[np.ndarray, " n"] | None:
-        """Returns the expected final values of all architectures, in the unit of the curves.
+        """Returns the expected final values of all architectures, in the unit of the curves; those known as they are.
 
         None where fewer than ``LEAST`` trainings have ended.
         """
@@ -145,7 +151,11 @@ class Starts:
         weights = cho_solve(known.factor, known.targets)
         parts = [self._codes[i : i + CANDIDATES] for i in range(0, len(self._codes), CANDIDATES)]
         means = [similarity(self._space, part, known.codes) @ weights for part in parts]
-        return known.centre + known.unit * np.concatenate(means)
+        expected = known.centre + known.unit * np.concatenate(means)
+        for row, curve in self._curves.items():
+            if len(curve) == self._epochs:
+                expected[row] = curve[-1]
+        return expected
 
     def choose(self, left: list[int]) -> int:
         """Returns a place in ``left``, the architectures that were not begun, of which the last are considered."""
@@ -157,6 +167,6 @@ class Starts:
         mean = cross @ cho_solve(known.factor, known.targets)
         variance = 1 - (cross * cho_solve(known.factor, cross.T).T).sum(axis=1)
         spread = np.sqrt(np.maximum(variance, 1e-9))
-        above = (mean - known.targets[: known.ended].max()) / spread
+        above = (mean - known.best) / spread
         improvement = spread * (above * norm.cdf(above) + norm.pdf(above))
         return len(left) - len(some) + int(np.argmax(improvement))
