@@ -13,6 +13,7 @@ from ncp_jax.searchers.ncp import NCPSearch  # isort: skip
 from ncp_jax.searchers.arch_graph_searcher import ArchGraph  # isort: skip
 from ncp_jax.searchers.source_searchers import MeanRank, SourceGaussianProcess, SourceSearcher  # isort: skip
 from ncp_jax.searchers.curve_searchers import Asha, CurveSearcher, Halving  # isort: skip
+from ncp_jax.searchers.early_stopping import EarlyStopping  # isort: skip
 
 from ncp_jax.searchers.base import (
     SEARCHERS,
@@ -39,6 +40,7 @@ __all__ = [
     "Bayesian",
     "Candidates",
     "CurveSearcher",
+    "EarlyStopping",
     "Evolution",
     "Halving",
     "HostSearcher",

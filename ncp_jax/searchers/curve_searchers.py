@@ -69,7 +69,8 @@ class Halving(CurveSearcher):
 
     All are trained for ``least`` epochs. The best 1 / ``factor`` of them go on until ``factor`` times as many epochs,
     and so forth, until at least one is trained to the end. Source: Jamieson & Talwalkar, AISTATS 2016, arXiv
-    1502.07943, section 2; there the number of architectures is given, here it follows from the budget.
+    1502.07943, algorithm "Successive Halving"; there the number of architectures is given, here it follows from the
+    budget.
 
     Attributes:
       factor: the share 1 / factor of those begun goes on at each rung.
@@ -89,7 +90,7 @@ class Halving(CurveSearcher):
         """Makes one run; the seed decides which architectures are begun."""
         del predict
         rungs = rung_epochs(self.least, self.factor, guard.epochs)
-        halve(guard.train, _order(guard, seed), rungs, budget=guard.budget, factor=self.factor, finish=True)
+        halve(guard.train, random_order(guard, seed), rungs, budget=guard.budget, factor=self.factor, finish=True)
 
 
 @register
@@ -122,17 +123,17 @@ class Asha(CurveSearcher):
 
         rungs, starts = rung_epochs(self.least, self.factor, guard.epochs), None
         if self.begin == "predicted":
-            starts = Starts(guard.space, _networks(guard), guard.epochs)
-        order = _order(guard, seed)
+            starts = Starts(guard.space, network_codes(guard), guard.epochs)
+        order = random_order(guard, seed)
         promote(guard.train, order, rungs, budget=guard.budget, factor=self.factor, starts=starts)
         return starts.expected() if predict and starts else None
 
 
-def _order(guard: EpochGuard, seed: int) -> Int[np.ndarray, " n"]:
+def random_order(guard: EpochGuard, seed: int) -> Int[np.ndarray, " n"]:
     """Returns the rows in random order: that of the table helps no searcher."""
     return np.random.default_rng(seed).permutation(len(guard.codes))
 
 
-def _networks(guard: EpochGuard) -> Int[np.ndarray, "n d"]:
+def network_codes(guard: EpochGuard) -> Int[np.ndarray, "n d"]:
     """Returns the canonical codes: isomorphic architectures have one."""
     return np.asarray(get_space(guard.space).canonical(jnp.asarray(guard.codes)))

@@ -1,6 +1,6 @@
 """Successive halving and ASHA on trainings that can be continued, and the architecture to return at each moment.
 
-Sources: Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943, section 2 (successive halving); Li et al., MLSys 2020,
+Sources: Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943 (successive halving); Li et al., MLSys 2020,
 arXiv 1810.05934, algorithm 2 (ASHA, here with one worker).
 """
 

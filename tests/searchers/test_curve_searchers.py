@@ -19,6 +19,7 @@ EPOCHS, BUDGET, ROWS, SEEDS = 9, 12, 120, (3, 4, 5)
 METHODS = [
     *((name, {}) for name, cls in SEARCHERS.items() if issubclass(cls, CurveSearcher)),
     ("asha", {"begin": "predicted", "factor": 2}),
+    ("early-stopping", {"predictor": "last-value", "whole": 1, "read": 1 / 9}),
 ]
 every = pytest.mark.parametrize(("name", "settings"), METHODS, ids=lambda x: x if isinstance(x, str) else len(x))
 
@@ -142,10 +143,10 @@ def test_a_table_of_final_values_is_refused(name: str, settings: dict[str, objec
         search_on_host(searcher, SEEDS, table, "acc", QueryView.of(table, budget=BUDGET))
 
 
-@every
-def test_settings_beyond_the_end(name: str, settings: dict[str, object]) -> None:
+@pytest.mark.parametrize("name", ["halving", "asha"])
+def test_settings_beyond_the_end(name: str) -> None:
     table, curves = make_curves()
-    late = make_searcher(name, **settings | {"least": EPOCHS + 1})
+    late = make_searcher(name, least=EPOCHS + 1)
     with pytest.raises(
         checks.UsageError, match=r"expected least to be an integer in 1\.\.9, got 10; the curves have 9"
     ):

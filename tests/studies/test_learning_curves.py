@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 
 from ncp_jax import import_tables, load_curves, load_table, write_report
+from ncp_jax.analysis.ranks import kendall_tau
+from ncp_jax.benchmarks import EpochGuard
 from ncp_jax.benchmarks.curves import curves_of
 from ncp_jax.checks import DataError, UsageError
 from ncp_jax.searchers import make_searcher, search_on_curves
@@ -85,8 +87,6 @@ def test_records_against_brute_force(grid: Grid, tmp_path: Path, records: Record
 
 def steps_of(searcher: Any, seed: int, curves: np.ndarray, rows: int) -> list[tuple[int, int]]:
     """The steps of a run, from a guard that notes the calls."""
-    from ncp_jax.benchmarks.epoch_guard import EpochGuard
-
     codes = np.asarray(load_table(TABLE).codes)
     guard = EpochGuard(curves, codes=codes, space="transnas-micro", budget=8 * EPOCHS)
     searcher.spend(guard, seed)
@@ -211,12 +211,35 @@ def test_a_curve_that_ends_earlier(grid: Grid, empty_cache: Path) -> None:
         curves_of(table, "valid_top1")
 
 
-def test_studies_with_sources_score_what_was_trained_to_the_end(grid: Grid, tmp_path: Path, records: Records) -> None:
-    searchers: dict[str, Any] = {"halving": [{}], "asha": [{"begin": ["random", "predicted"]}]}
-    both = dataclasses.replace(grid, searchers=searchers, sources="none", budget=20)
-    assert run_study(both, tmp_path / "out").finished
-    tau = {record["method"]: record["results"]["tau"] for record in records(tmp_path / "out")}
-    assert all(-1 <= value <= 1 for value in tau.values())
+def test_predictors_of_partial_curves_are_scored(grid: Grid, tmp_path: Path, records: Records) -> None:
+    """By Kendall's tau with the whole table, in studies with sources; else of what was trained to the end."""
+    searchers: dict[str, Any] = {
+        "halving": [{}],
+        "asha": [{"begin": "predicted"}],
+        "early-stopping": [{"predictor": ["process", "last-value"]}],
+    }
+    scored = dataclasses.replace(grid, searchers=searchers, sources="none", budget=20)
+    assert run_study(scored, tmp_path / "out").finished
+    plan = make_plan(scored)
+    curves = plan.curves(TABLE)
+    final = plan.tables[TABLE].measured("valid_top1")
+    for record in records(tmp_path / "out"):
+        searcher = make_searcher(record["searcher"], **record["settings"])
+        guard = EpochGuard(curves.values, codes=curves.codes, space=curves.space, budget=20 * EPOCHS)
+        predicted = searcher.spend(guard, record["seed"], predict=True)
+        if predicted is None:
+            assert record["searcher"] == "halving"
+            whole = [row for row, until in guard.steps if until == EPOCHS]
+            predicted = np.full(ROWS, final[whole].mean())
+            predicted[whole] = final[whole]
+        (tau,) = kendall_tau(predicted[None].astype(np.float32), final)
+        assert record["results"]["tau"] == pytest.approx(tau, abs=1e-6)
+    # Without sources nothing is predicted, and the searches are the same.
+    assert run_study(dataclasses.replace(scored, sources=None), tmp_path / "unscored").finished
+    for record, other in zip(records(tmp_path / "out"), records(tmp_path / "unscored"), strict=True):
+        assert "tau" not in other["results"]
+        del record["results"]["tau"]
+        assert record["results"] == other["results"]
 
 
 def test_what_is_returned_may_get_worse(grid: Grid, tmp_path: Path, records: Records) -> None:
