@@ -1,10 +1,9 @@
 """Searches learning curves in a budget of epochs: successive halving, and its asynchronous form (ASHA).
 
-Studies have both as searchers (``ncp_jax.searchers.curve_searchers``).
-
 Both train many architectures for few epochs and the better ones longer. They see the value of an architecture after an
 epoch only when that epoch is paid for; a training that goes on pays for the further epochs alone. With ``predict``,
-ASHA begins the architectures that a Gaussian process expects most of, which reads finished and partial curves.
+ASHA begins the architectures that a Gaussian process expects most of, which reads finished and partial curves. In
+studies both are searchers (``ncp_jax.searchers.curve_searchers``).
 
 Sources: Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943 (successive halving); Li et al., MLSys 2020,
 arXiv 1810.05934, algorithm 2 (ASHA, here with one worker).
