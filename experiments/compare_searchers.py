@@ -57,13 +57,13 @@ def run(config: Config) -> None:
     from ncp_jax import checks, list_tables
     from ncp_jax.commands.study import run_grid
     from ncp_jax.console import say
-    from ncp_jax.searchers import SEARCHERS, SourceSearcher
+    from ncp_jax.searchers import SEARCHERS, CurveSearcher, SourceSearcher
     from ncp_jax.studies import Grid
 
     if config.against is not None:
         checks.choose("rival", config.against, ("python",))
-    # The baselines of studies with source tasks are no part of a comparison without them.
-    every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher)]
+    # The baselines of studies with source tasks are no part of a comparison without them; most tables have no curves.
+    every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher | CurveSearcher)]
     searchers = names(config.searchers) or tuple(every)
     family = or_digits("nas-bench-201" if config.on_test else "transnas-micro")
     if config.smoke:  # two tables, since each of seven takes ten seconds

@@ -123,12 +123,12 @@ def _run(config: Config) -> dict[str, Any]:
 
 
 def _searchers(config: Config) -> list[str]:
-    from ncp_jax.searchers import SEARCHERS, SourceSearcher
+    from ncp_jax.searchers import SEARCHERS, CurveSearcher, SourceSearcher
 
     asked = config.searchers
     if asked == ("none",):
         return []
-    every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher)]
+    every = [name for name, searcher in SEARCHERS.items() if not issubclass(searcher, SourceSearcher | CurveSearcher)]
     if config.smoke and not asked:
         return ["random"]
     return [checks.choose("searcher", name, every) for name in asked] or every

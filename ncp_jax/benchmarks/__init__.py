@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ncp_jax.benchmarks.arrays import TableArrays
 from ncp_jax.benchmarks.catalogue import list_tables
+from ncp_jax.benchmarks.epoch_guard import EpochGuard
 from ncp_jax.benchmarks.fetch import Fetched, fetch_tables
 from ncp_jax.benchmarks.guard import BudgetExceeded, QueryGuard
 from ncp_jax.benchmarks.registry import load_arrays, load_table
@@ -14,6 +15,7 @@ from ncp_jax.benchmarks.table import MetricSpec, Table, join
 __all__ = [
     "BudgetExceeded",
     "DataRow",
+    "EpochGuard",
     "Fetched",
     "FileCheck",
     "MetricSpec",

@@ -41,7 +41,7 @@ class Columns:
         self._benchmarks = {name: i for i, name in enumerate(benchmarks)}
         self._runs: dict[str, array[Any]] = {name: array(code) for name, code in _PER_RUN.items()}
         self._steps: dict[str, array[Any]] = {name: array(code) for name, code in _PER_IMPROVEMENT.items()}
-        self._lengths, self._digests = array("q"), array("Q")
+        self._lengths, self._digests, self._on_curves = array("q"), array("Q"), array("b")
         self._empty: set[str] = set()
 
     def add(self, place: str, line: bytes, record: Any) -> None:
@@ -75,6 +75,7 @@ class Columns:
                 values = results[name] if name != "times" else results.get(name)
                 column.fromlist([math.nan] * count if values is None and name == "times" else values)
             self._lengths.append(count)
+            self._on_curves.append("epochs" in results)
             end = len(steps["at"])
             if any(len(column) != end for column in steps.values()):
                 raise ValueError("lists of unequal length")
@@ -97,7 +98,7 @@ class Columns:
         Args:
           rows: number of architectures in each benchmark's table.
           judged: whether results are judged by another column than the one searched, so that the best so far may
-            get worse.
+            get worse. So it may in runs on learning curves.
 
         Returns:
           The arrays of ``StudyData``, and notes on what was left out.
@@ -127,7 +128,11 @@ class Columns:
             notes.append(text + (f"; {unequal:,} of them were not the same to the letter" if unequal else ""))
         if self._empty:
             notes.append(f"runs that could not afford a single query, left out: {len(self._empty):,}")
-        _check(arrays, np.array(list(rows.values()), np.int64), judged)
+        on_curves = np.asarray(self._on_curves)[kept] != 0
+        if on_curves.any():
+            text = "runs on learning curves are judged by what they would return, trained to the end"
+            notes.append(f"{text}, which may get worse: {int(on_curves.sum()):,}")
+        _check(arrays, np.array(list(rows.values()), np.int64), judged | on_curves)
         return arrays, notes
 
 
@@ -139,12 +144,12 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _check(arrays: Mapping[str, np.ndarray], rows: np.ndarray, judged: bool) -> None:
-    """Raises a DataError that names the first run that no search can have made."""
+def _check(arrays: Mapping[str, np.ndarray], rows: np.ndarray, worse: np.ndarray) -> None:
+    """Raises a DataError that names the first run that no search can have made; ``worse``: runs that may get worse."""
     starts, run = arrays["offsets"][:-1], np.repeat(np.arange(len(arrays["cell"])), np.diff(arrays["offsets"]))
     n, later = rows[arrays["benchmark"]], np.ones(len(run), bool)
     later[starts] = False
-    falling = later & (not judged)
+    falling = later & ~worse[run]
     at, ranks, regrets = arrays["at"], arrays["ranks"], arrays["regrets"]
     rising = np.diff(at, prepend=0) > 0
     tests = {

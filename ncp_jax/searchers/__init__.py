@@ -12,6 +12,8 @@ from ncp_jax.searchers.neural import NeuralEnsemble  # isort: skip
 from ncp_jax.searchers.ncp import NCPSearch  # isort: skip
 from ncp_jax.searchers.arch_graph_searcher import ArchGraph  # isort: skip
 from ncp_jax.searchers.source_searchers import MeanRank, SourceGaussianProcess, SourceSearcher  # isort: skip
+from ncp_jax.searchers.curve_searchers import Asha, CurveSearcher, Halving  # isort: skip
+from ncp_jax.searchers.early_stopping import EarlyStopping  # isort: skip
 
 from ncp_jax.searchers.base import (
     SEARCHERS,
@@ -26,17 +28,23 @@ from ncp_jax.searchers.base import (
     register,
 )
 from ncp_jax.searchers.candidates import Candidates
-from ncp_jax.searchers.run import Runs, search, search_on_host
+from ncp_jax.searchers.epochs import search_on_curves
+from ncp_jax.searchers.run import Leaders, Runs, search, search_on_host
 from ncp_jax.searchers.session import SearchSession
 
 __all__ = [
     "SEARCHERS",
     "ArchGraph",
     "ArraySearcher",
+    "Asha",
     "Bayesian",
     "Candidates",
+    "CurveSearcher",
+    "EarlyStopping",
     "Evolution",
+    "Halving",
     "HostSearcher",
+    "Leaders",
     "LocalSearch",
     "MeanRank",
     "NCPSearch",
@@ -55,5 +63,6 @@ __all__ = [
     "number",
     "register",
     "search",
+    "search_on_curves",
     "search_on_host",
 ]

@@ -2,7 +2,8 @@
 
 Both train many architectures for few epochs and the better ones longer. They see the value of an architecture after an
 epoch only when that epoch is paid for; a training that goes on pays for the further epochs alone. With ``predict``,
-ASHA begins the architectures that a Gaussian process expects most of, which reads finished and partial curves.
+ASHA begins the architectures that a Gaussian process expects most of, which reads finished and partial curves. In
+studies both are searchers (``ncp_jax.searchers.curve_searchers``).
 
 Sources: Jamieson & Talwalkar, AISTATS 2016, arXiv 1502.07943 (successive halving); Li et al., MLSys 2020,
 arXiv 1810.05934, algorithm 2 (ASHA, here with one worker).
@@ -10,9 +11,8 @@ arXiv 1810.05934, algorithm 2 (ASHA, here with one worker).
 
 from __future__ import annotations
 
-import bisect
 import dataclasses
-import heapq
+import itertools
 import math
 from typing import Any
 
@@ -23,6 +23,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.curves import load_curves
 from ncp_jax.metrics import MetricSpec, check_split
 from ncp_jax.searchers.partial_curves import Starts
+from ncp_jax.searchers.rungs import Steps, Train, halve, leaders, promote, rung_epochs
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Float, Int
 
@@ -147,7 +148,7 @@ def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResu
     """Searches a column of a table that has learning curves, in a budget of epochs. Runs on the host.
 
     Args:
-      table: name of the table ("nats-tss/cifar100-200", "digits/class"); see ``load_curves``.
+      table: name of the table ("nats-tss/cifar10-200", "digits/class"); see ``load_curves``.
       column: name of the column ("valid_top1", "accuracy").
       config: how to spend epochs.
 
@@ -181,66 +182,20 @@ def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResu
     return HalvingResult(curves.table, curves.metric, config, rungs, tuple(runs), tuple(strings))
 
 
-Steps = list[tuple[int, int]]  # row, and the epochs that it was trained for after the step
-
-
 def _rungs(config: HalvingConfig, longest: int) -> tuple[int, ...]:
     """Returns the epochs after which decisions are made; the last is the end of the curves."""
-    checks.integer("least", config.least, least=1, most=longest, remedy=f"the curves have {longest} epochs")
-    rungs = [config.least]
-    while rungs[-1] * config.factor < longest:
-        rungs.append(rungs[-1] * config.factor)
-    return (*rungs, longest) if rungs[-1] < longest else tuple(rungs)
+    return rung_epochs(config.least, config.factor, longest)
+
+
+def _reader(values: Float[np.ndarray, "n e"]) -> Train:
+    return lambda row, epochs: values[row, :epochs]
 
 
 def _halving(
     values: Float[np.ndarray, "n e"], order: Int[np.ndarray, " n"], rungs: tuple[int, ...], config: HalvingConfig
 ) -> Steps:
-    """Spends the epochs on one bracket, with as many architectures as fit into the budget."""
-    prices = np.diff(rungs, prepend=0)
-
-    def cost(count: int) -> int:
-        return sum(count // config.factor**place * int(price) for place, price in enumerate(prices))
-
-    low, high = 1, len(order)
-    while low < high:  # the cost rises with the number
-        middle = (low + high + 1) // 2
-        low, high = (middle, high) if cost(middle) <= config.epochs else (low, middle - 1)
-    steps: Steps = []
-    left = [int(row) for row in order[:low]]
-    for place, epochs in enumerate(rungs):
-        left = left[: low // config.factor**place]
-        steps += [(row, epochs) for row in left]
-        # Failed trainings do not go on; ties keep the order in which architectures were begun.
-        alive = [row for row in left if np.isfinite(values[row, epochs - 1])]
-        left = sorted(alive, key=lambda row: -values[row, epochs - 1])
-    return steps
-
-
-class _Rungs:
-    """The rungs of ASHA: which architectures reached them, and which were trained further."""
-
-    def __init__(self, values: Float[np.ndarray, "n e"], rungs: tuple[int, ...], factor: int) -> None:
-        self.values, self.rungs, self.factor = values, rungs, factor
-        self._known: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # best first: (-value, number, row)
-        self._waiting: list[list[tuple[float, int, int]]] = [[] for _ in rungs]  # those that were not taken yet
-
-    def add(self, rung: int, row: int) -> None:
-        """Enters an architecture that was trained until a rung. After a failure it is never taken."""
-        value = float(self.values[row, self.rungs[rung] - 1])
-        entry = (-value, len(self._known[rung]), row)
-        bisect.insort(self._known[rung], entry)
-        if np.isfinite(value):
-            heapq.heappush(self._waiting[rung], entry)
-
-    def take(self, rung: int) -> int | None:
-        """Returns the best architecture of a rung that was not taken yet, if it is among the rung's top share."""
-        if not self._waiting[rung]:
-            return None
-        best, known = self._waiting[rung][0], self._known[rung]
-        if bisect.bisect_left(known, best) >= len(known) // self.factor:
-            return None
-        return heapq.heappop(self._waiting[rung])[2]
+    """Spends the epochs on one bracket."""
+    return halve(_reader(values), order, rungs, budget=config.epochs, factor=config.factor)
 
 
 def _asha(
@@ -250,50 +205,18 @@ def _asha(
     config: HalvingConfig,
     starts: Starts | None = None,
 ) -> Steps:
-    """Trains the best of a rung further as soon as it is among its top share, and else begins a new architecture."""
-    known = _Rungs(values, rungs, config.factor)
-    steps: Steps = []
-    spent, left = 0, [int(row) for row in order[::-1]]  # the next one last
-    while True:
-        place, row = -1, None
-        for rung in reversed(range(len(rungs) - 1)):
-            row = known.take(rung)
-            if row is not None:
-                place = rung
-                break
-        if row is None:
-            if not left:
-                return steps
-            row = left.pop() if starts is None else left.pop(starts.choose(left))
-        price = rungs[place + 1] - (rungs[place] if place >= 0 else 0)
-        if spent + price > config.epochs:
-            return steps
-        spent += price
-        steps.append((row, rungs[place + 1]))
-        known.add(place + 1, row)
-        if starts is not None:
-            starts.add(row, values[row, : rungs[place + 1]])
+    """Spends the epochs as ASHA does."""
+    return promote(_reader(values), order, rungs, budget=config.epochs, factor=config.factor, starts=starts)
 
 
 def _scored(steps: Steps, values: Float[np.ndarray, "n e"], sign: float) -> HalvingRun:
     """Returns a run, with the final values of what it would have chosen against those of all architectures."""
     rows, epochs = (np.array(part, np.int32) for part in zip(*steps, strict=True))
     seen = values[rows, epochs - 1]
-    at: list[int] = []
-    found: list[int] = []
-    spent = 0
-    reached: dict[int, int] = {}
-    # Of those trained longest, the best: values after different numbers of epochs are not compared.
-    leader: tuple[bool, int, float] = (False, 0, -math.inf)
-    for (row, count), value in zip(steps, seen.tolist(), strict=True):
-        spent += count - reached.get(row, 0)  # a later step of an architecture includes its earlier ones
-        reached[row] = count
-        standing = (math.isfinite(value), count, value)
-        if not found or standing > leader:
-            leader = standing
-            if not found or row != found[-1]:
-                at.append(spent)
-                found.append(row)
+    # Where an architecture is trained further and still leads, it stays the one that is returned.
+    changes = [next(group) for _, group in itertools.groupby(leaders(steps, seen.tolist()), lambda leader: leader.row)]
+    at, found = [leader.spent for leader in changes], [leader.row for leader in changes]
+    spent = sum(dict(steps).values())  # the last step of an architecture includes the others
     chosen, final = found[-1], values[:, -1]
     return HalvingRun(
         rows=rows,

@@ -12,6 +12,8 @@ arXiv 2003.10865; here the process reads the predictions of unfinished trainings
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import norm
@@ -24,6 +26,7 @@ LEAST = 5  # trainings that must have ended
 NOISE = 0.1  # variance of a gain that neither the code nor the curve explains, as a share of that of all gains
 ENDED, GOING = 0.05, 0.5  # variances of the noise of final values, and of predicted ones, as a share of that of all
 CANDIDATES = 512  # architectures of which the best is begun
+MOST = 512  # trainings that the process reads, since its time grows with their cube
 
 
 def similarity(space: str, a: Int[np.ndarray, "m d"], b: Int[np.ndarray, "k d"]) -> Float[np.ndarray, "m k"]:
@@ -74,6 +77,26 @@ def predict_final(
     return last + centre + unit * (wanted @ weights)
 
 
+class _Known(NamedTuple):
+    """Final values that are known or predicted, and the process on them.
+
+    Attributes:
+      codes: int [k, d], their architectures.
+      targets: float64 [k], their values in standard units.
+      best: the best measured final value, in these units.
+      factor: Cholesky factor of the covariance of the values with their noise.
+      centre: mean of the values, in the unit of the curves.
+      unit: their standard deviation.
+    """
+
+    codes: Int[np.ndarray, "k d"]
+    targets: Float[np.ndarray, " k"]
+    best: float
+    factor: tuple[np.ndarray, bool]
+    centre: float
+    unit: float
+
+
 class Starts:
     """Chooses the next architecture of a run: the largest expected improvement of its final value.
 
@@ -94,26 +117,56 @@ class Starts:
         else:
             self._curves.pop(row, None)
 
-    def choose(self, left: list[int]) -> int:
-        """Returns a place in ``left``, the architectures that were not begun, of which the last are considered."""
-        ended = [row for row, curve in self._curves.items() if len(curve) == self._epochs]
+    def _known(self) -> _Known | None:
+        """Returns what is known of final values, measured or predicted; None if too few trainings have ended."""
+        read = self._curves
+        if len(read) > MOST:  # those trained longest, and of them the latest
+            latest = [*read][::-1]
+            read = {row: read[row] for row in sorted(latest, key=lambda row: -len(self._curves[row]))[:MOST]}
+        ended = [row for row, curve in read.items() if len(curve) == self._epochs]
         if len(ended) < LEAST:
-            return len(left) - 1
-        curves = np.stack([self._curves[row] for row in ended])
+            return None
+        curves = np.stack([read[row] for row in ended])
         rows, values, noise = list(ended), list(curves[:, -1]), [ENDED] * len(ended)
-        for epochs in {len(curve) for curve in self._curves.values()} - {self._epochs}:
-            going = [row for row, curve in self._curves.items() if len(curve) == epochs]
-            parts = np.stack([self._curves[row] for row in going])
+        for epochs in sorted({len(curve) for curve in read.values()} - {self._epochs}):
+            going = [row for row, curve in read.items() if len(curve) == epochs]
+            parts = np.stack([read[row] for row in going])
             values += list(predict_final(self._space, self._codes[going], parts, self._codes[ended], curves))
             rows, noise = rows + going, noise + [GOING] * len(going)
         targets = np.array(values)
-        targets = (targets - targets.mean()) / max(float(targets.std()), 1e-9)
-        known, some = self._codes[rows], left[-CANDIDATES:]
-        factor = cho_factor(similarity(self._space, known, known) + np.diag(noise), lower=True)
-        cross = similarity(self._space, self._codes[some], known)
-        mean = cross @ cho_solve(factor, targets)
-        variance = 1 - (cross * cho_solve(factor, cross.T).T).sum(axis=1)
+        centre, unit = float(targets.mean()), max(float(targets.std()), 1e-9)
+        codes = self._codes[rows]
+        factor = cho_factor(similarity(self._space, codes, codes) + np.diag(noise), lower=True)
+        best = max(curve[-1] for curve in self._curves.values() if len(curve) == self._epochs)
+        return _Known(codes, (targets - centre) / unit, float(best - centre) / unit, factor, centre, unit)
+
+    def expected(self) -> Float[np.ndarray, " n"] | None:
+        """Returns the expected final values of all architectures, in the unit of the curves; those known as they are.
+
+        None where fewer than ``LEAST`` trainings have ended.
+        """
+        known = self._known()
+        if known is None:
+            return None
+        weights = cho_solve(known.factor, known.targets)
+        parts = [self._codes[i : i + CANDIDATES] for i in range(0, len(self._codes), CANDIDATES)]
+        means = [similarity(self._space, part, known.codes) @ weights for part in parts]
+        expected = known.centre + known.unit * np.concatenate(means)
+        for row, curve in self._curves.items():
+            if len(curve) == self._epochs:
+                expected[row] = curve[-1]
+        return expected
+
+    def choose(self, left: list[int]) -> int:
+        """Returns a place in ``left``, the architectures that were not begun, of which the last are considered."""
+        known = self._known()
+        if known is None:
+            return len(left) - 1
+        some = left[-CANDIDATES:]
+        cross = similarity(self._space, self._codes[some], known.codes)
+        mean = cross @ cho_solve(known.factor, known.targets)
+        variance = 1 - (cross * cho_solve(known.factor, cross.T).T).sum(axis=1)
         spread = np.sqrt(np.maximum(variance, 1e-9))
-        above = (mean - targets[: len(ended)].max()) / spread
+        above = (mean - known.best) / spread
         improvement = spread * (above * norm.cdf(above) + norm.pdf(above))
         return len(left) - len(some) + int(np.argmax(improvement))

@@ -24,6 +24,22 @@ PATIENCE = 50  # a run ends after this many times the steps that its budget need
 TOGETHER = 256  # runs that advance together on CPU: more would fill the caches, and more would wait for the slowest
 
 
+class Leaders(NamedTuple):
+    """What r runs on learning curves would return, which need not be the best of what was trained to the end.
+
+    Attributes:
+      rows: int32 [r, b], the row that each run would return after 1, 2, … queries; -1 after the last one.
+      seconds: float64 [r, b], simulated training seconds spent until it would be trained to the end.
+      epochs: int64 [r], epochs paid for.
+      spent: float64 [r], simulated training seconds for them.
+    """
+
+    rows: Int[np.ndarray, "r b"]
+    seconds: Float[np.ndarray, "r b"]
+    epochs: Int[np.ndarray, " r"]
+    spent: Float[np.ndarray, " r"]
+
+
 class Runs(NamedTuple):
     """The queries of r runs.
 
@@ -37,6 +53,7 @@ class Runs(NamedTuple):
       predictions: what the runs predict in the end; None where it was not asked for.
       wrong: int32 [r], a row asked for that is not there, -1 if there is none (see ``check_rows``); None from the host.
       state: the searcher's state after the last answers, leaves [r, ...]; None where it was not asked for.
+      leaders: what runs on learning curves would return; None for all others, which return the best of ``values``.
     """
 
     rows: Int[Array, "r b"]
@@ -47,6 +64,7 @@ class Runs(NamedTuple):
     predictions: Predictions | None = None
     wrong: Int[Array, " r"] | None = None
     state: State | None = None
+    leaders: Leaders | None = None
 
 
 def search(

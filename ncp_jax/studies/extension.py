@@ -56,6 +56,11 @@ def refuse_contradiction(folder: Path, old: Any, new: Record) -> None:
     parts = ("grid", "tables", "methods")
     if not isinstance(old, dict) or not all(isinstance(old.get(part), dict) for part in parts):
         journal.refuse_other(folder, old, new, what="study", got="another study")
+    for name in {*old["tables"]} & {*new["tables"]}:
+        if ("curves" in old["tables"][name]) != ("curves" in new["tables"][name]):
+            # The hash of the learning curves is there if some method needs them.
+            for study in (old, new):
+                study["tables"][name].pop("curves", None)
     tables = [study["grid"].get("tables", {}) for study in (old, new)]
     fixed = [_fixed(study, {*old["tables"]} & {*new["tables"]}, tables[0].keys() & tables[1]) for study in (old, new)]
     journal.refuse_other(folder, *fixed, what="study", got="another study")

@@ -323,6 +323,8 @@ def describe_study(plan: Plan, versions: Record) -> Record:
             "metric": spec.to_json(),
             "best": float(f"{best:{'.7g' if spec.stored is None else '.17g'}}"),
         }
+        if plan.on_curves:
+            tables[name]["curves"] = plan.curve_hashes[name]
         if grid.on_test:
             tables[name]["searched"] = plan.searched(name).to_json()
     return {

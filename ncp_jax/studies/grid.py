@@ -35,7 +35,8 @@ class Grid:
       searchers: searcher → alternatives. Each alternative maps settings to a value or to a list of values; every
         combination of the listed values is one method.
       benchmarks: names of tables; the name of a family stands for all its tables.
-      budget: number of queries that a run pays for.
+      budget: number of queries that a run pays for. For searchers of learning curves, a query pays for as many epochs
+        as a whole training has.
       seeds: number of seeds, from ``first_seed`` on.
       first_seed: the first seed.
       repeats: cost of asking for a known architecture: "free", "counted" or "free-isomorphs" (``QueryView.of``).

@@ -12,7 +12,7 @@ import numpy as np
 from ncp_jax.analysis.hypervolume import hypervolume
 from ncp_jax.analysis.ranks import kendall_tau, table_ranks
 from ncp_jax.benchmarks import Table
-from ncp_jax.searchers import Runs
+from ncp_jax.searchers import Leaders, Runs
 from ncp_jax.spaces import cost_model_for, get_space
 from ncp_jax.types import Float, Int
 
@@ -24,9 +24,11 @@ AT_ONCE = 1024  # runs scored together: some tens of MB for budgets of some hund
 class RunOutcome:
     """What one run found. The lists have one entry per improvement of the best value that the search has seen.
 
+    Of a run on learning curves they have one entry for each architecture that it would have returned.
+
     Attributes:
-      queries: number of queries paid for.
-      asks: number of architectures asked for, free repeats included.
+      queries: number of queries paid for; on learning curves the epochs, in whole trainings, rounded up.
+      asks: number of architectures asked for, free repeats included; on learning curves of those begun.
       at: the query, from 1, of each improvement.
       rows: row of the table that was found.
       values: its value of the evaluated metric, in the metric's unit.
@@ -40,6 +42,7 @@ class RunOutcome:
         and where all predictions are equal.
       calibration: ``Reliability`` of the predicted relations as JSON, for random pairs that the run did not measure, in
         studies with source tasks; None where a searcher predicts no relations.
+      epochs: epochs paid for, on learning curves; None elsewhere.
     """
 
     queries: int
@@ -54,6 +57,7 @@ class RunOutcome:
     hypervolume: float | None = None
     tau: float | None = None
     calibration: dict[str, Any] | None = None
+    epochs: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """The fields that are not None, JSON-ready; the ``results`` of a record."""
@@ -99,7 +103,8 @@ class Evaluator:
 
     def score(self, runs: Runs) -> list[RunOutcome]:
         """Returns the outcome of each run."""
-        arrays = [np.asarray(array) for array in runs[:4]]
+        returned = runs.leaders if isinstance(runs.leaders, Leaders) else None
+        arrays = [*map(np.asarray, runs[:4]), *(() if returned is None else returned)]
         parts = range(0, len(arrays[0]), AT_ONCE)
         found = [outcome for first in parts for outcome in self._part(*(a[first : first + AT_ONCE] for a in arrays))]
         if not self._predictions:
@@ -111,6 +116,7 @@ class Evaluator:
         from ncp_jax.ordering.relations import reliability
 
         asked = np.asarray(runs.rows[run])[: int(runs.count[run])]
+        asked = asked[asked >= 0]  # fewer than queries on learning curves
         given, calibration = runs.predictions, None
         if given is None:
             paid = np.asarray(runs.values[run])[: len(asked)]
@@ -124,15 +130,26 @@ class Evaluator:
         tau = float(kendall_tau(scores[None], self._quality)[0])
         return {"tau": tau if np.isfinite(tau) else None, "calibration": calibration}
 
-    def _part(self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray) -> list[RunOutcome]:
+    def _part(
+        self, rows: np.ndarray, values: np.ndarray, count: np.ndarray, asks: np.ndarray, *leaders: np.ndarray
+    ) -> list[RunOutcome]:
         volumes = self._hypervolumes(rows, count)
         spent = np.cumsum(self._costs[np.maximum(rows, 0)], axis=1) if self._costs.size else None
+        totals = None if spent is None else np.where(count > 0, spent[np.arange(len(rows)), count - 1], 0.0)
+        epochs: list[int | None] = [None] * len(rows)
+        if leaders:
+            returned = Leaders(*leaders)
+            # Whatever a run would return next is an improvement by what it has seen: by longer trainings, or better.
+            changed = np.diff(returned.rows, axis=1, prepend=-1) != 0
+            rows, values = returned.rows, np.cumsum(changed & (returned.rows >= 0), axis=1).astype(np.float64)
+            spent, totals = (None, None) if spent is None else (returned.seconds, returned.spent)
+            epochs = returned.epochs.tolist()
         return [
             self._outcome(
                 rows[i],
                 values[i],
-                (int(count[i]), int(asks[i])),
-                None if spent is None else spent[i],
+                (int(count[i]), int(asks[i]), epochs[i]),
+                None if spent is None or totals is None else (spent[i], totals[i]),
                 None if volumes is None else _round(volumes[i], 6),
             )
             for i in range(len(rows))
@@ -142,18 +159,14 @@ class Evaluator:
         self,
         rows: Int[np.ndarray, " b"],
         values: Float[np.ndarray, " b"],
-        counts: tuple[int, int],
-        spent: Float[np.ndarray, " b"] | None,
+        counts: tuple[int, int, int | None],
+        seconds: tuple[Float[np.ndarray, " b"], float] | None,
         volume: float | None,
     ) -> RunOutcome:
-        queries, asks = counts
+        queries, asks, epochs = counts
         best = np.maximum.accumulate(values[:queries])
         at = np.flatnonzero(np.diff(best, prepend=-np.inf) > 0)
         found = rows[at]
-        times = seconds = None
-        if spent is not None:
-            times = [_round(value) for value in spent[at]]
-            seconds = _round(spent[queries - 1]) if queries else 0.0
         return RunOutcome(
             queries=queries,
             asks=asks,
@@ -162,16 +175,17 @@ class Evaluator:
             values=[_round(value, self._digits) for value in self._values[found]],
             ranks=self._rank[found].tolist(),
             regrets=[_round(value) for value in self._regret[found]],
-            times=times,
-            seconds=seconds,
+            times=None if seconds is None else [_round(value) for value in seconds[0][at]],
+            seconds=None if seconds is None else _round(seconds[1]),
             hypervolume=volume,
+            epochs=epochs,
         )
 
     def _hypervolumes(self, rows: np.ndarray, count: np.ndarray) -> np.ndarray | None:
         """Hypervolume of each run as a share of the whole table's; None where there is none."""
         if self._objectives is None or not self._table_volume > 0:
             return None
-        paid = np.arange(rows.shape[1]) < count[:, None]
+        paid = (np.arange(rows.shape[1]) < count[:, None]) & (rows >= 0)
         queried = np.where(paid[..., None], self._objectives[np.maximum(rows, 0)], np.nan)
         return hypervolume(queried, self._worst) / self._table_volume
 

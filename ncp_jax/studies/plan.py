@@ -17,11 +17,13 @@ import numpy as np
 
 from ncp_jax import checks
 from ncp_jax.benchmarks import Table, load_table
+from ncp_jax.benchmarks.curves import curves_hash, curves_of, without_curves
+from ncp_jax.benchmarks.imported import Curves
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.console import say
 from ncp_jax.metrics import MetricSpec
 from ncp_jax.records.journal import cell_hash
-from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Searcher, make_searcher
+from ncp_jax.searchers import ArraySearcher, Candidates, CurveSearcher, HostSearcher, Searcher, make_searcher
 from ncp_jax.searchers.arch_graph.sources import SourceTasks, source_values
 from ncp_jax.spaces.codes import ISOMORPHISM
 from ncp_jax.studies.grid import Grid
@@ -99,6 +101,28 @@ class Plan:
         table = self.tables[benchmark]
         return table.metric(self.grid.metric) if self.grid.metric else table.main
 
+    @property
+    def on_curves(self) -> bool:
+        """Whether some methods need learning curves."""
+        return any(isinstance(searcher, CurveSearcher) for searcher in self.methods.values())
+
+    def curves(self, benchmark: str) -> Curves:
+        """Returns the learning curves of the column of a benchmark that is searched; read once.
+
+        Raises:
+          UsageError: the table or the column has none.
+          DataError: some architectures of the table have none.
+        """
+        if benchmark not in self._curves:
+            if benchmark in self.grid.tables:
+                raise without_curves(benchmark)
+            self._curves[benchmark] = curves_of(self.tables[benchmark], self.searched(benchmark).name)
+        return self._curves[benchmark]
+
+    @functools.cached_property
+    def _curves(self) -> dict[str, Curves]:
+        return {}
+
     def sources(self, benchmark: str) -> SourceTasks | None:
         """Returns what searches on a benchmark may know about other tasks; None in a study without source tasks."""
         if self.grid.sources is None:
@@ -151,10 +175,16 @@ class Plan:
                 "budget": [grid.budget, grid.seconds, grid.seconds_column, grid.repeats],
                 "columns": [grid.metric, grid.judge],
                 **known[benchmark],
+                **({"curves": self.curve_hashes[benchmark]} if isinstance(searcher, CurveSearcher) else {}),
             }
             for benchmark in self.tables
             for label, searcher in self.methods.items()
         }
+
+    @functools.cached_property
+    def curve_hashes(self) -> dict[str, str]:
+        """Benchmark → hash of the learning curves that are searched; empty if no method needs them."""
+        return {name: curves_hash(self.curves(name)) for name in self.tables} if self.on_curves else {}
 
     @functools.cached_property
     def hashes(self) -> dict[str, str]:
@@ -182,7 +212,8 @@ def make_plan(
       notify: receives one-line notices about the user's own files.
 
     Raises:
-      UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table.
+      UsageError: an unknown searcher, setting, benchmark or column; a budget beyond a table; a table without learning
+        curves for a searcher that needs them.
       FileNotFoundError: a table that is not here.
     """
     tables = grid.load(notify)
@@ -195,6 +226,9 @@ def make_plan(
             table.metric(grid.judge)
         plan.sources(benchmark)
         view, candidates = plan.view(benchmark), plan.candidates(benchmark)
+        for searcher in methods.values():
+            if isinstance(searcher, CurveSearcher):
+                searcher.check(plan.curves(benchmark).values.shape[1])
         for labels, searchers in _groups(methods):
             runs = [(label, s, seed) for label, s in zip(labels, searchers, strict=True) for seed in _seeds(grid)]
             size = _block(searchers[0], len(runs), shard[1])

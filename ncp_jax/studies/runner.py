@@ -25,7 +25,16 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.records.journal import describe_dropped
 from ncp_jax.records.run_card import run_card
 from ncp_jax.records.shards import read_shard
-from ncp_jax.searchers import ArraySearcher, Candidates, HostSearcher, Runs, search, search_on_host
+from ncp_jax.searchers import (
+    ArraySearcher,
+    Candidates,
+    CurveSearcher,
+    HostSearcher,
+    Runs,
+    search,
+    search_on_curves,
+    search_on_host,
+)
 from ncp_jax.searchers.run import search_compiled
 from ncp_jax.studies.folder import StudyFolder
 from ncp_jax.studies.grid import Grid
@@ -242,6 +251,9 @@ def run_packs(plan: Plan, packs: list[Pack], devices: list[jax.Device]) -> list[
     """
     table, view = plan.tables[packs[0].benchmark], plan.view(packs[0].benchmark)
     searcher = packs[0].searchers[0]
+    if isinstance(searcher, CurveSearcher):
+        curves, predict = plan.curves(packs[0].benchmark), plan.grid.sources is not None
+        return [search_on_curves(searcher, pack.seeds, table, view, curves, predict=predict) for pack in packs]
     if isinstance(searcher, HostSearcher):
         metric = plan.grid.metric or table.main.name
         sources = plan.sources(packs[0].benchmark)

@@ -11,14 +11,29 @@ import pytest
 from ncp_jax import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.checks import UsageError
-from ncp_jax.searchers import SEARCHERS, Candidates, HostSearcher, Runs, SearchSession, make_searcher, search_on_host
+from ncp_jax.searchers import (
+    SEARCHERS,
+    Candidates,
+    CurveSearcher,
+    HostSearcher,
+    Runs,
+    SearchSession,
+    make_searcher,
+    search_on_host,
+)
 
 BUDGET = 12
 SEEDS = (3, 4, 5)
 # Settings that compile and fit quickly; an empty dictionary is the defaults.
 SMALL = {"arch-graph": {"first": 4, "batch": 4, "members": 2, "steps": 5}}
+# Those that need more than a table, sources or learning curves, have tests of their own.
 every = pytest.mark.parametrize(
-    "name", [name for name, cls in SEARCHERS.items() if issubclass(cls, HostSearcher) and not cls.needs_sources]
+    "name",
+    [
+        name
+        for name, cls in SEARCHERS.items()
+        if issubclass(cls, HostSearcher) and not cls.needs_sources and not issubclass(cls, CurveSearcher)
+    ],
 )
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ncp_jax import get_space
+from ncp_jax.searchers import partial_curves
 from ncp_jax.searchers.partial_curves import CANDIDATES, LEAST, NOISE, Starts, predict_final, similarity
 
 
@@ -52,3 +53,38 @@ def test_starts() -> None:
     # The best so far has the code 2: of the last ones, the nearest to the end of those with it.
     assert codes[left[starts.choose(left)], 0] == 2
     assert starts.choose(left) >= len(left) - CANDIDATES
+
+
+def test_expected_values_of_all() -> None:
+    """Those of whole trainings are known; of the others, equal networks share what was seen."""
+    codes = np.array([[0] * 6] * 2 + [[1] * 6] * 2 + [[2] * 6] * 4)
+    starts = Starts("transnas-micro", codes, 3)
+    for row in (0, 2, 4, 5):
+        starts.add(row, np.array([0.0, 1.0, 2.0 + codes[row, 0]]))
+    assert starts.expected() is None
+    starts.add(6, np.array([0.0, 1.0, 4.0]))
+    starts.add(7, np.array([0.0]))
+    found = starts.expected()
+    assert found is not None
+    np.testing.assert_array_equal(found[[0, 2, 4, 5, 6]], [2, 3, 4, 4, 4])
+    assert found[1] < found[3] < found[7] <= 4.2
+
+
+def test_the_process_reads_the_longest_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Many short ones are left out; the best final value is known still."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 4, (60, 6))
+    few, many = Starts("transnas-micro", codes, 3), Starts("transnas-micro", codes, 3)
+    for row in range(40):
+        many.add(row, rng.random(1))
+    for row in range(40, 50):
+        curve = rng.random(3)
+        few.add(row, curve)
+        many.add(row, curve)
+    left = list(range(50, 60))
+    assert many.expected() is not None
+    before = many.expected()
+    monkeypatch.setattr(partial_curves, "MOST", 10)
+    np.testing.assert_allclose(many.expected(), few.expected())
+    assert not np.allclose(many.expected(), before)
+    assert many.choose(left) == few.choose(left)

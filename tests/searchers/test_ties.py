@@ -12,16 +12,19 @@ import pytest
 from scipy.stats import mannwhitneyu
 
 from ncp_jax import MetricSpec, Table, get_space
+from ncp_jax.benchmarks.imported import Curves
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import (
     SEARCHERS,
     ArraySearcher,
     Candidates,
+    CurveSearcher,
     HostSearcher,
     Searcher,
     bayesian,
     make_searcher,
     search,
+    search_on_curves,
     search_on_host,
 )
 from ncp_jax.searchers.arch_graph.sources import SourceTasks
@@ -42,6 +45,7 @@ SMALL: dict[str, list[dict[str, Any]]] = {
     ],
     "source-gaussian-process": [{"first": 4, "batch": 4}],
     "mean-rank": [{"members": 1, "steps": 3, "width": 4}],
+    "asha": [{}, {"begin": "predicted"}],
 }
 METHODS = [(name, settings) for name in SEARCHERS for settings in SMALL.get(name, [{}])]
 
@@ -76,10 +80,14 @@ def table_in_order(space: str, codes: np.ndarray, order: np.ndarray) -> tuple[Ta
 def best_ranks(searcher: Searcher, table: Table, sources: np.ndarray) -> np.ndarray:
     """Rank in the table of the best architecture of each run."""
     view, seeds = QueryView.of(table, budget=BUDGET), np.arange(SEEDS)
-    if isinstance(searcher, HostSearcher):
+    if isinstance(searcher, CurveSearcher):
+        curves = np.repeat(table.measured("acc")[:, None], 9, axis=1) - np.arange(8, -1, -1) % 2
+        known = Curves(table.name, table.space, table.main, np.asarray(table.codes), curves)
+        rows = search_on_curves(searcher, seeds, table, view, known).rows
+    elif isinstance(searcher, HostSearcher):
         parts = [seeds[i : i + searcher.runs_per_call] for i in range(0, SEEDS, searcher.runs_per_call)]
-        known = SourceTasks(sources)
-        rows = np.concatenate([search_on_host(searcher, part, table, "acc", view, known).rows for part in parts])
+        tasks = SourceTasks(sources)
+        rows = np.concatenate([search_on_host(searcher, part, table, "acc", view, tasks).rows for part in parts])
     else:
         several = type(searcher).together([searcher] * SEEDS)
         stacked = jax.tree.map(lambda *leaves: np.asarray(leaves), *several)
