@@ -27,7 +27,7 @@ class Checkpoints:
 
     Args:
       folder: folder of the checkpoints, created if missing.
-      signature: JSON-ready facts that the result depends on. A folder with another signature is refused.
+      signature: JSON-ready facts that the result depends on. A folder with states of another signature is refused.
 
     Raises (where the block begins):
       UsageError: the folder belongs to another training (the text shows the differences), or another process trains
@@ -52,9 +52,9 @@ class Checkpoints:
         self._held.close()
 
     def _compare(self) -> None:
-        """Compares the signature with that of the folder, or writes it into a new folder."""
+        """Compares the signature with that of the folder's states, or writes it into a folder without any."""
         path = self.folder / "training.json"
-        if not path.exists():
+        if not any(state.name.isdigit() for state in self.folder.glob("chunk-*/*")):
             atomic_write(path, json.dumps(self.signature, indent=1).encode())
             return
         old, new = _read_signature(path), self.signature

@@ -339,7 +339,9 @@ def _read_description(content: bytes, folder: Path, choice: int) -> Any:
         return read_json(_file(folder, "any.json", content))
     if choice % 3 == 1:
         _file(folder, "training.json", content)
-        return Checkpoints(folder, {"recipe": {"epochs": 3}})
+        (folder / "chunk-0000" / "1").mkdir(parents=True, exist_ok=True)
+        with Checkpoints(folder, {"recipe": {"epochs": 3}}) as checkpoints:
+            return checkpoints
     study = folder / "study"
     study.mkdir(exist_ok=True)
     _file(study, "study.json", content)

@@ -94,8 +94,8 @@ def test_the_newest_state_is_kept(tmp_path: Path) -> None:
 
 def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None:
     for signature in ({"recipe": {"epochs": 3}, "jax": "1"}, {"jax": "1", "recipe": {"epochs": 3}}):
-        with Checkpoints(tmp_path, signature):
-            pass
+        with Checkpoints(tmp_path, signature) as checkpoints:
+            checkpoints.save(0, 1, STATE)
     other = Checkpoints(tmp_path, {"recipe": {"epochs": 4}, "jax": "1"})
     match = (
         r"expected checkpoints of this training in .*, got recipe: \{'epochs': 3\} there, \{'epochs': 4\} now; choose "
@@ -104,10 +104,20 @@ def test_another_training_is_refused_with_the_difference(tmp_path: Path) -> None
         pytest.fail("another training is taken for this one")
 
 
+def test_a_training_without_a_state_makes_room_for_another(tmp_path: Path) -> None:
+    for epochs in (3, 4):
+        with Checkpoints(tmp_path, {"recipe": {"epochs": epochs}}) as checkpoints:
+            assert checkpoints.load(0, STATE) is None
+    with Checkpoints(tmp_path, {"recipe": {"epochs": 4}}) as checkpoints:
+        checkpoints.save(0, 1, STATE)
+    with pytest.raises(UsageError, match="epochs"), Checkpoints(tmp_path, {"recipe": {"epochs": 3}}):
+        pytest.fail("another training is taken for this one")
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1, 2]", "\x00", "[" * 100_000])
 def test_a_damaged_signature(tmp_path: Path, content: str) -> None:
-    with Checkpoints(tmp_path, {"jax": "1"}):
-        pass
+    with Checkpoints(tmp_path, {"jax": "1"}) as checkpoints:
+        checkpoints.save(0, 1, STATE)
     (tmp_path / "training.json").write_text(content)
     damaged, match = (
         Checkpoints(tmp_path, {"jax": "1"}),
