@@ -16,8 +16,11 @@ from ncp_jax.commands.widths_config import WidthsConfig
 from ncp_jax.console import format_table
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from ncp_jax.controllable.answers import WidthChoice
     from ncp_jax.controllable.controllable import Controllable
+    from ncp_jax.types import Float
 
 _NUMBER = re.compile(r"\s*(?P<number>[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?)\s*(?P<unit>[kmg]?)\s*", re.IGNORECASE)
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9}
@@ -198,10 +201,13 @@ class WidthsExport(_Question):
     Attributes:
       to: Form of the file: flax (npz of the weights and the sizes), torch (a Python module with its weights in an npz
         beside it) or onnx.
+      data: The data that the model was trained on, if it is no longer where it was. Read for models of --norm batch
+        alone, whose statistics are measured on its training images.
       out: The file.
     """
 
     to: str = "flax"
+    data: str | None = None
     out: Path
 
     def run(self) -> None:
@@ -209,9 +215,35 @@ class WidthsExport(_Question):
         from ncp_jax.controllable.export import export
 
         model, choice = self.ask()
-        paths = export(model, choice, to=self.to, path=self.out)
+        images = training_images(model, self.data) if model.config.norm == "batch" else None
+        paths = export(model, choice, to=self.to, path=self.out, images=images)
         self.show(choice.to_json, lambda: describe_choice(choice))
         notify_written(paths)
+
+
+def training_images(model: Controllable, data: str | None) -> Float[np.ndarray, "n h w c"]:
+    """Returns the images that a model was trained on.
+
+    Args:
+      model: the model.
+      data: where its data are; None for the place that its card names.
+
+    Raises:
+      FileNotFoundError: there is no such file.
+      DataError: the data are others.
+    """
+    from ncp_jax.commands.widths_training import read_data
+
+    place = model.card.data if data is None else data
+    wanted = f"the data that {model.folder} was trained on at {place}, to measure statistics of BatchNorm"
+    remedy = "name the file with --data"
+    try:
+        examples = read_data(place)
+    except FileNotFoundError as error:
+        raise checks.MissingError(expected=wanted, got="no such file", remedy=remedy) from error
+    if examples.digest != model.card.examples:
+        raise checks.DataError(expected=wanted, got="other data", remedy=remedy)
+    return examples.part("train")[0]
 
 
 _WidthsCommand = (

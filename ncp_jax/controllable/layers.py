@@ -158,19 +158,20 @@ class Statistics:
     Attributes:
       given: the statistics to normalise by; None for those of the batch.
       found: the statistics of the batch, which layers add here when none are given.
+      layers: the layers, which add themselves here.
     """
 
     given: tuple[tuple[Array, Array], ...] | None = None
     found: list[tuple[Array, Array]] = dataclasses.field(default_factory=list)
-    used: int = 0
+    layers: list[SlimNorm] = dataclasses.field(default_factory=list)
 
-    def of(self, x: Float[Array, "n h w c"]) -> tuple[Array, Array]:
+    def of(self, layer: SlimNorm, x: Float[Array, "n h w c"]) -> tuple[Array, Array]:
         """Returns mean and variance of each channel for the next layer, [c] each."""
+        self.layers.append(layer)
         if self.given is None:
             self.found.append((x.mean(axis=(0, 1, 2)), x.var(axis=(0, 1, 2))))
             return self.found[-1]
-        self.used += 1
-        return self.given[self.used - 1]
+        return self.given[len(self.layers) - 1]
 
 
 class SlimNorm(nnx.Module):
@@ -206,7 +207,7 @@ class SlimNorm(nnx.Module):
             var = (jnp.square(wide - mean) * counted).sum(axis=-1, keepdims=True) / counted.sum()
             normal = (wide - mean) * jax.lax.rsqrt(var + EPSILON)
         else:
-            mean, var = statistics.of(wide)
+            mean, var = statistics.of(self, wide)
             normal = (wide - mean) * jax.lax.rsqrt(var + EPSILON)
         return masked((normal * self.scale[...] + self.bias[...]).astype(x.dtype), mask)
 

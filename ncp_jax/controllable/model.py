@@ -32,6 +32,7 @@ class ControllableModel(nnx.Module):
     Attributes:
       config: its sizes.
       widths: widths that the layers have been sliced to; None for the whole model.
+      statistics: statistics of BatchNorm at these widths, as in ``Statistics.given``; None for those of the batch.
     """
 
     def __init__(self, config: ModelConfig, key: Key | None) -> None:
@@ -42,6 +43,7 @@ class ControllableModel(nnx.Module):
         )
         self.config = config
         self.widths: tuple[int, ...] | None = None
+        self.statistics: tuple[tuple[Array, Array], ...] | None = nnx.data(None)
 
     def encode(
         self, images: Float[Array, "n h w c"], widths: Int[Array, " s"] | None, statistics: Statistics
@@ -115,9 +117,12 @@ class ControllableModel(nnx.Module):
     ) -> tuple[Array, ...]:
         """Returns the outputs of each task, at a width configuration; None for all channels that the layers have.
 
-        The output of a jigsaw is the permutation that the tiles of the given images are in.
+        The output of a jigsaw is the permutation that the tiles of the given images are in. Without statistics of
+        BatchNorm, the model's own are used, or else those of the batch.
         """
-        return self.run(images, widths, Statistics() if statistics is None else statistics)[1]
+        if statistics is None:
+            statistics = Statistics(self.statistics if widths is None else None)
+        return self.run(images, widths, statistics)[1]
 
     def sliced(self, widths: Any) -> ControllableModel:
         """Returns the sub-network of a width configuration: the same outputs, at its real cost.
@@ -133,7 +138,7 @@ class ControllableModel(nnx.Module):
         found.decoders = nnx.List(
             decoder.sliced(encoder, width) for decoder, width in zip(self.decoders, decoders, strict=True)
         )
-        found.widths = tuple(chosen)
+        found.widths, found.statistics = tuple(chosen), nnx.data(None)
         return found
 
 

@@ -29,6 +29,7 @@ from ncp_jax.controllable.evolution import EvolutionConfig, evolved_answers
 from ncp_jax.controllable.export import load_subnetwork
 from ncp_jax.controllable.losses import task_score
 from ncp_jax.controllable.measurement import measure
+from ncp_jax.controllable.model import measured_statistics
 from ncp_jax.controllable.program import Settings
 from ncp_jax.controllable.search import budget_grid, enumerate_answers, published_rule, questions
 from ncp_jax.controllable.tasks import Examples
@@ -309,19 +310,41 @@ def test_a_killed_training_goes_on(folder: Path, config: WidthsConfig, tmp_path:
         np.testing.assert_array_equal(getattr(one, name), getattr(other, name))
 
 
-def test_a_model_with_batch_normalisation_is_not_exported(
-    folder: Path, command: Callable[..., tuple[int, str, str]], tmp_path: Path
+def test_a_model_with_batch_normalisation(
+    folder: Path, examples: Examples, command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
-    other = tmp_path / "other"
+    """Statistics are measured on the data that the model was trained on, wherever they are."""
+    other, path = tmp_path / "other", tmp_path / "sub.npz"
     shutil.copytree(folder, other, ignore=shutil.ignore_patterns("checkpoints"))
     card = json.loads((other / "model.json").read_text())
-    (other / "model.json").write_text(json.dumps(card | {"model": card["model"] | {"norm": "batch"}}))
-    for to, name in (("flax", "sub.npz"), ("torch", "sub.py"), ("onnx", "sub.onnx")):
-        asked = ("--budget", "2M", "--prefer", "bar=1", "--to", to, "--out", tmp_path / name)
-        status, out, err = command("widths", "export", other, *asked)
-        assert (status, out) == (2, "")
-        assert "whose normalisation is group or layer, got batch" in err
-        assert not (tmp_path / name).exists()
+    card |= {"model": card["model"] | {"norm": "batch"}}
+    (other / "model.json").write_text(json.dumps(card))
+    asked = ("widths", "export", other, "--budget", "2M", "--prefer", "bar=1", "--to", "flax", "--out", path)
+    status, out, err = command(*asked, "--json")
+    assert status == 0, err
+    part, whole = load_subnetwork(path), ncp.Controllable.load(other).network()
+    widths = np.array(list(json.loads(out)["widths"].values()))
+    train, images = (examples.part(split)[0] for split in ("train", "validation"))
+    masked = jax.jit(lambda x, y: whole(x, widths, measured_statistics(whole, y, widths)))(images, train)
+    for one, expected in zip(jax.jit(part.__call__)(images), masked, strict=True):
+        np.testing.assert_allclose(one, expected, atol=1e-5)
+    content = path.read_bytes()
+    path.unlink()
+    data, changed = card["data"]["name"], user_arrays()
+    np.savez(tmp_path / "x.npz", **changed | {"images": changed["images"] + 1})  # type: ignore[arg-type]
+    card["data"] |= {"name": str(tmp_path / "gone.npz")}
+    (other / "model.json").write_text(json.dumps(card))
+    for options, message in (
+        ((), "gone.npz, to measure statistics of BatchNorm, got no such file; name the file with --data"),
+        (("--data", tmp_path / "x.npz"), "x.npz, to measure statistics of BatchNorm, got other data; name the file"),
+        (("--data", tmp_path / "none.npz"), "none.npz, to measure statistics of BatchNorm, got no such file"),
+    ):
+        status, out, err = command(*asked, *options)
+        assert (status, out) == (1, "")
+        assert message in err
+        assert not path.exists()
+    assert command(*asked, "--data", data)[0] == 0
+    assert path.read_bytes() == content
 
 
 def test_no_questions_and_bad_files_of_answers(model: ncp.Controllable, tmp_path: Path) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -18,7 +17,6 @@ from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.counts import count
 from ncp_jax.controllable.encoders import find_encoder
 from ncp_jax.controllable.encoders.transnas import Stem
-from ncp_jax.controllable.export import export
 from ncp_jax.controllable.model import ControllableModel
 from ncp_jax.controllable.tasks import Target
 from ncp_jax.controllable.widths import exact_costs, width_costs, width_space
@@ -136,11 +134,3 @@ def test_stages_and_what_decoders_read() -> None:
 def test_what_is_refused(encoder: str, options: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         config(encoder, options.pop("side", SIDES.get(encoder, 9)), **options)
-
-
-def test_export_to_torch_is_refused(tmp_path: Path) -> None:
-    model: Any = type("Trained", (), {"config": config(MICRO)})
-    choice: Any = None
-    for form in ("torch", "onnx"):
-        with pytest.raises(UsageError, match=f"the encoder residual for --to {form}, got transnas-micro:.*--to flax"):
-            export(model, choice, to=form, path=tmp_path / "sub.py")

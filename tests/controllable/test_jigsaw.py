@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -17,7 +16,6 @@ from ncp_jax.checks import DataError, UsageError
 from ncp_jax.commands.widths_training import read_data
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.counts import count
-from ncp_jax.controllable.export import export
 from ncp_jax.controllable.jigsaw import MOST, cut, permutations
 from ncp_jax.controllable.layers import Statistics
 from ncp_jax.controllable.losses import task_score
@@ -142,7 +140,7 @@ def test_data_that_is_refused(side: int, kind: str, classes: int, message: str) 
         make_examples(np.zeros((9, side, side)), {"order": (kind, np.arange(9) * classes // 8)})
 
 
-def test_models_that_are_refused(tmp_path: Path) -> None:
+def test_models_that_are_refused() -> None:
     message = r"the coarsest features of the tiles of order to have more than one pixel.*got one pixel of 4 x 4.*layer"
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(CONFIG, side=8, channels=(4, 8, 8), strides=(1, 2, 2))
@@ -156,7 +154,3 @@ def test_models_that_are_refused(tmp_path: Path) -> None:
         dataclasses.replace(CONFIG, targets=(TARGETS[0], Target("order", "jigsaw", 25)))
     with pytest.raises(UsageError, match=r"images of 8 x 8 pixels or more for the encoder transnas-micro:.*got 4 x 4"):
         ModelConfig(8, 1, TARGETS, encoder="transnas-micro:64-41414-3_30_132")
-    model: Any = type("Trained", (), {"config": CONFIG})
-    for form in ("torch", "onnx"):
-        with pytest.raises(UsageError, match=f"a model without jigsaws for --to {form}, got order"):
-            export(model, None, to=form, path=tmp_path / "sub.py")  # type: ignore[arg-type]

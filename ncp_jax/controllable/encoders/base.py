@@ -55,12 +55,18 @@ class Encoder(abc.ABC):
     Attributes:
       name: name of the family.
       text: the text that names this encoder.
-      torch: whether ``ncp_jax.controllable.export`` writes it for PyTorch and ONNX.
+      templates: names of the files in ``templates`` that have its classes in PyTorch, in the order in which an exported
+        file has them. They define ``Encoder(widths)``, whose weights have the names of the parts.
     """
 
     name: str
     text: str
-    torch = False
+    templates: tuple[str, ...]
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """What these classes read of the architecture besides the sizes of the model, JSON-ready."""
+        return {}
 
     @abc.abstractmethod
     def plan(self, side: int, channels: tuple[int, ...], strides: tuple[int, ...]) -> EncoderPlan:

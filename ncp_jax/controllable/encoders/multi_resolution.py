@@ -196,6 +196,7 @@ class MultiResolutionEncoder(Encoder):
     """
 
     name = NAS_BENCH_MR.name
+    templates = ("multi_resolution.txt",)
 
     def __init__(self, architecture: str) -> None:
         code, self.text = read_code(NAS_BENCH_MR, architecture)
@@ -207,6 +208,11 @@ class MultiResolutionEncoder(Encoder):
         self.stem = take(STEM)
         stages = [(take(1)[0], take(stage), take(stage)) for stage in STAGES]
         self.blocks, self.convs, self.channels = zip(*stages, strict=True)
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The numbers of blocks; see ``Encoder``."""
+        return {"blocks": list(self.blocks), "convs": list(map(list, self.convs))}
 
     def plan(self, side: int, channels: tuple[int, ...], strides: tuple[int, ...]) -> EncoderPlan:
         """Returns the stem's convolutions and the branches; strides are that of the stem, or those that follow."""

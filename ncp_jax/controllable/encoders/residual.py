@@ -44,7 +44,7 @@ class ResidualEncoder(ChainEncoder):
     """The residual encoder, of any number of stages. Decoders read the features of all."""
 
     name = RESIDUAL
-    torch = True
+    templates = ("residual.txt",)
 
     def __init__(self, architecture: str) -> None:
         no_architecture(RESIDUAL, architecture)

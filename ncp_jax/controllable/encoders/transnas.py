@@ -90,17 +90,17 @@ class Activated(nnx.Module):
 class Skip(nnx.Module):
     """The identity of the channels that input and output both have; further channels are zero."""
 
-    def __init__(self, outputs: int) -> None:
-        self.outputs = outputs
+    def __init__(self, inputs: int, outputs: int) -> None:
+        self.inputs, self.outputs = inputs, outputs
 
     def __call__(self, x: Float[Array, "n h w c"], mask: Mask, statistics: Statistics) -> Float[Array, "n h w d"]:
         """Returns an array of the same height and width."""
-        more = max(self.outputs - x.shape[-1], 0)
+        more = max(self.outputs - self.inputs, 0)
         return masked(jnp.pad(x[..., : self.outputs], ((0, 0), (0, 0), (0, 0), (0, more))), mask)
 
     def sliced(self, inputs: int, outputs: int) -> Skip:
-        """Returns the skip to so many channels."""
-        return Skip(outputs)
+        """Returns the skip between so many channels."""
+        return Skip(inputs, outputs)
 
 
 class Reduction(nnx.Module):
@@ -165,7 +165,7 @@ class Cell(nnx.Module):
             if op == "none":
                 return None
             same = step == 1 and before == outputs
-            return Skip(outputs) if same else Reduction(before, outputs, step, sizes, parameters=parameters)
+            return Skip(before, outputs) if same else Reduction(before, outputs, step, sizes, parameters=parameters)
 
         self.edges = nnx.List(edge(source, op) for (source, _), op in zip(EDGES, ops, strict=True))
 
@@ -206,7 +206,7 @@ class ResidualBlock(nnx.Module):
         self.second = Activated(outputs, outputs, 3, 1, sizes, parameters=parameters)
         same = stride == 1 and inputs == outputs
         self.shortcut: Any = (
-            Skip(outputs) if same else ConvNorm(inputs, outputs, 1, sizes, stride=stride, parameters=parameters)
+            Skip(inputs, outputs) if same else ConvNorm(inputs, outputs, 1, sizes, stride=stride, parameters=parameters)
         )
 
     def __call__(self, x: Float[Array, "n h w c"], mask: Mask, statistics: Statistics) -> Float[Array, "n i j d"]:
@@ -308,6 +308,7 @@ class MicroEncoder(TransNasEncoder):
 
     name = TRANSNAS_MICRO.name
     types = SKELETON
+    templates = ("transnas.txt", "transnas_micro.txt")
 
     def __init__(self, architecture: str) -> None:
         code, self.text = read_code(TRANSNAS_MICRO, architecture)
@@ -319,6 +320,11 @@ class MicroEncoder(TransNasEncoder):
                 remedy="give an architecture with one",
             )
         self.ops = tuple(TRANSNAS_MICRO.ops[op if edge in alive else 0] for edge, op in enumerate(code))
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The operations; see ``Encoder``."""
+        return {"ops": list(self.ops)}
 
     def block(
         self, inputs: int, outputs: int, stride: int, sizes: SizeOptions, *, parameters: Parameters
@@ -335,6 +341,7 @@ class MacroEncoder(TransNasEncoder):
     """The encoder of a macro architecture: four to six modules of two residual blocks."""
 
     name = TRANSNAS_MACRO.name
+    templates = ("transnas.txt", "transnas_macro.txt")
 
     def __init__(self, architecture: str) -> None:
         code, self.text = read_code(TRANSNAS_MACRO, architecture)
