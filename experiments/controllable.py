@@ -49,7 +49,7 @@ class Config(ExperimentConfig):
     """
 
     seeds: int = 3
-    steps: int = 5000
+    steps: int = 15_000
     batch: int = 16
     rate: float = 5e-3
     channels: tuple[int, ...] = (8, 16, 24)
