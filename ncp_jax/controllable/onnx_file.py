@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from flax import nnx
 
+from ncp_jax import checks
 from ncp_jax.controllable.blocks import ConvNorm
 from ncp_jax.controllable.decoders import ClassDecoder, JigsawDecoder, PixelDecoder
 from ncp_jax.controllable.encoders import multi_resolution, residual, transnas
@@ -17,6 +18,8 @@ from ncp_jax.controllable.model import ControllableModel
 from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue
 from ncp_jax.networks.layers import EPSILON
 from ncp_jax.spaces.cells import EDGES
+
+INPUT = "images"
 
 
 def onnx_model(network: ControllableModel, weights: Mapping[str, np.ndarray]) -> bytes:
@@ -27,11 +30,17 @@ def onnx_model(network: ControllableModel, weights: Mapping[str, np.ndarray]) ->
       weights: its weights by their names and in the layouts of PyTorch, and its statistics of BatchNorm.
 
     Raises:
-      UsageError: onnx is not installed.
+      UsageError: onnx is not installed, or a task has the name of the input.
     """
     graph, config = _Graph(network, weights), network.config
+    if any(target.name == INPUT for target in config.targets):
+        raise checks.UsageError(
+            expected=f"tasks of other names than {INPUT} for --to onnx, whose input has it",
+            got=f"a task {INPUT}",
+            remedy="take --to torch or flax, or rename the task in the data",
+        )
     sides = (config.side, config.side)
-    images, outputs = Features("images", sides), []
+    images, outputs = Features(INPUT, sides), []
     features = graph.encode(images)
     for decoder, target in zip(network.decoders, config.targets, strict=True):
         graph.apply(decoder, graph.encode(graph.tiles(images, target.grid)) if target.grid else features)
@@ -39,7 +48,7 @@ def onnx_model(network: ControllableModel, weights: Mapping[str, np.ndarray]) ->
         pixels = sides if target.kind in ("labels", "pixels") else ()
         outputs.append(OnnxValue(target.name, ["n", target.outputs, *pixels]))
     facts = {"widths": ", ".join(map(str, network.widths or ()))}
-    return graph.content(OnnxValue("images", ["n", config.colours, *sides]), outputs, facts)
+    return graph.content(OnnxValue(INPUT, ["n", config.colours, *sides]), outputs, facts)
 
 
 class _Graph(OnnxGraph):
@@ -98,8 +107,8 @@ def _norm(graph: _Graph, layer: SlimNorm, x: Features) -> Features:
         return x._replace(name=graph.node("BatchNormalization", *inputs, epsilon=EPSILON))
     if layer.kind == "group":
         groups = channels // layer.group
-        ones = graph.array(f"ones_{groups}", np.ones(groups, np.float32))
-        zeros = graph.array(f"zeros_{groups}", np.zeros(groups, np.float32))
+        ones = graph.array(f"ones.{groups}", np.ones(groups, np.float32))
+        zeros = graph.array(f"zeros.{groups}", np.zeros(groups, np.float32))
         y = graph.node("Reshape", x.name, graph.sizes([0, groups, -1]))
         y = graph.node("InstanceNormalization", y, ones, zeros, epsilon=EPSILON)
         y = graph.node("Reshape", y, graph.sizes([-1, channels, *x.sides]))
@@ -107,7 +116,7 @@ def _norm(graph: _Graph, layer: SlimNorm, x: Features) -> Features:
         axis = graph.sizes([1])
         y = graph.node("Sub", x.name, graph.node("ReduceMean", x.name, axis))
         var = graph.node("ReduceMean", graph.node("Mul", y, y), axis)
-        epsilon = graph.array("epsilon", np.array(EPSILON, np.float32))
+        epsilon = graph.array("norm.epsilon", np.array(EPSILON, np.float32))
         y = graph.node("Div", y, graph.node("Sqrt", graph.node("Add", var, epsilon)))
     y = graph.node("Mul", y, graph.weight(f"{name}.scale", (channels, 1, 1)))
     return x._replace(name=graph.node("Add", y, graph.weight(f"{name}.bias", (channels, 1, 1))))

@@ -125,6 +125,19 @@ def test_exports_equal_the_masked_model_at_exact_costs(sizes: ModelConfig, tmp_p
     compare(session.run(list(network.tasks), {"images": given}), expected, 1e-4)
 
 
+def test_names_of_tasks_in_onnx(tmp_path: Path) -> None:
+    """A task may be named as what the graph is made of, but not as its input."""
+    runtime = pytest.importorskip("onnxruntime")
+    sizes = dataclasses.replace(MR, targets=(Target("relu3", "classes", 3), Target("ones_2", "classes", 2)))
+    model, choice = trained(sizes, tmp_path)
+    export(model, choice, to="onnx", path=tmp_path / "sub.onnx")
+    session = runtime.InferenceSession(str(tmp_path / "sub.onnx"))
+    assert [output.name for output in session.get_outputs()] == ["relu3", "ones_2"]
+    model, choice = trained(dataclasses.replace(MR, targets=(Target("images", "classes", 3),)), tmp_path)
+    with pytest.raises(UsageError, match="tasks of other names than images for --to onnx"):
+        export(model, choice, to="onnx", path=tmp_path / "other.onnx")
+
+
 def test_training_images_that_are_refused(tmp_path: Path) -> None:
     model, choice = trained(RESIDUAL, tmp_path)
     for images, got in (

@@ -51,8 +51,8 @@ class OnnxGraph:
         self._constants: dict[str, np.ndarray] = {}
 
     def node(self, kind: str, *inputs: str, **attributes: Any) -> str:
-        """Adds a node with one output, and returns the name of it."""
-        name = f"{kind.lower()}{len(self._nodes)}"
+        """Adds a node with one output, and returns its name. It has a dot, which no name of a task has."""
+        name = f"{kind.lower()}.{len(self._nodes)}"
         self._nodes.append(self._onnx.helper.make_node(kind, list(inputs), [name], name=name, **attributes))
         return name
 
@@ -63,7 +63,7 @@ class OnnxGraph:
 
     def sizes(self, values: Sequence[int]) -> str:
         """Adds a constant of integers, once for equal ones."""
-        name = "sizes_" + "_".join(map(str, values)).replace("-", "minus")
+        name = "sizes." + "_".join(map(str, values)).replace("-", "minus")
         return self.array(name, np.array(values, np.int64))
 
     def weight(self, name: str, shape: tuple[int, ...] | None = None) -> str:
