@@ -127,6 +127,7 @@ def run(config: Config) -> dict[str, Any]:
     tasks = [target.name for target in plan.model.targets]
     content = {"seeds": config.seeds} | summary.controllability(results, plan.asked, config.seeds)
     content["static_gap"] = summary.static_gaps(results, plan.model.ratios, plan.static, tasks, config.seeds)
+    content["preference"] = summary.preference_falls(results, tasks, config.seeds)
     content["norms"] = summary.norms(results, plan.model, config.seeds)
     content["searches"] = summary.searches(results, config.seeds)
     content["targets"] = summary.targets(content)
@@ -198,6 +199,7 @@ def _measured(name: str, params: Any, plan: _Plan, seed: int) -> dict[str, Any]:
     found, validation, test = methods.measure_run(name, *trained, plan.asked)
     if name == "controllable":
         found["searches"] = methods.compare_searches(*trained, (validation, test), plan.search, seed)
+        found["paths"] = methods.preference_paths(plan.model, validation, test, plan.asked)
     return found
 
 

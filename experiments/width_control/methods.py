@@ -32,6 +32,7 @@ HYPERNETWORK = "hypernetwork"
 NORM = "norm_"  # before the normalisation that takes the place of the default one
 NORMS = (NORM + "layer", NORM + "batch")
 STATIC = "static-"  # before the number of a static model's ratio
+STEPS = 11  # preferences of one task, from 0 to 1
 NEAR = 0.01  # share of the oracle's objective by which a choice may be worse
 
 
@@ -85,6 +86,28 @@ def measure_run(
     if method == "fixed_decoders":
         diagonal[:, model.stages :] = model.decoder
     return {"points": points, "ratios": test.of(diagonal).tolist()}, validation, test
+
+
+def preference_paths(model: ModelConfig, validation: Measurement, test: Measurement, asked: Asked) -> dict[str, Any]:
+    """Returns each task's metric while its preference rises from 0 to 1 and the others share the rest.
+
+    Widths are chosen by validation metrics, by enumeration; by split, [budgets][tasks][STEPS].
+    """
+    codes, tasks = width_space(model).all_codes(), len(model.targets)
+    values = validation.of(codes)
+    answers = make_answers(model, codes, values, np.full_like(values, np.nan), {})
+    own = np.linspace(0, 1, STEPS)[:, None]
+    found: dict[str, Any] = {"validation": [], "test": []}
+    for budget in asked.budgets:
+        rows: dict[str, list[list[float]]] = {split: [] for split in found}
+        for task in range(tasks):
+            rays = np.where(np.arange(tasks) == task, own, (1 - own) / max(1, tasks - 1))
+            chosen = answers.query(budget, rays).codes
+            for split, measured in (("validation", validation), ("test", test)):
+                rows[split].append(measured.of(chosen)[:, task].tolist())
+        for split, by_task in rows.items():
+            found[split].append(by_task)
+    return found
 
 
 def measure_static(name: str, model: ModelConfig, params: Params, examples: Examples) -> dict[str, Any]:

@@ -28,6 +28,11 @@ def write_page(folder: Path, summary: Mapping[str, Any], pictures: Sequence[Path
         *(_picture(path) for path in pictures),
         *_section("Difference from static models, % of the metric", *_gaps(summary)),
         *_section(
+            "Largest fall of a task's metric where its preference is higher, percent points",
+            ("task", "validation", "noise", "test", "noise"),
+            _falls(summary),
+        ),
+        *_section(
             "Test metrics by normalisation, mean of all tasks",
             ("normalisation", *next(iter(summary["norms"].values()))),
             ((name, *map(_interval, row.values())) for name, row in summary["norms"].items()),
@@ -77,6 +82,12 @@ def _gaps(summary: Mapping[str, Any]) -> tuple[Iterable[str], Iterable[Iterable[
     gaps = summary["static_gap"]
     ratios = next(iter(gaps.values()))
     return ("task", *ratios), ((task, *(_interval(row[r]) for r in ratios)) for task, row in gaps.items())
+
+
+def _falls(summary: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:
+    for task, by_split in summary["preference"].items():
+        cells = ((_interval(row["fall"], 2), f"{row['noise']:.2f}") for row in by_split.values())
+        yield task, *(cell for pair in cells for cell in pair)
 
 
 def _searches(summary: Mapping[str, Any]) -> Iterable[tuple[str, ...]]:

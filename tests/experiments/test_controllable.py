@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from width_control import hypernetwork
 from width_control.measures import hypervolume_share, rank_correlation, uniformity
-from width_control.summary import targets
+from width_control.summary import preference_falls, targets
 
 from ncp_jax.controllable.config import ModelConfig
 from ncp_jax.controllable.controllable import pack_params
@@ -52,11 +52,28 @@ def test_targets_are_compared_with_the_means() -> None:
     content = {
         "gain_percent": {"shared_width": row(33.4)},
         "static_gap": {"class": {"0.25": row(-2.1), "1": row(-1.9)}},
+        "preference": {
+            "class": {"test": {"fall": row(1.1), "noise": 1.0}},
+            "edges": {"test": {"fall": row(-0.1), "noise": 1.0}},
+        },
         "searches": {"audited": {"within": row(0.96)}},
     }
     found = {target["target"]: target["reached"] for target in targets(content)}
-    assert list(found.values()) == [False, False, True, True]
+    assert list(found.values()) == [False, False, True, False, True, True]
     assert "class at 25 % width at most 2 % below a static model" in found
+
+
+def test_falls_are_between_a_preference_and_a_higher_one() -> None:
+    """Two seeds, two budgets, two tasks, three preferences."""
+    runs = {
+        (0, "controllable"): [[[1.0, 5.0, 2.0], [3.0, 4.0, 4.0]], [[1.0, 1.0, 1.0], [2.0, 3.0, 4.0]]],
+        (1, "controllable"): [[[1.0, 3.0, 2.0], [3.0, 4.0, 5.0]], [[1.0, 1.0, 1.0], [2.0, 3.0, 4.0]]],
+    }
+    results = {cell: {"paths": {"validation": paths, "test": paths}} for cell, paths in runs.items()}
+    found = preference_falls(results, ["one", "two"], 2)
+    assert found["one"]["test"]["fall"]["mean"] == pytest.approx(2)  # 5 to 2 and 3 to 2
+    assert found["one"]["validation"]["noise"] == pytest.approx(np.sqrt(2 / 6))
+    assert found["two"]["test"]["fall"]["mean"] == pytest.approx(-0.5)
 
 
 def test_the_hypernetwork_changes_normalisations_alone() -> None:
