@@ -42,7 +42,7 @@ class TrainOptions:
       precision: Precision of the network: float32, bfloat16, or auto (bfloat16 on accelerators).
     """
 
-    steps: int = 5000
+    steps: int = 15_000
     batch: int = 16
     sampled: int = 4
     rate: float = 5e-3
