@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,8 @@ def export(
       The files written.
 
     Raises:
-      UsageError: an unknown form, or one that the installed packages do not allow; no images, or images of another
-        shape, for a model with BatchNorm.
+      UsageError: an unknown form, or one that the installed packages do not allow; a file of weights for the other
+        framework where those of this one would go; no images, or images of another shape, for a model with BatchNorm.
       OSError: the file cannot be written.
     """
     form = checks.choose("form of an export", to, FORMS)
@@ -64,6 +65,8 @@ def export(
         raise checks.UsageError(
             expected="a path that ends in .py for --to torch", got=str(place), remedy="the file is a Python module"
         )
+    if form != "onnx":
+        _refuse_other_weights(place.with_suffix(".npz") if form == "torch" else place, form)
     network = model.network(choice.codes)
     if config.norm == "batch":
         freeze(network, _calibration(config, images))
@@ -77,6 +80,20 @@ def export(
         return [files.atomic_write(place, onnx_model(network, weights))]
     beside = write_npz(place.with_suffix(".npz"), weights)
     return [files.atomic_write(place, torch_source(network).encode()), beside]
+
+
+def _refuse_other_weights(path: Path, form: str) -> None:
+    """Refuses to replace weights for Flax by those of a PyTorch module, or the other way round."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        there = "flax" if "header.npy" in archive.namelist() else "torch"
+    if there != form:
+        raise checks.UsageError(
+            expected=f"no weights for {there} at {path}, where those for {form} would go",
+            got=f"a file that --to {there} wrote",
+            remedy="choose another name for --out",
+        )
 
 
 def _calibration(config: ModelConfig, images: Any) -> np.ndarray:

@@ -138,6 +138,19 @@ def test_names_of_tasks_in_onnx(tmp_path: Path) -> None:
         export(model, choice, to="onnx", path=tmp_path / "other.onnx")
 
 
+def test_weights_of_another_framework_are_not_replaced(tmp_path: Path) -> None:
+    model, choice = trained(MR, tmp_path)
+    forms = {"flax": tmp_path / "sub.npz", "torch": tmp_path / "sub.py"}
+    for one, other in (("flax", "torch"), ("torch", "flax")):
+        for _ in range(2):  # its own file is replaced
+            export(model, choice, to=one, path=forms[one])
+        before = forms["flax"].read_bytes()
+        with pytest.raises(UsageError, match=rf"no weights for {one} at .*sub.npz, where those for {other} would go"):
+            export(model, choice, to=other, path=forms[other])
+        assert forms["flax"].read_bytes() == before
+        forms["flax"].unlink()
+
+
 def test_training_images_that_are_refused(tmp_path: Path) -> None:
     model, choice = trained(RESIDUAL, tmp_path)
     for images, got in (
