@@ -15,7 +15,7 @@ from ncp_jax.controllable.decoders import ClassDecoder, JigsawDecoder, PixelDeco
 from ncp_jax.controllable.encoders import multi_resolution, residual, transnas
 from ncp_jax.controllable.layers import SlimConvolution, SlimNorm
 from ncp_jax.controllable.model import ControllableModel
-from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue
+from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue, parallel_blocks
 from ncp_jax.networks.layers import EPSILON
 from ncp_jax.spaces.cells import EDGES
 
@@ -201,15 +201,6 @@ def _fusion(graph: _Graph, fusion: multi_resolution.Fusion, branches: list[Featu
     return fused
 
 
-def _stage(graph: _Graph, stage: multi_resolution.Stage, branches: list[Features]) -> list[Features]:
-    for fusion, parallel in zip(stage.fusions, stage.branches, strict=True):
-        branches = graph.apply(fusion, branches)
-        for place, blocks in enumerate(parallel):
-            for block in blocks:
-                branches[place] = graph.apply(block, branches[place])
-    return branches
-
-
 def _classes(graph: _Graph, decoder: ClassDecoder, features: list[Features]) -> str:
     layer = graph.relu(graph.apply(decoder.layer, features[decoder.read]))
     return graph.linear(graph.name_of(decoder.last), graph.mean(layer))
@@ -248,7 +239,7 @@ _APPLY: dict[type, Callable[[_Graph, Any, Any], Any]] = {
     transnas.Module: _module,
     multi_resolution.ResidualBlock: _residual_block,
     multi_resolution.Fusion: _fusion,
-    multi_resolution.Stage: _stage,
+    multi_resolution.Stage: lambda graph, stage, branches: parallel_blocks(graph.apply, stage, branches),
     ClassDecoder: _classes,
     JigsawDecoder: _jigsaw,
     PixelDecoder: _pixels,

@@ -23,7 +23,7 @@ from ncp_jax import checks
 from ncp_jax.benchmarks.curves import load_curves
 from ncp_jax.metrics import MetricSpec, check_split
 from ncp_jax.searchers.partial_curves import Starts
-from ncp_jax.searchers.rungs import Steps, Train, halve, leaders, promote, rung_epochs
+from ncp_jax.searchers.rungs import Steps, halve, leaders, promote, rung_epochs
 from ncp_jax.spaces import get_space
 from ncp_jax.types import Float, Int
 
@@ -165,48 +165,25 @@ def search_curves(table: str, column: str, config: HalvingConfig) -> HalvingResu
     if not np.isfinite(oriented[:, -1]).any():
         got, remedy = "failed trainings alone", "choose another column"
         raise checks.DataError(expected=f"final values in {column} of {table}", got=got, remedy=remedy)
-    rungs = _rungs(config, oriented.shape[1])
+    rungs = rung_epochs(config.least, config.factor, oriented.shape[1])
     space = get_space(curves.space)
     # Isomorphic architectures have one canonical code.
     codes = np.asarray(space.canonical(jnp.asarray(curves.codes))) if config.predict else curves.codes
     runs = []
+
+    def train(row: int, epochs: int) -> Float[np.ndarray, " p"]:
+        return oriented[row, :epochs]
+
     for run in range(config.runs):
         order = np.random.default_rng([config.seed, run]).permutation(len(oriented))
         if config.method == "halving":
-            steps = _halving(oriented, order, rungs, config)
+            steps = halve(train, order, rungs, budget=config.epochs, factor=config.factor)
         else:
             starts = Starts(curves.space, codes, oriented.shape[1]) if config.predict else None
-            steps = _asha(oriented, order, rungs, config, starts)
+            steps = promote(train, order, rungs, budget=config.epochs, factor=config.factor, starts=starts)
         runs.append(_scored(steps, oriented, curves.metric.sign))
     strings = space.to_strings(curves.codes[[run.chosen for run in runs]])
     return HalvingResult(curves.table, curves.metric, config, rungs, tuple(runs), tuple(strings))
-
-
-def _rungs(config: HalvingConfig, longest: int) -> tuple[int, ...]:
-    """Returns the epochs after which decisions are made; the last is the end of the curves."""
-    return rung_epochs(config.least, config.factor, longest)
-
-
-def _reader(values: Float[np.ndarray, "n e"]) -> Train:
-    return lambda row, epochs: values[row, :epochs]
-
-
-def _halving(
-    values: Float[np.ndarray, "n e"], order: Int[np.ndarray, " n"], rungs: tuple[int, ...], config: HalvingConfig
-) -> Steps:
-    """Spends the epochs on one bracket."""
-    return halve(_reader(values), order, rungs, budget=config.epochs, factor=config.factor)
-
-
-def _asha(
-    values: Float[np.ndarray, "n e"],
-    order: Int[np.ndarray, " n"],
-    rungs: tuple[int, ...],
-    config: HalvingConfig,
-    starts: Starts | None = None,
-) -> Steps:
-    """Spends the epochs as ASHA does."""
-    return promote(_reader(values), order, rungs, budget=config.epochs, factor=config.factor, starts=starts)
 
 
 def _scored(steps: Steps, values: Float[np.ndarray, "n e"], sign: float) -> HalvingRun:

@@ -12,8 +12,10 @@ from ncp_jax.benchmarks.epoch_guard import EpochGuard
 from ncp_jax.benchmarks.imported import Curves
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import SEARCHERS, CurveSearcher, Runs, make_searcher, search_on_curves, search_on_host
-from ncp_jax.searchers.halving import HalvingConfig, _asha, _halving
+from ncp_jax.searchers.halving import HalvingConfig
 from ncp_jax.searchers.rungs import halve
+
+from .test_halving import SPEND
 
 EPOCHS, BUDGET, ROWS, SEEDS = 9, 12, 120, (3, 4, 5)
 METHODS = [
@@ -160,7 +162,7 @@ def test_steps_are_those_of_the_library_function(name: str) -> None:
     make_searcher(name).spend(guard, 7)
     order = np.random.default_rng(7).permutation(ROWS)
     config, rungs = HalvingConfig(epochs=BUDGET * EPOCHS), (1, 3, 9)
-    steps = (_halving if name == "halving" else _asha)(curves.values, order, rungs, config)
+    steps = SPEND[name](curves.values, order, rungs, config)
     assert guard.steps == steps
 
 

@@ -11,25 +11,38 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ncp_jax import checks, get_space, import_tables, load_table
-from ncp_jax.searchers.halving import HalvingConfig, _asha, _halving, _rungs, _scored, search_curves
+from ncp_jax.searchers.halving import HalvingConfig, _scored, search_curves
 from ncp_jax.searchers.partial_curves import Starts
+from ncp_jax.searchers.rungs import Steps, halve, promote, rung_epochs
 
 from ..benchmarks.official_files import transnas
 from ..benchmarks.torch_containers import archive
 
-SPEND = {"asha": _asha, "halving": _halving}
+
+def run_halving(values: np.ndarray, order: np.ndarray, rungs: tuple[int, ...], config: HalvingConfig) -> Steps:
+    return halve(lambda row, p: values[row, :p], order, rungs, budget=config.epochs, factor=config.factor)
+
+
+def run_asha(
+    values: np.ndarray, order: np.ndarray, rungs: tuple[int, ...], config: HalvingConfig, starts: Starts | None = None
+) -> Steps:
+    spend = {"budget": config.epochs, "factor": config.factor}
+    return promote(lambda row, p: values[row, :p], order, rungs, **spend, starts=starts)
+
+
+SPEND = {"asha": run_asha, "halving": run_halving}
 
 
 def test_halving_by_hand() -> None:
     # Nine architectures, rungs after 1, 3 and 9 epochs: 9·1 + 3·2 + 1·6 = 21 epochs.
     values = np.repeat(np.arange(9.0)[:, None], 9, axis=1)
     config = HalvingConfig(epochs=21, method="halving")
-    rungs = _rungs(config, 9)
+    rungs = rung_epochs(config.least, config.factor, 9)
     assert rungs == (1, 3, 9)
-    steps = _halving(values, np.arange(9), rungs, config)
+    steps = run_halving(values, np.arange(9), rungs, config)
     assert steps == [*((row, 1) for row in range(9)), (8, 3), (7, 3), (6, 3), (8, 9)]
     assert _scored(steps, values, 1.0).spent == 21
-    fewer = _halving(values, np.arange(9), rungs, HalvingConfig(epochs=20, method="halving"))
+    fewer = run_halving(values, np.arange(9), rungs, HalvingConfig(epochs=20, method="halving"))
     assert fewer == [*((row, 1) for row in range(8)), (7, 3), (6, 3)]
     assert HalvingConfig(epochs=21, method="ASHA") == HalvingConfig(epochs=21, method="asha")
 
@@ -38,9 +51,9 @@ def test_asha_by_hand() -> None:
     # The best of three is trained further as soon as three are there; values are the rows.
     values = np.repeat(np.array([0.0, 2.0, 1.0, 5.0, 3.0, 4.0])[:, None], 3, axis=1)
     config = HalvingConfig(epochs=100)
-    steps = _asha(values, np.arange(6), _rungs(config, 3), config)
+    steps = run_asha(values, np.arange(6), rung_epochs(config.least, config.factor, 3), config)
     assert steps == [(0, 1), (1, 1), (2, 1), (1, 3), (3, 1), (3, 3), (4, 1), (5, 1), (5, 3)]
-    cut = _asha(values, np.arange(6), _rungs(config, 3), HalvingConfig(epochs=6))
+    cut = run_asha(values, np.arange(6), rung_epochs(config.least, config.factor, 3), HalvingConfig(epochs=6))
     assert cut == steps[:5]
 
 
@@ -70,7 +83,7 @@ def test_the_budget_holds_and_a_rung_passes_on_its_best(seed: int, epochs: int, 
     values = rng.normal(size=(20, 10))
     values[rng.random(20) < 0.2, 4:] = -np.inf
     config = HalvingConfig(epochs=epochs, method=method, factor=factor)
-    rungs = _rungs(config, 10)
+    rungs = rung_epochs(config.least, config.factor, 10)
     order = rng.permutation(20)
     steps = SPEND[method](values, order, rungs, config)
     run = _scored(steps, values, 1.0)
@@ -130,13 +143,13 @@ def test_predictions_choose_what_is_begun() -> None:
     codes = rng.integers(0, 4, (200, 6))
     final = codes.sum(axis=1) + 0.1 * rng.random(200)
     values = final[:, None] - np.arange(8, -1, -1) * rng.random(200)[:, None]
-    rungs = _rungs(HalvingConfig(epochs=600), 9)
+    rungs = rung_epochs(1, 3, 9)
     ranks = {False: [], True: []}
     for seed in range(5):
         order = np.random.default_rng(seed).permutation(200)
         for predict in ranks:
             starts = Starts("transnas-micro", codes, 9) if predict else None
-            steps = _asha(values, order, rungs, HalvingConfig(epochs=300, predict=predict), starts)
+            steps = run_asha(values, order, rungs, HalvingConfig(epochs=300, predict=predict), starts)
             run = _scored(steps, values, 1.0)
             assert run.spent <= 300
             ranks[predict].append(run.rank)
@@ -146,7 +159,7 @@ def test_predictions_choose_what_is_begun() -> None:
     for row in range(200):
         hidden[row, reached.get(row, 0) :] = np.nan
     config = HalvingConfig(epochs=300, predict=True)
-    assert _asha(hidden, order, rungs, config, Starts("transnas-micro", codes, 9)) == steps
+    assert run_asha(hidden, order, rungs, config, Starts("transnas-micro", codes, 9)) == steps
 
 
 def test_search_on_the_shipped_benchmark() -> None:

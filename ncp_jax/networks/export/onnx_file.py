@@ -14,7 +14,7 @@ from ncp_jax.networks.blocks import BasicBlock, Chain, PooledShortcut
 from ncp_jax.networks.cells import AveragePool, Cell, FactorizedReduction, Skip
 from ncp_jax.networks.digits import DigitsHead, DigitsReduction
 from ncp_jax.networks.export.layers import layers, unknown
-from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue, reduced
+from ncp_jax.networks.export.onnx_graph import Features, OnnxGraph, OnnxValue, parallel_blocks, reduced
 from ncp_jax.networks.export.weights import export_weights
 from ncp_jax.networks.families import family_of
 from ncp_jax.networks.heads import BranchClassifier, BranchDetector, BranchSegmenter, Classifier, Decoder, DecoderLayer
@@ -192,15 +192,6 @@ def _fusion(graph: _Graph, fusion: Fusion, branches: list[Features]) -> list[Fea
     return fused
 
 
-def _stage(graph: _Graph, stage: Stage, branches: list[Features]) -> list[Features]:
-    for fusion, parallel in zip(stage.fusions, stage.branches, strict=True):
-        branches = graph.apply(fusion, branches)
-        for place, blocks in enumerate(parallel):
-            for block in blocks:
-                branches[place] = graph.apply(block, branches[place])
-    return branches
-
-
 def _joined(graph: _Graph, head: Any, branches: list[Features], to: int) -> Features:
     sides = branches[to].sides
     return graph.apply(head.join.layer, graph.concatenate([graph.resize(branch, sides) for branch in branches]))
@@ -271,7 +262,7 @@ _APPLY: dict[type, Callable[[_Graph, Any, Any], Any]] = {
     Stem: lambda graph, stem, x: [graph.apply(stem.second, graph.apply(stem.first, x))],
     ResidualBlock: _residual,
     Fusion: _fusion,
-    Stage: _stage,
+    Stage: lambda graph, stage, branches: parallel_blocks(graph.apply, stage, branches),
     BranchClassifier: _branch_classifier,
     BranchSegmenter: _branch_segmenter,
     BranchDetector: _branch_detector,

@@ -6,7 +6,7 @@ up, jax2onnx, also pins a version of Orbax that this package cannot have.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -139,3 +139,19 @@ class OnnxGraph:
 def reduced(sides: tuple[int, int], stride: int) -> tuple[int, int]:
     """Returns the sides behind a layer of a stride."""
     return -(-sides[0] // stride), -(-sides[1] // stride)
+
+
+def parallel_blocks(apply: Callable[[Any, Any], Any], stage: Any, branches: list[Features]) -> list[Features]:
+    """Adds a stage of a multi-resolution network: fusions, each followed by blocks on every branch.
+
+    Args:
+      apply: adds the nodes of a fusion (of all branches) or of a block (of one).
+      stage: the stage, slimmable or not.
+      branches: features of each branch.
+    """
+    for fusion, parallel in zip(stage.fusions, stage.branches, strict=True):
+        branches = apply(fusion, branches)
+        for place, blocks in enumerate(parallel):
+            for block in blocks:
+                branches[place] = apply(block, branches[place])
+    return branches
