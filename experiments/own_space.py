@@ -24,8 +24,8 @@ class Config(ExperimentConfig):
     Attributes:
       benchmark: families (nas-bench-mr, micro, macro, nas-bench-201, digits) or single tables (nas-bench-mr/seg); by
         default nas-bench-mr, or digits where that is not downloaded.
-      methods: ncp, bayesian, evolution, local-search, random, optuna-tpe, optuna-gp, optuna-cmaes, smac3; by default
-        all of this package and of Optuna.
+      methods: searchers of sessions (ncp, bayesian, …, random), optuna-tpe, optuna-gp, optuna-cmaes, smac3; by default
+        all of this package and of Optuna. "ncp@8" is ncp with eight trials side by side.
       trials: trials of each search.
       noise: whether the answers of trees vary as the table does around them. The best trial is chosen by what was
         told, and reported without noise.
@@ -43,18 +43,20 @@ def run(config: Config) -> dict[str, Any]:
     from harness.tables import or_digits
     from open_search.benchmarks import expand, load
     from open_search.figure import curves_figure
-    from open_search.methods import METHODS, versions
+    from open_search.methods import METHODS, read_method, versions
     from open_search.trials import Comparison, Trials, of_record, search
 
     from ncp_jax import checks
     from ncp_jax.records.journal import Records
 
     checks.integer("--trials", config.trials, least=2, remedy="try 100")
-    methods = tuple(checks.choose("method", name, METHODS) for name in config.methods) or METHODS[:-1]
+    for text in config.methods:
+        read_method(text)
+    methods = config.methods or METHODS[:-1]
     names = expand(config.benchmark or or_digits("nas-bench-mr"))
     trials, seeds = config.trials, config.seeds
     if config.smoke:
-        methods = (config.methods and methods) or ("ncp", "random", "optuna-tpe")
+        methods = config.methods or ("ncp", "random", "optuna-tpe")
         names, trials, seeds = names[:2], min(trials, 14), min(seeds, 2)
     tables = [load(name, noisy=config.noise) for name in names]
     packages = versions(methods)

@@ -7,12 +7,16 @@ from pathlib import Path
 import numpy as np
 
 from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_panels, save_figure
+from open_search.methods import read_method
 from open_search.trials import Comparison
 
 ACROSS = 4  # panels in a row
 STYLES = {
     "ncp": (BLUE, "-"),
     "bayesian": (GREEN, "-"),
+    "neural-ensemble": ("#117733", "-."),
+    "arch-graph": ("#44aa99", "-."),
+    "reinforce": ("#ddcc77", "-."),
     "evolution": ("#66ccee", "-"),
     "local-search": ("#222255", "-"),
     "random": (GREY, "-"),
@@ -36,10 +40,12 @@ def curves_figure(comparison: Comparison, path: Path) -> Path:
     for axes, benchmark in zip(panels, names, strict=True):
         for method, runs in comparison.runs[benchmark].items():
             mean = np.mean([run.best() for run in runs], axis=0)
-            colour, line = STYLES[method]
+            name, workers = read_method(method)
+            colour, line = STYLES[name]
             first = min(10, len(mean)) - 1
             trials = np.arange(first + 1, len(mean) + 1)
-            axes.plot(trials, mean[first:], color=colour, linestyle=line, linewidth=1.4, label=method)
+            width = 1.4 if workers == 1 else 0.8
+            axes.plot(trials, mean[first:], color=colour, linestyle=line, linewidth=width, label=method)
         axes.set_title(benchmark, fontsize=9)
         axes.set_xlabel("trials")
         axes.set_ylabel("best value")

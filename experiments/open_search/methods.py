@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.metadata
 import warnings
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ncp_jax.types import Int
 
 RIVALS = ("optuna-tpe", "optuna-gp", "optuna-cmaes", "smac3")
 METHODS = (*OPEN_SEARCHERS, *RIVALS)
+MOST_WORKERS = 256
 PACKAGES = {
     "optuna-tpe": ("optuna",),
     "optuna-gp": ("optuna", "torch"),
@@ -26,7 +28,7 @@ PACKAGES = {
 
 
 class Method(Protocol):
-    """A search for high values."""
+    """A search for high values. What was asked for first is told first."""
 
     def ask(self) -> Int[np.ndarray, " d"]:
         """Returns the code of the next trial."""
@@ -66,17 +68,18 @@ class OptunaMethod:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # that a sampler is experimental
             self._study = optuna.create_study(direction="maximize", sampler=make[sampler]())
+        self._running: collections.deque[Any] = collections.deque()
 
     def ask(self) -> Int[np.ndarray, " d"]:
         """Returns the code of the next trial."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            self._trial = self._study.ask(self._asked)
-        return distributions.code_of(self._space, self._trial.params)
+            self._running.append(self._study.ask(self._asked))
+        return distributions.code_of(self._space, self._running[-1].params)
 
     def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
         """Takes its value."""
-        self._study.tell(self._trial, value)
+        self._study.tell(self._running.popleft(), value)
 
 
 class SmacMethod:
@@ -95,17 +98,36 @@ class SmacMethod:
         self._smac = HyperparameterOptimizationFacade(
             scenario, lambda config, seed: 0.0, overwrite=True, logging_level=False
         )
+        self._running: collections.deque[Any] = collections.deque()
 
     def ask(self) -> Int[np.ndarray, " d"]:
         """Returns the code of the next trial."""
-        self._trial = self._smac.ask()
-        return np.array([self._trial.config[f"p{place}"] for place in range(self._space.length)], np.int32)
+        self._running.append(self._smac.ask())
+        config = self._running[-1].config
+        return np.array([config[f"p{place}"] for place in range(self._space.length)], np.int32)
 
     def tell(self, code: Int[np.ndarray, " d"], value: float) -> None:
         """Takes its value."""
         from smac.runhistory.dataclasses import TrialValue
 
-        self._smac.tell(self._trial, TrialValue(cost=-value))
+        self._smac.tell(self._running.popleft(), TrialValue(cost=-value))
+
+
+def read_method(text: str) -> tuple[str, int]:
+    """Reads a method, and how many trials run side by side: "ncp" is ("ncp", 1), "ncp@8" is ("ncp", 8).
+
+    Raises:
+      UsageError: an unknown method, or no number from 2 to ``MOST_WORKERS``.
+    """
+    name, at, number = text.partition("@")
+    checks.choose("method", name, METHODS)
+    if not at:
+        return name, 1
+    if not number.isdecimal() or not 2 <= int(number) <= MOST_WORKERS:
+        raise checks.UsageError(
+            expected=f"a number of workers from 2 to {MOST_WORKERS} after @", got=text, remedy=f"try {name}@8"
+        )
+    return name, int(number)
 
 
 def make(method: str, space: Space, *, seed: int, trials: int, folder: str) -> Method:
@@ -135,7 +157,7 @@ def versions(methods: tuple[str, ...]) -> dict[str, str]:
             try:
                 found[package] = importlib.metadata.version(package)
             except importlib.metadata.PackageNotFoundError:
-                if method in methods:
+                if any(read_method(text)[0] == method for text in methods):
                     raise checks.UsageError(
                         expected=f"the package {package} for the method {method}",
                         got="none",

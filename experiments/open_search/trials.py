@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import statistics
 import time
@@ -16,7 +17,7 @@ from ncp_jax.analysis.intervals import mean_interval
 from ncp_jax.records.journal import Record
 from ncp_jax.types import Float
 from open_search.benchmarks import Benchmark
-from open_search.methods import make
+from open_search.methods import make, read_method
 
 WARM_UP = 15  # trials whose times to ask are not counted: programs compile in them
 
@@ -42,14 +43,24 @@ class Trials:
 
 
 def search(benchmark: Benchmark, method: str, *, seed: int, trials: int, folder: Path) -> Trials:
-    """Runs one search. The noise of trial t depends on the seed and t alone, whatever is asked."""
+    """Runs one search. The noise of trial t depends on the seed and t alone, whatever is asked.
+
+    With several workers, as many trials run at any time, all for the same time: they end in the order in which they
+    began, and the next one is asked for before the others have ended.
+    """
     random = np.random.default_rng((seed, 2))
-    one = make(method, benchmark.space, seed=seed, trials=trials, folder=str(folder))
-    values, told, waited = [], [], []
-    for _ in range(trials):
-        started = time.perf_counter()
-        code = one.ask()
-        waited.append(time.perf_counter() - started)
+    name, workers = read_method(method)
+    one = make(name, benchmark.space, seed=seed, trials=trials, folder=str(folder))
+    running: collections.deque[np.ndarray] = collections.deque()
+    values: list[float] = []
+    told: list[float] = []
+    waited: list[float] = []
+    while len(values) < trials:
+        while len(running) < workers and len(waited) < trials:
+            started = time.perf_counter()
+            running.append(one.ask())
+            waited.append(time.perf_counter() - started)
+        code = running.popleft()
         values.append(float(benchmark.true(code[None])[0]))
         told.append(values[-1] + benchmark.noise * float(random.normal()))
         one.tell(code, told[-1])
@@ -113,7 +124,29 @@ class Comparison:
             "trials_to_optimum": optimum,
             "ask_s": asked,
             "tests": {str(mark): self._tests(mark) for mark in self.marks},
+            "kept_by_workers": self._kept_by_workers(methods),
         }
+
+    def _kept_by_workers(self, methods: list[str]) -> dict[str, dict[str, Any]]:
+        """Returns what searches with several workers gain over random search, as a share of what single ones gain.
+
+        The interval is over the benchmarks. Only of methods that were run in both ways, beside random search.
+        """
+        found: dict[str, dict[str, Any]] = {}
+        for method in methods:
+            name, workers = read_method(method)
+            if workers == 1 or name not in methods or "random" not in methods:
+                continue
+            found[method] = {}
+            for mark in self.marks:
+                means = [
+                    {one: self.at(benchmark, one, mark).mean() for one in (method, name, "random")}
+                    for benchmark in self.runs
+                ]
+                shares = [(m[method] - m["random"]) / (m[name] - m["random"]) for m in means if m[name] != m["random"]]
+                if shares:
+                    found[method][str(mark)] = mean_interval(shares)
+        return found
 
     def _tests(self, mark: int) -> list[dict[str, Any]]:
         """Returns paired tests on each benchmark, p-values corrected over all pairs of methods (Holm)."""

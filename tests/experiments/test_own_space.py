@@ -19,7 +19,7 @@ OPTIONS = (
     "--benchmark",
     "digits/class",
     "--methods",
-    "ncp,random,optuna-tpe,optuna-cmaes",
+    "ncp,random,optuna-tpe,optuna-cmaes,optuna-tpe@3",
     "--trials",
     "12",
 )
@@ -37,7 +37,12 @@ def test_what_a_smoke_run_writes(smoke: Smoke) -> None:
         ranks = [1 + int((values > value).sum()) for value in best]
         assert summary["ranks"]["digits/class"][method]["12"]["mean"] == pytest.approx(np.mean(ranks))
         assert summary["ask_s"][method] > 0
-    assert len(summary["tests"]["12"]) == 6
+    assert len(summary["tests"]["12"]) == 10
+    single, several, chance = (
+        summary["best"]["digits/class"][method]["12"]["mean"] for method in ("optuna-tpe", "optuna-tpe@3", "random")
+    )
+    kept = summary["kept_by_workers"]["optuna-tpe@3"]["12"]
+    assert kept["mean"] == pytest.approx((several - chance) / (single - chance))
 
 
 def test_a_finished_run_is_only_summarised_again(smoke: Smoke, write_again: Callable[[str], dict]) -> None:
@@ -68,10 +73,32 @@ def test_what_is_told_has_noise_and_what_is_reported_has_none() -> None:
     assert run.best().tolist() == [1.0, 3.0, 2.0]
 
 
+def test_workers_ask_before_they_are_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from open_search import trials
+    from open_search.benchmarks import load
+
+    calls: list[str] = []
+
+    class Recorder:
+        def ask(self) -> np.ndarray:
+            calls.append("ask")
+            return np.full(6, len(calls) % 3, np.int32)
+
+        def tell(self, code: np.ndarray, value: float) -> None:
+            calls.append("tell")
+
+    monkeypatch.setattr(trials, "make", lambda *_, **__: Recorder())
+    benchmark = load("digits/class", noisy=False)
+    monkeypatch.setattr(type(benchmark), "true", lambda self, codes: np.zeros(len(codes)))
+    trials.search(benchmark, "random@3", seed=0, trials=5, folder=tmp_path)
+    assert calls == ["ask"] * 3 + ["tell", "ask"] * 2 + ["tell"] * 3
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
         (("--methods", "optuna-gq"), "did you mean: optuna-gp"),
+        (("--methods", "ncp@1"), "a number of workers from 2"),
         (("--benchmark", "digits/clas"), "did you mean: digits/class"),
         (("--trials", "1"), "--trials"),
     ],
