@@ -24,8 +24,8 @@ class Config(ExperimentConfig):
     Attributes:
       benchmark: families (nas-bench-mr, micro, macro, nas-bench-201, digits) or single tables (nas-bench-mr/seg); by
         default nas-bench-mr, or digits where that is not downloaded.
-      methods: ncp, bayesian, evolution, local-search, random, optuna-tpe, optuna-gp, optuna-cmaes, smac3; by default
-        all of this package and of Optuna.
+      methods: ncp, bayesian, neural-ensemble, arch-graph, reinforce, evolution, local-search, random, optuna-tpe,
+        optuna-gp, optuna-cmaes, smac3; by default all of this package and of Optuna.
       trials: trials of each search.
       noise: whether the answers of trees vary as the table does around them. The best trial is chosen by what was
         told, and reported without noise.

@@ -65,7 +65,8 @@ class NCPSampler(optuna.samplers.BaseSampler):
       5
 
     Args:
-      searcher: "ncp", "bayesian", "evolution", "local-search" or "random".
+      searcher: "ncp", "bayesian", "neural-ensemble", "arch-graph", "reinforce", "evolution", "local-search" or
+        "random".
       sources: tables of other tasks; their positions have the names of the parameters.
       initial: number of trials that are spread over the space before a model is used.
       seed: random seed; None for one of the machine's.
