@@ -24,6 +24,7 @@ from ncp_jax.types import Array, Float, Key
 MEMBERS, WIDTH, DEPTH, SWEEPS = 5, 128, 1, 2
 NOISE = 0.4  # standard deviation of the noise, in normal scores
 LEAST_SPREAD = 1e-6
+SEARCH = Search(neighbours=512)  # so that a proposal takes a fraction of a second with many levels, too
 
 
 class EnsembleBelief(NamedTuple):
@@ -95,6 +96,6 @@ def by_ensemble(now: Situation, key: Key) -> Choice | None:
     AISTATS 2018); they are not proposed again.
     """
     belief, found = seek(
-        now, key, lambda k, known: learn_ensemble(k, known, now.sources, space=now.space), search=Search()
+        now, key, lambda k, known: learn_ensemble(k, known, now.sources, space=now.space), search=SEARCH
     )
     return Choice(found.codes[0], explains(belief, found)) if len(found.codes) else None

@@ -23,7 +23,6 @@ from ncp_jax.types import Array, Bool, Float, Int, Key
 AnyBelief = TypeVar("AnyBelief", bound=Belief)
 ROWS = 1024  # codes of one device call
 EDITED = (1.5, 3.0, 6.0)  # mean number of positions that an edit of a measured code changes
-NEIGHBOURS = 4096  # neighbours of a code that are all looked at; in spaces with more, as many random edits
 UNSURE = np.float32(1e3)  # what a code loses that misses the confidence of a predicted limit
 STEEP = 100.0  # what a code loses per relative excess of a known cost, while it climbs
 
@@ -40,6 +39,7 @@ class Search:
       steps: steps of a climb.
       polished: codes that move to their best neighbour.
       rounds: how often they do at most.
+      neighbours: neighbours of a code that are all looked at; in spaces with more, as many random edits.
     """
 
     fresh: int = 512
@@ -49,6 +49,7 @@ class Search:
     steps: int = 30
     polished: int = 4
     rounds: int = 8
+    neighbours: int = 4096
 
 
 class Scored(NamedTuple):
@@ -222,7 +223,7 @@ def propose(key: Key, belief: Belief, known: Known, *, now: Situation, search: S
         leader = found.codes[:1]
         if not len(leader):
             break
-        found = join([found, look(around(step, space, found.codes[: search.polished]))])
+        found = join([found, look(around(step, space, found.codes[: search.polished], search.neighbours))])
         if (found.codes[:1] == leader).all():
             break
     return join([found.take(np.flatnonzero(now.new(found.codes)))])
@@ -238,9 +239,9 @@ def edit(seed: int, space: Space, codes: Int[np.ndarray, "b d"], n: int) -> Int[
     return np.asarray(space.project(space.encode(jnp.asarray(mixed))))
 
 
-def around(key: Key, space: Space, codes: Int[np.ndarray, "q d"]) -> Int[np.ndarray, "m d"]:
-    """Returns the neighbours of codes; in spaces where a code has very many, random ones of them."""
-    if sum(len(values) - 1 for values in space.values) <= NEIGHBOURS:
+def around(key: Key, space: Space, codes: Int[np.ndarray, "q d"], most: int) -> Int[np.ndarray, "m d"]:
+    """Returns the neighbours of codes; in spaces where a code has more than ``most``, as many random ones of them."""
+    if sum(len(values) - 1 for values in space.values) <= most:
         near, legal = space.neighbours(jnp.asarray(codes))
         return np.asarray(near)[np.asarray(legal)]
-    return np.asarray(space.mutate(key, jnp.repeat(jnp.asarray(codes), NEIGHBOURS, axis=0)))
+    return np.asarray(space.mutate(key, jnp.repeat(jnp.asarray(codes), most, axis=0)))

@@ -24,6 +24,7 @@ from ncp_jax.types import Array, Float, Int, Key, Params
 CONFIG = ArchGraphConfig(recipe=RelationRecipe(members=3, steps=100))
 MEASURED = 256  # measurements whose pairs are learned: their number grows with the square
 LEAST_VARIANCE = 1e-12
+SEARCH = Search(neighbours=512)  # so that a proposal takes a fraction of a second with many levels, too
 
 
 class RelationBelief(NamedTuple):
@@ -123,7 +124,7 @@ def by_relations(now: Situation, key: Key) -> Choice | None:
         now,
         key,
         lambda k, known: learn_relations(k, known, now.sources, space=now.space),
-        search=Search(),
+        search=SEARCH,
         most=MEASURED,
     )
     if not len(found.codes):
