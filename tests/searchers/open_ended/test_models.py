@@ -15,7 +15,7 @@ from ncp_jax.searchers.open_ended import OpenSession
 from ncp_jax.searchers.open_ended.known import Known
 from ncp_jax.searchers.open_ended.networks import learn_ensemble
 from ncp_jax.searchers.open_ended.policy import _write, replayed
-from ncp_jax.searchers.open_ended.proposals import evaluate
+from ncp_jax.searchers.open_ended.proposals import around, evaluate
 from ncp_jax.searchers.open_ended.relations import learn_relations
 from ncp_jax.searchers.open_ended.situation import Situation
 from ncp_jax.spaces import get_space
@@ -77,6 +77,18 @@ def test_members_are_trained_one_after_the_other() -> None:
     shapes = re.findall(r":f32\[([0-9,]+)\] = cholesky", program)
     assert shapes
     assert set(shapes) == {"64,64"}
+
+
+def test_neighbours_are_all_or_random_ones() -> None:
+    count = sum(len(values) - 1 for values in SPACE.values)
+    everything = around(jax.random.key(0), SPACE, CODES[:2], count)
+    assert len(everything) == 2 * count
+    some = around(jax.random.key(0), SPACE, CODES[:2], count - 1)
+    assert len(some) == 2 * (count - 1)
+    assert len(np.unique(everything, axis=0)) == 2 * count
+    for codes in (everything, some):
+        SPACE.check(codes)
+    assert ((some != CODES[0]).any(axis=1).sum()) > count
 
 
 def session_of(searcher: str, codes: np.ndarray, values: np.ndarray) -> OpenSession:
