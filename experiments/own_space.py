@@ -24,8 +24,9 @@ class Config(ExperimentConfig):
     Attributes:
       benchmark: families (nas-bench-mr, micro, macro, nas-bench-201, digits) or single tables (nas-bench-mr/seg); by
         default nas-bench-mr, or digits where that is not downloaded.
-      methods: searchers of sessions (ncp, bayesian, …, random), optuna-tpe, optuna-gp, optuna-cmaes, smac3; by default
-        all of this package and of Optuna. "ncp@8" is ncp with eight trials side by side.
+      methods: ncp, bayesian, neural-ensemble, arch-graph, reinforce, evolution, local-search, random, optuna-tpe,
+        optuna-gp, optuna-cmaes, smac3; by default all of this package and of Optuna. "ncp@8" is ncp with eight
+        trials side by side.
       trials: trials of each search.
       noise: whether the answers of trees vary as the table does around them. The best trial is chosen by what was
         told, and reported without noise.

@@ -14,9 +14,9 @@ ACROSS = 4  # panels in a row
 STYLES = {
     "ncp": (BLUE, "-"),
     "bayesian": (GREEN, "-"),
-    "neural-ensemble": ("#117733", "-."),
-    "arch-graph": ("#44aa99", "-."),
-    "reinforce": ("#ddcc77", "-."),
+    "neural-ensemble": ("#ee6677", "-"),
+    "arch-graph": ("#ccbb44", "-"),
+    "reinforce": ("#44bb99", "-"),
     "evolution": ("#66ccee", "-"),
     "local-search": ("#222255", "-"),
     "random": (GREY, "-"),

@@ -37,7 +37,7 @@ class NextConfig:
       source: CSV file or published table of another task in the same space, which is learned first. May be repeated.
       count: Number of architectures to train next.
       searcher: How they are chosen: ncp (a Gaussian process, whose acquisition is inverted), bayesian (the same, over
-        random architectures), evolution, local-search or random.
+        random architectures), neural-ensemble, arch-graph, reinforce, evolution, local-search or random.
       initial: Number of architectures that are spread over the space before a model is used.
       architecture: Column of the architectures in the CSV files; by default the one called architecture, else the
         first. May be repeated for one column per position of the code; * and ? are wildcards: x*.

@@ -30,6 +30,7 @@ from ncp_jax.jax_settings import package_settings
 from ncp_jax.propagation.limit import Limit
 from ncp_jax.searchers.open_ended import OpenConfig, strategies
 from ncp_jax.searchers.open_ended.observations import Goals, Observations
+from ncp_jax.searchers.open_ended.situation import Situation
 from ncp_jax.searchers.open_ended.sources import learn_sources
 from ncp_jax.spaces import Space, get_space
 
@@ -64,7 +65,8 @@ class NCPSampler(optuna.samplers.BaseSampler):
       5
 
     Args:
-      searcher: "ncp", "bayesian", "evolution", "local-search" or "random".
+      searcher: "ncp", "bayesian", "neural-ensemble", "arch-graph", "reinforce", "evolution", "local-search" or
+        "random".
       sources: tables of other tasks; their positions have the names of the parameters.
       initial: number of trials that are spread over the space before a model is used.
       seed: random seed; None for one of the machine's.
@@ -142,9 +144,7 @@ class NCPSampler(optuna.samplers.BaseSampler):
                 values.append(row)
         columns = np.array(values, float).reshape(-1, len(goals.metrics))
         observations.add(np.array(finished, np.int32), dict(zip(goals.metrics, _finite(columns).T, strict=True)))
-        now = strategies.Situation(
-            search.space, self._config, observations, pending, trial.number, self._sources_of(search)
-        )
+        now = Situation(search.space, self._config, observations, pending, trial.number, self._sources_of(search))
         chosen = strategies.choose(now, 1)
         code = chosen[0].code if chosen else self._repeated(search, trial.number)
         shared = {"space": self._digest, "code": code.tolist()}

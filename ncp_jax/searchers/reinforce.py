@@ -115,19 +115,7 @@ class Reinforce(ArraySearcher):
 
     def policy(self, candidates: Candidates, key: Key) -> Params:
         """Returns the weights that a run begins with."""
-        positions, most = _values(candidates).shape
-        sizes = {
-            "letters": (positions * most, self.width),
-            "position": (positions, self.width),
-            "head": (positions, self.width, most),
-        }
-        bounds = np.cumsum([0, *(math.prod(size) for size in sizes.values())])
-        drawn = INITIAL * (2 * _uniform(random_bits(key, int(bounds[-1]))) - 1)
-        weights = {
-            name: drawn[first:last].reshape(size)
-            for (name, size), first, last in zip(sizes.items(), bounds, bounds[1:], strict=False)
-        }
-        return weights | {"bias": jnp.zeros((positions, most))}
+        return first_policy(key, *_values(candidates).shape, width=self.width)
 
     def ask(
         self, candidates: Candidates, state: PolicyState, history: History, key: Key
@@ -158,23 +146,60 @@ class Reinforce(ArraySearcher):
     def _learn(self, state: PolicyState, history: History) -> PolicyState:
         """Takes the gradient steps on the last proposal."""
         answered = ~jnp.isnan(state.values)
-        scores = jnp.where(answered, _scores(state.values, history), 0.0)
+        scores = jnp.where(answered, scores_among(state.values, history.values, history.count), 0.0)
         rewards = scores - scores.sum() / jnp.maximum(answered.sum(), 1)
 
-        def objective(policy: Params) -> Float[Array, ""]:
-            chances, entropies = jax.vmap(lambda one: _chance(policy, one))(state.drawn)
-            ratio = jnp.exp(chances - state.drawn.chances)
-            gain = jnp.minimum(ratio * rewards, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rewards)
-            return -jnp.mean(jnp.where(answered, gain + self.entropy * entropies, 0.0))
-
-        def step(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], None]:
-            policy, moments = carry
-            update, moments = optax.scale_by_adam().update(jax.grad(objective)(policy), moments)
-            return (jax.tree.map(lambda w, u: w - self.rate * u, policy, update), moments), None
-
-        (policy, moments), _ = jax.lax.scan(step, (state.policy, state.optimizer), None, length=self.steps)
-        learned = state._replace(policy=policy, optimizer=moments)
+        policy, optimizer = improve(
+            state.policy, state.optimizer, state.drawn, rewards, answered, self.rate, self.entropy, steps=self.steps
+        )
+        learned = state._replace(policy=policy, optimizer=optimizer)
         return jax.tree.map(lambda new, old: jnp.where(answered.any(), new, old), learned, state)
+
+
+def first_policy(key: Key, positions: int, most: int, *, width: int) -> Params:
+    """Returns the weights of a policy that is nearly uniform.
+
+    Args:
+      key: key of this call, as ``random_bits`` takes it.
+      positions: number of positions of a code.
+      most: largest number of values of a position.
+      width: number of units of the hidden layer.
+    """
+    sizes = {"letters": (positions * most, width), "position": (positions, width), "head": (positions, width, most)}
+    bounds = np.cumsum([0, *(math.prod(size) for size in sizes.values())])
+    drawn = INITIAL * (2 * _uniform(random_bits(key, int(bounds[-1]))) - 1)
+    weights = {
+        name: drawn[first:last].reshape(size)
+        for (name, size), first, last in zip(sizes.items(), bounds, bounds[1:], strict=False)
+    }
+    return weights | {"bias": jnp.zeros((positions, most))}
+
+
+def improve(
+    policy: Params,
+    optimizer: Any,
+    drawn: Letters,
+    rewards: Float[Array, " k"],
+    answered: Bool[Array, " k"],
+    rate: float | Array,
+    entropy: float | Array,
+    *,
+    steps: int,
+) -> tuple[Params, Any]:
+    """Takes gradient steps on the clipped objective of a proposal; returns the policy and the state of Adam."""
+
+    def objective(policy: Params) -> Float[Array, ""]:
+        chances, entropies = jax.vmap(lambda one: chance(policy, one))(drawn)
+        ratio = jnp.exp(chances - drawn.chances)
+        gain = jnp.minimum(ratio * rewards, jnp.clip(ratio, 1 - CLIP, 1 + CLIP) * rewards)
+        return -jnp.mean(jnp.where(answered, gain + entropy * entropies, 0.0))
+
+    def step(carry: tuple[Params, Any], _: None) -> tuple[tuple[Params, Any], None]:
+        policy, moments = carry
+        update, moments = optax.scale_by_adam().update(jax.grad(objective)(policy), moments)
+        return (jax.tree.map(lambda w, u: w - rate * u, policy, update), moments), None
+
+    return jax.lax.scan(step, (policy, optimizer), None, length=steps)[0]
 
 
 def _uniform(bits: Int[Array, " k"]) -> Float[Array, " k"]:
@@ -184,8 +209,11 @@ def _uniform(bits: Int[Array, " k"]) -> Float[Array, " k"]:
 
 
 def _values(candidates: Candidates) -> Int[np.ndarray, "d v"]:
-    """The values of each position, filled up with one that no position has."""
-    values = get_space(candidates.space).values
+    return letter_table(get_space(candidates.space).values)
+
+
+def letter_table(values: tuple[tuple[int, ...], ...]) -> Int[np.ndarray, "d v"]:
+    """Returns the values of each position, filled up with one that no position has."""
     table = np.full((len(values), max(map(len, values))), np.iinfo(np.int32).min, np.int32)
     for place, some in enumerate(values):
         table[place, : len(some)] = some
@@ -207,21 +235,22 @@ def _tree(candidates: Candidates) -> Tree:
     return Tree(below, jnp.zeros(n, jnp.int32).at[whole].set(jnp.arange(n, dtype=jnp.int32)))
 
 
-def _scores(values: Float[Array, " k"], history: History) -> Float[Array, " k"]:
-    """Normal scores of values among all values paid for."""
-    paid = jnp.arange(len(history.values)) < history.count
-    below = ((history.values < values[:, None]) & paid).sum(axis=1)
-    equal = ((history.values == values[:, None]) & paid).sum(axis=1)
-    share = (below + 0.5 * equal) / jnp.maximum(history.count, 1)
+def scores_among(
+    values: Float[Array, " k"], paid: Float[Array, " b"], count: int | Int[Array, ""]
+) -> Float[Array, " k"]:
+    """Returns the normal scores of values among the first ``count`` values paid for."""
+    used = jnp.arange(len(paid)) < count
+    below = ((paid < values[:, None]) & used).sum(axis=1)
+    equal = ((paid == values[:, None]) & used).sum(axis=1)
+    share = (below + 0.5 * equal) / jnp.maximum(count, 1)
     return ndtri(jnp.clip(share, EDGE, 1 - EDGE))
 
 
-def _logits(policy: Params, letters: Float[Array, "d v"]) -> Float[Array, "d v"]:
-    """Scores of the values of every position, given the letters before it as one-hot."""
-    positions = len(letters)
+def logits(policy: Params, letters: Float[Array, "d v"]) -> Float[Array, "d v"]:
+    """Returns the scores of the values of every position, given the letters before it as one-hot."""
     # A hidden layer for each position sees the letters before it, and its place.
-    seen = jnp.tril(jnp.ones((positions, positions)), -1)[..., None] * letters
-    hidden = jnp.tanh(seen.reshape(positions, -1) @ policy["letters"] + policy["position"])
+    seen = jnp.einsum("dv,dvh->dh", letters, policy["letters"].reshape(*letters.shape, -1))
+    hidden = jnp.tanh(jnp.cumsum(seen, axis=0) - seen + policy["position"])
     return jnp.einsum("dh,dhv->dv", hidden, policy["head"]) + policy["bias"]
 
 
@@ -233,7 +262,7 @@ def _draw(policy: Params, tree: Tree, noise: Float[Array, "d v"]) -> tuple[Int[A
         letters, node = carry
         position, gumbel = at
         below = tree.below[position, node]
-        scores = jnp.where(below >= 0, _logits(policy, letters)[position], IMPOSSIBLE)
+        scores = jnp.where(below >= 0, logits(policy, letters)[position], IMPOSSIBLE)
         letter = jnp.argmax(scores + gumbel).astype(jnp.int32)
         chance = jax.nn.log_softmax(scores)[letter]
         return (letters.at[position, letter].set(1.0), below[letter]), (letter, below >= 0, chance)
@@ -243,9 +272,9 @@ def _draw(policy: Params, tree: Tree, noise: Float[Array, "d v"]) -> tuple[Int[A
     return tree.rows[leaf], Letters(places, legal, chances.sum())
 
 
-def _chance(policy: Params, drawn: Letters) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """Logarithm of the probability of one architecture, and the entropy of the letters on its way."""
+def chance(policy: Params, drawn: Letters) -> tuple[Float[Array, ""], Float[Array, ""]]:
+    """Returns the logarithm of the probability of one architecture, and the entropy of the letters on its way."""
     letters = jax.nn.one_hot(drawn.places, drawn.legal.shape[1])
-    chances = jax.nn.log_softmax(jnp.where(drawn.legal, _logits(policy, letters), IMPOSSIBLE), axis=-1)
+    chances = jax.nn.log_softmax(jnp.where(drawn.legal, logits(policy, letters), IMPOSSIBLE), axis=-1)
     entropies = -(jnp.exp(chances) * chances).sum()
     return (chances * letters).sum(), entropies

@@ -164,6 +164,25 @@ def fit_relations(
     return Fits(params, utilities)
 
 
+def relation_utilities(
+    params: Params, inputs: RelationInputs, evidence: Float[Array, "n s"], *, recipe: RelationRecipe
+) -> Float[Array, "m n t"]:
+    """Returns the utilities that a fitted ensemble gives any candidates (jittable).
+
+    Their origin is arbitrary; ``fit_relations`` returns them relative to the mean of a run's measurements.
+
+    Args:
+      params: weights of one run, leaves ``[members, …]``.
+      inputs: inputs of the candidates.
+      evidence: their utilities on s source tasks, ``[n, 0]`` without sources.
+      recipe: settings of the ensemble.
+    """
+    tasks = params["task"]["kernel"].shape[-1]
+    shape = _Shape(*(*inputs.nodes.shape[1:], inputs.attributes.shape[-1], evidence.shape[-1], tasks))
+    graphdef = _skeleton(recipe, shape)[0]
+    return jax.vmap(lambda one: nnx.merge(graphdef, one)(*inputs, evidence))(params)
+
+
 class _Shape(NamedTuple):
     """The sizes that determine the network's shape, see ``RelationPredictor``."""
 

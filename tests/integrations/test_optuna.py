@@ -135,6 +135,19 @@ def test_it_finds_better_trials_than_random_ones_and_the_seed_decides() -> None:
     assert params[0] == params[2]
 
 
+@pytest.mark.parametrize("searcher", ["neural-ensemble", "arch-graph", "reinforce"])
+def test_every_searcher_serves_a_study_with_constraints(searcher: str) -> None:
+    def limited(trial: optuna.Trial) -> float:
+        found = objective(trial)
+        trial.set_constraint("depth", trial.params["depth"] - 7)
+        return found
+
+    study = optuna.create_study(sampler=NCPSampler(searcher, seed=1, initial=6))
+    study.optimize(limited, n_trials=12)
+    assert len({str(trial.params) for trial in study.trials}) == 12
+    assert {trial.state for trial in study.trials} == {TrialState.COMPLETE}
+
+
 def trials_of(study: optuna.Study, values: list[float | None], state: TrialState = TrialState.COMPLETE) -> None:
     for place, value in enumerate(values):
         params = {"a": place, "b": place}

@@ -13,7 +13,7 @@ import pytest
 from ncp_jax import Table
 from ncp_jax.benchmarks.view import QueryView
 from ncp_jax.searchers import Candidates, Reinforce, make, search
-from ncp_jax.searchers.reinforce import Letters, _chance, _draw, _scores, _tree, _uniform
+from ncp_jax.searchers.reinforce import Letters, _draw, _tree, _uniform, chance, scores_among
 from ncp_jax.searchers.run import run_keys
 from ncp_jax.spaces import get_space
 
@@ -43,7 +43,7 @@ def written(candidates: Candidates) -> Letters:
 
 def test_the_policy_is_a_distribution_over_the_candidates(candidates: Candidates, policy: Any) -> None:
     every = written(candidates)
-    chances, entropies = jax.vmap(lambda one: _chance(policy, one))(every)
+    chances, entropies = jax.vmap(lambda one: chance(policy, one))(every)
     probability = np.exp(np.asarray(chances, float))
     assert probability.sum() == pytest.approx(1, abs=1e-5)
     assert probability.max() > 3 * probability.min()
@@ -86,7 +86,7 @@ def test_letters_go_on_to_a_candidate_in_a_part_of_a_space(small: Table) -> None
 def test_scores_are_those_of_ranks_among_what_was_paid_for(small: Table) -> None:
     history = QueryView.of(small, budget=6).open().history
     history = history._replace(values=jnp.array([3.0, 1.0, 2.0, 2.0, -jnp.inf, -jnp.inf]), count=jnp.asarray(4))
-    found = _scores(jnp.array([3.0, 2.0, 1.0]), history)
+    found = scores_among(jnp.array([3.0, 2.0, 1.0]), history.values, history.count)
     np.testing.assert_allclose(found, [1.15035, 0.0, -1.15035], atol=1e-4)  # the quantiles of 7/8, 1/2 and 1/8
 
 
@@ -101,6 +101,6 @@ def test_a_policy_learns_and_is_returned(small: Table, candidates: Candidates) -
     jax.tree.map(np.testing.assert_array_equal, kept, first)  # with a rate of 0
     values = np.asarray(view.values)
     chances = [
-        np.exp(np.asarray(jax.vmap(lambda one, p=p: _chance(p, one)[0])(written(candidates)))) for p in (learned, first)
+        np.exp(np.asarray(jax.vmap(lambda one, p=p: chance(p, one)[0])(written(candidates)))) for p in (learned, first)
     ]
     assert chances[0] @ values > chances[1] @ values + 0.1

@@ -11,7 +11,14 @@ from scipy import stats
 
 from ncp_jax import checks, get_space
 from ncp_jax.training import relations
-from ncp_jax.training.relations import Fits, RelationInputs, RelationRecipe, fit_relations, preferences
+from ncp_jax.training.relations import (
+    Fits,
+    RelationInputs,
+    RelationRecipe,
+    fit_relations,
+    preferences,
+    relation_utilities,
+)
 
 N, RUNS, SLOTS, SHORT = 128, 3, 24, 16
 SPACE = get_space("transnas-micro")
@@ -81,6 +88,15 @@ def test_utilities_are_centred_on_the_scores_of_what_was_measured(fits: Fits, ro
     for run, utilities in zip(rows, np.asarray(fits.utilities), strict=True):
         scores = stats.norm.ppf((stats.rankdata(VALUES[run[run >= 0]]) - 0.5) / (run >= 0).sum())
         np.testing.assert_allclose(utilities[:, run[run >= 0], 0].mean(axis=1), scores.mean(), atol=1e-4)
+
+
+def test_a_fitted_ensemble_tells_the_utilities_of_any_candidates(inputs: RelationInputs, fits: Fits) -> None:
+    some = np.arange(5, 25)
+    params = jax.tree.map(lambda leaf: leaf[1], fits.params)
+    few = RelationInputs(inputs.nodes[some], inputs.live[some], inputs.links, inputs.attributes[some])
+    found = np.asarray(relation_utilities(params, few, np.zeros((20, 0), np.float32), recipe=RECIPE))
+    shift = np.asarray(fits.utilities[1])[:, some] - found
+    np.testing.assert_allclose(shift, np.broadcast_to(shift[:, :1], shift.shape), atol=1e-5)
 
 
 def test_a_run_alone_and_without_padding_is_the_same(inputs: RelationInputs, rows: np.ndarray, fits: Fits) -> None:

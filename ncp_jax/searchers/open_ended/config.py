@@ -7,7 +7,16 @@ import dataclasses
 from ncp_jax import checks
 from ncp_jax.propagation.limit import Limit
 
-OPEN_SEARCHERS = ("ncp", "bayesian", "evolution", "local-search", "random")
+OPEN_SEARCHERS = (
+    "ncp",
+    "bayesian",
+    "neural-ensemble",
+    "arch-graph",
+    "reinforce",
+    "evolution",
+    "local-search",
+    "random",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +29,7 @@ class OpenConfig:
       minimize: metrics to minimise.
       limits: limits on metrics or known costs, as text: "latency_ms<=20".
       confidence: probability with which a code that is asked for satisfies a limit on a metric.
-      searcher: "ncp", "bayesian", "evolution", "local-search" or "random".
+      searcher: one of ``OPEN_SEARCHERS``.
       initial: number of architectures that are spread over the space before a model is used.
       seed: random seed.
     """

@@ -1,4 +1,4 @@
-"""Features of relaxed codes that a Gaussian process compares, for any space, as differentiable functions."""
+"""Features of relaxed codes that models of sessions compare, for any space, as differentiable functions."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ class Features:
       straight: int [b], the features with a linear effect: shares of choices, attributes and other tasks.
       curved: int [c], the features with an effect of any shape: ordered positions.
       kept: int, attributes that vary and are no function of a single position.
+      mean, scale: float32 [f], mean of each feature over the space, and the factor that gives it unit variance; 0 where
+        it does not vary.
       tasks: number of other tasks whose predictions are the last features.
     """
 
@@ -46,6 +48,8 @@ class Features:
     straight: np.ndarray
     curved: np.ndarray
     kept: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
     tasks: int = 0
 
     @property
@@ -65,6 +69,10 @@ class Features:
             parts.append(self.space.smooth_attributes(relaxed)[:, self.kept])
         own = (jnp.concatenate(parts, axis=1) - self.lower) / self.width
         return own if others is None else jnp.concatenate([own, others / np.sqrt(12)], axis=1)
+
+    def standard(self, features: Float[Array, "n g"]) -> Float[Array, "n g"]:
+        """Returns the features with mean 0 and variance 1 over the space, as inputs of networks (jittable)."""
+        return (features - self.mean) * self.scale
 
     @property
     def effect_groups(self) -> np.ndarray:
@@ -102,6 +110,8 @@ def features_of(space: Space, tasks: int = 0) -> Features:
             centre=np.insert(own.centre, [ends] * tasks, 0.0),
             tilt=np.insert(own.tilt, [ends] * tasks, np.sqrt(12)),
             straight=np.concatenate([own.straight, last]),
+            mean=np.concatenate([own.mean, np.zeros(tasks, np.float32)]),
+            scale=np.concatenate([own.scale, np.full(tasks, np.sqrt(12), np.float32)]),
         )
     with jax.ensure_compile_time_eval():  # also where a program is being traced
         codes = np.asarray(space.sample(jax.random.key(0), SAMPLE))
@@ -128,6 +138,7 @@ def features_of(space: Space, tasks: int = 0) -> Features:
     effect_groups = _effect_groups(groups, straight, curved)
     variance = np.bincount(effect_groups, weights=functions.var(axis=0), minlength=groups.max() + 1)
     tilt = np.where(variance > LEAST_SPREAD**2, 1 / np.sqrt(np.maximum(variance, LEAST_SPREAD**2)), 0.0)
+    spread = features.std(axis=0)
     return Features(
         space=space,
         groups=groups,
@@ -138,6 +149,8 @@ def features_of(space: Space, tasks: int = 0) -> Features:
         straight=straight,
         curved=curved,
         kept=kept,
+        mean=features.mean(axis=0),
+        scale=np.where(spread > LEAST_SPREAD, 1 / np.maximum(spread, LEAST_SPREAD), 0.0).astype(np.float32),
     )
 
 

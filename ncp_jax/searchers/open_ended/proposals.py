@@ -5,27 +5,24 @@ from __future__ import annotations
 import dataclasses
 import functools
 import statistics
-from collections.abc import Set
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.scipy.stats import norm
 
-from ncp_jax.searchers.gaussian_process import log_expected_improvement
 from ncp_jax.searchers.open_ended import surrogate as gp
-from ncp_jax.searchers.open_ended.features import Features, features_of
+from ncp_jax.searchers.open_ended.beliefs import Acquired, Belief
+from ncp_jax.searchers.open_ended.known import SLOTS, Known, best_known, gather
+from ncp_jax.searchers.open_ended.situation import Situation, seed_of
 from ncp_jax.spaces import CostModel, Space
 from ncp_jax.types import Array, Bool, Float, Int, Key
 
-if TYPE_CHECKING:
-    from ncp_jax.searchers.open_ended.observations import Goals
-
+AnyBelief = TypeVar("AnyBelief", bound=Belief)
 ROWS = 1024  # codes of one device call
 EDITED = (1.5, 3.0, 6.0)  # mean number of positions that an edit of a measured code changes
-NEIGHBOURS = 4096  # neighbours of a code that are all looked at; in spaces with more, as many random edits
 UNSURE = np.float32(1e3)  # what a code loses that misses the confidence of a predicted limit
 STEEP = 100.0  # what a code loses per relative excess of a known cost, while it climbs
 
@@ -42,6 +39,7 @@ class Search:
       steps: steps of a climb.
       polished: codes that move to their best neighbour.
       rounds: how often they do at most.
+      neighbours: neighbours of a code that are all looked at; in spaces with more, as many random edits.
     """
 
     fresh: int = 512
@@ -51,36 +49,7 @@ class Search:
     steps: int = 30
     polished: int = 4
     rounds: int = 8
-
-
-class Known(NamedTuple):
-    """What is known of n slots, for the objective and c limits on metrics: 1 + c processes.
-
-    Attributes:
-      codes: int32 [n, d]; slots that are neither measured nor pending hold any legal code.
-      targets: float32 [1 + c, n]; of the objective, higher is better; of a limit, values of at least 0 satisfy it.
-      measured: bool [1 + c, n], True where a target was measured.
-      pending: bool [n], True for codes that are being trained.
-    """
-
-    codes: Int[np.ndarray, "n d"]
-    targets: Float[np.ndarray, "p n"]
-    measured: Bool[np.ndarray, "p n"]
-    pending: Bool[np.ndarray, " n"]
-
-
-class Belief(NamedTuple):
-    """What is believed given what is known.
-
-    Attributes:
-      models: the processes, stacked.
-      best: best prediction at a measured code that satisfies the limits; -inf if there is none.
-      sources: processes of other tasks, stacked, whose predictions are features; None without sources.
-    """
-
-    models: gp.Model
-    best: Float[Array, ""]
-    sources: gp.Model | None = None
+    neighbours: int = 512
 
 
 class Scored(NamedTuple):
@@ -88,7 +57,7 @@ class Scored(NamedTuple):
 
     Attributes:
       codes: int32 [k, d].
-      scores: float32 [k], logarithm of the acquisition.
+      scores: float32 [k], acquisition.
       mean, deviation: float32 [1 + c, k], predictions of the noise-free targets.
     """
 
@@ -100,6 +69,17 @@ class Scored(NamedTuple):
     def take(self, rows: Int[np.ndarray, " j"]) -> Scored:
         """Returns some of the codes."""
         return Scored(self.codes[rows], self.scores[rows], self.mean[:, rows], self.deviation[:, rows])
+
+    def sure(self, confidence: float) -> Bool[np.ndarray, " k"]:
+        """Returns True for each code that satisfies each limit on a metric with this probability or more."""
+        margin = statistics.NormalDist().inv_cdf(confidence)
+        return np.asarray((self.mean[1:] >= margin * self.deviation[1:]).all(axis=0))
+
+
+def explains(belief: Belief, found: Scored) -> str:
+    """Returns why the first of the codes is worth a training: "exploit" or "explore"."""
+    explores = not np.isfinite(float(belief.best)) or float(found.mean[0, 0]) < float(belief.best)
+    return "explore" if explores else "exploit"
 
 
 def join(parts: list[Scored]) -> Scored:
@@ -115,60 +95,9 @@ def _concatenated(parts: list[Scored]) -> Scored:
     return Scored(np.concatenate(codes), np.concatenate(scores), *ends)
 
 
-def inputs(space: Space, sources: gp.Model | None, relaxed: Float[Array, "m f"]) -> tuple[Features, Array]:
-    """Returns the features of the space and tasks, and those of relaxed codes (jittable)."""
-    if sources is None:
-        return features_of(space), features_of(space)(relaxed)
-    where = features_of(space)(relaxed)
-    others = jax.vmap(lambda model: gp.predict(features_of(space), model, where)[0])(sources)
-    features = features_of(space, len(others))
-    return features, features(relaxed, others.T)
-
-
-@functools.partial(jax.jit, static_argnames=("space", "steps"))
-def learn(known: Known, sources: gp.Model | None, *, space: Space, steps: int = 60) -> Belief:
-    """Fits the processes; pending codes count as measured with their predicted value.
-
-    D. Ginsbourger et al. (2010): kriging believer.
-
-    Args:
-      known: what is known.
-      sources: processes of other tasks, stacked.
-      space: the space.
-      steps: steps of the fit of hyper-parameters.
-    """
-    features, seen = inputs(space, sources, space.encode(jnp.asarray(known.codes)))
-
-    def one(targets: Array, measured: Array) -> tuple[gp.Model, Array]:
-        kernel = gp.fit(features, seen, targets, measured, steps=steps)
-        believed = gp.predict(features, gp.condition(features, kernel, seen, targets, measured), seen)[0]
-        everything = jnp.where(measured, targets, believed)
-        return gp.condition(features, kernel, seen, everything, measured | known.pending), believed
-
-    # One after the other: on CPUs, programs that hand batches of factorisations to the pool of threads that runs them
-    # may wait for each other for ever (JAX 0.10.2).
-    models, believed = jax.lax.map(lambda pair: one(*pair), (jnp.asarray(known.targets), jnp.asarray(known.measured)))
-    satisfied = (jnp.where(known.measured[1:], known.targets[1:], believed[1:]) >= 0).all(axis=0)
-    return Belief(models, jnp.where(known.measured[0] & satisfied, believed[0], -jnp.inf).max(), sources)
-
-
-def acquisition(space: Space, belief: Belief, relaxed: Float[Array, "m f"]) -> tuple[Array, Array, Array]:
-    """Returns the logarithm of the acquisition of relaxed codes, and their predictions (jittable).
-
-    The acquisition is the expected improvement over the best prediction at a measured code, times the probability that
-    the limits are satisfied (J. Gardner et al., ICML 2014); before a measured code satisfies them, that alone.
-    """
-    features, where = inputs(space, belief.sources, relaxed)
-    mean, deviation = jax.vmap(lambda model: gp.predict(features, model, where))(belief.models)
-    found = jnp.isfinite(belief.best)
-    gain = log_expected_improvement(mean[0], deviation[0], jnp.where(found, belief.best, 0.0))
-    chances = norm.logcdf(mean[1:] / deviation[1:]).sum(axis=0)
-    return jnp.where(found, gain, 0.0) + chances, mean, deviation
-
-
 @functools.partial(jax.jit, static_argnames="space")
-def _evaluate(belief: Belief, codes: Int[Array, "m d"], *, space: Space) -> tuple[Array, Array, Array]:
-    return acquisition(space, belief, space.encode(codes))
+def _evaluate(belief: Belief, codes: Int[Array, "m d"], *, space: Space) -> Acquired:
+    return belief.acquisition(space, space.encode(codes))
 
 
 def evaluate(space: Space, belief: Belief, codes: Int[np.ndarray, "m d"]) -> Scored:
@@ -199,7 +128,7 @@ def climb(
     cost are pulled back.
 
     Args:
-      belief: the fitted processes.
+      belief: what is believed.
       starts: relaxed codes.
       thresholds: limits on costs, in the units of ``model``.
       space: the space.
@@ -210,7 +139,7 @@ def climb(
     lower, upper = space.lower, space.upper
 
     def height(relaxed: Float[Array, "s f"]) -> Float[Array, ""]:
-        total = acquisition(space, belief, relaxed)[0].sum()
+        total = belief.acquisition(space, relaxed)[0].sum()
         if model is not None:
             values = model.relaxed(relaxed)
             for (name, above), threshold in zip(costs, thresholds, strict=True):
@@ -230,31 +159,39 @@ def climb(
     return space.project(relaxed)
 
 
-def propose(
-    key: Key,
-    belief: Belief,
-    known: Known,
-    *,
-    space: Space,
-    search: Search,
-    goals: Goals,
-    taken: Set[bytes],
-    confidence: float,
-) -> Scored:
-    """Returns different codes within the limits on known costs, best first (host-side); none if none was found.
+def seek(
+    now: Situation, key: Key, learner: Callable[[Key, Known], AnyBelief], *, search: Search, most: int = SLOTS[-1]
+) -> tuple[AnyBelief, Scored]:
+    """Learns from what is known and looks for codes to train, best first (host-side).
+
+    Args:
+      now: the situation. Several goals are joined with weights that are drawn for this call.
+      key: key of this call.
+      learner: makes a belief from a key and what is known.
+      search: how codes are sought.
+      most: largest number of measurements that the belief is made from.
+    """
+    keys = jax.random.split(key, 3)
+    weights = np.random.default_rng(seed_of(keys[0])).dirichlet(np.ones(len(now.observations.goals.signs)))
+    known = gather(now.observations, now.pending, weights, most)
+    belief = learner(keys[2], known)
+    return belief, propose(keys[1], belief, known, now=now, search=search)
+
+
+def propose(key: Key, belief: Belief, known: Known, *, now: Situation, search: Search) -> Scored:
+    """Returns different new codes within the limits on known costs, best first (host-side); none if none was found.
+
+    Codes that miss the confidence of a limit on a metric come last.
 
     Args:
       key: key of this call.
-      belief: the fitted processes.
+      belief: what is believed.
       known: what is known.
-      space: the space.
+      now: space, limits, and what is measured or pending.
       search: how codes are sought.
-      goals: the limits.
-      taken: codes that are not returned, as bytes.
-      confidence: probability with which each limit on a metric shall be satisfied. Codes that miss it come last.
     """
     keys = jax.random.split(key, 5)
-    margin = statistics.NormalDist().inv_cdf(confidence)
+    space, goals = now.space, now.observations.goals
 
     def look(codes: Int[np.ndarray, "m d"]) -> Scored:
         codes = np.unique(np.asarray(codes, np.int32), axis=0)
@@ -262,12 +199,12 @@ def propose(
         if not len(codes):
             return Scored(codes, np.zeros(0, np.float32), *np.zeros((2, len(known.targets), 0), np.float32))
         found = evaluate(space, belief, codes)
-        sure = (found.mean[1:] >= margin * found.deviation[1:]).all(axis=0)
-        return found._replace(scores=np.where(np.isnan(found.scores), -UNSURE, found.scores) - UNSURE * ~sure)
+        scores = np.where(np.isnan(found.scores), -UNSURE, found.scores)
+        return found._replace(scores=scores - UNSURE * ~found.sure(now.config.confidence))
 
     best = best_known(known, search.best)
     fresh = np.asarray(space.sample(keys[0], search.fresh))
-    edited = edit(int(jax.random.bits(keys[1])), space, best, search.edits)
+    edited = edit(seed_of(keys[1]), space, best, search.edits)
     found = look(goals.brought_within(np.concatenate([fresh, edited]), keys[2]))
     if search.climbs:
         feasible = goals.feasible
@@ -286,18 +223,10 @@ def propose(
         leader = found.codes[:1]
         if not len(leader):
             break
-        found = join([found, look(around(step, space, found.codes[: search.polished]))])
+        found = join([found, look(around(step, space, found.codes[: search.polished], search.neighbours))])
         if (found.codes[:1] == leader).all():
             break
-    new = np.array([code.tobytes() not in taken for code in found.codes], bool)
-    return join([found.take(np.flatnonzero(new))])
-
-
-def best_known(known: Known, n: int) -> Int[np.ndarray, "b d"]:
-    """Returns the n best measured codes, those that satisfy the limits first."""
-    satisfied = (~known.measured[1:] | (known.targets[1:] >= 0)).all(axis=0)
-    order = np.lexsort((-known.targets[0], ~satisfied, ~known.measured[0]))
-    return known.codes[order[: min(n, int(known.measured[0].sum()))]]
+    return join([found.take(np.flatnonzero(now.new(found.codes)))])
 
 
 def edit(seed: int, space: Space, codes: Int[np.ndarray, "b d"], n: int) -> Int[np.ndarray, "n d"]:
@@ -310,9 +239,9 @@ def edit(seed: int, space: Space, codes: Int[np.ndarray, "b d"], n: int) -> Int[
     return np.asarray(space.project(space.encode(jnp.asarray(mixed))))
 
 
-def around(key: Key, space: Space, codes: Int[np.ndarray, "q d"]) -> Int[np.ndarray, "m d"]:
-    """Returns the neighbours of codes; in spaces where a code has very many, random ones of them."""
-    if sum(len(values) - 1 for values in space.values) <= NEIGHBOURS:
+def around(key: Key, space: Space, codes: Int[np.ndarray, "q d"], most: int) -> Int[np.ndarray, "m d"]:
+    """Returns the neighbours of codes; in spaces where a code has more than ``most``, as many random ones of them."""
+    if sum(len(values) - 1 for values in space.values) <= most:
         near, legal = space.neighbours(jnp.asarray(codes))
         return np.asarray(near)[np.asarray(legal)]
-    return np.asarray(space.mutate(key, jnp.repeat(jnp.asarray(codes), NEIGHBOURS, axis=0)))
+    return np.asarray(space.mutate(key, jnp.repeat(jnp.asarray(codes), most, axis=0)))

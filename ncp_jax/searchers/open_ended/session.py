@@ -21,6 +21,7 @@ from ncp_jax.records.journal import hold, read_json, refuse_other, write_json
 from ncp_jax.searchers.open_ended import strategies
 from ncp_jax.searchers.open_ended.config import OpenConfig
 from ncp_jax.searchers.open_ended.observations import Goals, Observation, Observations
+from ncp_jax.searchers.open_ended.situation import Choice, Situation
 from ncp_jax.searchers.open_ended.sources import learn_sources
 from ncp_jax.spaces import Space, get_space
 from ncp_jax.types import Float, Int
@@ -59,9 +60,9 @@ class Suggestion:
 class OpenSession:
     """A search for architectures to train, in a space of any size (not jittable).
 
-    Workers ask and tell in any order: an architecture that is asked for and not told yet is pending, and later ones
-    are chosen as if its predicted value had been measured. What is asked for depends on the configuration, the source
-    tables and what was asked and told, and on nothing else.
+    Workers ask and tell in any order: an architecture that is asked for and not told yet is pending. Later ones are
+    chosen as if its predicted value had been measured, or with draws of their own. What is asked for depends on the
+    configuration, the source tables and what was asked and told, and on nothing else.
 
     Examples:
       >>> import ncp_jax as ncp
@@ -281,9 +282,7 @@ class OpenSession:
         self._pending = list(self.space.check(content["pending"])) if content["pending"] else []
         self._asked = int(content["asked"])
 
-    def _choose(self, n: int) -> list[strategies.Choice]:
+    def _choose(self, n: int) -> list[Choice]:
         checks.integer("n", n, least=1, remedy="ask for at least one")
-        now = strategies.Situation(
-            self.space, self.config, self._observations, self._pending, self._asked, self._sources
-        )
+        now = Situation(self.space, self.config, self._observations, self._pending, self._asked, self._sources)
         return strategies.choose(now, n)

@@ -19,6 +19,9 @@ from ncp_jax.spaces import cost_model, get_space
 SPACE = get_space("nas-bench-mr")
 
 
+LEARNERS = ("neural-ensemble", "arch-graph", "reinforce")  # beside the Gaussian processes
+
+
 def value(codes: np.ndarray) -> np.ndarray:
     """A smooth function with an interaction; its largest value is 4."""
     x = (codes - SPACE.lower) / (SPACE.upper - SPACE.lower)
@@ -46,8 +49,9 @@ def test_searchers_ask_for_new_legal_codes_and_are_reproducible(searcher: str) -
     assert [row.code for row in other.observations] != [row.code for row in first.observations[:3]]
 
 
-def test_inversion_finds_what_random_search_does_not() -> None:
-    found = run("ncp", 40, seed=1)
+@pytest.mark.parametrize("searcher", ["ncp", "neural-ensemble", "arch-graph"])
+def test_inversion_finds_what_random_search_does_not(searcher: str) -> None:
+    found = run(searcher, 40, seed=1)
     chance = value(np.asarray(SPACE.sample(jax.random.key(7), 400))).max()
     assert found.best is not None
     assert found.best.values["accuracy"] > chance  # ten times as many random codes have less
@@ -55,8 +59,9 @@ def test_inversion_finds_what_random_search_does_not() -> None:
     assert set(why) <= {"explore", "exploit"}
 
 
-def test_workers_ask_and_tell_in_any_order() -> None:
-    session = OpenSession("nas-bench-mr", maximize="accuracy", initial=4)
+@pytest.mark.parametrize("searcher", ["ncp", *LEARNERS])
+def test_workers_ask_and_tell_in_any_order(searcher: str) -> None:
+    session = OpenSession("nas-bench-mr", maximize="accuracy", initial=4, searcher=searcher)
     asked = [session.ask(2), session.ask(3), session.ask(7)]
     together = np.concatenate(asked)
     assert len(np.unique(together, axis=0)) == 12
@@ -64,14 +69,16 @@ def test_workers_ask_and_tell_in_any_order() -> None:
     for codes in reversed(asked[1:]):
         session.tell(codes, value(codes))
     assert len(session.pending) == 2
-    more = session.ask(2)
+    more = session.ask(3)
+    assert len(np.unique(more, axis=0)) == 3
     assert not {code.tobytes() for code in more} & {code.tobytes() for code in together}
     session.forget(asked[0])
-    assert len(session.pending) == 2
+    assert len(session.pending) == 3
 
 
-def test_failures_repeats_and_strangers() -> None:
-    session = OpenSession("nas-bench-mr", maximize="accuracy", initial=3, searcher="bayesian")
+@pytest.mark.parametrize("searcher", ["bayesian", *LEARNERS])
+def test_failures_repeats_and_strangers(searcher: str) -> None:
+    session = OpenSession("nas-bench-mr", maximize="accuracy", initial=3, searcher=searcher)
     codes = session.ask(6)
     session.tell(codes[:3], [None, float("nan"), 0.5])
     session.tell(codes[3:4], 0.9)
@@ -88,7 +95,7 @@ def test_failures_repeats_and_strangers() -> None:
     assert (spread > 0).all()
 
 
-@pytest.mark.parametrize("searcher", ["ncp", "evolution"])
+@pytest.mark.parametrize("searcher", ["ncp", "evolution", *LEARNERS])
 def test_limits_on_known_costs_hold_for_every_code(searcher: str) -> None:
     session = run(searcher, 16, limits=["gflops<=0.5", "params>=1e6"])
     costs = cost_model(SPACE).in_units(np.array([row.code for row in session.observations]))
@@ -96,8 +103,10 @@ def test_limits_on_known_costs_hold_for_every_code(searcher: str) -> None:
     assert (costs["params"] >= 1.0).all()
 
 
-def test_limits_on_metrics_are_learned() -> None:
-    session = OpenSession("nas-bench-mr", maximize="accuracy", limits=["latency<=1.2"], confidence=0.8)
+@pytest.mark.parametrize("searcher", ["ncp", "neural-ensemble", "arch-graph"])
+def test_limits_on_metrics_are_learned(searcher: str) -> None:
+    settings = {"limits": ["latency<=1.2"], "confidence": 0.8, "searcher": searcher}
+    session = OpenSession("nas-bench-mr", maximize="accuracy", **settings)
     for _ in range(30):
         codes = session.ask()
         x = (codes - SPACE.lower) / (SPACE.upper - SPACE.lower)
@@ -111,8 +120,9 @@ def test_limits_on_metrics_are_learned() -> None:
     assert session.best.values["accuracy"] > value(chance)[x[:, 0] + x[:, -1] <= 1.2].max()
 
 
-def test_several_goals_have_a_front() -> None:
-    session = OpenSession("nas-bench-mr", maximize="accuracy", minimize="size", searcher="bayesian", initial=5)
+@pytest.mark.parametrize("searcher", ["bayesian", *LEARNERS])
+def test_several_goals_have_a_front(searcher: str) -> None:
+    session = OpenSession("nas-bench-mr", maximize="accuracy", minimize="size", searcher=searcher, initial=5)
     for _ in range(20):
         codes = session.ask()
         session.tell(codes, {"accuracy": value(codes), "size": codes.sum(axis=1).astype(float)})
@@ -123,18 +133,19 @@ def test_several_goals_have_a_front() -> None:
     assert size == sorted(size, reverse=True)
 
 
-def test_a_killed_session_goes_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("searcher", ["evolution", *LEARNERS])
+def test_a_killed_session_goes_on(tmp_path: Path, searcher: str) -> None:
     path = tmp_path / "mine.json"
-    whole = run("evolution", 14)
-    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher="evolution", path=path)
+    whole = run(searcher, 14)
+    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher=searcher, path=path)
     for _ in range(7):
         codes = session.ask()
         session.tell(codes, value(codes))
     waiting = session.ask()
     with pytest.raises(UsageError, match="no other process on this session"):
-        OpenSession("nas-bench-mr", maximize="accuracy", searcher="evolution", path=path)
+        OpenSession("nas-bench-mr", maximize="accuracy", searcher=searcher, path=path)
     session.close()  # as the end of the process does; nothing is written
-    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher="evolution", path=path)
+    session = OpenSession("nas-bench-mr", maximize="accuracy", searcher=searcher, path=path)
     assert (session.pending == waiting).all()
     session.tell(waiting, value(waiting))
     for _ in range(6):
@@ -143,7 +154,7 @@ def test_a_killed_session_goes_on(tmp_path: Path) -> None:
     assert [row.code for row in session.observations] == [row.code for row in whole.observations]
     session.close()
     with pytest.raises(UsageError, match="seed"):
-        OpenSession("nas-bench-mr", maximize="accuracy", searcher="evolution", path=path, seed=5)
+        OpenSession("nas-bench-mr", maximize="accuracy", searcher=searcher, path=path, seed=5)
     path.write_text(json.dumps({"schema": "other/1"}))
     for _ in range(2):  # a session that does not open holds nothing
         with pytest.raises(DataError, match="expected a saved session"):
@@ -170,6 +181,19 @@ def test_known_rows_and_sources() -> None:
     ]
     assert errors[1] < 0.7 * errors[0]
     assert len(helped.ask(2)) == 2
+
+
+@pytest.mark.parametrize("searcher", ["neural-ensemble", "arch-graph"])
+def test_sources_lead_networks_to_good_codes(searcher: str) -> None:
+    codes = np.asarray(SPACE.sample(jax.random.key(5), 200))
+    table = {"space": "nas-bench-mr", "metrics": [MetricSpec("accuracy")]}
+    other = Table.from_arrays("other", codes=codes, values=value(codes)[:, None] + 3.0, **table)
+    known = Table.from_arrays("mine", codes=codes[:12], values=value(codes)[:12, None], **table)
+    found = {}
+    for name, sources in {"plain": [], "helped": [other]}.items():
+        settings = {"known": known, "sources": sources, "searcher": searcher}
+        found[name] = value(OpenSession("nas-bench-mr", maximize="accuracy", **settings).ask(4)).mean()
+    assert found["helped"] > found["plain"] + 0.3
 
 
 def test_a_small_space_is_used_up() -> None:

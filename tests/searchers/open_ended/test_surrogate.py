@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from ncp_jax.searchers.open_ended import surrogate as gp
+from ncp_jax.searchers.open_ended.beliefs import learn
 from ncp_jax.searchers.open_ended.features import features_of
-from ncp_jax.searchers.open_ended.proposals import Known, learn
+from ncp_jax.searchers.open_ended.known import Known
 from ncp_jax.searchers.open_ended.targets import TargetScale, limit_targets, scalarise
 from ncp_jax.spaces import get_space
 
