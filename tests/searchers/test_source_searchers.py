@@ -68,9 +68,9 @@ def test_the_budget_is_spent_to_the_last_and_no_row_twice(name: str, source_budg
 def test_a_run_depends_on_its_seed_alone(name: str) -> None:
     """With a source budget each seed has its own sample, whatever other seeds run with it."""
     asked, scores = search(name, guard_of(), SourceTasks(RELATED, 40))
-    some, theirs = search(name, guard_of(runs=2), SourceTasks(RELATED, 40), (3, 1))
-    np.testing.assert_array_equal(some, asked[[3, 1]])
-    np.testing.assert_allclose(theirs, scores[[3, 1]], atol=1e-2)
+    some, theirs = search(name, guard_of(), SourceTasks(RELATED, 40), (3, 1, 9, 8))
+    np.testing.assert_array_equal(some[:2], asked[[3, 1]])
+    np.testing.assert_allclose(theirs[:2], scores[[3, 1]], atol=1e-2)
     assert len({tuple(run) for run in asked}) == 4
     whole, _ = search(name, guard_of(), SourceTasks(RELATED))
     # Without samples of the sources, seeds only break ties.
