@@ -162,6 +162,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
     folder = _kept_programs(session.config)
     if folder is not None and _session_programs().is_dir():
         kept.keep(_session_programs(), folder)
+    gc.freeze()  # as pytest ends, it looks for garbage five times, among the millions of objects that stay
 
 
 def _session_programs() -> Path:

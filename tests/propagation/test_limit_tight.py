@@ -109,7 +109,7 @@ def test_a_predictor_without_flops_is_steered_by_the_exact_ones(ensemble: Make, 
 
 
 def test_a_function_as_objective_sees_its_own_metrics_only(ensemble: Make) -> None:
-    predictor = ensemble("transnas-macro", metrics=accuracy("class_object"))
+    predictor = ensemble("transnas-micro", metrics=accuracy("class_object"))
     shapes = set()
 
     def goal(mean: jax.Array, spread: jax.Array) -> jax.Array:
@@ -155,12 +155,12 @@ def test_shapes_do_not_depend_on_the_limit(ensemble: Make, caplog: pytest.LogCap
 
 def test_exact_costs_that_nothing_needs_are_refused(ensemble: Make) -> None:
     config = dataclasses.replace(FEW, exact_costs=True)
-    predictor = ensemble("transnas-macro", metrics=accuracy("class_object"))
+    predictor = ensemble("transnas-micro", metrics=accuracy("class_object"))
     with pytest.raises(UsageError, match=r"expected a cost in the objective \(flops .*got acc \[%\]; leave exact"):
         search(predictor, None, config)
     assert (search(predictor, 1.0, config).costs["flops"] <= 1.0).all()
-    unknown = ensemble("transnas-macro", metrics=accuracy("mine"))
-    with pytest.raises(UsageError, match="expected a space whose costs are known with exact_costs, got transnas-macro"):
+    unknown = ensemble("transnas-micro", metrics=accuracy("mine"))
+    with pytest.raises(UsageError, match="expected a space whose costs are known with exact_costs, got transnas-micro"):
         search(unknown, None, config)
 
 

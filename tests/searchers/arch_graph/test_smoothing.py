@@ -45,10 +45,12 @@ def smooth(
     return smoothed_sources(candidates, values, budget=budget, runs=runs, seed=0)
 
 
-def test_the_noise_of_single_trainings_is_taken_out(
-    candidates: Candidates, truth: np.ndarray, noisy: np.ndarray
-) -> None:
-    found = smooth(candidates, noisy)
+@pytest.fixture(scope="module")
+def found(candidates: Candidates, noisy: np.ndarray) -> np.ndarray:
+    return smooth(candidates, noisy)
+
+
+def test_the_noise_of_single_trainings_is_taken_out(found: np.ndarray, truth: np.ndarray) -> None:
     assert found.shape == (1, N, 2)
     np.testing.assert_allclose(found[0].mean(axis=0), 0, atol=1e-4)
     np.testing.assert_allclose(found[0].std(axis=0), 1, rtol=1e-3)
@@ -56,12 +58,13 @@ def test_the_noise_of_single_trainings_is_taken_out(
     assert min(agreement(found[0], truth)) > 0.9
 
 
-def test_only_the_order_counts_and_codes_of_a_network_are_alike(candidates: Candidates, noisy: np.ndarray) -> None:
-    found = smooth(candidates, noisy)[0]
-    np.testing.assert_allclose(smooth(candidates, np.exp(noisy))[0], found, atol=1e-3)
+def test_only_the_order_counts_and_codes_of_a_network_are_alike(
+    candidates: Candidates, noisy: np.ndarray, found: np.ndarray
+) -> None:
+    np.testing.assert_allclose(smooth(candidates, np.exp(noisy)), found, atol=1e-3)
     networks = np.asarray(candidates.classes)
     for network in np.flatnonzero(np.bincount(networks) > 1)[:20]:
-        assert np.ptp(found[networks == network], axis=0).max() < 1e-3
+        assert np.ptp(found[0, networks == network], axis=0).max() < 1e-3
 
 
 def test_samples_are_learned_run_by_run(candidates: Candidates, truth: np.ndarray, noisy: np.ndarray) -> None:
@@ -86,8 +89,10 @@ def test_a_source_that_is_the_same_everywhere(candidates: Candidates) -> None:
     assert np.isfinite(smooth(candidates, np.full((1, N), 3.0, np.float32))).all()
 
 
-def test_large_tables_are_sampled(candidates: Candidates, noisy: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = smooth(candidates, noisy)[0]
+def test_large_tables_are_sampled(
+    candidates: Candidates, noisy: np.ndarray, found: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = found[0]
     monkeypatch.setattr(smoothing, "MOST", 100)
     part = smooth(candidates, noisy)[0]
     assert 0.8 < min(agreement(part, whole.T)) < 0.9999

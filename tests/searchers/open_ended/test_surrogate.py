@@ -2,42 +2,55 @@
 
 from __future__ import annotations
 
+import functools
 import re
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ncp_jax.searchers.open_ended import surrogate as gp
 from ncp_jax.searchers.open_ended.beliefs import learn
-from ncp_jax.searchers.open_ended.features import features_of
+from ncp_jax.searchers.open_ended.features import Features, features_of
 from ncp_jax.searchers.open_ended.known import Known
 from ncp_jax.searchers.open_ended.targets import TargetScale, limit_targets, scalarise
 from ncp_jax.spaces import get_space
 
 SPACE = get_space("nas-bench-mr")
 FEATURES = features_of(SPACE)
+# As in a session, whole programs: to compile each operation on its own takes several times longer.
+condition, predict, noisy = (jax.jit(f, static_argnums=0) for f in (gp.condition, gp.predict, gp.noisy))
+covariance, own_variance = (jax.jit(f, static_argnums=0) for f in (gp.covariance, gp.own_variance))
+fit = jax.jit(gp.fit, static_argnums=0, static_argnames="steps")
 
 
-def data(n: int) -> tuple[jax.Array, jax.Array]:
-    where = FEATURES(SPACE.encode(SPACE.sample(jax.random.key(1), n)))
-    return where, jnp.sin(3 * where[:, 0]) + where[:, 1]
+@functools.partial(jax.jit, static_argnums=(0, 2))
+def drawn(features: Features, key: jax.Array, n: int) -> jax.Array:
+    return features(features.space.encode(features.space.sample(key, n)))
+
+
+def kernel_of(*parts: float | np.ndarray) -> gp.Kernel:
+    return gp.Kernel(*(np.asarray(part, np.float32) for part in parts))
+
+
+def data(n: int) -> tuple[np.ndarray, np.ndarray]:
+    where = np.asarray(drawn(FEATURES, jax.random.key(1), n))
+    return where, np.sin(3 * where[:, 0]) + where[:, 1]
 
 
 def test_predictions_are_those_of_scikit_learn() -> None:
     process = pytest.importorskip("sklearn.gaussian_process")
     kernels = process.kernels
     where, values = data(40)
-    length = jnp.linspace(0.5, 3.0, FEATURES.count)
-    kernel = gp.Kernel(jnp.log(0.7), jnp.log(length), jnp.full(FEATURES.count, -30.0), jnp.log(0.01))
-    mask = jnp.arange(40) < 30  # the last slots are empty
-    model = gp.condition(FEATURES, kernel, where, values, mask)
-    mean, deviation = gp.predict(FEATURES, model, where[30:])
+    length = np.linspace(0.5, 3.0, FEATURES.count).astype(np.float32)
+    kernel = kernel_of(np.log(0.7), np.log(length), np.full(FEATURES.count, -30.0), np.log(0.01))
+    mask = np.arange(40) < 30  # the last slots are empty
+    model = condition(FEATURES, kernel, where, values, mask)
+    mean, deviation = predict(FEATURES, model, where[30:])
     other = process.GaussianProcessRegressor(
-        kernels.ConstantKernel(0.7) * kernels.Matern(np.asarray(length), nu=2.5), alpha=0.01 + gp.JITTER, optimizer=None
-    ).fit(np.asarray(where[:30]), np.asarray(values[:30]))
-    expected, spread = other.predict(np.asarray(where[30:]), return_std=True)
+        kernels.ConstantKernel(0.7) * kernels.Matern(length, nu=2.5), alpha=0.01 + gp.JITTER, optimizer=None
+    ).fit(where[:30], values[:30])
+    expected, spread = other.predict(where[30:], return_std=True)
     np.testing.assert_allclose(mean, expected, atol=2e-4)
     np.testing.assert_allclose(deviation, spread, atol=2e-4)
 
@@ -46,36 +59,36 @@ def test_predictions_are_those_of_scikit_learn() -> None:
 def test_the_additive_part_is_a_sum_over_positions_of_unit_variance(name: str) -> None:
     space = get_space(name)
     features = features_of(space)
-    where = features(space.encode(space.sample(jax.random.key(2), 2000)))
-    effects, groups = np.asarray(features.effects(where)), features.effect_groups
+    where = np.asarray(drawn(features, jax.random.key(2), 2000))
+    effects, groups = np.asarray(jax.jit(features.effects)(where)), features.effect_groups
     variance = np.bincount(groups, weights=effects.var(axis=0))
     np.testing.assert_allclose(variance, 1.0, atol=0.25)
-    kernel = gp.Kernel(jnp.asarray(-60.0), jnp.zeros(features.count), jnp.zeros(features.count), jnp.asarray(-3.0))
-    got = np.asarray(gp.covariance(features, kernel, where[:6], where[6:10]))
+    kernel = kernel_of(-60.0, np.zeros(features.count), np.zeros(features.count), -3.0)
+    got = np.asarray(covariance(features, kernel, where[:6], where[6:10]))
     parts = [effects[:6, groups == j] @ effects[6:10, groups == j].T for j in range(features.count)]
     np.testing.assert_allclose(got, sum(parts), atol=1e-4)
-    np.testing.assert_allclose(gp.own_variance(features, kernel, where[:6]), (effects[:6] ** 2).sum(axis=1), rtol=1e-4)
+    np.testing.assert_allclose(own_variance(features, kernel, where[:6]), (effects[:6] ** 2).sum(axis=1), rtol=1e-4)
 
 
 def test_a_fit_raises_the_posterior_of_the_hyper_parameters() -> None:
     where, values = data(48)
     values = 3 * values  # far from the unit variance that the prior expects
-    mask, centre = jnp.arange(48) < 40, gp.prior(FEATURES)
+    mask, centre = np.arange(48) < 40, kernel_of(*jax.jit(gp.prior, static_argnums=0)(FEATURES))
 
     def log_posterior(kernel: gp.Kernel) -> float:
-        matrix = np.asarray(gp.noisy(FEATURES, kernel, where, mask), np.float64)[:40, :40]
+        matrix = np.asarray(noisy(FEATURES, kernel, where, mask), np.float64)[:40, :40]
         z = np.asarray(values, np.float64)[:40]
         fit = -0.5 * z @ np.linalg.solve(matrix, z) - 0.5 * np.linalg.slogdet(matrix)[1]
         pulls = jax.tree.map(lambda a, b, s: float((((a - b) / s) ** 2).sum()), kernel, centre, gp.DEVIATIONS)
         return fit - 0.5 * sum(jax.tree.leaves(pulls))
 
-    fitted = gp.fit(FEATURES, where, jnp.where(mask, values, 0.0), mask, steps=200)
+    fitted = kernel_of(*fit(FEATURES, where, np.where(mask, values, 0), mask, steps=200))
     best = log_posterior(fitted)
     assert best > log_posterior(centre) + 10
     # Adam's steps leave it near a maximum: a small move of any hyper-parameter gains next to nothing.
     for leaf in range(4):
         for step in (0.3, -0.3):
-            moved = gp.Kernel(*(part + step * (place == leaf) for place, part in enumerate(fitted)))
+            moved = kernel_of(*(part + step * (place == leaf) for place, part in enumerate(fitted)))
             assert log_posterior(moved) < best + 0.3
 
 
@@ -84,11 +97,12 @@ def test_positions_have_groups_of_their_own(name: str) -> None:
     space = get_space(name)
     features = features_of(space)
     code = np.asarray(space.sample(jax.random.key(0), 1))
-    here = np.asarray(features(space.encode(jnp.asarray(code))))[0]
+    of = jax.jit(lambda code: features(space.encode(code)))
+    here = np.asarray(of(code))[0]
     for place, values in enumerate(space.values):
         other = code.copy()
         other[0, place] = next(value for value in values if value != code[0, place])
-        there = np.asarray(features(space.encode(jnp.asarray(other))))[0]
+        there = np.asarray(of(other))[0]
         own = len(space.lower)
         assert set(features.groups[:own][np.abs(there - here)[:own] > 1e-6]) == {place}
 
