@@ -85,7 +85,9 @@ def explains(belief: Belief, found: Scored) -> str:
 def join(parts: list[Scored]) -> Scored:
     """Returns the different codes of several lists, best first."""
     found = _concatenated(parts)
-    _, first = np.unique(found.codes, axis=0, return_index=True)
+    # As bytes: comparing rows number by number takes six times as long.
+    codes = np.ascontiguousarray(found.codes)
+    _, first = np.unique(codes.view(np.dtype((np.void, codes.itemsize * codes.shape[1]))).ravel(), return_index=True)
     return found.take(first[np.lexsort((first, -found.scores[first]))])
 
 
