@@ -3,8 +3,9 @@
     python experiments/own_space.py --seeds 20 --out out/own_space
     python experiments/own_space.py --benchmark micro --methods ncp optuna-gp --trials 50 --out out/micro
 
-The benchmark nas-bench-mr is an open space of 10^23 codes: gradient-boosted trees, fitted to a task's whole table,
-answer for any of them. Other benchmarks are complete tables. Needs the extras ``benchmark`` and ``optuna``.
+The benchmarks nas-bench-mr and fbnet-latency are open spaces of more than 10^20 codes: gradient-boosted trees, fitted
+to a whole table, answer for any of them. Other benchmarks are complete tables. Needs the extras ``benchmark`` and
+``optuna``.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ class Config(ExperimentConfig):
     """Options.
 
     Attributes:
-      benchmark: families (nas-bench-mr, micro, macro, nas-bench-201, digits) or single tables (nas-bench-mr/seg); by
-        default nas-bench-mr, or digits where that is not downloaded.
+      benchmark: families (nas-bench-mr, fbnet-latency, micro, macro, nas-bench-201, digits) or single tables
+        (nas-bench-mr/seg); by default nas-bench-mr, or digits where that is not downloaded.
       methods: ncp, bayesian, neural-ensemble, arch-graph, reinforce, evolution, local-search, random, optuna-tpe,
         optuna-gp, optuna-cmaes, smac3; by default all of this package and of Optuna. "ncp@8" is ncp with eight
         trials side by side.

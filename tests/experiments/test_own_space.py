@@ -66,6 +66,18 @@ def test_the_open_space_has_the_eight_tasks_that_everyone_has() -> None:
     assert "nas-bench-mr/3ddet" not in expand(("nas-bench-mr", "digits/class"))
 
 
+def test_trees_answer_for_spaces_that_a_table_holds_a_part_of(mirror: Path) -> None:
+    from open_search.benchmarks import expand, load
+
+    assert "fbnet-latency/raspi4" in expand(("fbnet-latency",))
+    benchmark, table = load("fbnet-latency/raspi4", noisy=True), load_table("fbnet-latency/raspi4")
+    latency = np.asarray(table.measured("latency"))
+    answers = benchmark.true(np.asarray(table.codes))
+    assert benchmark.space.size == 9**22
+    assert np.std(answers + latency) == pytest.approx(benchmark.noise)  # lower is better, so answers are negative
+    assert 0 < benchmark.noise < 0.2 * latency.std()
+
+
 def test_what_is_told_has_noise_and_what_is_reported_has_none() -> None:
     from open_search.trials import Trials
 
