@@ -66,7 +66,8 @@ def test_the_open_space_has_the_eight_tasks_that_everyone_has() -> None:
     assert "nas-bench-mr/3ddet" not in expand(("nas-bench-mr", "digits/class"))
 
 
-def test_trees_answer_for_spaces_that_a_table_holds_a_part_of(mirror: Path) -> None:
+@pytest.mark.usefixtures("spaces_stay", "mirror")
+def test_trees_answer_for_spaces_that_a_table_holds_a_part_of() -> None:
     from open_search.benchmarks import expand, load
 
     assert "fbnet-latency/raspi4" in expand(("fbnet-latency",))
