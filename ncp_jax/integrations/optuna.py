@@ -48,7 +48,7 @@ class NCPSampler(optuna.samplers.BaseSampler):
     """Chooses the parameters of a trial as ``OpenSession`` chooses architectures.
 
     Numbers with more than 256 values, and real numbers, are proposed from 256 levels on their scale. Trials that
-    run elsewhere count as measured with their predicted value. A trial whose objective failed, returned NaN or was
+    run elsewhere count as measured with a cautious prediction. A trial whose objective failed, returned NaN or was
     pruned counts as the worst value; one whose process died is left out. Several objectives are joined by random
     weights, drawn anew for each trial; infeasible trials are avoided. What is chosen depends on the seed, the number
     of the trial and the trials before it: workers may share a seed.

@@ -17,6 +17,7 @@ from ncp_jax.spaces import Space
 from ncp_jax.types import Array, Bool, Float
 
 STEPS = 60  # of the fit of hyper-parameters
+CAUTION = 1.0  # standard deviations below its prediction at which the objective of a pending code counts as measured
 Acquired = tuple[Float[Array, " m"], Float[Array, "p m"], Float[Array, "p m"]]
 
 
@@ -84,9 +85,10 @@ def inputs(space: Space, sources: gp.Model | None, relaxed: Float[Array, "m f"])
 
 @functools.partial(jax.jit, static_argnames=("space", "steps"))
 def learn(known: Known, sources: gp.Model | None, *, space: Space, steps: int = STEPS) -> ProcessBelief:
-    """Fits the processes; pending codes count as measured with their predicted value.
+    """Fits the processes; pending codes count as measured.
 
-    D. Ginsbourger et al. (2010): kriging believer.
+    D. Ginsbourger et al. (2010): kriging believer, with less than what is believed for the objective (``CAUTION``), so
+    that workers do not ask for much the same codes; limits are believed as predicted.
 
     Args:
       known: what is known.
@@ -95,7 +97,8 @@ def learn(known: Known, sources: gp.Model | None, *, space: Space, steps: int = 
       steps: steps of the fit of hyper-parameters.
     """
     features, seen = inputs(space, sources, space.encode(jnp.asarray(known.codes)))
-    models, believed = _fitted(features, seen, known, steps)
+    caution = jnp.zeros(len(known.targets)).at[0].set(CAUTION)
+    models, believed = _fitted(features, seen, known, caution, steps)
     satisfied = _satisfied(known._replace(targets=known.targets[1:], measured=known.measured[1:]), believed[1:])
     return ProcessBelief(models, best_of(believed[0], known, satisfied), sources)
 
@@ -117,7 +120,7 @@ class LimitsBelief(NamedTuple):
         known = known._replace(targets=known.targets[1:], measured=known.measured[1:])
         if not len(known.targets):
             return cls(None, jnp.ones(len(known.codes), bool))
-        models, believed = _fitted(features, seen, known, steps)
+        models, believed = _fitted(features, seen, known, jnp.zeros(len(known.targets)), steps)
         return cls(models, _satisfied(known, believed))
 
     def predict(
@@ -134,18 +137,21 @@ def best_of(believed: Float[Array, " n"], known: Known, satisfied: Bool[Array, "
     return jnp.where(known.measured[0] & satisfied, believed, -jnp.inf).max()
 
 
-def _fitted(features: Features, seen: Array, known: Known, steps: int) -> tuple[gp.Model, Float[Array, "p n"]]:
+def _fitted(
+    features: Features, seen: Array, known: Known, caution: Float[Array, " p"], steps: int
+) -> tuple[gp.Model, Float[Array, "p n"]]:
     """Returns a process for each row of targets, and what it predicts at the slots."""
 
-    def one(targets: Array, measured: Array) -> tuple[gp.Model, Array]:
+    def one(targets: Array, measured: Array, caution: Array) -> tuple[gp.Model, Array]:
         kernel = gp.fit(features, seen, targets, measured, steps=steps)
-        believed = gp.predict(features, gp.condition(features, kernel, seen, targets, measured), seen)[0]
-        everything = jnp.where(measured, targets, believed)
+        believed, deviation = gp.predict(features, gp.condition(features, kernel, seen, targets, measured), seen)
+        everything = jnp.where(measured, targets, believed - caution * deviation)
         return gp.condition(features, kernel, seen, everything, measured | known.pending), believed
 
     # One after the other: on CPUs, programs that hand batches of factorisations to the pool of threads that runs them
     # may wait for each other for ever (JAX 0.10.2).
-    return jax.lax.map(lambda pair: one(*pair), (jnp.asarray(known.targets), jnp.asarray(known.measured)))
+    rows = (jnp.asarray(known.targets), jnp.asarray(known.measured), caution)
+    return jax.lax.map(lambda row: one(*row), rows)
 
 
 def _satisfied(limits: Known, believed: Float[Array, "c n"]) -> Bool[Array, " n"]:

@@ -61,7 +61,7 @@ class OpenSession:
     """A search for architectures to train, in a space of any size (not jittable).
 
     Workers ask and tell in any order: an architecture that is asked for and not told yet is pending. Later ones are
-    chosen as if its predicted value had been measured, or with draws of their own. What is asked for depends on the
+    chosen as if a cautious prediction had been measured, or with draws of their own. What is asked for depends on the
     configuration, the source tables and what was asked and told, and on nothing else.
 
     Examples:

@@ -12,6 +12,7 @@ import pytest
 
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers.open_ended import OpenSession
+from ncp_jax.searchers.open_ended.beliefs import learn
 from ncp_jax.searchers.open_ended.known import Known
 from ncp_jax.searchers.open_ended.networks import learn_ensemble
 from ncp_jax.searchers.open_ended.policy import _write, replayed
@@ -38,9 +39,9 @@ def known(measured: int = 60, limits: int = 0) -> Known:
     return Known(CODES[:64], targets * slots, np.tile(slots, (1 + limits, 1)), np.zeros(64, bool))
 
 
-@pytest.mark.parametrize("learn", [learn_ensemble, learn_relations])
-def test_beliefs_predict_normal_scores_and_say_how_sure_limits_are(learn) -> None:
-    belief = learn(jax.random.key(0), known(limits=1), None, space=SPACE)
+@pytest.mark.parametrize("teach", [learn_ensemble, learn_relations])
+def test_beliefs_predict_normal_scores_and_say_how_sure_limits_are(teach) -> None:
+    belief = teach(jax.random.key(0), known(limits=1), None, space=SPACE)
     seen, new = (evaluate(SPACE, belief, codes) for codes in (CODES[:60], CODES[64:]))
     scores = np.asarray(normal_scores(value(CODES[:60]), np.ones(60)))
     assert np.corrcoef(seen.mean[0], scores)[0, 1] > 0.95
@@ -53,14 +54,24 @@ def test_beliefs_predict_normal_scores_and_say_how_sure_limits_are(learn) -> Non
     # Where no code satisfies the limits, only their probability counts.
     far = known(limits=1)
     far.targets[1, :60] -= 100
-    lost = evaluate(SPACE, learn(jax.random.key(0), far, None, space=SPACE), CODES[64:])
+    lost = evaluate(SPACE, teach(jax.random.key(0), far, None, space=SPACE), CODES[64:])
     assert lost.scores.max() < 0
     assert (np.diff((lost.mean[1] / lost.deviation[1])[np.argsort(lost.scores)]) > -1e-3).all()
 
 
-@pytest.mark.parametrize("learn", [learn_ensemble, learn_relations])
-def test_acquisitions_have_the_slopes_of_finite_differences(learn) -> None:
-    belief = learn(jax.random.key(0), known(limits=1), None, space=SPACE)
+def test_pending_codes_count_as_measured_with_less_than_is_predicted() -> None:
+    alone = known(limits=1)
+    before = evaluate(SPACE, learn(alone, None, space=SPACE), CODES[60:64])
+    after = evaluate(SPACE, learn(alone._replace(pending=np.arange(64) >= 60), None, space=SPACE), CODES[60:64])
+    assert (after.deviation < before.deviation).all()
+    assert (after.mean[0] < before.mean[0] - 0.2 * before.deviation[0]).all()
+    np.testing.assert_allclose(after.mean[1], before.mean[1], atol=0.02)  # limits as predicted
+    assert (after.scores < before.scores).all()
+
+
+@pytest.mark.parametrize("teach", [learn_ensemble, learn_relations])
+def test_acquisitions_have_the_slopes_of_finite_differences(teach) -> None:
+    belief = teach(jax.random.key(0), known(limits=1), None, space=SPACE)
     relaxed = SPACE.encode(jnp.asarray(CODES[70:73])) * 0.7 + 0.3 * SPACE.encode(jnp.asarray(CODES[80:83]))
     width = jnp.asarray(SPACE.upper - SPACE.lower)
     score = jax.jit(lambda x: belief.acquisition(SPACE, x)[0])
