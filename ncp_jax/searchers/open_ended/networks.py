@@ -10,7 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.predictors.targets import normal_scores
+from ncp_jax.searchers.base import make
 from ncp_jax.searchers.ensemble import Network, TrainingSet, draw_networks, fit, predict
+from ncp_jax.searchers.neural import LEAST_SPREAD, NeuralEnsemble
 from ncp_jax.searchers.open_ended import surrogate as gp
 from ncp_jax.searchers.open_ended.beliefs import Acquired, LimitsBelief, best_of, inputs, within_limits
 from ncp_jax.searchers.open_ended.features import Features
@@ -20,10 +22,7 @@ from ncp_jax.searchers.open_ended.situation import Choice, Situation
 from ncp_jax.spaces import Space
 from ncp_jax.types import Array, Float, Key
 
-# As the searcher "neural-ensemble" of studies.
-MEMBERS, WIDTH, DEPTH, SWEEPS = 5, 128, 1, 2
-NOISE = 0.4  # standard deviation of the noise, in normal scores
-LEAST_SPREAD = 1e-6
+SETTINGS = make(NeuralEnsemble, {})  # those of studies
 
 
 class EnsembleBelief(NamedTuple):
@@ -78,10 +77,12 @@ def learn_ensemble(key: Key, known: Known, sources: gp.Model | None, *, space: S
     used = jnp.asarray(known.measured[0])
     x = jnp.where(used[:, None], network_inputs(features, seen), 0.0)
     data = TrainingSet(x, normal_scores(known.targets[0], used), used)
-    anchors = draw_networks(draws, MEMBERS, x.shape[1], WIDTH, DEPTH)
-    targets = data.y + NOISE * jax.random.normal(noise, (MEMBERS, len(x)))
+    anchors = draw_networks(draws, SETTINGS.members, x.shape[1], SETTINGS.width, SETTINGS.depth)
+    targets = data.y + SETTINGS.noise * jax.random.normal(noise, (SETTINGS.members, len(x)))
     # One after the other, for the reason that processes are.
-    networks = jax.lax.map(lambda one: fit(one[0], data._replace(y=one[1]), NOISE, SWEEPS), (anchors, targets))
+    networks = jax.lax.map(
+        lambda one: fit(one[0], data._replace(y=one[1]), SETTINGS.noise, SETTINGS.sweeps), (anchors, targets)
+    )
     believed = jax.vmap(predict, in_axes=(0, None))(networks, x).mean(axis=0)
     limits = LimitsBelief.of(features, seen, known)
     return EnsembleBelief(networks, limits, best_of(believed, known, limits.satisfied), sources)

@@ -14,6 +14,7 @@ from ncp_jax.searchers.draws import run_keys
 from ncp_jax.searchers.open_ended.known import SLOTS, ranked
 from ncp_jax.searchers.open_ended.situation import TRIES, Choice, Situation
 from ncp_jax.searchers.reinforce import (
+    IMPOSSIBLE,
     Letters,
     Reinforce,
     chance,
@@ -28,7 +29,6 @@ from ncp_jax.types import Array, Bool, Float, Int, Key, Params
 
 SETTINGS = make(Reinforce, {})  # those of studies
 TOLD = SLOTS[-1] // SETTINGS.draws * SETTINGS.draws  # latest measurements that are learned from
-IMPOSSIBLE = -1e9  # score of a letter that a position does not have
 
 
 def by_policy(now: Situation, key: Key) -> Choice | None:

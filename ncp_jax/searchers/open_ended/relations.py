@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, acyclic_order
+from ncp_jax.searchers.arch_graph_searcher import ArchGraph
+from ncp_jax.searchers.base import make
 from ncp_jax.searchers.open_ended import surrogate as gp
 from ncp_jax.searchers.open_ended.beliefs import Acquired, LimitsBelief, best_of, inputs, within_limits
 from ncp_jax.searchers.open_ended.features import Features
@@ -20,8 +22,8 @@ from ncp_jax.spaces import Space
 from ncp_jax.training.relations import PROBIT, RelationInputs, RelationRecipe, fit_relations, relation_utilities
 from ncp_jax.types import Array, Float, Int, Key, Params
 
-# As the searcher "arch-graph" of studies.
-CONFIG = ArchGraphConfig(recipe=RelationRecipe(members=3, steps=100))
+SETTINGS = make(ArchGraph, {})  # those of studies
+CONFIG = ArchGraphConfig(recipe=RelationRecipe(members=SETTINGS.members, steps=SETTINGS.steps))
 MEASURED = 256  # measurements whose pairs are learned: their number grows with the square
 LEAST_VARIANCE = 1e-12
 
