@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from ncp_jax.searchers.arch_graph.process import ProcessConfig
     from ncp_jax.searchers.arch_graph.search import ArchGraphConfig, ArchGraphRuns
     from ncp_jax.searchers.arch_graph.sources import SourceTasks
-    from ncp_jax.types import Float, Int
+    from ncp_jax.types import Bool, Float, Int
 
 NEAR_COPY = 0.99  # rank correlation on what was measured above which a source is warned of,
 LEAST_SHARED = 5  # and the fewest measured architectures that it is computed from
@@ -106,28 +106,45 @@ def rank(
         ordering=ranked.ordering,
         run_card=run_card(),
         notices=tuple(notices),
-        warnings=_near_copies(names, known[:, ranked.measured], ranked.paid),
+        warnings=(*_left_out(names, search.heard), *_near_copies(names, known[:, ranked.measured], ranked.paid)),
+        source_weights=None if ranked.weights is None else dict(zip(names, ranked.weights.tolist(), strict=True)),
     )
     return _scored(result) if complete else result
 
 
 class _Ranked(NamedTuple):
-    """Rows that were measured with their values, rows to measure next, all rows in order, and the acyclic graph's."""
+    """Rows that were measured with their values, rows to measure next, all rows in order, the acyclic graph's, weights.
+
+    The weights are those of the sources, None where the head has none or nothing is measured yet.
+    """
 
     measured: Int[np.ndarray, " q"]
     paid: Float[np.ndarray, " q"]
     wanted: Int[np.ndarray, " w"]
     order: Int[np.ndarray, " n"]
     ordering: Ordering | None
+    weights: Float[np.ndarray, " s"] | None = None
 
 
 class _Head(NamedTuple):
-    """What a head does: a whole search, and the next rows to measure after some measurements."""
+    """What a head does: a whole search, and the next rows to measure after some measurements.
+
+    ``heard`` tells which sources it learns from.
+    """
 
     run: Callable[[QueryGuard, Callable[[int, int], None]], ArchGraphRuns]
     next: Callable[
         [Int[np.ndarray, " q"], Float[np.ndarray, " q"], int], tuple[Int[np.ndarray, " w"], ArchGraphRuns | None]
     ]
+    heard: Bool[np.ndarray, " s"]
+
+    def weights(self, found: ArchGraphRuns) -> Float[np.ndarray, " s"] | None:
+        """Returns the sources' weights in the model of a run; 0 for those that were not heard."""
+        import numpy as np
+
+        if found.weights is None or not len(self.heard):
+            return None
+        return found.weights[0] if found.weights.shape[1] else np.zeros(len(self.heard))
 
 
 def _head(table: Table, sources: SourceTasks, config: RankConfig, method: ProcessConfig | ArchGraphConfig) -> _Head:
@@ -141,8 +158,10 @@ def _head(table: Table, sources: SourceTasks, config: RankConfig, method: Proces
 
     if isinstance(method, ProcessConfig):
         candidates = Candidates.of(table)
-        process = ProcessSearch(candidates, sources.smooth(candidates, (0,)), method, config.seed)
-        return _Head(lambda guard, progress: process.run(guard, (0,), progress), process.next)
+        evidence = sources.smooth(candidates, (0,))
+        heard = np.zeros(len(sources.values), bool) if evidence is None else evidence[0].any(axis=0)
+        process = ProcessSearch(candidates, evidence, method, config.seed)
+        return _Head(lambda guard, progress: process.run(guard, (0,), progress), process.next, heard)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     known, seed, network = sources.learn(inputs, (0,), method.recipe), config.seed, method
 
@@ -154,7 +173,7 @@ def _head(table: Table, sources: SourceTasks, config: RankConfig, method: Proces
     ) -> tuple[Int[np.ndarray, " w"], ArchGraphRuns | None]:
         return next_to_measure(inputs, asked, paid, most, sources=known, seed=seed, config=network)
 
-    return _Head(run, after)
+    return _Head(run, after, np.ones(len(sources.values), bool))
 
 
 def _by_queries(guard: QueryGuard, head: _Head, method: ProcessConfig | ArchGraphConfig) -> _Ranked:
@@ -165,7 +184,8 @@ def _by_queries(guard: QueryGuard, head: _Head, method: ProcessConfig | ArchGrap
 
     with ProgressBar("ncp-jax: queries") as bar:
         found = head.run(guard, bar)
-    return _Ranked(found.asked[0], found.paid[0], np.empty(0, np.int32), *final_order(found, trust=method.trust))
+    order = final_order(found, trust=method.trust)
+    return _Ranked(found.asked[0], found.paid[0], np.empty(0, np.int32), *order, head.weights(found))
 
 
 def _by_blanks(table: Table, head: _Head, config: RankConfig, method: ProcessConfig | ArchGraphConfig) -> _Ranked:
@@ -179,7 +199,8 @@ def _by_blanks(table: Table, head: _Head, config: RankConfig, method: ProcessCon
     most = max(0, min(config.budget - len(measured), config.batch or config.budget))
     wanted, found = head.next(measured, paid, most)
     if found is not None:
-        return _Ranked(found.asked[0], found.paid[0], wanted, *final_order(found, trust=method.trust))
+        order, ordering = final_order(found, trust=method.trust)
+        return _Ranked(found.asked[0], found.paid[0], wanted, order, ordering, head.weights(found))
     best_first = measured[np.argsort(-paid, kind="stable")]
     order = np.concatenate([best_first, wanted, np.setdiff1d(np.arange(len(table)), [*measured, *wanted])])
     return _Ranked(measured, paid, wanted, order, None)
@@ -201,6 +222,15 @@ def _scored(result: RankResult) -> RankResult:
         percentile=float(percentiles(np.array(best), len(table))),
         regret=float(regret(asked, values)[0, -1]),
         tau=tau if np.isfinite(tau) else None,
+    )
+
+
+def _left_out(names: Sequence[str], heard: Bool[np.ndarray, " s"]) -> tuple[str, ...]:
+    """Returns a warning for each source that the head does not learn from."""
+    return tuple(
+        f"{name} was left out: its values cannot be predicted from its architectures, as with random numbers"
+        for name, learned in zip(names, heard, strict=True)
+        if not learned
     )
 
 

@@ -44,7 +44,10 @@ class RankResult:
       ordering: the final acyclic graph's order, with its weight and bound; None before the first queries are measured.
       run_card: versions, device and date.
       notices: what was recognised in the user's own files, and which of their metrics are predictions.
-      warnings: what readers of the result should know: sources that rank what was measured almost as the target does.
+      warnings: what readers of the result should know: sources that were left out, and sources that rank what was
+        measured almost as the target does.
+      source_weights: how much each source counts in the final model, with sum 1, or 0 for all where all were left out.
+        None without sources, for the head ``network``, and before the first model.
     """
 
     config: RankConfig
@@ -62,6 +65,7 @@ class RankResult:
     run_card: Mapping[str, Any]
     notices: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    source_weights: Mapping[str, float] | None = None
 
     __repr__ = short_repr
 
@@ -111,6 +115,7 @@ class RankResult:
             "sources": list(self.sources),
             **({"notices": list(self.notices)} if self.notices else {}),
             "source_budget": config.source_budget,
+            "source_weights": None if self.source_weights is None else dict(self.source_weights),
             "warnings": list(self.warnings),
             "budget": config.budget,
             "queries": len(self.asked),
@@ -151,6 +156,9 @@ class RankResult:
             place = "" if self.rank is None else f"  (rank {self.rank} of {size}, top {self.percentile:.3g} %)"
             value = f"{self._value(self.best):{'.12g' if metric.stored else '.6g'}}"
             lines.append(f"best measured: {self._strings([self.best])[0]}  {value}{place}")
+        if self.source_weights is not None and len(self.source_weights) > 1:
+            heaviest = sorted(self.source_weights.items(), key=lambda pair: -pair[1])
+            lines.append("weights of the sources: " + ", ".join(f"{name} {weight:.2f}" for name, weight in heaviest))
         if self.ordering is not None:
             tau = "" if self.tau is None else f"Kendall tau of the final order {self.tau:.3f}; "
             lines.append(f"{tau}acyclic subgraph within {self.ordering.gap:.2%} of its bound")

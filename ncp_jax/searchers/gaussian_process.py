@@ -110,7 +110,7 @@ def slope(
     """
     centre = prior(len(kernel.length)) if centre is None else centre
     between, back = jax.vjp(lambda kernel: noisy(kernel, pairs, mask), kernel)
-    inverse = _inverse(between)
+    inverse = inverse_of(between)
     weights = inverse @ targets
     (likelihood,) = back(0.5 * (inverse - weights[:, None] * weights))
     return jax.tree.map(lambda g, a, b: g + (a - b) / freedom**2, likelihood, kernel, centre)
@@ -143,7 +143,7 @@ def fit_kernel(
 
 
 def inverse_factor(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array, " k"]) -> Float[Array, "k k"]:
-    """Returns the inverse W of the lower Cholesky factor of ``noisy``: W K Wᵀ = 1. Without LAPACK, see ``_inverse``."""
+    """Returns the inverse W of the lower Cholesky factor of ``noisy``: W K Wᵀ = 1. No LAPACK, see ``inverse_of``."""
     matrix = noisy(kernel, pairs, mask)
     places = jnp.arange(len(matrix))
 
@@ -152,6 +152,16 @@ def inverse_factor(kernel: Kernel, pairs: tuple[Array, Array], mask: Bool[Array,
         return factor.at[i].set(inverse_row(factor, column, matrix[i, i], i)[0])
 
     return jax.lax.fori_loop(0, len(matrix), add, jnp.zeros_like(matrix))
+
+
+def log_likelihood(factor: Float[Array, "k k"], targets: Float[Array, " k"]) -> Float[Array, ""]:
+    """Returns the log density of measured values, up to a constant (Rasmussen and Williams, 2006, eq. 2.30).
+
+    Args:
+      factor: ``inverse_factor`` of the k slots.
+      targets: measured values, 0 in slots without a measurement.
+    """
+    return jnp.log(jnp.diag(factor)).sum() - 0.5 * ((factor @ targets) ** 2).sum()
 
 
 def inverse_row(
@@ -228,7 +238,7 @@ def _split(features: Array, blocks: tuple[int, ...]) -> list[Array]:
     return jnp.split(features, np.cumsum(blocks)[:-1], axis=1)
 
 
-def _inverse(matrix: Array) -> Array:
+def inverse_of(matrix: Array) -> Array:
     """Inverse of a positive definite matrix by Gauss-Jordan elimination, which needs no pivoting for such a matrix.
 
     Many small calls of a multi-threaded LAPACK wait for each other on a busy machine; this does not.

@@ -7,6 +7,7 @@ import functools
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -40,6 +41,7 @@ def files(tmp_path_factory: pytest.TempPathFactory, codes: np.ndarray, quality: 
         ("rounded", np.round(quality[0], 1), range(100)),
         ("halves", (quality[0] > np.median(quality[0])) * 1.0, range(100)),
         ("near", near_copy(quality[0]), range(100)),
+        ("noise", np.random.default_rng(0).normal(size=len(names)), range(100)),
     ):
         found[name] = folder / f"{name}.csv"
         lines = [f"{names[i]},{values[i]!s},{-values[i]!s}" for i in rows]
@@ -115,6 +117,23 @@ def test_near_copies_of_the_target_are_warned_of(run: Run, files: dict[str, Path
     (warning,) = json.loads((tmp_path / "out" / "rank.json").read_text())["warnings"]
     assert "near.csv ranks the measured architectures almost as the target does (rank correlation" in warning
     assert f"warning: {warning}" in out.splitlines()
+
+
+def test_a_source_of_noise_is_left_out_and_said_so(run: Run, files: dict[str, Path]) -> None:
+    def found(*sources: str) -> dict[str, Any]:
+        given = [part for name in sources for part in ("--sources", files[name])]
+        status, out, err = run("--table", files["target"], *given, *OPTIONS, "--json")
+        assert status == 0, err
+        return json.loads(out)
+
+    none, noise, both = found(), found("noise"), found("noise", "source")
+    assert none["source_weights"] is None
+    assert (noise["source_weights"], noise["asked"]) == ({str(files["noise"]): 0}, none["asked"])
+    (warning,) = noise["warnings"]
+    assert "noise.csv was left out: its values cannot be predicted from its architectures" in warning
+    assert both["warnings"] == noise["warnings"]
+    assert both["source_weights"] == {str(files["noise"]): 0, str(files["source"]): pytest.approx(1)}
+    assert both["asked"] == found("source")["asked"]
 
 
 def refusal(result: tuple[int, str, str]) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,7 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
+from ncp_jax.searchers.arch_graph.choice import source_weights, weighted
 from ncp_jax.searchers.arch_graph.search import ArchGraphRuns
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.kernel_features import kernel_features
@@ -71,12 +72,13 @@ class ProcessSearch:
     """Searches of one target with a Gaussian process, and what they know of the sources.
 
     The model of a run is a Gaussian process on the normal scores of its measurements. Its kernel (``Kernel``) has one
-    block for each kind of feature of the networks (``kernel_features``), one for the sources' evidence, one for its
-    mean, and a constant: what was measured first is no random sample. Hyper-parameters are set to their maximum a
-    posteriori for each question, the noise among them. Asked for is the candidate with the highest mean plus
-    ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010); within a batch, earlier picks lower the
-    deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have the same features, so chance decides
-    between them.
+    block for each kind of feature of the networks (``kernel_features``), one for the sources' evidence and one for its
+    mean, both with the sources' weights (``source_weights``), and a constant: what was measured first is no random
+    sample. Hyper-parameters are set to their maximum a posteriori for each question, the noise among them. Asked for is
+    the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010);
+    within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have
+    the same features, so chance decides between them. Where all sources say nothing (0 everywhere), a run asks for what
+    it would ask for without them.
 
     Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations.
 
@@ -101,10 +103,10 @@ class ProcessSearch:
           numbers: the number of each run.
           progress: called with (queries done, budget).
         """
-        budget, done = guard.budget, 0
-        ties = self._ties(numbers)
-        picks = self._opening(numbers, ties, self.config.first if self._sources == 0 else 1)
-        kernels = self._start(len(numbers))
+        budget, done, first = guard.budget, 0, self.config.first
+        ties, start = self._ties(numbers), self._start(numbers)
+        opening, silent = self._opening(numbers, ties, first), self._silent(numbers)
+        picks, kernels = opening[:, : 1 if self._sources else first], start
         while True:
             guard.query(picks[:, : budget - done])
             done = min(done + picks.shape[1], budget)
@@ -115,7 +117,10 @@ class ProcessSearch:
             if done == budget:
                 return self._concluded(kernels, rows, paid, ties, numbers)
             kernels, asked = self._advance(kernels, rows, paid, ties, numbers, batch=min(self._batch(done), budget))
-            picks = np.asarray(asked)
+            picks = np.array(asked)
+            if done + picks.shape[1] <= first:  # runs whose sources say nothing go on as runs without sources do
+                picks[silent] = opening[silent, done : done + picks.shape[1]]
+                kernels = jax.tree.map(lambda new, old: np.where(_like(silent, old), old, new), kernels, start)
 
     def next(
         self, asked: Int[np.ndarray, " k"], paid: Float[np.ndarray, " k"], most: int
@@ -133,13 +138,13 @@ class ProcessSearch:
         """
         n, ties, first = len(self.candidates), self._ties((0,)), self.config.first
         most = min(most, n - len(asked))
-        if len(asked) < (1 if self._sources else first):
+        if len(asked) < (first if self._silent((0,))[0] else 1):
             opening = self._opening((0,), ties, n)[0]
             return opening[~np.isin(opening, asked)][: min(most, self.config.batch or first - len(asked))], None
         rows = np.full((1, _slots(len(asked), n)), -1, np.int32)
         values = np.full(rows.shape, np.nan, np.float32)
         rows[0, : len(asked)], values[0, : len(asked)] = asked, paid
-        kernels, wanted = self._start(1), np.empty(0, np.int32)
+        kernels, wanted = self._start((0,)), np.empty(0, np.int32)
         if most:
             batch = min(most, self.config.batch or NEXT)
             kernels, found = self._advance(kernels, rows, values, ties, (0,), batch=batch)
@@ -150,31 +155,32 @@ class ProcessSearch:
     def _sources(self) -> int:
         return 0 if self.evidence is None else self.evidence.shape[-1]
 
+    def _silent(self, numbers: Sequence[int]) -> Bool[np.ndarray, " r"]:
+        """The runs without a source, or whose sources all say nothing."""
+        says = np.zeros(1, bool)
+        if self._sources and self.evidence is not None:
+            says = np.asarray(self.evidence.any(axis=(1, 2)))
+        return np.logical_not(says[self._variants(numbers)])
+
     @functools.cached_property
-    def _features(self) -> tuple[Float[Array, "n f"], Float[Array, "e n g"], tuple[int, ...]]:
-        """Features of the networks, those of the evidence of each variant with a constant, and the blocks of both."""
+    def _features(self) -> tuple[Float[Array, "n f"], Float[Array, "e n s"], tuple[int, ...]]:
+        """Features of the networks, the evidence of each variant, and the blocks of what a model compares."""
         structure, blocks = kernel_features(self.candidates)
-        n = len(self.candidates)
-        parts: list[np.ndarray] = [np.ones((1 if self.evidence is None else len(self.evidence), n, 1), np.float32)]
-        if self._sources:
-            assert self.evidence is not None
-            mean = self.evidence.mean(axis=-1, keepdims=True)
-            spread = np.maximum((mean - mean.mean(axis=1, keepdims=True)).std(axis=1, keepdims=True), 1e-6)
-            parts = [self.evidence, (mean - mean.mean(axis=1, keepdims=True)) / spread, *parts]
-        sizes = (*blocks, *(part.shape[-1] for part in parts))
-        return structure, jnp.asarray(np.concatenate(parts, axis=-1)), sizes
+        evidence = self.evidence if self._sources else np.zeros((1, len(self.candidates), 0), np.float32)
+        return structure, jnp.asarray(evidence), (*blocks, *((self._sources, 1) if self._sources else ()), 1)
 
     def _ties(self, numbers: Sequence[int]) -> Float[np.ndarray, "r n"]:
         return tie_breakers([[self.seed, number] for number in numbers], len(self.candidates))
 
     def _opening(self, numbers: Sequence[int], ties: Float[np.ndarray, "r n"], count: int) -> Int[np.ndarray, "r k"]:
         """The first queries of each run: at random, or what is best on the sources on average."""
-        if not self._sources:
-            n = len(self.candidates)
-            drawn = [np.random.default_rng([self.seed, number]).permutation(n)[:count] for number in numbers]
-            return np.stack(drawn).astype(np.int32)
-        assert self.evidence is not None
-        return best_first_on_host(self.evidence.mean(axis=-1)[self._variants(numbers)], ties)[:, :count]
+        n = len(self.candidates)
+        drawn = [np.random.default_rng([self.seed, number]).permutation(n)[:count] for number in numbers]
+        found = np.stack(drawn).astype(np.int32)
+        if self._sources and self.evidence is not None:
+            best = best_first_on_host(self.evidence.mean(axis=-1)[self._variants(numbers)], ties)[:, :count]
+            found = np.where(self._silent(numbers)[:, None], found, best)
+        return found
 
     def _variants(self, numbers: Sequence[int]) -> Int[np.ndarray, " r"]:
         several = self.evidence is not None and len(self.evidence) > 1
@@ -183,8 +189,12 @@ class ProcessSearch:
     def _batch(self, done: int) -> int:
         return self.config.batch or 2 ** int(np.log2(max(1, done // SHARE)))
 
-    def _start(self, runs: int) -> gp.Kernel:
-        return jax.tree.map(lambda leaf: np.repeat(leaf[None], runs, axis=0), _centre(len(self._features[2])))
+    def _start(self, numbers: Sequence[int]) -> gp.Kernel:
+        """Medians of the hyper-parameters' priors for each run."""
+        blocks = len(self._features[2])
+        told, untold = _centre(blocks), _centre(blocks, blocks - 3 if self._sources else None)
+        silent = self._silent(numbers)
+        return jax.tree.map(lambda a, b: np.where(_like(silent, a[None]), b, a), told, untold)
 
     def _advance(
         self,
@@ -197,8 +207,8 @@ class ProcessSearch:
         batch: int,
     ) -> tuple[gp.Kernel, Int[Array, "r k"]]:
         structure, evidence, blocks = self._features
-        runs = (kernels, rows, paid, ties, self._variants(numbers))
-        return _ask(structure, evidence, runs, self.config.optimism, blocks=blocks, batch=batch)
+        runs = self._runs(kernels, rows, paid, numbers)
+        return _ask(structure, evidence, runs, ties, self.config.optimism, blocks=blocks, batch=batch)
 
     def _concluded(
         self,
@@ -210,10 +220,59 @@ class ProcessSearch:
     ) -> ArchGraphRuns:
         structure, evidence, blocks = self._features
         keys = _keys(jax.random.key(self.seed), np.asarray(numbers, np.uint32))
-        runs = (kernels, rows, paid, self._variants(numbers), keys)
-        mean, utilities, slopes = _conclude(structure, evidence, runs, blocks=blocks, members=self.config.members)
-        used = int((rows[0] >= 0).sum())
-        return ArchGraphRuns(rows[:, :used], paid[:, :used], np.asarray(mean), utilities, ties, np.asarray(slopes))
+        runs = self._runs(kernels, rows, paid, numbers)
+        mean, utilities, slopes, weights = _conclude(
+            structure, evidence, runs, keys, blocks=blocks, members=self.config.members
+        )
+        used, scores = int((rows[0] >= 0).sum()), np.asarray(mean)
+        return ArchGraphRuns(
+            rows[:, :used],
+            paid[:, :used],
+            scores,
+            utilities,
+            ties,
+            np.asarray(slopes),
+            np.asarray(weights)[:, : self._sources],
+        )
+
+    def _runs(
+        self,
+        kernels: gp.Kernel,
+        rows: Int[np.ndarray, "r b"],
+        paid: Float[np.ndarray, "r b"],
+        numbers: Sequence[int],
+    ) -> _Run:
+        variants = self._variants(numbers)
+        return _Run(kernels, self._start(numbers), jnp.asarray(rows), jnp.asarray(paid), jnp.asarray(variants))
+
+
+class _Run(NamedTuple):
+    """What the model of a run is made from: its hyper-parameters, the medians of their priors, and its measurements.
+
+    ``variant`` is that of its evidence.
+    """
+
+    kernel: gp.Kernel
+    centre: gp.Kernel
+    rows: Int[Array, " b"]
+    paid: Float[Array, " b"]
+    variant: Int[Array, ""]
+
+
+class _Model(NamedTuple):
+    """The model of a run: ``factor`` is an ``inverse_factor``, ``half`` that times the covariances with all candidates.
+
+    ``features`` are those of the candidates, ``weights`` those of the sources, one zero without sources. ``scores`` are
+    the normal scores of what was measured, and ``mask`` says which slots hold a measurement.
+    """
+
+    kernel: gp.Kernel
+    features: Float[Array, "n f"]
+    factor: Float[Array, "b b"]
+    half: Float[Array, "b n"]
+    scores: Float[Array, " b"]
+    mask: Bool[Array, " b"]
+    weights: Float[Array, " s"]
 
 
 @jax.jit
@@ -229,31 +288,42 @@ def _slots(done: int, most: int) -> int:
     return max(min(slots, most), done)
 
 
-def _centre(blocks: int) -> gp.Kernel:
-    """Medians of the priors; the last block is the constant, whose variance is 1 like that of the linear parts."""
-    linear = np.append(np.full(blocks - 1, np.log(1 / max(blocks - 1, 1))), 0.0)
+def _like(flags: Bool[np.ndarray, " r"], leaf: Float[np.ndarray, "r ..."]) -> Bool[np.ndarray, "r ..."]:
+    return flags.reshape(-1, *(1,) * (leaf.ndim - 1))
+
+
+def _centre(blocks: int, used: int | None = None) -> gp.Kernel:
+    """Medians of the priors; the last block is the constant, whose variance is 1 like that of the linear parts.
+
+    Where only the first ``used`` blocks vary, they are the medians of a model that has no more.
+    """
+    used = blocks - 1 if used is None else used
+    linear = np.append(np.full(blocks - 1, np.log(1 / max(used, 1))), 0.0)
     numbers: Any = [np.asarray(x, np.float32) for x in (np.log(0.3), np.zeros(blocks), linear, np.log(0.1))]
     return gp.Kernel(*numbers)
 
 
-def _posterior(
-    kernel: gp.Kernel,
-    rows: Int[Array, " b"],
-    paid: Float[Array, " b"],
-    features: Float[Array, "n f"],
-    blocks: tuple[int, ...],
-) -> tuple[gp.Kernel, Array, Array, Array, Bool[Array, " b"]]:
-    """Fits a run's model: returns its kernel, ``inverse_factor``, that times the covariances, scores and mask."""
-    mask = rows >= 0
-    z, seen, count = normal_scores(paid, mask), features[jnp.maximum(rows, 0)], mask.sum()
+def _fitted(
+    structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: _Run, blocks: tuple[int, ...]
+) -> _Model:
+    """Fits a run's model."""
+    mask, own = run.rows >= 0, evidence[run.variant]
+    z, rows, count = normal_scores(run.paid, mask), jnp.maximum(run.rows, 0), mask.sum()
     few = jnp.arange(min(len(rows), FITTED))
     few = jnp.where(count > len(few), few * count // len(few), few)
+    weights = jnp.zeros(1)
+    parts = [structure, jnp.ones((len(structure), 1))]
+    if own.shape[1]:
+        weights = source_weights(own, own[rows[few]], z[few], mask[few])
+        parts.insert(1, weighted(own, weights))
+    features = jnp.concatenate(parts, axis=1)
+    seen = features[rows]
     pairs = gp.geometry(seen[few], seen[few], blocks)
-    kernel = gp.fit_kernel(kernel, pairs, z[few], mask[few], centre=_centre(len(blocks)))
+    kernel = gp.fit_kernel(run.kernel, pairs, z[few], mask[few], centre=run.centre)
     # Without LAPACK: on a small CPU, two of its batched calls in one program may wait for each other for ever.
     factor = gp.inverse_factor(kernel, gp.geometry(seen, seen, blocks), mask)
     cross = gp.covariance_between(kernel, seen, features, blocks) * mask[:, None]
-    return kernel, factor, factor @ cross, z, mask
+    return _Model(kernel, features, factor, factor @ cross, z, mask, weights)
 
 
 def _together(runs: int, slots: int, n: int) -> int:
@@ -263,8 +333,9 @@ def _together(runs: int, slots: int, n: int) -> int:
 @functools.partial(jax.jit, static_argnames=("blocks", "batch"))
 def _ask(
     structure: Float[Array, "n f"],
-    evidence: Float[Array, "e n g"],
-    runs: tuple[gp.Kernel, Array, Array, Array, Array],
+    evidence: Float[Array, "e n s"],
+    runs: _Run,
+    ties: Float[Array, "r n"],
     optimism: float | Array,
     *,
     blocks: tuple[int, ...],
@@ -273,13 +344,12 @@ def _ask(
     """Fits the model of each run; returns kernels and the next rows to ask."""
     n = len(structure)
 
-    def one(run: tuple[gp.Kernel, Array, Array, Array, Array]) -> tuple[gp.Kernel, Array]:
-        kernel, rows, paid, ties, variant = run
-        features = jnp.concatenate([structure, evidence[variant]], axis=1)
-        kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
-        mean = (factor @ z) @ half
+    def one(run: tuple[_Run, Array]) -> tuple[gp.Kernel, Array]:
+        (own, ties), model = run, _fitted(structure, evidence, run[0], blocks)
+        kernel, features, half = model.kernel, model.features, model.half
+        mean = (model.factor @ model.scores) @ half
         variance = gp.own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
-        taken = jnp.zeros(n, bool).at[jnp.where(mask, rows, n)].set(True, mode="drop")
+        taken = jnp.zeros(n, bool).at[jnp.where(model.mask, own.rows, n)].set(True, mode="drop")
 
         def pick(carry: tuple[Array, Array, Array], slot: Array) -> tuple[tuple[Array, Array, Array], Array]:
             variance, taken, more = carry
@@ -293,39 +363,40 @@ def _ask(
         start = (variance, taken, jnp.zeros((batch, n)))
         return kernel, jax.lax.scan(pick, start, jnp.arange(batch))[1]
 
-    return jax.lax.map(one, runs, batch_size=_together(len(runs[1]), runs[1].shape[1], n))
+    return jax.lax.map(one, (runs, ties), batch_size=_together(len(ties), runs.rows.shape[1], n))
 
 
 @functools.partial(jax.jit, static_argnames=("blocks", "members"))
 def _conclude(
     structure: Float[Array, "n f"],
-    evidence: Float[Array, "e n g"],
-    runs: tuple[gp.Kernel, Array, Array, Array, Key],
+    evidence: Float[Array, "e n s"],
+    runs: _Run,
+    keys: Key,
     *,
     blocks: tuple[int, ...],
     members: int,
-) -> tuple[Float[Array, "r n"], Float[Array, "r m n"], Float[Array, " r"]]:
-    """Fits the model of each run; returns means, log-odds of functions drawn from the posterior, and their slopes.
+) -> tuple[Float[Array, "r n"], Float[Array, "r m n"], Float[Array, " r"], Float[Array, "r s"]]:
+    """Fits the model of each run; returns means, log-odds of functions drawn from the posterior, slopes and weights.
 
     Two measured values differ by twice the variance of the noise, which the slope of the log-odds accounts for.
     ``SHARPNESS`` and ``SPREAD`` correct what the model says about its own certainty.
     """
 
-    def one(run: tuple[gp.Kernel, Array, Array, Array, Key]) -> tuple[Array, Array, Array]:
-        kernel, rows, paid, variant, key = run
-        features = jnp.concatenate([structure, evidence[variant]], axis=1)
-        kernel, factor, half, z, mask = _posterior(kernel, rows, paid, features, blocks)
-        mean = (factor @ z) @ half
-        of_functions, of_noise = jax.random.split(key)
-        sets = (features, features[jnp.maximum(rows, 0)])
+    def one(run: tuple[_Run, Key]) -> tuple[Array, Array, Array, Array]:
+        model = _fitted(structure, evidence, run[0], blocks)
+        kernel, features = model.kernel, model.features
+        mean = (model.factor @ model.scores) @ model.half
+        of_functions, of_noise = jax.random.split(run[1])
+        sets = (features, features[jnp.maximum(run[0].rows, 0)])
         near, seen = gp.prior_draws(of_functions, kernel, sets, blocks, draws=(members + 1) // 2, waves=WAVES)
         noise = jax.random.normal(of_noise, seen.shape) * jnp.exp(0.5 * kernel.noise)
-        wrong = jnp.where(mask, z - seen - noise, 0.0)
-        drawn = near + wrong @ factor.T @ half
+        wrong = jnp.where(model.mask, model.scores - seen - noise, 0.0)
+        drawn = near + wrong @ model.factor.T @ model.half
         # Each draw has its mirror image, so that the members' mean is the posterior mean.
         apart = SPREAD * (drawn - mean)
         drawn = jnp.concatenate([mean + apart, mean - apart])[:members]
         slope = SHARPNESS * PROBIT / jnp.sqrt(2 * jnp.maximum(jnp.exp(kernel.noise), LEAST_NOISE))
-        return mean, slope * drawn, slope
+        return mean, slope * drawn, slope, model.weights
 
-    return jax.lax.map(one, runs, batch_size=_together(len(runs[1]), runs[1].shape[1] + 4 * members, len(structure)))
+    together = _together(len(runs.rows), runs.rows.shape[1] + 4 * members, len(structure))
+    return jax.lax.map(one, (runs, keys), batch_size=together)

@@ -82,6 +82,8 @@ class ArchGraphRuns(NamedTuple):
       ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
       slope: factor from normal scores to log-odds, for all runs or float32 ``[runs]``. None where it is not known:
         ``final_order`` then leaves measured candidates where the predictions place them.
+      weights: float32 ``[runs, s]``, how much each source counts, with sum 1 (``choice.source_weights``). None where it
+        is not known.
     """
 
     asked: Int[np.ndarray, "runs budget"]
@@ -90,6 +92,7 @@ class ArchGraphRuns(NamedTuple):
     utilities: Float[Array, "runs members n"]
     ties: Float[np.ndarray, "runs n"]
     slope: float | Float[np.ndarray, " runs"] | None = None
+    weights: Float[np.ndarray, "runs s"] | None = None
 
 
 def run_arch_graph(

@@ -96,14 +96,14 @@ class SourceTasks:
           runs: numbers of the runs. They do not matter without a budget.
 
         Returns:
-          What ``smoothed_sources`` returns; None without sources.
+          What ``smoothed_sources`` returns; None without sources, or where whole tables of them all say nothing.
         """
         if not len(self.values):
             return None
         key = None if self.budget is None else tuple(runs)
         if key not in self._smoothed:
             found = smoothed_sources(candidates, self.values, budget=self.budget, runs=runs, seed=self.seed)
-            self._smoothed[key] = found
+            self._smoothed[key] = None if self.budget is None and not found.any() else found
         return self._smoothed[key]
 
     @functools.cached_property
@@ -111,7 +111,7 @@ class SourceTasks:
         return {}
 
     @functools.cached_property
-    def _smoothed(self) -> dict[tuple[int, ...] | None, Float[np.ndarray, "e n s"]]:
+    def _smoothed(self) -> dict[tuple[int, ...] | None, Float[np.ndarray, "e n s"] | None]:
         return {}
 
 

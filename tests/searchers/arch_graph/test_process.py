@@ -14,6 +14,7 @@ from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers import Candidates
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process
+from ncp_jax.searchers.arch_graph.choice import source_weights, weighted
 from ncp_jax.searchers.arch_graph.search import final_order
 
 SIZE = 96
@@ -41,14 +42,15 @@ PAID = np.array([[0.3, 2.0, -1.0, 0.7, 0.7, 9.0, 4.0, -8.0, np.nan, np.nan]], np
 def closed_form(searched: ProcessSearch) -> tuple[gp.Kernel, np.ndarray, np.ndarray]:
     """Fitted kernel, posterior mean and covariance of all candidates, in float64."""
     structure, evidence, blocks = searched._features
-    features = np.concatenate([structure, evidence[0]], axis=1)
-    start = jax.tree.map(lambda leaf: leaf[0], searched._start(1))
-    fit = jax.jit(process._posterior, static_argnums=4)
-    kernel = fit(start, jnp.asarray(ROWS[0]), jnp.asarray(PAID[0]), jnp.asarray(features), blocks)[0]
-    prior = np.asarray(gp.covariance(kernel, gp.geometry(features, features, blocks)), float)
     rows = ROWS[0][:8]
     # Normal scores, worked out by hand: the two values of 0.7 share the ranks 4 and 5.
     z = ndtri((np.array([3, 6, 2, 4.5, 4.5, 8, 7, 1]) - 0.5) / 8)
+    own = evidence[0]
+    weights = source_weights(own, own[rows], jnp.asarray(z, jnp.float32), jnp.ones(8, bool))
+    features = np.concatenate([structure, weighted(own, weights), np.ones((SIZE, 1))], axis=1)
+    one = jax.tree.map(lambda leaf: leaf[0], searched._runs(searched._start((0,)), ROWS, PAID, (0,)))
+    kernel = jax.jit(process._fitted, static_argnums=3)(structure, evidence, one, blocks).kernel
+    prior = np.asarray(gp.covariance(kernel, gp.geometry(features, features, blocks)), float)
     noisy = prior[np.ix_(rows, rows)] + np.exp(float(kernel.noise)) * np.eye(8)
     gain = np.linalg.solve(noisy, prior[rows]).T
     return kernel, gain @ z, prior - gain @ prior[rows]
@@ -57,7 +59,7 @@ def closed_form(searched: ProcessSearch) -> tuple[gp.Kernel, np.ndarray, np.ndar
 def test_questions_are_the_highest_optimistic_means_one_by_one(searched: ProcessSearch) -> None:
     kernel, mean, covariance = closed_form(searched)
     ties = searched._ties((0,))
-    asked = np.asarray(searched._advance(searched._start(1), ROWS, PAID, ties, (0,), batch=5)[1])[0]
+    asked = np.asarray(searched._advance(searched._start((0,)), ROWS, PAID, ties, (0,), batch=5)[1])[0]
     taken, wanted = set(ROWS[0][:8].tolist()), []
     for _ in range(5):
         score = mean + np.sqrt(np.maximum(np.diag(covariance), 0))
@@ -73,7 +75,7 @@ def test_questions_are_the_highest_optimistic_means_one_by_one(searched: Process
 def test_relations_are_those_of_the_posterior(searched: ProcessSearch) -> None:
     """Members have the posterior's mean and a share of its deviations; the slope is that of two measurements' noise."""
     kernel, mean, covariance = closed_form(searched)
-    found = searched._concluded(searched._start(1), ROWS, PAID, searched._ties((0,)), (0,))
+    found = searched._concluded(searched._start((0,)), ROWS, PAID, searched._ties((0,)), (0,))
     np.testing.assert_allclose(found.scores[0], mean, atol=2e-3)
     slope = 2 * 1.702 / np.sqrt(2 * np.exp(float(kernel.noise)))
     assert found.slope[0] == pytest.approx(slope, rel=1e-4)
@@ -171,3 +173,21 @@ def test_sources_that_say_nothing_cost_little(candidates: Candidates, codes: np.
 
     noise = np.random.default_rng(3).normal(size=(8, SIZE, 2)).astype(np.float32)
     assert found(noise) < found(None) + 1.5
+
+
+def test_a_run_whose_sources_say_nothing_is_one_without_sources(
+    candidates: Candidates, evidence: np.ndarray, codes: np.ndarray, quality: np.ndarray
+) -> None:
+    """Also beside runs whose sources say something, which begin with what is best on them."""
+    variants = np.stack([evidence[0], 0 * evidence[0]])
+
+    def asked(evidence: np.ndarray | None) -> np.ndarray:
+        guard = QueryGuard(table_of(quality[0, :SIZE], codes[:SIZE]), "accuracy", budget=14, runs=2)
+        return ProcessSearch(candidates, evidence).run(guard, (0, 1)).asked
+
+    both, none = asked(variants), asked(None)
+    assert both[0, 0] == np.argmax(evidence[0].mean(axis=-1))
+    np.testing.assert_array_equal(both[1], none[1])
+    silent = ProcessSearch(candidates, variants[1:])
+    opening, model = silent.next(np.empty(0, np.int32), np.empty(0, np.float32), 50)
+    assert (opening.tolist(), model) == (none[0, :5].tolist(), None)

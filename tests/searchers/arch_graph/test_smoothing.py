@@ -89,6 +89,19 @@ def test_a_source_that_is_the_same_everywhere(candidates: Candidates) -> None:
     assert np.isfinite(smooth(candidates, np.full((1, N), 3.0, np.float32))).all()
 
 
+def test_sources_of_noise_are_left_out_and_change_nothing(candidates: Candidates, noisy: np.ndarray) -> None:
+    noise = np.random.default_rng(2).normal(size=(2, N)).astype(np.float32)
+    mixed, twice = np.stack([noise[0], noisy[0]]), np.stack([noisy[0], noisy[0]])
+    found = smooth(candidates, mixed)
+    assert not found[..., 0].any()
+    np.testing.assert_allclose(found[..., 1], smooth(candidates, twice)[..., 1], atol=1e-3)
+    assert SourceTasks(noise).smooth(candidates, (0,)) is None
+    pairs = [smooth(candidates, mixed, 60, (run, run + 1)).any(axis=1) for run in range(0, 20, 2)]
+    left_out, kept = 1 - np.concatenate(pairs).mean(axis=0)
+    assert left_out > 0.9
+    assert kept < 0.3
+
+
 def test_large_tables_are_sampled(
     candidates: Candidates, noisy: np.ndarray, found: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
