@@ -11,10 +11,10 @@ import numpy as np
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.types import Array, Bool, Float
 
-# A target that follows one source, with a constant; targets and sources have unit variance.
-# The models leave out the structure of the networks, so their likelihoods are too sure: they count as those of a quarter
-# of the measurements. Chosen on digits and NAS-Bench-201, like the sizes.
+# The models leave out the structure of the networks, so their likelihoods are too sure: they count like those of a
+# quarter of the measurements. Chosen on digits and NAS-Bench-201, as were the sizes.
 TEMPER = 4.0
+# A target that follows one source, with a constant; targets and sources have unit variance.
 _SIZES: Any = [np.log(np.array(size, np.float32)) for size in (0.3, [1.0, 1.0], [0.4, 1.0], 0.3)]
 _ALONE = gp.Kernel(*_SIZES)
 
