@@ -242,8 +242,8 @@ class ProcessSearch:
         paid: Float[np.ndarray, "r b"],
         numbers: Sequence[int],
     ) -> _Run:
-        variants = self._variants(numbers)
-        return _Run(kernels, self._start(numbers), jnp.asarray(rows), jnp.asarray(paid), jnp.asarray(variants))
+        # Unused slots hold NaN, which jax_debug_nans refuses in arrays that are placed on a device here.
+        return _Run(kernels, self._start(numbers), rows, paid, self._variants(numbers))
 
 
 class _Run(NamedTuple):
@@ -254,9 +254,9 @@ class _Run(NamedTuple):
 
     kernel: gp.Kernel
     centre: gp.Kernel
-    rows: Int[Array, " b"]
-    paid: Float[Array, " b"]
-    variant: Int[Array, ""]
+    rows: Int[Array | np.ndarray, " b"]
+    paid: Float[Array | np.ndarray, " b"]
+    variant: Int[Array | np.ndarray, ""]
 
 
 class _Model(NamedTuple):
@@ -307,7 +307,7 @@ def _fitted(
     structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: _Run, blocks: tuple[int, ...]
 ) -> _Model:
     """Fits a run's model."""
-    mask, own = run.rows >= 0, evidence[run.variant]
+    mask, own = jnp.asarray(run.rows) >= 0, evidence[run.variant]
     z, rows, count = normal_scores(run.paid, mask), jnp.maximum(run.rows, 0), mask.sum()
     few = jnp.arange(min(len(rows), FITTED))
     few = jnp.where(count > len(few), few * count // len(few), few)
