@@ -106,7 +106,10 @@ def rank(
         ordering=ranked.ordering,
         run_card=run_card(),
         notices=tuple(notices),
-        warnings=(*_left_out(names, search.heard), *_near_copies(names, known[:, ranked.measured], ranked.paid)),
+        warnings=(
+            *_left_out(names, search.heard, np.isfinite(known).sum(axis=1), config.source_budget),
+            *_near_copies(names, known[:, ranked.measured], ranked.paid),
+        ),
         source_weights=None if ranked.weights is None else dict(zip(names, ranked.weights.tolist(), strict=True)),
     )
     return _scored(result) if complete else result
@@ -225,11 +228,14 @@ def _scored(result: RankResult) -> RankResult:
     )
 
 
-def _left_out(names: Sequence[str], heard: Bool[np.ndarray, " s"]) -> tuple[str, ...]:
+def _left_out(
+    names: Sequence[str], heard: Bool[np.ndarray, " s"], counts: Int[np.ndarray, " s"], budget: int | None
+) -> tuple[str, ...]:
     """Returns a warning for each source that the head does not learn from."""
     return tuple(
-        f"{name} was left out: its values cannot be predicted from its architectures, as with random numbers"
-        for name, learned in zip(names, heard, strict=True)
+        f"{name} was left out: its values cannot be predicted from its architectures, as with random numbers "
+        f"({count if budget is None else min(count, budget)} measured)"
+        for name, learned, count in zip(names, heard, counts.tolist(), strict=True)
         if not learned
     )
 

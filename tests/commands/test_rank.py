@@ -131,6 +131,7 @@ def test_a_source_of_noise_is_left_out_and_said_so(run: Run, files: dict[str, Pa
     assert (noise["source_weights"], noise["asked"]) == ({str(files["noise"]): 0}, none["asked"])
     (warning,) = noise["warnings"]
     assert "noise.csv was left out: its values cannot be predicted from its architectures" in warning
+    assert warning.endswith("(100 measured)")
     assert both["warnings"] == noise["warnings"]
     assert both["source_weights"] == {str(files["noise"]): 0, str(files["source"]): pytest.approx(1)}
     assert both["asked"] == found("source")["asked"]
