@@ -107,7 +107,7 @@ def rank(
         run_card=run_card(),
         notices=tuple(notices),
         warnings=(
-            *_left_out(names, search.heard, np.isfinite(known).sum(axis=1), config.source_budget),
+            *_left_out(names, search.used, np.isfinite(known).sum(axis=1), config.source_budget),
             *_near_copies(names, known[:, ranked.measured], ranked.paid),
         ),
         source_weights=None if ranked.weights is None else dict(zip(names, ranked.weights.tolist(), strict=True)),
@@ -132,22 +132,22 @@ class _Ranked(NamedTuple):
 class _Head(NamedTuple):
     """What a head does: a whole search, and the next rows to measure after some measurements.
 
-    ``heard`` tells which sources it learns from.
+    ``used`` tells which sources it learns from.
     """
 
     run: Callable[[QueryGuard, Callable[[int, int], None]], ArchGraphRuns]
     next: Callable[
         [Int[np.ndarray, " q"], Float[np.ndarray, " q"], int], tuple[Int[np.ndarray, " w"], ArchGraphRuns | None]
     ]
-    heard: Bool[np.ndarray, " s"]
+    used: Bool[np.ndarray, " s"]
 
     def weights(self, found: ArchGraphRuns) -> Float[np.ndarray, " s"] | None:
-        """Returns the sources' weights in the model of a run; 0 for those that were not heard."""
+        """Returns the sources' weights in the model of a run; 0 for those that were left out."""
         import numpy as np
 
-        if found.weights is None or not len(self.heard):
+        if found.weights is None or not len(self.used):
             return None
-        return found.weights[0] if found.weights.shape[1] else np.zeros(len(self.heard))
+        return found.weights[0] if found.weights.shape[1] else np.zeros(len(self.used))
 
 
 def _head(table: Table, sources: SourceTasks, config: RankConfig, method: ProcessConfig | ArchGraphConfig) -> _Head:
@@ -162,9 +162,9 @@ def _head(table: Table, sources: SourceTasks, config: RankConfig, method: Proces
     if isinstance(method, ProcessConfig):
         candidates = Candidates.of(table)
         evidence = sources.smooth(candidates, (0,))
-        heard = np.zeros(len(sources.values), bool) if evidence is None else evidence[0].any(axis=0)
+        used = np.zeros(len(sources.values), bool) if evidence is None else evidence[0].any(axis=0)
         process = ProcessSearch(candidates, evidence, method, config.seed)
-        return _Head(lambda guard, progress: process.run(guard, (0,), progress), process.next, heard)
+        return _Head(lambda guard, progress: process.run(guard, (0,), progress), process.next, used)
     inputs = RelationInputs.of(table.space, np.asarray(table.codes))
     known, seed, network = sources.learn(inputs, (0,), method.recipe), config.seed, method
 
@@ -229,13 +229,13 @@ def _scored(result: RankResult) -> RankResult:
 
 
 def _left_out(
-    names: Sequence[str], heard: Bool[np.ndarray, " s"], counts: Int[np.ndarray, " s"], budget: int | None
+    names: Sequence[str], used: Bool[np.ndarray, " s"], counts: Int[np.ndarray, " s"], budget: int | None
 ) -> tuple[str, ...]:
     """Returns a warning for each source that the head does not learn from."""
     return tuple(
         f"{name} was left out: its values cannot be predicted from its architectures, as with random numbers "
         f"({count if budget is None else min(count, budget)} measured)"
-        for name, learned, count in zip(names, heard, counts.tolist(), strict=True)
+        for name, learned, count in zip(names, used, counts.tolist(), strict=True)
         if not learned
     )
 

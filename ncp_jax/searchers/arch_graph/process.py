@@ -14,8 +14,8 @@ import numpy as np
 from ncp_jax import checks
 from ncp_jax.predictors.targets import normal_scores
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.arch_graph.choice import source_weights, weighted
 from ncp_jax.searchers.arch_graph.search import ArchGraphRuns
+from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
 from ncp_jax.searchers.candidates import Candidates
 from ncp_jax.searchers.kernel_features import kernel_features
 from ncp_jax.searchers.ties import any_best, best_first_on_host, tie_breakers
@@ -78,7 +78,7 @@ class ProcessSearch:
     the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010);
     within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have
     the same features, so chance decides between them. Where all sources say nothing (0 everywhere), a run asks for what
-    it would ask for without them.
+    it would ask for without them, if ``batch`` divides the random queries after the first.
 
     Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations.
 
@@ -155,12 +155,14 @@ class ProcessSearch:
     def _sources(self) -> int:
         return 0 if self.evidence is None else self.evidence.shape[-1]
 
+    @functools.cached_property
+    def _says(self) -> Bool[np.ndarray, " e"]:
+        """Whether any source says something, for each variant of the evidence."""
+        return np.zeros(1, bool) if self.evidence is None else np.asarray(self.evidence.any(axis=(1, 2)))
+
     def _silent(self, numbers: Sequence[int]) -> Bool[np.ndarray, " r"]:
         """The runs without a source, or whose sources all say nothing."""
-        says = np.zeros(1, bool)
-        if self._sources and self.evidence is not None:
-            says = np.asarray(self.evidence.any(axis=(1, 2)))
-        return np.logical_not(says[self._variants(numbers)])
+        return np.logical_not(self._says[self._variants(numbers)])
 
     @functools.cached_property
     def _features(self) -> tuple[Float[Array, "n f"], Float[Array, "e n s"], tuple[int, ...]]:

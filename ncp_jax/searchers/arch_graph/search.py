@@ -82,8 +82,8 @@ class ArchGraphRuns(NamedTuple):
       ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
       slope: factor from normal scores to log-odds, for all runs or float32 ``[runs]``. None where it is not known:
         ``final_order`` then leaves measured candidates where the predictions place them.
-      weights: float32 ``[runs, s]``, how much each source counts, with sum 1 (``choice.source_weights``). None where it
-        is not known.
+      weights: float32 ``[runs, s]``, how much each source counts, with sum 1 (``source_weights``). None where it is not
+        known.
     """
 
     asked: Int[np.ndarray, "runs budget"]

@@ -16,8 +16,8 @@ from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers import Candidates
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process
-from ncp_jax.searchers.arch_graph.choice import source_weights, weighted
 from ncp_jax.searchers.arch_graph.search import final_order
+from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
 
 SIZE = 96
 

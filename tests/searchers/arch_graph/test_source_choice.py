@@ -10,7 +10,7 @@ from scipy.special import softmax
 from scipy.stats import multivariate_normal
 
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.arch_graph.choice import source_weights, weighted
+from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
 
 RANDOM = np.random.default_rng(5)
 EVIDENCE = RANDOM.normal(size=(100, 3)).astype(np.float32)
