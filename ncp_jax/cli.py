@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import sys
 from typing import TYPE_CHECKING, Annotated, Any, Union
@@ -30,11 +31,15 @@ COMMANDS = (
     "version",
 )
 NESTED = ("data", "space", "widths")  # have commands of their own
+GARBAGE = 100_000  # new objects between two collections
 
 
 def main() -> None:
     """Entry point of ``ncp-jax``."""
     command: Command | None = None
+    # Imports and compilation make many objects that stay. Looking through them for garbage as often as Python does by
+    # default takes a twelfth of a short command.
+    gc.set_threshold(GARBAGE)
 
     def parse_and_run() -> None:
         nonlocal command

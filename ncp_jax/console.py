@@ -192,7 +192,7 @@ def prepare_jax() -> None:
     from ncp_jax.files import cache_path
 
     jax.config.update("jax_compilation_cache_dir", str(cache_path() / "xla"))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.01)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 

@@ -250,7 +250,9 @@ class Table:
         Raises:
           UsageError: there is no such column; the text lists the nearest names.
         """
-        column, unit = np.asarray(self.column(name), np.float64), self.metric(name).stored
+        # Sliced on the host: JAX would compile a program for it.
+        column = np.asarray(self.values)[..., find_metric(self.metrics, name)].astype(np.float64)
+        unit = self.metric(name).stored
         return column if unit is None else unit.restore(column)
 
     def oriented(self, name: str) -> Float[Array, " n"]:

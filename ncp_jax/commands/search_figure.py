@@ -11,7 +11,7 @@ import numpy as np
 
 from ncp_jax.benchmarks import Table
 from ncp_jax.commands.measured import column_of
-from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, save_figure
+from ncp_jax.drawing import BLUE, GREEN, GREY, ORANGE, new_axes, number_ticks, save_figure
 from ncp_jax.metrics import MetricSpec, find_metric
 from ncp_jax.predictors import Predictor
 from ncp_jax.propagation import Found, Front, Objective
@@ -84,7 +84,8 @@ def search_figure(
     second = others[0] if others else "flops" if model is not None and model.has_flops else SPREAD
     signs.setdefault(second, -1.0)
     y, x = (_axis(name, signs[name], found, predictor, table, model, first) for name in (first, second))
-    figure, axes = new_axes()
+    # Two lines below, where a cost's label says what is counted.
+    figure, axes = new_axes(margins=(0.85, 0.55 + 0.17 * x.label.count("\n"), 0.2, 0.3))
     if x.measured is not None and y.measured is not None:
         axes.scatter(x.measured, y.measured, s=5, c=GREY, lw=0, label="table (measured)")
     axes.scatter(x.starts, y.starts, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)")
@@ -98,6 +99,9 @@ def search_figure(
         stored = None if axis.metric is None else axis.metric.stored
         set_scale(axis.scale, **({"linthresh": stored.scale} if axis.scale == "symlog" and stored else {}))
         set_label(axis.label)
+    for axis, drawn in ((x, axes.xaxis), (y, axes.yaxis)):
+        if axis.scale == "log":
+            number_ticks(drawn)
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=8, markerscale=1.6)
     return save_figure(figure, path)

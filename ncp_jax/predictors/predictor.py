@@ -138,8 +138,7 @@ class Predictor:
 
     def in_stored_units(self, relaxed: Float[Array, "*n f"]) -> tuple[Float[Array, "*n m"], Float[Array, "*n m"]]:
         """Predicts metrics like a call, but in the metrics' stored units. Works inside jit for all metrics."""
-        values = self.member_values(relaxed)
-        return values.mean(axis=0), values.std(axis=0)
+        return _mean_and_spread(self.member_values(relaxed))
 
     def __call__(self, relaxed: Float[Array, "*n f"]) -> tuple[Float[Array, "*n m"], Float[Array, "*n m"]]:
         """Predicts metrics: mean and spread (standard deviation) over the members, in the metrics' own units.
@@ -244,6 +243,11 @@ def _member_values(predictor: Predictor, relaxed: Float[Array, "n f"]) -> Float[
     blocked = jax.default_backend() == "cpu" and len(x) > BLOCK
     z = jax.lax.map(one, x, batch_size=BLOCK) if blocked else jax.vmap(one)(x)
     return predictor.scale.raw_y(z.swapaxes(0, 1))
+
+
+@jax.jit  # one program, where eager calls compile two
+def _mean_and_spread(values: Float[Array, "k *n m"]) -> tuple[Float[Array, "*n m"], Float[Array, "*n m"]]:
+    return values.mean(axis=0), values.std(axis=0)
 
 
 def for_task(predictor: Predictor, task: str) -> Predictor:
