@@ -70,7 +70,7 @@ def final_scores(found: ArchGraphRuns, config: ArchGraphConfig) -> Float[np.ndar
     """
     from ncp_jax.searchers.arch_graph.search import final_order
 
-    scores, found = found.scores, found._replace(slope=None)
+    scores, found = found.scores, found._replace(measured=None)
     if config.ranking == "borda":
         return scores
     orders = [

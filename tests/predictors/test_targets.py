@@ -1,7 +1,8 @@
-"""Normal and exponential scores against SciPy's ranks and quantiles."""
+"""Normal, exponential and expected scores against SciPy's ranks and quantiles."""
 
 from __future__ import annotations
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from ncp_jax.predictors.targets import exponential_scores, normal_scores
+from ncp_jax.predictors.targets import expected_scores, exponential_scores, normal_scores
 
 
 @given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
@@ -73,3 +74,17 @@ def test_exponential_scores_count_from_the_best() -> None:
     assert scores.std() == pytest.approx(1, abs=0.01)
     rank = 1000 - np.arange(1000)
     np.testing.assert_allclose(np.exp(scores[-50:-1] - scores[-1]), 0.5 / (rank[-50:-1] - 0.5), rtol=1e-3)
+
+
+@given(st.lists(st.one_of(st.none(), st.integers(-3, 3)), min_size=8, max_size=8))
+@settings(max_examples=30, deadline=None)
+def test_expected_scores_have_the_order_of_the_values(values: list) -> None:
+    known = np.array([v is not None for v in values])
+    numbers = np.array([np.nan if v is None else v for v in values], np.float32)
+    expected = np.random.default_rng(0).normal(size=8).astype(np.float32)
+    wanted = np.zeros(8)
+    if known.any():
+        places = stats.rankdata(numbers[known]) - 1
+        wanted[known] = np.interp(places, np.arange(known.sum()), np.sort(expected[known]))
+    found = jax.jit(expected_scores)(jnp.asarray(numbers), known, jnp.asarray(expected))
+    np.testing.assert_allclose(found, wanted, atol=1e-6)

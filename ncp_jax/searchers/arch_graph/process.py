@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ncp_jax import checks
-from ncp_jax.predictors.targets import normal_scores
+from ncp_jax.predictors.targets import expected_scores, normal_scores
 from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.arch_graph.search import ArchGraphRuns
 from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
@@ -33,9 +33,11 @@ SHARE = 25  # measurements for each one of a batch, where its size is not given
 TIES = 1e-3  # normal scores within which chance decides between candidates: above what rounding does to equal ones
 WAVES = 512  # cosines of a draw from the prior
 # What makes relations of pairs that nobody measured about as frequent as they are predicted to be: the model's own
-# probabilities are too close to one half. Chosen on digits and restrictions of NAS-Bench-201.
-SHARPNESS = 2.0  # factor of the log-odds
+# probabilities are too far from one half. Chosen for the log loss on digits, NAS-Bench-MR and restrictions of
+# NAS-Bench-201.
+SHARPNESS = 0.35  # factor of the log-odds
 SPREAD = 0.25  # share of the posterior's standard deviation that members differ by
+LEAST_SPREAD = 1e-6  # least standard deviation of the candidates' means that they are divided by
 LEAST_NOISE = 1e-2  # least variance of the noise in relations, which keeps log-odds finite
 _CELLS = 2**26  # float32 in the covariances of the runs that are computed together
 
@@ -77,10 +79,12 @@ class ProcessSearch:
     sample. Hyper-parameters are set to their maximum a posteriori for each question, the noise among them. Asked for is
     the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010);
     within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have
-    the same features, so chance decides between them. Where all sources say nothing (0 everywhere), a run asks for what
-    it would ask for without them, if ``batch`` divides the random queries after the first.
+    the same features, so chance decides between them. The final order takes one more model, in which what was measured
+    has its place among all candidates (``expected_scores``). Where all sources say nothing (0 everywhere), a run asks
+    for what it would ask for without them, if ``batch`` divides the random queries after the first.
 
-    Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations.
+    Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations, those of the final order on
+    NAS-Bench-MR, too.
 
     Attributes:
       candidates: the n candidates.
@@ -223,7 +227,7 @@ class ProcessSearch:
         structure, evidence, blocks = self._features
         keys = _keys(jax.random.key(self.seed), np.asarray(numbers, np.uint32))
         runs = self._runs(kernels, rows, paid, numbers)
-        mean, utilities, slopes, weights = _conclude(
+        mean, utilities, measured, weights = _conclude(
             structure, evidence, runs, keys, blocks=blocks, members=self.config.members
         )
         used, scores = int((rows[0] >= 0).sum()), np.asarray(mean)
@@ -233,7 +237,7 @@ class ProcessSearch:
             scores,
             utilities,
             ties,
-            np.asarray(slopes),
+            np.asarray(measured)[:, :used],
             np.asarray(weights)[:, : self._sources],
         )
 
@@ -261,20 +265,34 @@ class _Run(NamedTuple):
     variant: Int[Array | np.ndarray, ""]
 
 
+class _Data(NamedTuple):
+    """What a run's model is fitted to.
+
+    ``features`` are those of all candidates, ``told`` is the sources' weighted mean, 0 where they say nothing, and
+    ``weights`` are theirs, one zero without sources. ``rows`` are the measured candidates, 0 in slots where ``mask`` is
+    False; ``scores`` stand for the ``values``. ``few`` are the slots that hyper-parameters are fitted to.
+    """
+
+    features: Float[Array, "n f"]
+    told: Float[Array, " n"]
+    weights: Float[Array, " s"]
+    rows: Int[Array, " b"]
+    mask: Bool[Array, " b"]
+    values: Float[Array, " b"]
+    scores: Float[Array, " b"]
+    few: Int[Array, " m"]
+
+
 class _Model(NamedTuple):
     """The model of a run: ``factor`` is an ``inverse_factor``, ``half`` that times the covariances with all candidates.
 
-    ``features`` are those of the candidates, ``weights`` those of the sources, one zero without sources. ``scores`` are
-    the normal scores of what was measured, and ``mask`` says which slots hold a measurement.
+    ``mean`` is the posterior mean of all candidates.
     """
 
     kernel: gp.Kernel
-    features: Float[Array, "n f"]
     factor: Float[Array, "b b"]
     half: Float[Array, "b n"]
-    scores: Float[Array, " b"]
-    mask: Bool[Array, " b"]
-    weights: Float[Array, " s"]
+    mean: Float[Array, " n"]
 
 
 @jax.jit
@@ -305,27 +323,48 @@ def _centre(blocks: int, used: int | None = None) -> gp.Kernel:
     return gp.Kernel(*numbers)
 
 
-def _fitted(
-    structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: _Run, blocks: tuple[int, ...]
-) -> _Model:
-    """Fits a run's model."""
+def _data(structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: _Run) -> _Data:
+    """Returns what a run's model is fitted to, with normal scores."""
     mask, own = jnp.asarray(run.rows) >= 0, evidence[run.variant]
-    z, rows, count = normal_scores(run.paid, mask), jnp.maximum(run.rows, 0), mask.sum()
+    values, rows, count = jnp.asarray(run.paid), jnp.maximum(run.rows, 0), mask.sum()
+    z = normal_scores(values, mask)
     few = jnp.arange(min(len(rows), FITTED))
     few = jnp.where(count > len(few), few * count // len(few), few)
-    weights = jnp.zeros(1)
-    parts = [structure, jnp.ones((len(structure), 1))]
-    if own.shape[1]:
-        weights = source_weights(own, own[rows[few]], z[few], mask[few])
-        parts.insert(1, weighted(own, weights))
-    features = jnp.concatenate(parts, axis=1)
-    seen = features[rows]
+    constant = jnp.ones((len(structure), 1))
+    if not own.shape[1]:
+        features = jnp.concatenate([structure, constant], axis=1)
+        return _Data(features, jnp.zeros(len(features)), jnp.zeros(1), rows, mask, values, z, few)
+    weights = source_weights(own, own[rows[few]], z[few], mask[few])
+    sources = weighted(own, weights)
+    features = jnp.concatenate([structure, sources, constant], axis=1)
+    return _Data(features, sources[:, -1], weights, rows, mask, values, z, few)
+
+
+def _fitted(data: _Data, start: gp.Kernel, centre: gp.Kernel, blocks: tuple[int, ...]) -> _Model:
+    """Fits a run's model."""
+    seen, few, mask = data.features[data.rows], data.few, data.mask
     pairs = gp.geometry(seen[few], seen[few], blocks)
-    kernel = gp.fit_kernel(run.kernel, pairs, z[few], mask[few], centre=run.centre)
+    kernel = gp.fit_kernel(start, pairs, data.scores[few], mask[few], centre=centre)
     # Without LAPACK: on a small CPU, two of its batched calls in one program may wait for each other for ever.
     factor = gp.inverse_factor(kernel, gp.geometry(seen, seen, blocks), mask)
-    cross = gp.covariance_between(kernel, seen, features, blocks) * mask[:, None]
-    return _Model(kernel, features, factor, factor @ cross, z, mask, weights)
+    cross = gp.covariance_between(kernel, seen, data.features, blocks) * mask[:, None]
+    half = factor @ cross
+    return _Model(kernel, factor, half, (factor @ data.scores) @ half)
+
+
+def _among_all(data: _Data, start: gp.Kernel, centre: gp.Kernel, blocks: tuple[int, ...]) -> tuple[_Data, _Model]:
+    """Fits the model that orders all candidates; what was measured has its ``expected_scores`` in it.
+
+    They are expected by the sources (without sources, they are normal scores), then by the model of those, which is
+    fitted once more. A search measures the best candidates, whose order is mostly noise. Normal scores would spread
+    them over the whole scale, and the noise with them.
+    """
+    told = expected_scores(data.values, data.mask, data.told[data.rows])
+    data = data._replace(scores=jnp.where((data.told != 0).any(), told, data.scores))
+    model = _fitted(data, start, centre, blocks)
+    mean = (model.mean - model.mean.mean()) / jnp.maximum(model.mean.std(), LEAST_SPREAD)
+    data = data._replace(scores=expected_scores(data.values, data.mask, mean[data.rows]))
+    return data, _fitted(data, model.kernel, centre, blocks)
 
 
 def _together(runs: int, slots: int, n: int) -> int:
@@ -347,11 +386,11 @@ def _ask(
     n = len(structure)
 
     def one(run: tuple[_Run, Array]) -> tuple[gp.Kernel, Array]:
-        (own, ties), model = run, _fitted(structure, evidence, run[0], blocks)
-        kernel, features, half = model.kernel, model.features, model.half
-        mean = (model.factor @ model.scores) @ half
+        (own, ties), data = run, _data(structure, evidence, run[0])
+        kernel, _, half, mean = _fitted(data, own.kernel, own.centre, blocks)
+        features = data.features
         variance = gp.own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
-        taken = jnp.zeros(n, bool).at[jnp.where(model.mask, own.rows, n)].set(True, mode="drop")
+        taken = jnp.zeros(n, bool).at[jnp.where(data.mask, data.rows, n)].set(True, mode="drop")
 
         def pick(carry: tuple[Array, Array, Array], slot: Array) -> tuple[tuple[Array, Array, Array], Array]:
             variance, taken, more = carry
@@ -377,28 +416,28 @@ def _conclude(
     *,
     blocks: tuple[int, ...],
     members: int,
-) -> tuple[Float[Array, "r n"], Float[Array, "r m n"], Float[Array, " r"], Float[Array, "r s"]]:
-    """Fits the model of each run; returns means, log-odds of functions drawn from the posterior, slopes and weights.
+) -> tuple[Float[Array, "r n"], Float[Array, "r m n"], Float[Array, "r b"], Float[Array, "r s"]]:
+    """Returns for each run the means, log-odds of functions drawn from the posterior and of the measured, and weights.
 
     Two measured values differ by twice the variance of the noise, which the slope of the log-odds accounts for.
     ``SHARPNESS`` and ``SPREAD`` correct what the model says about its own certainty.
     """
 
     def one(run: tuple[_Run, Key]) -> tuple[Array, Array, Array, Array]:
-        model = _fitted(structure, evidence, run[0], blocks)
-        kernel, features = model.kernel, model.features
-        mean = (model.factor @ model.scores) @ model.half
+        data = _data(structure, evidence, run[0])
+        data, model = _among_all(data, run[0].kernel, run[0].centre, blocks)
+        kernel, mean = model.kernel, model.mean
         of_functions, of_noise = jax.random.split(run[1])
-        sets = (features, features[jnp.maximum(run[0].rows, 0)])
+        sets = (data.features, data.features[data.rows])
         near, seen = gp.prior_draws(of_functions, kernel, sets, blocks, draws=(members + 1) // 2, waves=WAVES)
         noise = jax.random.normal(of_noise, seen.shape) * jnp.exp(0.5 * kernel.noise)
-        wrong = jnp.where(model.mask, model.scores - seen - noise, 0.0)
+        wrong = jnp.where(data.mask, data.scores - seen - noise, 0.0)
         drawn = near + wrong @ model.factor.T @ model.half
         # Each draw has its mirror image, so that the members' mean is the posterior mean.
         apart = SPREAD * (drawn - mean)
         drawn = jnp.concatenate([mean + apart, mean - apart])[:members]
         slope = SHARPNESS * PROBIT / jnp.sqrt(2 * jnp.maximum(jnp.exp(kernel.noise), LEAST_NOISE))
-        return mean, slope * drawn, slope, model.weights
+        return mean, slope * drawn, slope * data.scores, data.weights
 
     together = _together(len(runs.rows), runs.rows.shape[1] + 4 * members, len(structure))
     return jax.lax.map(one, (runs, keys), batch_size=together)

@@ -80,8 +80,8 @@ class ArchGraphRuns(NamedTuple):
       utilities: float32 ``[runs, members, n]``, log-odds of all candidates from the last fit: the sigmoid of the
         difference of two utilities is the probability that the first candidate is better.
       ties: float32 ``[runs, n]``, random numbers that decide between equal candidates.
-      slope: factor from normal scores to log-odds, for all runs or float32 ``[runs]``. None where it is not known:
-        ``final_order`` then leaves measured candidates where the predictions place them.
+      measured: float32 ``[runs, budget]``, log-odds of the measured candidates by their values. None where they are not
+        known: ``final_order`` then leaves measured candidates where the predictions place them.
       weights: float32 ``[runs, s]``, how much each source counts, with sum 1 (``source_weights``). None where it is not
         known.
     """
@@ -91,7 +91,7 @@ class ArchGraphRuns(NamedTuple):
     scores: Float[np.ndarray, "runs n"]
     utilities: Float[Array, "runs members n"]
     ties: Float[np.ndarray, "runs n"]
-    slope: float | Float[np.ndarray, " runs"] | None = None
+    measured: Float[np.ndarray, "runs budget"] | None = None
     weights: Float[np.ndarray, "runs s"] | None = None
 
 
@@ -163,8 +163,7 @@ def run_arch_graph(
     if progress:
         progress(budget, budget)
     utilities = fits.utilities[..., 0]
-    slope = PROBIT / config.recipe.noise  # from units of the predictor's noise to log-odds
-    return ArchGraphRuns(guard.asked, guard.paid, np.asarray(utilities.mean(axis=1)), slope * utilities, ties, slope)
+    return _concluded(guard.asked, guard.paid, utilities, ties, config)
 
 
 def next_to_measure(
@@ -206,13 +205,24 @@ def next_to_measure(
     utilities = fit_relations(
         inputs, rows, values[..., None], seeds=seeds, recipe=config.recipe, evidence=evidence, encoder=encoder
     ).utilities[..., 0]
-    slope = PROBIT / config.recipe.noise
-    mean = np.asarray(utilities.mean(axis=1))
-    found = ArchGraphRuns(rows[:, : len(asked)], values[:, : len(asked)], mean, slope * utilities, ties, slope)
+    found = _concluded(rows[:, : len(asked)], values[:, : len(asked)], utilities, ties, config)
     count = min(most, config.batch, n - len(asked))
     if not count:
         return np.empty(0, np.int32), found
     return _choose(utilities, rows, ties, favourites, config, count)[0], found
+
+
+def _concluded(
+    asked: Int[np.ndarray, "r b"],
+    paid: Float[np.ndarray, "r b"],
+    utilities: Float[Array, "r m n"],
+    ties: Float[np.ndarray, "r n"],
+    config: ArchGraphConfig,
+) -> ArchGraphRuns:
+    """Runs with the utilities of their last fit, in units of the predictor's noise."""
+    slope = PROBIT / config.recipe.noise  # from these units to log-odds
+    measured = slope * np.asarray(normal_scores(paid, np.ones(paid.shape), edge=EDGE))
+    return ArchGraphRuns(asked, paid, np.asarray(utilities.mean(axis=1)), slope * utilities, ties, measured)
 
 
 def _opening(
@@ -313,8 +323,8 @@ def final_order(
 ) -> tuple[Int[np.ndarray, " n"], Ordering]:
     """Orders all candidates after a search; measured ones stand where their measurements place them.
 
-    A measured candidate enters the graph with the normal score of its value among the measured ones, in which the
-    predictions for the others are expressed, too. Of two measured candidates, the better one comes first.
+    A measured candidate enters the graph with the score of its value (``ArchGraphRuns.measured``) in the place of its
+    predictions. Of two measured candidates, the better one comes first.
 
     Args:
       found: the result of the search.
@@ -329,13 +339,12 @@ def final_order(
     """
     utilities = np.array(found.utilities[run])
     asked, paid = found.asked[run], found.paid[run]
-    if found.slope is not None:
-        slope = np.broadcast_to(np.asarray(found.slope), len(found.asked))[run]
-        utilities[:, asked] = slope * np.asarray(normal_scores(paid, np.ones(len(paid)), edge=EDGE))
+    if found.measured is not None:
+        utilities[:, asked] = found.measured[run]
     by_mean = best_first_on_host(utilities.mean(axis=0), found.ties[run])
     inside, answer = acyclic_order(utilities[:, by_mean[:nearest]], trust=trust, time_limit=time_limit)
     order = np.concatenate([by_mean[:nearest][inside], by_mean[nearest:]])
-    return (order if found.slope is None else _by_measurement(order, asked, paid)), answer
+    return (order if found.measured is None else _by_measurement(order, asked, paid)), answer
 
 
 def _by_measurement(

@@ -228,7 +228,8 @@ def test_measured_candidates_stand_where_their_measurements_put_them() -> None:
     asked = rng.permutation(60)[:25]
     paid = np.round(rng.normal(size=25) * 3).astype(np.float32)  # with ties
     ties = rng.random((1, 60))
-    found = ArchGraphRuns(asked[None], paid[None], utilities.mean(axis=1), jnp.asarray(utilities), ties, 1.7)
+    scores = rng.normal(size=(1, 25))
+    found = ArchGraphRuns(asked[None], paid[None], utilities.mean(axis=1), jnp.asarray(utilities), ties, scores)
     for nearest in (60, 9):
         order = final_order(found, trust=0.55, nearest=nearest, time_limit=0.05)[0]
         assert sorted(order.tolist()) == list(range(60))
@@ -237,5 +238,6 @@ def test_measured_candidates_stand_where_their_measurements_put_them() -> None:
         assert measured == sorted(measured, reverse=True)
     # Without contradictions, an unmeasured one stands between the measured ones that it is predicted between.
     sure = jnp.asarray([[[-9.0, 0.0, 9.0, 0.1]]])
-    found = ArchGraphRuns(np.array([[0, 2]]), np.array([[1.0, 0.0]]), sure[:, 0], sure, ties[:, :4], 1.7)
+    scores = np.array([[1.1, -1.1]])
+    found = ArchGraphRuns(np.array([[0, 2]]), np.array([[1.0, 0.0]]), sure[:, 0], sure, ties[:, :4], scores)
     assert final_order(found, trust=0.5)[0].tolist() == [0, 3, 1, 2]
