@@ -73,18 +73,22 @@ class ProcessConfig:
 class ProcessSearch:
     """Searches of one target with a Gaussian process, and what they know of the sources.
 
-    The model of a run is a Gaussian process on the normal scores of its measurements. Its kernel (``Kernel``) has one
-    block for each kind of feature of the networks (``kernel_features``), one for the sources' evidence and one for its
-    mean, both with the sources' weights (``source_weights``), and a constant: what was measured first is no random
-    sample. Hyper-parameters are set to their maximum a posteriori for each question, the noise among them. Asked for is
-    the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al., ICML 2010);
-    within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one network have
-    the same features, so chance decides between them. The final order takes one more model, in which what was measured
-    has its place among all candidates (``expected_scores``). Where all sources say nothing (0 everywhere), a run asks
-    for what it would ask for without them, if ``batch`` divides the random queries after the first.
+    The model of a run is a Gaussian process on scores of its measurements. They have the order of the values, and the
+    sources say what they are (``expected_scores``): normal scores would spread the best candidates, which a search
+    measures, over the whole scale, and with them the noise of their order. Without sources they are normal scores. The
+    kernel (``Kernel``) has one block for each kind of feature of the networks (``kernel_features``), one for the
+    sources' evidence and one for its mean, both with the sources' weights (``source_weights``), and a constant: what
+    was measured first is no random sample. Hyper-parameters are set to their maximum a posteriori for each question,
+    the noise among them.
 
-    Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations, those of the final order on
-    NAS-Bench-MR, too.
+    Asked for is the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al.,
+    ICML 2010); within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one
+    network have the same features, so chance decides between them. The final order takes one more model, of the scores
+    that the last one expects. Where all sources say nothing (0 everywhere), a run asks for what it would ask for
+    without them, if ``batch`` divides the random queries after the first.
+
+    Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations, the scores and the final
+    order on NAS-Bench-MR, too.
 
     Attributes:
       candidates: the n candidates.
@@ -268,13 +272,12 @@ class _Run(NamedTuple):
 class _Data(NamedTuple):
     """What a run's model is fitted to.
 
-    ``features`` are those of all candidates, ``told`` is the sources' weighted mean, 0 where they say nothing, and
-    ``weights`` are theirs, one zero without sources. ``rows`` are the measured candidates, 0 in slots where ``mask`` is
-    False; ``scores`` stand for the ``values``. ``few`` are the slots that hyper-parameters are fitted to.
+    ``features`` are those of all candidates, ``weights`` those of the sources, one zero without sources. ``rows`` are
+    the measured candidates, 0 in slots where ``mask`` is False; ``scores`` stand for the ``values``. ``few`` are the
+    slots that hyper-parameters are fitted to.
     """
 
     features: Float[Array, "n f"]
-    told: Float[Array, " n"]
     weights: Float[Array, " s"]
     rows: Int[Array, " b"]
     mask: Bool[Array, " b"]
@@ -324,7 +327,7 @@ def _centre(blocks: int, used: int | None = None) -> gp.Kernel:
 
 
 def _data(structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: _Run) -> _Data:
-    """Returns what a run's model is fitted to, with normal scores."""
+    """Returns what a run's model is fitted to; the scores are those that the sources expect, else normal scores."""
     mask, own = jnp.asarray(run.rows) >= 0, evidence[run.variant]
     values, rows, count = jnp.asarray(run.paid), jnp.maximum(run.rows, 0), mask.sum()
     z = normal_scores(values, mask)
@@ -333,11 +336,13 @@ def _data(structure: Float[Array, "n f"], evidence: Float[Array, "e n s"], run: 
     constant = jnp.ones((len(structure), 1))
     if not own.shape[1]:
         features = jnp.concatenate([structure, constant], axis=1)
-        return _Data(features, jnp.zeros(len(features)), jnp.zeros(1), rows, mask, values, z, few)
+        return _Data(features, jnp.zeros(1), rows, mask, values, z, few)
     weights = source_weights(own, own[rows[few]], z[few], mask[few])
     sources = weighted(own, weights)
     features = jnp.concatenate([structure, sources, constant], axis=1)
-    return _Data(features, sources[:, -1], weights, rows, mask, values, z, few)
+    mean = sources[:, -1]
+    z = jnp.where((mean != 0).any(), expected_scores(values, mask, mean[rows]), z)
+    return _Data(features, weights, rows, mask, values, z, few)
 
 
 def _fitted(data: _Data, start: gp.Kernel, centre: gp.Kernel, blocks: tuple[int, ...]) -> _Model:
@@ -355,12 +360,8 @@ def _fitted(data: _Data, start: gp.Kernel, centre: gp.Kernel, blocks: tuple[int,
 def _among_all(data: _Data, start: gp.Kernel, centre: gp.Kernel, blocks: tuple[int, ...]) -> tuple[_Data, _Model]:
     """Fits the model that orders all candidates; what was measured has its ``expected_scores`` in it.
 
-    They are expected by the sources (without sources, they are normal scores), then by the model of those, which is
-    fitted once more. A search measures the best candidates, whose order is mostly noise. Normal scores would spread
-    them over the whole scale, and the noise with them.
+    They are expected by the model of a question, which is fitted once more.
     """
-    told = expected_scores(data.values, data.mask, data.told[data.rows])
-    data = data._replace(scores=jnp.where((data.told != 0).any(), told, data.scores))
     model = _fitted(data, start, centre, blocks)
     mean = (model.mean - model.mean.mean()) / jnp.maximum(model.mean.std(), LEAST_SPREAD)
     data = data._replace(scores=expected_scores(data.values, data.mask, mean[data.rows]))

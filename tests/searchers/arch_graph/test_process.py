@@ -58,6 +58,7 @@ def closed_form(searched: ProcessSearch, *, final: bool = False) -> tuple[gp.Ker
     one = jax.tree.map(lambda leaf: leaf[0], searched._runs(searched._start((0,)), ROWS, PAID, (0,)))
     data, fitted = process._data(structure, evidence, one), jax.jit(process._fitted, static_argnums=3)
     np.testing.assert_allclose(data.features, features, atol=1e-6)
+    np.testing.assert_allclose(data.scores[:8], in_order(features[rows, -2]), atol=1e-6)
 
     def posterior(z: np.ndarray, start: gp.Kernel) -> tuple[gp.Kernel, np.ndarray, np.ndarray]:
         padded = jnp.asarray(np.append(z, [0, 0]), jnp.float32)
@@ -67,9 +68,10 @@ def closed_form(searched: ProcessSearch, *, final: bool = False) -> tuple[gp.Ker
         gain = np.linalg.solve(noisy, prior[rows]).T
         return kernel, gain @ z, prior - gain @ prior[rows]
 
+    asked = posterior(in_order(features[rows, -2]), one.kernel)
     if not final:
-        return posterior(z, one.kernel)
-    kernel, mean, _ = posterior(in_order(features[rows, -2]), one.kernel)
+        return asked
+    kernel, mean, _ = asked
     return posterior(in_order(((mean - mean.mean()) / mean.std())[rows]), kernel)
 
 
