@@ -51,6 +51,11 @@ class _Axis:
         stored = None if self.metric is None else self.metric.stored
         return {"log": "log", "asinh": "symlog"}.get("" if stored is None else stored.form, "linear")
 
+    @property
+    def many_orders(self) -> bool:
+        """Whether the axis has a metric of many orders of magnitude, whose ticks are powers of ten."""
+        return self.metric is not None and self.scale != "linear"
+
 
 def search_figure(
     path: Path,
@@ -84,8 +89,10 @@ def search_figure(
     second = others[0] if others else "flops" if model is not None and model.has_flops else SPREAD
     signs.setdefault(second, -1.0)
     y, x = (_axis(name, signs[name], found, predictor, table, model, first) for name in (first, second))
-    # Two lines below, where a cost's label says what is counted.
-    figure, axes = new_axes(margins=(0.85, 0.55 + 0.17 * x.label.count("\n"), 0.2, 0.3))
+    # Fixed margins leave room for numbers of nine characters, and for two lines below, where a cost's label says what
+    # is counted. Numbers of many orders of magnitude may be longer.
+    below = 0.55 + 0.17 * x.label.count("\n")
+    figure, axes = new_axes(margins=None if y.many_orders else (0.95, below, 0.2, 0.3))
     if x.measured is not None and y.measured is not None:
         axes.scatter(x.measured, y.measured, s=5, c=GREY, lw=0, label="table (measured)")
     axes.scatter(x.starts, y.starts, s=5, c=BLUE, lw=0, alpha=0.5, label="start (predicted)")
@@ -100,7 +107,7 @@ def search_figure(
         set_scale(axis.scale, **({"linthresh": stored.scale} if axis.scale == "symlog" and stored else {}))
         set_label(axis.label)
     for axis, drawn in ((x, axes.xaxis), (y, axes.yaxis)):
-        if axis.scale == "log":
+        if axis.scale == "log" and not axis.many_orders:
             number_ticks(drawn)
     axes.set_title(title, fontsize=10)
     axes.legend(frameon=False, fontsize=8, markerscale=1.6)

@@ -114,8 +114,8 @@ def test_the_best_alone_are_placed_at_the_top_of_all(candidates: Candidates) -> 
     evidence = (truth + 0.1 * rng.normal(size=SIZE)).astype(np.float32)
     top = np.argsort(-truth)[:12].astype(np.int32)
     measured = truth[top] + 0.2 * rng.normal(size=12).astype(np.float32)
-    asked = ProcessSearch(candidates, evidence[None, :, None])
-    found = asked._concluded(asked._start((0,)), top[None], measured[None], asked._ties((0,)), (0,))
+    search = ProcessSearch(candidates, evidence[None, :, None])
+    found = search._concluded(search._start((0,)), top[None], measured[None], search._ties((0,)), (0,))
     assert kendall_tau(found.scores, truth)[0] > 0.9
     # Normal scores of the twelve are as many below as above 0, which is the mean of all.
     assert (found.scores[0][top] > np.quantile(found.scores[0], 0.7)).all()

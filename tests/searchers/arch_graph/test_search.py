@@ -17,6 +17,7 @@ from ncp_jax.searchers.arch_graph.samples import measured_scores
 from ncp_jax.searchers.arch_graph.search import (
     ArchGraphConfig,
     ArchGraphRuns,
+    _concluded,
     _next,
     _rank_by_sources,
     acyclic_order,
@@ -219,6 +220,17 @@ def test_the_final_order_of_a_known_relation() -> None:
         np.testing.assert_array_equal(order, np.argsort(-utilities))
         assert answer.status == "optimal"
         assert answer.gap == 0
+
+
+def test_the_network_gives_measured_candidates_their_normal_scores() -> None:
+    """In log-odds, like the utilities: 1.702 for each standard deviation of noise."""
+    utilities = jnp.asarray(np.random.default_rng(4).normal(size=(1, 3, 9)))
+    asked, paid = np.array([[5, 0, 7]]), np.array([[3.0, -1.0, 4.0]])
+    config = ArchGraphConfig(recipe=RelationRecipe(noise=0.5))
+    found = _concluded(asked, paid, utilities, np.zeros((1, 9)), config)
+    np.testing.assert_allclose(found.measured, [[0, -3.29316, 3.29316]], atol=1e-4)  # 3.404 times the quantile of 5/6
+    np.testing.assert_allclose(found.utilities, 3.404 * utilities, rtol=1e-5)
+    np.testing.assert_allclose(found.scores, utilities.mean(axis=1), rtol=1e-5)
 
 
 def test_measured_candidates_stand_where_their_measurements_put_them() -> None:
