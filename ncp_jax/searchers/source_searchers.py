@@ -34,14 +34,14 @@ class SourceGaussianProcess(SourceSearcher):
     serves all rounds, tasks and seeds.
 
     Attributes:
-      first: random queries before the first model, without sources.
+      first: queries before the first model, without sources; they are far apart.
       batch: queries between two models; 0 for one in 25 of those paid for.
       optimism: standard deviations added to a candidate's expected value.
     """
 
     name: ClassVar[str] = "source-gaussian-process"
 
-    first: int = choice(5, "random queries before the first model, without sources")
+    first: int = choice(3, "queries before the first model, without sources")
     batch: int = choice(0, "queries between two models, 0 for one in 25 of those paid for", least=0)
     optimism: float = number(1.0, "standard deviations added to a candidate's expected value", least=0, most=100)
 

@@ -15,7 +15,11 @@ from ncp_jax.searchers import HostSearcher, make_searcher
 from ncp_jax.searchers.arch_graph import process
 from ncp_jax.searchers.arch_graph.samples import sampled_values
 from ncp_jax.searchers.arch_graph.sources import SourceTasks
+from ncp_jax.searchers.candidates import Candidates
+from ncp_jax.searchers.initial_design import spread_out
+from ncp_jax.searchers.kernel_features import kernel_features
 from ncp_jax.searchers.source_searchers import mean_ranks
+from ncp_jax.searchers.ties import tie_breakers
 
 N = 192
 SPACE = get_space("nas-bench-201")
@@ -128,11 +132,14 @@ def test_gaussian_process_beats_chance_and_knows_the_order() -> None:
     assert kendall_tau(scores, EASY).min() > 0.5
 
 
-def test_gaussian_process_starts_at_random_or_with_the_sources_favourite() -> None:
+def test_gaussian_process_starts_far_apart_or_with_the_sources_favourite() -> None:
     blind, _ = search("source-gaussian-process", guard_of(), None)
+    candidates = Candidates.of_space(guard_of().space, guard_of().codes)
+    ties = tie_breakers([[0, run] for run in range(4)], N)
     for run in range(4):
-        drawn = np.random.default_rng([0, run]).permutation(N)[:5]
-        np.testing.assert_array_equal(blind[run, :5], drawn)
+        design = spread_out(kernel_features(candidates)[0], np.empty(0, np.int32), ties[run], count=3)
+        np.testing.assert_array_equal(blind[run, :3], design)
+    assert len({tuple(run) for run in blind[:, :3].tolist()}) > 1
     few = np.where(np.arange(N) < 1, RELATED, np.nan)  # nothing can be learned of one architecture
     led, _ = search("source-gaussian-process", guard_of(), SourceTasks(few))
     assert len({run[0] for run in led}) > 1, "all favourites tie"

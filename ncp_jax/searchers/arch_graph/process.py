@@ -17,6 +17,7 @@ from ncp_jax.searchers import gaussian_process as gp
 from ncp_jax.searchers.arch_graph.search import ArchGraphRuns
 from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
 from ncp_jax.searchers.candidates import Candidates
+from ncp_jax.searchers.initial_design import spread_out
 from ncp_jax.searchers.kernel_features import kernel_features
 from ncp_jax.searchers.ties import any_best, best_first_on_host, tie_breakers
 from ncp_jax.training.relations import PROBIT
@@ -47,15 +48,15 @@ class ProcessConfig:
     """Settings of a search with a Gaussian process.
 
     Attributes:
-      first: number of random queries before the first model, without sources. With sources, what is best on them on
-        average comes first, and one query is enough.
+      first: number of queries before the first model, without sources: one at random, the others far from those before
+        (``spread_out``). With sources, what is best on them on average comes first, and one query is enough.
       batch: number of queries between two models; 0 for one in 25 of those paid for, rounded down to a power of two.
       optimism: number of standard deviations added to a candidate's expected value.
       members: number of functions drawn from the posterior for the relations, in pairs with the posterior mean between.
       trust: probability from which a relation counts as trusted in the final graph, 0.5 ≤ trust < 1.
     """
 
-    first: int = 5
+    first: int = 3
     batch: int = 0
     optimism: float = 1.0
     members: int = 8
@@ -83,9 +84,10 @@ class ProcessSearch:
 
     Asked for is the candidate with the highest mean plus ``optimism`` standard deviations (GP-UCB: N. Srinivas et al.,
     ICML 2010); within a batch, earlier picks lower the deviations (T. Desautels et al., JMLR 15, 2014). Codes of one
-    network have the same features, so chance decides between them. The final order takes one more model, of the scores
-    that the last one expects. Where all sources say nothing (0 everywhere), a run asks for what it would ask for
-    without them, if ``batch`` divides the random queries after the first.
+    network have the same features, so chance decides between them; another code of a measured network is asked for
+    only after all networks are measured. The final order takes one more model, of the scores that the last one expects.
+    Where all sources say nothing (0 everywhere), a run asks for what it would ask for without them, if ``batch``
+    divides the number of queries that ``first`` leaves after one.
 
     Settings were chosen on ``digits`` and restrictions of NAS-Bench-201 to four operations, the scores and the final
     order on NAS-Bench-MR, too.
@@ -113,8 +115,9 @@ class ProcessSearch:
         """
         budget, done, first = guard.budget, 0, self.config.first
         ties, start = self._ties(numbers), self._start(numbers)
-        opening, silent = self._opening(numbers, ties, first), self._silent(numbers)
-        picks, kernels = opening[:, : 1 if self._sources else first], start
+        silent = self._silent(numbers)
+        opening = self._opening(numbers, ties, min(first, len(self.candidates)), np.empty(0, np.int32))
+        picks, kernels = opening[:, : 1 if self._sources else None], start
         while True:
             guard.query(picks[:, : budget - done])
             done = min(done + picks.shape[1], budget)
@@ -147,8 +150,8 @@ class ProcessSearch:
         n, ties, first = len(self.candidates), self._ties((0,)), self.config.first
         most = min(most, n - len(asked))
         if len(asked) < (first if self._silent((0,))[0] else 1):
-            opening = self._opening((0,), ties, n)[0]
-            return opening[~np.isin(opening, asked)][: min(most, self.config.batch or first - len(asked))], None
+            count = min(most, self.config.batch or first - len(asked))
+            return self._opening((0,), ties, count, asked)[0], None
         rows = np.full((1, _slots(len(asked), n)), -1, np.int32)
         values = np.full(rows.shape, np.nan, np.float32)
         rows[0, : len(asked)], values[0, : len(asked)] = asked, paid
@@ -182,13 +185,18 @@ class ProcessSearch:
     def _ties(self, numbers: Sequence[int]) -> Float[np.ndarray, "r n"]:
         return tie_breakers([[self.seed, number] for number in numbers], len(self.candidates))
 
-    def _opening(self, numbers: Sequence[int], ties: Float[np.ndarray, "r n"], count: int) -> Int[np.ndarray, "r k"]:
-        """The first queries of each run: at random, or what is best on the sources on average."""
-        n = len(self.candidates)
-        drawn = [np.random.default_rng([self.seed, number]).permutation(n)[:count] for number in numbers]
-        found = np.stack(drawn).astype(np.int32)
+    def _opening(
+        self,
+        numbers: Sequence[int],
+        ties: Float[np.ndarray, "r n"],
+        count: int,
+        asked: Int[np.ndarray, " k"],
+    ) -> Int[np.ndarray, "r k"]:
+        """The first queries of each run, besides those asked: far apart, or what is best on the sources on average."""
+        found = np.asarray(_spread(self._features[0], asked, ties, count=count))
         if self._sources and self.evidence is not None:
-            best = best_first_on_host(self.evidence.mean(axis=-1)[self._variants(numbers)], ties)[:, :count]
+            best = best_first_on_host(self.evidence.mean(axis=-1)[self._variants(numbers)], ties)
+            best = np.stack([_networks_first(rows, np.asarray(self.candidates.classes)) for rows in best])[:, :count]
             found = np.where(self._silent(numbers)[:, None], found, best)
         return found
 
@@ -218,7 +226,8 @@ class ProcessSearch:
     ) -> tuple[gp.Kernel, Int[Array, "r k"]]:
         structure, evidence, blocks = self._features
         runs = self._runs(kernels, rows, paid, numbers)
-        return _ask(structure, evidence, runs, ties, self.config.optimism, blocks=blocks, batch=batch)
+        networks = self.candidates.classes
+        return _ask(structure, networks, evidence, runs, ties, self.config.optimism, blocks=blocks, batch=batch)
 
     def _concluded(
         self,
@@ -298,6 +307,13 @@ class _Model(NamedTuple):
     mean: Float[Array, " n"]
 
 
+@functools.partial(jax.jit, static_argnames="count")
+def _spread(
+    structure: Float[Array, "n f"], asked: Int[Array, " k"], ties: Float[Array, "r n"], *, count: int
+) -> Int[Array, "r m"]:
+    return jax.vmap(lambda own: spread_out(structure, asked, own, count=count))(ties)
+
+
 @jax.jit
 def _keys(key: Key, numbers: Int[Array, " r"]) -> Key:
     return jax.vmap(functools.partial(jax.random.fold_in, key))(numbers)
@@ -309,6 +325,12 @@ def _slots(done: int, most: int) -> int:
     while slots < done:
         slots *= 2
     return max(min(slots, most), done)
+
+
+def _networks_first(rows: Int[np.ndarray, " n"], networks: Int[np.ndarray, " n"]) -> Int[np.ndarray, " n"]:
+    """Moves rows behind all others where one of the same network comes before them."""
+    firsts = np.sort(np.unique(networks[rows], return_index=True)[1])
+    return np.concatenate([rows[firsts], np.delete(rows, firsts)])
 
 
 def _like(flags: Bool[np.ndarray, " r"], leaf: Float[np.ndarray, "r ..."]) -> Bool[np.ndarray, "r ..."]:
@@ -372,9 +394,14 @@ def _together(runs: int, slots: int, n: int) -> int:
     return min(runs, max(1, _CELLS // (3 * slots * n)))
 
 
+# Of a batch that grows: variances, which candidates are taken, whose networks are known, and how picks lower variances.
+_Picks = tuple[Array, Array, Array, Array]
+
+
 @functools.partial(jax.jit, static_argnames=("blocks", "batch"))
 def _ask(
     structure: Float[Array, "n f"],
+    networks: Int[Array, " n"],
     evidence: Float[Array, "e n s"],
     runs: _Run,
     ties: Float[Array, "r n"],
@@ -383,7 +410,7 @@ def _ask(
     blocks: tuple[int, ...],
     batch: int,
 ) -> tuple[gp.Kernel, Int[Array, "r k"]]:
-    """Fits the model of each run; returns kernels and the next rows to ask."""
+    """Fits the model of each run; returns kernels and the next rows to ask, of networks that are not measured yet."""
     n = len(structure)
 
     def one(run: tuple[_Run, Array]) -> tuple[gp.Kernel, Array]:
@@ -392,17 +419,20 @@ def _ask(
         features = data.features
         variance = gp.own_variance(kernel, features, blocks) - (half**2).sum(axis=0)
         taken = jnp.zeros(n, bool).at[jnp.where(data.mask, data.rows, n)].set(True, mode="drop")
+        known = jnp.zeros(n, bool).at[jnp.where(data.mask, networks[data.rows], n)].set(True, mode="drop")[networks]
 
-        def pick(carry: tuple[Array, Array, Array], slot: Array) -> tuple[tuple[Array, Array, Array], Array]:
-            variance, taken, more = carry
+        def pick(carry: _Picks, slot: Array) -> tuple[_Picks, Array]:
+            variance, taken, known, more = carry
             score = mean + optimism * jnp.sqrt(jnp.maximum(variance, 0.0))
-            row = any_best(jnp.where(taken, -jnp.inf, score), ties, TIES)
+            barred = jnp.where(known.all(), taken, known)
+            row = any_best(jnp.where(barred, -jnp.inf, score), ties, TIES)
+            taken, known = taken.at[row].set(True), known | (networks == networks[row])
             cross = gp.covariance_between(kernel, features[row][None], features, blocks)[0]
             cross = cross - half[:, row] @ half - more[:, row] @ more
             lowered = cross / jnp.sqrt(jnp.maximum(cross[row], 0.0) + jnp.exp(kernel.noise))
-            return (variance - lowered**2, taken.at[row].set(True), more.at[slot].set(lowered)), row
+            return (variance - lowered**2, taken, known, more.at[slot].set(lowered)), row
 
-        start = (variance, taken, jnp.zeros((batch, n)))
+        start = (variance, taken, known, jnp.zeros((batch, n)))
         return kernel, jax.lax.scan(pick, start, jnp.arange(batch))[1]
 
     return jax.lax.map(one, (runs, ties), batch_size=_together(len(ties), runs.rows.shape[1], n))

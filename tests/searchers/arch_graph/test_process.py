@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtri
 
-from ncp_jax import MetricSpec, Table, checks
+from ncp_jax import MetricSpec, Table, checks, get_space
 from ncp_jax.analysis.ranks import best_ranks, kendall_tau
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers import Candidates
@@ -79,13 +79,14 @@ def test_questions_are_the_highest_optimistic_means_one_by_one(searched: Process
     kernel, mean, covariance = closed_form(searched)
     ties = searched._ties((0,))
     asked = np.asarray(searched._advance(searched._start((0,)), ROWS, PAID, ties, (0,), batch=5)[1])[0]
-    taken, wanted = set(ROWS[0][:8].tolist()), []
+    networks = np.asarray(searched.candidates.classes)
+    taken, wanted = set(np.flatnonzero(np.isin(networks, networks[ROWS[0][:8]])).tolist()), []
     for _ in range(5):
         score = mean + np.sqrt(np.maximum(np.diag(covariance), 0))
         score[list(taken)] = -np.inf
         row = int(np.argmax(score))
         wanted.append(row)
-        taken.add(row)
+        taken |= set(np.flatnonzero(networks == networks[row]).tolist())
         column = covariance[row] / np.sqrt(covariance[row, row] + np.exp(float(kernel.noise)))
         covariance = covariance - np.outer(column, column)
     assert asked.tolist() == wanted
@@ -145,7 +146,7 @@ def test_many_measurements_take_several_shapes_and_end_at_the_budget(
     guard = QueryGuard(table_of(quality[0, :SIZE], codes[:SIZE]), "accuracy", budget=24, runs=2)
     told: list[int] = []
     found = ProcessSearch(candidates, seed=4).run(guard, (0, 1), lambda done, budget: told.append(done))
-    assert told == [5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24]
+    assert told == [3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 14, 16, 18, 20, 22, 24]
     assert all(len(set(run)) == 24 for run in found.asked.tolist())
     order, answer = final_order(found, 1, time_limit=0.1)  # nothing below asks for a proof
     measured = [row for row in order.tolist() if row in set(found.asked[1].tolist())]
@@ -165,7 +166,7 @@ def test_a_batch_beyond_the_budget_is_one_of_the_budget(
 def test_what_comes_next(candidates: Candidates, evidence: np.ndarray, quality: np.ndarray) -> None:
     plain, none = ProcessSearch(candidates), np.empty(0, np.int32)
     opening, model = plain.next(none, none.astype(np.float32), 50)
-    assert (len(opening), model) == (5, None)
+    assert (len(opening), model) == (3, None)
     rest, model = plain.next(opening[:2], quality[0, opening[:2]], 50)
     np.testing.assert_array_equal(rest, opening[2:])
     wanted, model = plain.next(opening, quality[0, opening], 50)
@@ -236,4 +237,27 @@ def test_a_run_whose_sources_say_nothing_is_one_without_sources(
     np.testing.assert_array_equal(found[1::2, 0], evidence[1::2].mean(axis=-1).argmax(axis=1))
     silent = ProcessSearch(candidates, evidence[:1])
     opening, model = silent.next(np.empty(0, np.int32), np.empty(0, np.float32), 50)
-    assert (opening.tolist(), model) == (without[0, :5].tolist(), None)
+    assert (opening.tolist(), model) == (without[0, :3].tolist(), None)
+
+
+@pytest.mark.parametrize("sources", [False, True])
+def test_a_network_is_asked_for_again_only_after_all_others(sources: bool) -> None:
+    """Of NAS-Bench-201's codes, three codes each of twelve networks; first from an empty run, then in batches."""
+    space = get_space("nas-bench-201")
+    every = np.asarray(space.all_codes())
+    networks = np.asarray(space.networks(jnp.asarray(every)))
+    several = np.unique(networks, return_counts=True)
+    chosen = several[0][several[1] >= 3][:12]
+    rows = np.concatenate([np.flatnonzero(networks == network)[:3] for network in chosen])
+    values = np.random.default_rng(1).normal(size=len(rows))
+    spec = MetricSpec("accuracy", direction="maximize")
+    table = Table.from_arrays("t", space=space, codes=every[rows], values=values[:, None], metrics=[spec])
+    evidence = np.random.default_rng(2).normal(size=(1, 12, 2)).astype(np.float32).repeat(3, axis=1)
+    search = ProcessSearch(Candidates.of(table), evidence if sources else None, ProcessConfig(batch=2))
+    guard = QueryGuard(table, "accuracy", budget=16, runs=3)
+    asked = networks[rows][search.run(guard, range(3)).asked]
+    assert all(len(set(run[:12].tolist())) == 12 for run in asked)
+    opening, _ = search.next(np.empty(0, np.int32), np.empty(0, np.float32), 12)
+    assert len(set(networks[rows][opening].tolist())) == 2
+    more, _ = search.next(opening, values[opening].astype(np.float32), 14)
+    assert not set(networks[rows][more].tolist()) & set(networks[rows][opening].tolist())
