@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from ncp_jax.searchers.ties import any_best
 from ncp_jax.types import Array, Float, Int
@@ -49,3 +50,20 @@ def spread_out(
     start = jnp.where(central, 1 + 4 * own.max(), 4 * own.max()), jnp.ones(len(features), bool)
     known, _ = jax.lax.scan(add, start, measured)
     return jax.lax.scan(pick, known, None, length=count)[1]
+
+
+@functools.partial(jax.jit, static_argnames="count")
+def spread_out_runs(
+    features: Float[Array, "n f"], measured: Int[Array, " m"], ties: Float[Array, "r n"], *, count: int
+) -> Int[Array, "r k"]:
+    """Returns what ``spread_out`` returns for each of r runs that have measured the same."""
+    return jax.vmap(lambda own: spread_out(features, measured, own, count=count))(ties)
+
+
+def networks_first(rows: Int[np.ndarray, "r n"], networks: Int[np.ndarray, " n"]) -> Int[np.ndarray, "r n"]:
+    """Moves rows behind all others of their run where one of the same network comes before them (host-side)."""
+    ordered = np.empty_like(rows)
+    for run, own in zip(ordered, rows, strict=True):
+        firsts = np.sort(np.unique(networks[own], return_index=True)[1])
+        run[: len(firsts)], run[len(firsts) :] = own[firsts], np.delete(own, firsts)
+    return ordered

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ncp_jax.searchers.initial_design import spread_out
+from ncp_jax.searchers.initial_design import networks_first, spread_out
 
 N = 60
 
@@ -54,3 +54,8 @@ def test_gives_every_candidate_once_even_where_none_differs() -> None:
     for features in (np.zeros((7, 3), np.float32), np.ones((7, 1), np.float32)):
         found = np.asarray(spread_out(features, np.array([3], np.int32), ties, count=6)).tolist()
         assert sorted([3, *found]) == list(range(7))
+
+
+def test_repeated_networks_come_last_in_their_order() -> None:
+    rows, networks = np.array([[2, 0, 3, 1, 4], [4, 3, 2, 1, 0]], np.int32), np.array([7, 7, 5, 5, 2], np.int32)
+    assert networks_first(rows, networks).tolist() == [[2, 0, 4, 3, 1], [4, 3, 1, 2, 0]]

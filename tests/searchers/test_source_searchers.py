@@ -12,7 +12,7 @@ from ncp_jax import MetricSpec, Table, checks, get_space
 from ncp_jax.analysis.ranks import best_ranks, expected_random_rank, kendall_tau
 from ncp_jax.benchmarks.guard import QueryGuard
 from ncp_jax.searchers import HostSearcher, make_searcher
-from ncp_jax.searchers.arch_graph import process
+from ncp_jax.searchers.arch_graph import process_model
 from ncp_jax.searchers.arch_graph.samples import sampled_values
 from ncp_jax.searchers.arch_graph.sources import SourceTasks
 from ncp_jax.searchers.candidates import Candidates
@@ -150,9 +150,9 @@ def test_gaussian_process_starts_far_apart_or_with_the_sources_favourite() -> No
 
 def test_rounds_tasks_and_seeds_share_one_program() -> None:
     search("source-gaussian-process", guard_of(), None)
-    compiled = process._ask._cache_size()
+    compiled = process_model.ask._cache_size()
     search("source-gaussian-process", guard_of(-EASY), None, (9, 8, 7, 6))
-    assert process._ask._cache_size() == compiled
+    assert process_model.ask._cache_size() == compiled
 
 
 def test_samples_of_the_sources_are_those_of_the_seeds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from ncp_jax.analysis.ranks import best_ranks, kendall_tau
 from ncp_jax.benchmarks import QueryGuard
 from ncp_jax.searchers import Candidates
 from ncp_jax.searchers import gaussian_process as gp
-from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process
+from ncp_jax.searchers.arch_graph import ProcessConfig, ProcessSearch, process, process_model
 from ncp_jax.searchers.arch_graph.search import final_order
 from ncp_jax.searchers.arch_graph.source_choice import source_weights, weighted
 
@@ -56,7 +56,7 @@ def closed_form(searched: ProcessSearch, *, final: bool = False) -> tuple[gp.Ker
     weights = source_weights(own, own[rows], jnp.asarray(z, jnp.float32), jnp.ones(8, bool))
     features = np.concatenate([structure, weighted(own, weights), np.ones((SIZE, 1))], axis=1)
     one = jax.tree.map(lambda leaf: leaf[0], searched._runs(searched._start((0,)), ROWS, PAID, (0,)))
-    data, fitted = process._data(structure, evidence, one), jax.jit(process._fitted, static_argnums=3)
+    data, fitted = process_model.data_of(structure, evidence, one), jax.jit(process_model.fitted, static_argnums=3)
     np.testing.assert_allclose(data.features, features, atol=1e-6)
     np.testing.assert_allclose(data.scores[:8], in_order(features[rows, -2]), atol=1e-6)
 
@@ -142,7 +142,7 @@ def test_many_measurements_take_several_shapes_and_end_at_the_budget(
 ) -> None:
     monkeypatch.setattr(process, "SLOTS", 8)
     monkeypatch.setattr(process, "SHARE", 6)
-    monkeypatch.setattr(process, "FITTED", 10)
+    monkeypatch.setattr(process_model, "FITTED", 10)
     guard = QueryGuard(table_of(quality[0, :SIZE], codes[:SIZE]), "accuracy", budget=24, runs=2)
     told: list[int] = []
     found = ProcessSearch(candidates, seed=4).run(guard, (0, 1), lambda done, budget: told.append(done))
